@@ -1,0 +1,96 @@
+"""The driver contract: how one protocol reaches the ingest path, and nothing else.
+
+    core                                  driver
+     |  run(units, emit)  ---------------->|   until cancelled
+     |<------------- await emit(uplink) ---|   waits for queue room
+     |  await uplink.done(outcome) ------->|   once, after COMMIT: acknowledge now
+     |  send(unit, command) -------------->|
+
+A driver is found through the entry point group `iot_core.drivers`; the entry point names the class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from iot_core.model import Uplink
+
+if TYPE_CHECKING:
+    from iot_core.model import Command, MountedUnit
+    from iot_core.profiles import Profiles
+    from iot_core.settings import Settings
+
+Emit = Callable[[Uplink], Awaitable[None]]
+"""Hand an uplink to the ingest path. Waits for queue room; raises StoreUnavailable when the store is away."""
+
+
+class Units(Protocol):
+    """A live view of the mounted units."""
+
+    def at(self, address: str) -> MountedUnit | None:
+        """Return the unit mounted at `address`, or None."""
+        ...
+
+    def with_scheme(self, scheme: str) -> Iterable[MountedUnit]:
+        """Return the units whose address starts with `scheme:` (`modbus`, `mqtt`, `iot`, ...)."""
+        ...
+
+    async def changed(self) -> None:
+        """Wait until a unit was mounted, dismounted or changed. Several changes may be told as one."""
+        ...
+
+
+class Authenticate(Protocol):
+    """Check a device's secret against the registry, through a cache."""
+
+    async def __call__(self, device_key: str, secret: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerEndpoint:
+    """Where the MQTT driver connects, and as whom. `window` is how many messages the broker keeps in flight."""
+
+    host: str
+    port: int
+    username: str | None
+    password: str | None
+    window: int
+    kind: str
+    """`mosquitto`, `embedded` or `external`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriverContext:
+    """What every driver may use. Collaborators are passed in; a driver reads no environment and no registry."""
+
+    settings: Settings
+    profiles: Profiles
+    authenticate: Authenticate
+    broker: BrokerEndpoint
+    count: Callable[[str], None]
+    """Count an event by name (`coap_unauthorized`); shown by /metrics. Never given anything a sender chose."""
+
+
+class Driver(ABC):
+    """Speaks one protocol to many devices. Cancel `run` to stop it."""
+
+    scheme: ClassVar[str]
+    """Its name: the `driver` of its uplinks and the key of its settings."""
+
+    def __init__(self, context: DriverContext) -> None:
+        self.context = context
+
+    @abstractmethod
+    async def run(self, units: Units, emit: Emit) -> None:
+        """Deliver uplinks until cancelled. Raise DriverUnavailable to be restarted with back-off."""
+
+    @abstractmethod
+    async def send(self, unit: MountedUnit, command: Command) -> None:
+        """Send a command. Raise CommandRejected if the device said no, DeviceUnreachable if it said nothing."""
+
+    def address_line(self) -> str:
+        """Say where this driver listens or looks, for the line printed at start."""
+        return ""

@@ -1,0 +1,80 @@
+"""Every sentence a person sees, by code, in Vietnamese and English.
+
+A code is `<domain>.<what>`; its domain is the file it stands in: `en/<domain>.po` and `vi/<domain>.po`, compiled to
+`.mo` beside them by `python -m iot_core.messages`. JSON, codes and logs are language-free and never come through here.
+"""
+
+from __future__ import annotations
+
+import gettext
+import string
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iot_core.settings import environment
+
+if TYPE_CHECKING:
+    from iot_core.errors import IotError
+    from iot_core.model import Title
+
+__all__ = ["LANGUAGES", "choose_language", "language", "said", "set_language", "text", "title"]
+
+LANGUAGES = ("vi", "en")
+FOLDER = Path(__file__).parent
+_current = ""
+
+
+def choose_language(asked: str = "") -> str:
+    """Pick `vi` or `en`: what was asked for, else IOT_LANG, else the locale, else English."""
+    for candidate in (asked, environment("IOT_LANG"), *(environment(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))):
+        prefix = candidate[:2].lower()
+        if prefix in LANGUAGES:
+            return prefix
+    return "en"
+
+
+def set_language(name: str) -> None:
+    """Set the language of this process."""
+    global _current  # noqa: PLW0603 - the language of a process is one thing, set once at its start
+    _current = name if name in LANGUAGES else "en"
+
+
+def language() -> str:
+    """Return the language of this process."""
+    if not _current:
+        set_language(choose_language())
+    return _current
+
+
+def text(code: str, lang: str = "", /, **facts: object) -> str:
+    """Say the sentence `code`, filled with facts. A code without a sentence is said as itself."""
+    sentence = _catalogue(lang or language(), code.partition(".")[0]).gettext(code)
+    return _Formatter().vformat(sentence, (), facts) if facts else sentence
+
+
+def said(error: IotError, lang: str = "") -> str:
+    """Say an error to a person."""
+    return text(error.code, lang, **error.facts) if error.facts else text(error.code, lang)
+
+
+def title(both: Title, lang: str = "") -> str:
+    """Pick the language of a title that comes from data."""
+    return both.vi if (lang or language()) == "vi" else both.en
+
+
+class _Formatter(string.Formatter):
+    """Leaves a placeholder without a fact as it is: a poor sentence is better than a second error."""
+
+    def get_value(self, key: int | str, args: object, kwargs: object) -> object:
+        assert isinstance(kwargs, dict)
+        return kwargs.get(key, f"{{{key}}}")
+
+
+@cache
+def _catalogue(lang: str, domain: str) -> gettext.NullTranslations:
+    try:
+        with (FOLDER / lang / f"{domain}.mo").open("rb") as file:
+            return gettext.GNUTranslations(file)
+    except OSError:
+        return gettext.NullTranslations()

@@ -1,0 +1,315 @@
+"""The words of the platform as frozen types (docs/words.md). No I/O; imports nothing of ours.
+
+    Uplink -> (profile) -> Sample, 0..n  -> (registry) -> Observation, 0..n -> telemetry.<class>
+                        \\> Problem, 0..n                                    -> held_uplink
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Final
+
+KEY_PATTERN: Final = r"[a-z0-9][a-z0-9-]{0,62}"
+METRIC_KEY_PATTERN: Final = r"[a-z][a-z0-9_]{0,39}"
+RESERVED_METRIC_KEYS: Final = frozenset(
+    {"time", "device_id", "received_at", "quality", "bad", "seq", "run", "correction", "extra"}
+)
+_KEY = re.compile(KEY_PATTERN)
+_METRIC_KEY = re.compile(METRIC_KEY_PATTERN)
+
+Value = float | int | bool | str
+"""One metric's value. A `str` is a member of an enum metric; it is stored as that member's number."""
+
+
+def is_key(text: str) -> bool:
+    """Say whether `text` can be the immutable key of a device, area or push target."""
+    return _KEY.fullmatch(text) is not None
+
+
+def is_metric_key(text: str) -> bool:
+    """Say whether `text` can be the key of a class or metric: a column name that needs no quoting."""
+    return _METRIC_KEY.fullmatch(text) is not None and text not in RESERVED_METRIC_KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """What a person reads, in both languages."""
+
+    vi: str
+    en: str
+
+
+class Quality(IntEnum):
+    """Quality of an observation (after OPC UA). The worse of two is the greater number."""
+
+    GOOD = 0
+    UNCERTAIN = 1
+    CALIBRATION = 2
+    BAD = 3
+
+
+class Lifecycle(StrEnum):
+    """Where a device is in its life."""
+
+    PLANNED = "planned"
+    PROVISIONED = "provisioned"
+    ACTIVE = "active"
+    MAINTENANCE = "maintenance"
+    RETIRED = "retired"
+
+
+class Severity(StrEnum):
+    """Of an alarm, after ISA-18.2; the most urgent first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class MetricType(StrEnum):
+    """How a metric is stored."""
+
+    FLOAT = "float"
+    INT = "int"
+    BOOL = "bool"
+    ENUM = "enum"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One measurable quantity of a class, and the column it is stored in.
+
+    `precision` is the number of decimals kept (float only). `minimum` and `maximum` bound the plausible range,
+    in the unit of measure `ucum`. `counter` marks a cumulative register that only grows.
+    """
+
+    key: str
+    title: Title
+    type: MetricType
+    ucum: str = "1"
+    precision: int = 3
+    minimum: float | None = None
+    maximum: float | None = None
+    counter: bool = False
+    members: Mapping[str, int] = field(default_factory=dict)
+    smart_data_model: str | None = None
+
+    def plausible(self, value: Value) -> bool:
+        """Say whether `value` lies in the plausible range (both ends included)."""
+        if isinstance(value, str):
+            return value in self.members
+        return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
+
+
+class Comparison(StrEnum):
+    """How an alarm rule judges one metric."""
+
+    ABOVE = "above"
+    BELOW = "below"
+    EQUALS = "equals"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRule:
+    """One condition over one device. `silent` counts multiples of the profile's interval in `threshold`.
+
+    `hysteresis` is in the metric's own unit; `on_delay` is how long the condition must hold. A `latched` alarm
+    stays active until a person acknowledges it, whatever the readings say meanwhile. Source of each limit: `source`.
+    """
+
+    key: str
+    title: Title
+    severity: Severity
+    comparison: Comparison
+    metric: str | None = None
+    threshold: Value = 0.0
+    hysteresis: float = 0.0
+    on_delay: timedelta = timedelta(0)
+    latched: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceClass:
+    """What kind of thing a device is: its metrics, plausible ranges and default alarm rules.
+
+    `window` is how old an observation may be and still be stored. A `life_safety` class (fire) is never
+    rate-limited, and an implausible value in it raises a fault.
+    """
+
+    key: str
+    title: Title
+    metrics: tuple[Metric, ...]
+    rules: tuple[AlarmRule, ...] = ()
+    window: timedelta = timedelta(days=400)
+    life_safety: bool = False
+
+    def metric(self, key: str) -> Metric | None:
+        """Look a metric up by its key."""
+        return next((metric for metric in self.metrics if metric.key == key), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountedUnit:
+    """A unit at its device, as the ingest path and the drivers see it: everything a message needs, nothing more."""
+
+    unit_id: int
+    device_id: int
+    device_key: str
+    class_key: str
+    profile: str
+    address: str
+    mounted_from: datetime
+    simulated: bool = False
+    channels: Mapping[str, int] = field(default_factory=dict)
+    """Channel name -> device id, for a unit that feeds several devices."""
+
+
+class Reason(StrEnum):
+    """Why an uplink, or part of one, was held. The sentence for people stands in the catalogue as `held.<reason>`."""
+
+    UNKNOWN_ADDRESS = "unknown_address"
+    EMPTY = "empty"
+    TOO_LARGE = "too_large"
+    TOO_DEEP = "too_deep"
+    NOT_TEXT = "not_text"
+    NOT_JSON = "not_json"
+    NOT_CBOR = "not_cbor"
+    NOT_SENML = "not_senml"
+    NOT_AN_OBJECT = "not_an_object"
+    WRONG_FORMAT = "wrong_format"
+    TRUNCATED = "truncated"
+    CHECKSUM = "checksum"
+    UNKNOWN_METRIC = "unknown_metric"
+    WRONG_TYPE = "wrong_type"
+    NOT_FINITE = "not_finite"
+    NO_VALUES = "no_values"
+    BAD_TIME = "bad_time"
+    NO_TIME = "no_time"
+    TOO_OLD = "too_old"
+    BAD_FIELD = "bad_field"
+    CONFLICT = "conflict"
+    RETAINED = "retained"
+    REFUSED = "refused"
+    RATE = "rate"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing in an uplink that could not be used. `part` is what was rejected, as JSON-ready data."""
+
+    reason: Reason
+    detail: str = ""
+    part: object = None
+    device_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a profile read out of an uplink for one channel at one time; not yet checked against the class.
+
+    `time` is the device's own, aware UTC; None when it said none. `state` is presence said by the message itself
+    (`True` online, `False` offline), which makes no reading.
+    """
+
+    values: Mapping[str, object]
+    time: datetime | None = None
+    channel: str = ""
+    seq: int | None = None
+    run: str = ""
+    quality: Quality = Quality.GOOD
+    correction: bool = False
+    extra: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The result of decoding: total, never an exception. `online` is presence, None when nothing was said of it."""
+
+    samples: Sequence[Sample] = ()
+    problems: Sequence[Problem] = ()
+    online: bool | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Observation:
+    """One device, one time, values for its class's metrics (absent = not said), a quality."""
+
+    device_id: int
+    unit_id: int
+    class_key: str
+    time: datetime
+    received_at: datetime
+    values: dict[str, Value]
+    quality: Quality = Quality.GOOD
+    bad: int = 0
+    """Bit mask of metrics outside their plausible range; a metric's bit is its number in `iot.metric`."""
+    correction: bool = False
+    seq: int | None = None
+    run: str = ""
+    extra: Mapping[str, object] | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an uplink, told to its driver after COMMIT."""
+
+    stored: int = 0
+    problems: Sequence[Problem] = ()
+    recognised: bool = True
+    """False when nobody registered the sender."""
+
+
+async def _nobody_waits(_: Outcome) -> None:
+    """Stand in for a driver that needs no word back."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Uplink:
+    """What the wire said: who, what, when, and how to acknowledge it.
+
+    Exactly one of `payload` and `registers` is meaningful. `registers` maps the first register of a block that was
+    read, written `TABLE:ADDRESS` (`holding:4`, 0-based), to its 16-bit words; a coil or discrete input is one word,
+    0 or 1. `content_format` is the CoAP number (50 JSON, 60 CBOR, 110 SenML JSON, 112 SenML CBOR), None when the
+    protocol does not say. `kind` names which of a sender's channels spoke: `telemetry`, `status`, ... `done` is
+    awaited exactly once, after COMMIT.
+    """
+
+    driver: str
+    address: str
+    topic: str = ""
+    kind: str = "telemetry"
+    payload: bytes = b""
+    registers: Mapping[str, Sequence[int]] | None = None
+    content_format: int | None = None
+    retained: bool = False
+    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    done: Callable[[Outcome], Awaitable[None]] = _nobody_waits
+
+
+class CommandState(StrEnum):
+    """Where a downlink is in its life; each state is true when it is said."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A downlink: `name` and `params` are typed by the class."""
+
+    id: int
+    name: str
+    params: Mapping[str, object]
+    expires: datetime

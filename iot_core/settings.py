@@ -1,0 +1,242 @@
+"""iot.toml and the environment as one typed Settings; the only reader of os.environ.
+
+Every key can also be given as `IOT_<SECTION>_<KEY>` (`IOT_STORE_DSN`); the environment wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+import zoneinfo
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from iot_core.errors import ConfigError
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NAME = "iot.toml"
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of iot.toml; a key that is not listed is an error."""
+
+
+class Store(_Section):
+    """Where telemetry lives. Without `dsn` the core starts its own PostgreSQL in the state directory."""
+
+    dsn: str = ""
+    pool: Positive = 8
+    statement_timeout_s: Positive = 30
+
+
+class Api(_Section):
+    """Where the HTTP API and the page listen."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class Mqtt(_Section):
+    """The broker: `auto` starts Mosquitto when it is installed, else the embedded one; `external` uses host and port."""
+
+    broker: str = "auto"
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    username: str = ""
+    password: str = ""
+    tls: bool = False
+    client_id: str = "iot-core-ingest"
+    window: Positive = 2000
+    queued_messages: Positive = 500_000
+    keepalive_s: Positive = 30
+
+
+class Coap(_Section):
+    """Where the CoAP server listens."""
+
+    host: str = "127.0.0.1"
+    port: Port = 5683
+    max_payload: Positive = 262_144
+
+
+class Modbus(_Section):
+    """How Modbus devices are polled. `max_gap` is how many unneeded registers one request may bridge."""
+
+    timeout_s: float = 2.0
+    max_gap: int = 8
+    connections: Positive = 200
+
+
+class Ingest(_Section):
+    """Bounds of the ingest path. A batch is flushed at `batch` uplinks or after `batch_ms`, whichever comes first."""
+
+    queue: Positive = 10_000
+    batch: Positive = 5_000
+    batch_ms: Positive = 50
+    max_payload: Positive = 262_144
+    held_rows: Positive = 1_000_000
+    held_days: Positive = 30
+
+
+class Push(_Section):
+    """Alarms on their way out. Private addresses are refused as targets unless allowed."""
+
+    allow_private: bool = False
+    timeout_s: float = 10.0
+    give_up_after_h: float = 24.0
+
+
+class Settings(_Section):
+    """All settings, checked before anything is started."""
+
+    timezone: str = "Asia/Ho_Chi_Minh"
+    language: str = ""
+    profiles: str = ""
+    """A folder of own classes and profiles, beside the shipped ones."""
+    store: Store = Store()
+    api: Api = Api()
+    mqtt: Mqtt = Mqtt()
+    coap: Coap = Coap()
+    modbus: Modbus = Modbus()
+    ingest: Ingest = Ingest()
+    push: Push = Push()
+
+
+SECRET_KEYS = frozenset({"password", "dsn", "token", "secret"})
+
+
+def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read settings from `path` (None: defaults) and the environment. Raises ConfigError naming file, line and key."""
+    table: dict[str, Any] = {}
+    text = ""
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError("config.unreadable", file=path, detail=str(exc)) from exc
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as exc:
+            raise ConfigError("config.not_toml", file=path, detail=str(exc)) from exc
+    overlay(table, os.environ if environ is None else environ)
+    try:
+        settings = msgspec.convert(table, Settings)
+    except msgspec.ValidationError as exc:
+        key = _key_of(str(exc))
+        raise ConfigError(
+            "config.invalid",
+            file=path or "environment",
+            line=_line_of(text, key),
+            key=key or "?",
+            expected=re.sub(r" - at `.*`$", "", str(exc)),
+        ) from exc
+    if settings.timezone not in zoneinfo.available_timezones():
+        raise ConfigError(
+            "config.invalid",
+            file=path or "environment",
+            line=_line_of(text, "timezone"),
+            key="timezone",
+            expected="an IANA name such as Asia/Ho_Chi_Minh",
+        )
+    if settings.mqtt.broker not in {"auto", "mosquitto", "embedded", "external"}:
+        raise ConfigError(
+            "config.invalid",
+            file=path or "environment",
+            line=_line_of(text, "mqtt.broker"),
+            key="mqtt.broker",
+            expected="auto, mosquitto, embedded or external",
+        )
+    return settings
+
+
+def overlay(table: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Lay `IOT_<SECTION>_<KEY>` variables over a parsed file, in place."""
+    for field in msgspec.structs.fields(Settings):
+        kind = field.type
+        if isinstance(kind, type) and issubclass(kind, _Section):
+            for inner in msgspec.structs.fields(kind):
+                name = f"IOT_{field.name}_{inner.name}".upper()
+                if name in environ:
+                    table.setdefault(field.name, {})[inner.name] = _typed(environ[name], inner.type)
+        elif (name := f"IOT_{field.name}".upper()) in environ and field.name != "language":
+            table[field.name] = environ[name]
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """Give the settings as plain data for people, every secret replaced."""
+    plain: dict[str, Any] = msgspec.to_builtins(settings)
+    for section in (plain, *(value for value in plain.values() if isinstance(value, dict))):
+        for key in SECRET_KEYS & section.keys():
+            if section[key]:
+                section[key] = "********"
+    return plain
+
+
+def with_ports(settings: Settings, base: int) -> Settings:
+    """Place every listener on ports from `base` on: API, MQTT, CoAP."""
+    replace = msgspec.structs.replace
+    return replace(
+        settings,
+        api=replace(settings.api, port=base),
+        mqtt=replace(settings.mqtt, port=base + 1),
+        coap=replace(settings.coap, port=base + 2),
+    )
+
+
+def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Where state lives when nobody says: /var/lib/iot for root, else $XDG_STATE_HOME/iot."""
+    environ = os.environ if environ is None else environ
+    if "IOT_STATE" in environ:
+        return Path(environ["IOT_STATE"])
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/iot")
+    home = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "iot"
+
+
+def environment(name: str, default: str = "") -> str:
+    """Read one variable that is not a setting of the core (IOT_URL, IOT_TOKEN, GRAFANA_URL, NO_COLOR...)."""
+    return os.environ.get(name, default)
+
+
+def _typed(text: str, kind: Any) -> Any:
+    """Turn an environment variable into what its key expects, leaving nonsense for the checker to name."""
+    if kind is str:
+        return text
+    if kind is bool:
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+
+def _key_of(message: str) -> str:
+    """Take the key out of msgspec's message: ``... - at `$.mqtt.port` `` or ``unknown field `prot` ``."""
+    at = re.search(r"at `\$\.?([^`]*)`", message)
+    unknown = re.search(r"unknown field `([^`]*)`", message)
+    parts = [part for part in (at and at.group(1), unknown and unknown.group(1)) if part]
+    return ".".join(parts)
+
+
+def _line_of(text: str, key: str) -> int | str:
+    """Find the line a dotted key stands on, for the error message; `?` when it is not in the file."""
+    section, _, name = key.rpartition(".")
+    inside = section == ""
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[([^\]]+)\]", line)
+        if header:
+            inside = header.group(1).strip() == section
+            if header.group(1).strip() == key:
+                return number
+        elif inside and re.match(rf"\s*{re.escape(name)}\s*=", line):
+            return number
+    return "?"
