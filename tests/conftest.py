@@ -1,0 +1,149 @@
+"""Fixtures for every test: real servers, free ports, a clean environment; in CI a missing part is an error."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from tests import servers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+CI = bool(os.environ.get("CI"))
+KEPT = ("IOT_TEST_", "IOT_TIMESCALEDB_")
+_not_run = {"root": 0}
+
+
+def missing(what: str) -> NoReturn:
+    """Skip on a person's machine; fail where everything should be there."""
+    if CI:
+        pytest.fail(f"CI is set and a part is missing: {what}")
+    pytest.skip(what)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hold tests back that need root or Chromium where there is none."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        _not_run["root"] += 1
+        missing("needs root")
+    if item.get_closest_marker("browser") and not shutil.which("chromium"):
+        missing("Chromium is not installed: apt-get install --no-install-recommends chromium")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the run with the number of tests that need root, as the last line."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if _not_run["root"] and reporter is not None:
+        reporter.write_line(f"{_not_run['root']} tests need root: sudo scripts/test -m root")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """Keep the developer's own settings out of the tests; sentences are English unless a test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("IOT_", "GRAFANA_", "PG")) and not name.startswith(KEPT):
+                patch.delenv(name)
+        patch.setenv("LC_ALL", "C.UTF-8")
+        yield
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Give a function that gives a port nothing uses, TCP and UDP."""
+    return lambda: servers.free_ports(1)
+
+
+@pytest.fixture
+def free_ports() -> Callable[[int], int]:
+    """Give a function that gives the first of some consecutive free ports (for --port-base)."""
+    return servers.free_ports
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[servers.Postgres]:
+    """Run one throw-away PostgreSQL for the session."""
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def timescaledb_server() -> Iterator[servers.Postgres]:
+    """Run one throw-away TimescaleDB for the session."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(servers.timescaledb())
+        except servers.Missing as exc:
+            missing(str(exc))
+        yield server
+
+
+@pytest.fixture
+def dsn(postgres_server: servers.Postgres) -> Iterator[str]:
+    """Give a fresh, empty database (C.UTF-8)."""
+    with postgres_server.database() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: servers.Postgres) -> Iterator[str]:
+    """Migrate one database, for copying: an order faster than migrating anew for each test."""
+    with postgres_server.database() as made:
+        migrate(made)
+        yield made.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def migrated_dsn(postgres_server: servers.Postgres, migrated_template: str) -> Iterator[str]:
+    """Give a fresh database after all migrations."""
+    with postgres_server.database(migrated_template) as made:
+        yield made
+
+
+@pytest.fixture
+def timescale_dsn(timescaledb_server: servers.Postgres) -> Iterator[str]:
+    """Give a fresh, empty database with the TimescaleDB extension. Mark its tests `timescaledb`."""
+    with timescaledb_server.database() as made:
+        yield made
+
+
+TIERS = ["postgresql", pytest.param("timescaledb", marks=pytest.mark.timescaledb)]
+
+
+@pytest.fixture(params=TIERS)
+def any_dsn(request: pytest.FixtureRequest) -> str:
+    """Give a fresh, empty database on plain PostgreSQL, then on TimescaleDB."""
+    found: str = request.getfixturevalue("dsn" if request.param == "postgresql" else "timescale_dsn")
+    return found
+
+
+@pytest.fixture
+def any_migrated_dsn(any_dsn: str) -> str:
+    """Give a fresh database after all migrations on plain PostgreSQL, then on TimescaleDB."""
+    migrate(any_dsn)
+    return any_dsn
+
+
+def migrate(dsn: str) -> None:
+    """Run all migrations."""
+    from iot_core.store.migrate import migrate as run  # noqa: PLC0415 - most tests need no database
+
+    asyncio.run(run(dsn))
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[servers.Mosquitto]:
+    """Run a Mosquitto that lets everyone in; `servers.mosquitto` starts others."""
+    with ExitStack() as stack:
+        try:
+            broker = stack.enter_context(servers.mosquitto(tmp_path / "mosquitto"))
+        except servers.Missing as exc:
+            missing(str(exc))
+        yield broker

