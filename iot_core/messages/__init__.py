@@ -27,7 +27,11 @@ _current = ""
 
 def choose_language(asked: str = "") -> str:
     """Pick `vi` or `en`: what was asked for, else IOT_LANG, else the locale, else English."""
-    for candidate in (asked, environment("IOT_LANG"), *(environment(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))):
+    for candidate in (
+        asked,
+        environment("IOT_LANG"),
+        *(environment(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG")),
+    ):
         prefix = candidate[:2].lower()
         if prefix in LANGUAGES:
             return prefix
@@ -66,7 +70,7 @@ def title(both: Title, lang: str = "") -> str:
 class _Formatter(string.Formatter):
     """Leaves a placeholder without a fact as it is: a poor sentence is better than a second error."""
 
-    def get_value(self, key: int | str, args: object, kwargs: object) -> object:
+    def get_value(self, key: int | str, args: object, kwargs: object) -> object:  # noqa: ARG002 - the signature is string.Formatter's
         assert isinstance(kwargs, dict)
         return kwargs.get(key, f"{{{key}}}")
 

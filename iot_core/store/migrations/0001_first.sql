@@ -4,6 +4,7 @@
 -- migrate: apply
 CREATE SCHEMA iot;
 CREATE SCHEMA telemetry;
+CREATE SCHEMA telemetry_part;   -- partitions of plain PostgreSQL; the relations people use stand in `telemetry`
 
 -- Settings that can never change after the first start (timezone of the civil day).
 CREATE TABLE iot.fixed_setting (
@@ -246,7 +247,7 @@ CREATE TRIGGER unit_changed AFTER INSERT OR UPDATE OR DELETE ON iot.unit
     FOR EACH STATEMENT EXECUTE FUNCTION iot.notify_unit();
 CREATE TRIGGER channel_changed AFTER INSERT OR UPDATE OR DELETE ON iot.channel
     FOR EACH STATEMENT EXECUTE FUNCTION iot.notify_unit();
-CREATE TRIGGER device_changed AFTER INSERT OR UPDATE OR DELETE ON iot.device
+CREATE TRIGGER device_changed AFTER UPDATE OF class_key, simulated, gateway_id ON iot.device
     FOR EACH STATEMENT EXECUTE FUNCTION iot.notify_unit();
 
 CREATE FUNCTION iot.notify_alarm_event() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,0 +1,1 @@
+"""PostgreSQL and TimescaleDB: connection, migrations, telemetry tables, reading."""

@@ -1,0 +1,70 @@
+"""The pool of database connections, and which database errors mean what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from iot_core.errors import StartError
+from iot_core.settings import Store
+
+OLDEST_SERVER: Final = 140000  # multiranges (iot.seq_range) came with PostgreSQL 14
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # admin shutdown, cannot connect now, statement timeout
+    asyncpg.InsufficientResourcesError,  # disk full, too many connections
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""The store does not answer: wait and try the same again."""
+
+RETRY: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+"""Two workers met: the same transaction can succeed when it is tried again."""
+
+
+def _encode(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+async def prepare(connection: asyncpg.Connection) -> None:
+    """Make jsonb columns take and give plain Python objects."""
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=_encode, decoder=msgspec.json.decode)
+
+
+@asynccontextmanager
+async def open_pool(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
+    """Open the pool. Raises StartError when the database refuses us, is not there or is too old."""
+    try:
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=settings.pool,
+            init=prepare,
+            timeout=_CONNECT_TIMEOUT_S,
+            command_timeout=settings.statement_timeout_s,
+            server_settings={"application_name": "iot-core", "timezone": "UTC", "jit": "off"},
+        )
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as exc:
+        raise StartError("store.refused", detail=str(exc)) from exc
+    except ValueError as exc:  # asyncpg's word for a DSN it cannot read; the text may hold the password
+        raise StartError("store.bad_dsn") from exc
+    except AWAY as exc:
+        raise StartError("store.unreachable", detail=type(exc).__name__) from exc
+    try:
+        async with pool.acquire() as connection:
+            version = await connection.fetchval("SELECT current_setting('server_version_num')::int")
+            if version < OLDEST_SERVER:
+                shown = await connection.fetchval("SHOW server_version")
+                raise StartError("store.too_old", version=shown, oldest=OLDEST_SERVER // 10000)
+        yield pool
+    finally:
+        pool.terminate()

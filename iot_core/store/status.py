@@ -1,0 +1,94 @@
+"""What a batch leaves beside the readings: when a device was last heard, its presence, the ranges of `seq`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+import asyncpg
+
+HEARD = """
+INSERT INTO iot.device_status (device_id, last_received_at, last_time)
+SELECT * FROM unnest($1::integer[], $2::timestamptz[], $3::timestamptz[])
+ON CONFLICT (device_id) DO UPDATE SET
+    last_received_at = GREATEST(device_status.last_received_at, excluded.last_received_at),
+    last_time = GREATEST(device_status.last_time, excluded.last_time),
+    silent_since = NULL
+"""
+PRESENCE = """
+INSERT INTO iot.device_status (device_id, online, online_changed_at)
+SELECT * FROM unnest($1::integer[], $2::boolean[], $3::timestamptz[])
+ON CONFLICT (device_id) DO UPDATE SET online = excluded.online, online_changed_at = excluded.online_changed_at
+WHERE device_status.online IS DISTINCT FROM excluded.online
+"""
+ACTIVE = "UPDATE iot.device SET lifecycle = 'active' WHERE id = ANY($1) AND lifecycle IN ('planned', 'provisioned')"
+ADD_SEQS = """
+INSERT INTO iot.seq_range (unit_id, run, seqs)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::text[]::int8multirange[])
+ON CONFLICT (unit_id, run) DO UPDATE SET seqs = seq_range.seqs + excluded.seqs
+WHERE NOT seq_range.seqs @> excluded.seqs
+"""
+SEEN_SEQS = """
+SELECT asked.unit_id, asked.run, asked.seq
+FROM unnest($1::integer[], $2::text[], $3::bigint[]) AS asked (unit_id, run, seq)
+JOIN iot.seq_range r ON r.unit_id = asked.unit_id AND r.run = asked.run AND r.seqs @> asked.seq
+"""
+
+Heard = Mapping[int, tuple[datetime, datetime | None]]
+"""Device id -> (newest arrival, newest measured time)."""
+Seq = tuple[int, str, int]
+"""Unit id, run, seq."""
+
+
+async def mark_heard(connection: asyncpg.Connection, heard: Heard) -> None:
+    """Note when each device was last heard. Rows are written in id order, so two workers cannot deadlock."""
+    ids = sorted(heard)
+    await connection.execute(HEARD, ids, [heard[id_][0] for id_ in ids], [heard[id_][1] for id_ in ids])
+
+
+async def mark_presence(connection: asyncpg.Connection, online: Mapping[int, tuple[bool, datetime]]) -> None:
+    """Note what devices (or their last wills) said of their presence."""
+    ids = sorted(online)
+    await connection.execute(PRESENCE, ids, [online[id_][0] for id_ in ids], [online[id_][1] for id_ in ids])
+
+
+async def mark_active(connection: asyncpg.Connection, device_ids: Sequence[int]) -> None:
+    """Move devices that spoke for the first time on in their life."""
+    await connection.execute(ACTIVE, sorted(device_ids))
+
+
+async def seen_seqs(connection: asyncpg.Connection, asked: Sequence[Seq]) -> set[Seq]:
+    """Say which numbers are on record already."""
+    rows = await connection.fetch(SEEN_SEQS, *_columns(asked))
+    return {(row["unit_id"], row["run"], row["seq"]) for row in rows}
+
+
+async def add_seqs(connection: asyncpg.Connection, seqs: Iterable[Seq]) -> None:
+    """Put numbers on record as ranges per unit and run."""
+    by_run: dict[tuple[int, str], list[int]] = {}
+    for unit_id, run, seq in seqs:
+        by_run.setdefault((unit_id, run), []).append(seq)
+    keys = sorted(by_run)
+    await connection.execute(
+        ADD_SEQS, [unit_id for unit_id, _ in keys], [run for _, run in keys], [multirange(by_run[key]) for key in keys]
+    )
+
+
+def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Join numbers into closed ranges: 1 2 3 7 -> [(1, 3), (7, 7)]."""
+    joined: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if joined and number == joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], number)
+        else:
+            joined.append((number, number))
+    return joined
+
+
+def multirange(numbers: Iterable[int]) -> str:
+    """Write numbers as PostgreSQL's int8multirange."""
+    return "{" + ",".join(f"[{first},{last}]" for first, last in ranges(numbers)) + "}"
+
+
+def _columns(asked: Sequence[Seq]) -> tuple[list[int], list[str], list[int]]:
+    return [unit for unit, _, _ in asked], [run for _, run, _ in asked], [seq for _, _, seq in asked]

@@ -1,0 +1,128 @@
+"""Telemetry tables made from the classes: one wide table a class, the same names on every tier.
+
+A metric's bit in the `bad` mask is assigned once and never reused; a removed metric keeps its column, marked retired;
+a changed type is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import asyncpg
+
+from iot_core.errors import ConfigError
+from iot_core.model import DeviceClass, MetricType
+from iot_core.store.columns import ClassTable, column, sql_type
+from iot_core.store.partitions import ensure_partitions, weeks_around_now
+from iot_core.store.tier import Tier
+
+MAX_METRICS: Final = 63
+_LOCK: Final = 0x696F742D746162  # "iot-tab"
+_CHUNK: Final = "7 days"
+
+ASSIGN_BIT = """
+INSERT INTO iot.metric (class_key, key, bit, sql_type, ucum, title_vi, title_en)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (class_key, key) DO UPDATE
+SET ucum = excluded.ucum, title_vi = excluded.title_vi, title_en = excluded.title_en, retired_at = NULL
+"""
+RETIRE = "UPDATE iot.metric SET retired_at = now() WHERE class_key = $1 AND retired_at IS NULL AND NOT key = ANY($2)"
+KNOWN = "SELECT key, bit, sql_type FROM iot.metric WHERE class_key = $1"
+
+
+async def ensure_tables(
+    connection: asyncpg.Connection, classes: Iterable[DeviceClass], tier: Tier = Tier.PLAIN
+) -> Mapping[str, ClassTable]:
+    """Create or extend the table of every class and give their columns. Raises ConfigError for a changed type."""
+    tables: dict[str, ClassTable] = {}
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        for device_class in sorted(classes, key=lambda each: each.key):
+            tables[device_class.key] = await _ensure_table(connection, device_class, tier)
+        await _create_latest(connection, tables.values())
+    if tier is Tier.PLAIN:
+        for key in tables:
+            await ensure_partitions(connection, key, weeks_around_now())
+    return tables
+
+
+async def _ensure_table(connection: asyncpg.Connection, device_class: DeviceClass, tier: Tier) -> ClassTable:
+    table = await _assign_columns(connection, device_class)
+    relation = f'telemetry."{table.name}"'
+    if await connection.fetchval("SELECT to_regclass($1) IS NULL", relation):
+        await _create_table(connection, table, tier)
+    else:
+        for each in table.columns:
+            await connection.execute(f'ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS "{each.name}" {each.sql_type}')
+    return table
+
+
+async def _assign_columns(connection: asyncpg.Connection, device_class: DeviceClass) -> ClassTable:
+    known = {row["key"]: row for row in await connection.fetch(KNOWN, device_class.key)}
+    free = (bit for bit in range(MAX_METRICS) if bit not in {row["bit"] for row in known.values()})
+    columns = []
+    for metric in device_class.metrics:
+        wanted = sql_type(metric)
+        before = known.get(metric.key)
+        if before is not None and before["sql_type"] != wanted:
+            raise ConfigError(
+                "store.metric_type",
+                device_class=device_class.key,
+                metric=metric.key,
+                before=before["sql_type"],
+                after=wanted,
+            )
+        bit = before["bit"] if before is not None else next(free, None)
+        if bit is None:
+            raise ConfigError("store.too_many_metrics", device_class=device_class.key, most=MAX_METRICS)
+        title = metric.title
+        await connection.execute(ASSIGN_BIT, device_class.key, metric.key, bit, wanted, metric.ucum, title.vi, title.en)
+        columns.append(column(metric, bit, wanted))
+    await connection.execute(RETIRE, device_class.key, [metric.key for metric in device_class.metrics])
+    return ClassTable(device_class, tuple(columns))
+
+
+async def _create_table(connection: asyncpg.Connection, table: ClassTable, tier: Tier) -> None:
+    # Widest first: PostgreSQL pads each column to its own size, so this order wastes nothing between them.
+    metrics = "".join(f'"{each.name}" {each.sql_type}, ' for each in sorted(table.columns, key=lambda c: -c.size))
+    partitioned = "PARTITION BY RANGE (time)" if tier is Tier.PLAIN else ""
+    await connection.execute(
+        f'CREATE TABLE telemetry."{table.name}" ('
+        "time timestamptz NOT NULL, received_at timestamptz NOT NULL, bad bigint NOT NULL DEFAULT 0,"
+        f" device_id integer NOT NULL, {metrics} quality smallint NOT NULL DEFAULT 0, extra jsonb) {partitioned}"
+    )
+    await connection.execute(
+        f'CREATE UNIQUE INDEX "{table.name}_device_time" ON telemetry."{table.name}" (device_id, time)'
+    )
+    if tier is not Tier.PLAIN:
+        await connection.execute(
+            f"SELECT create_hypertable('telemetry.\"{table.name}\"', 'time',"
+            f" chunk_time_interval => interval '{_CHUNK}', create_default_indexes => false)"
+        )
+
+
+async def _create_latest(connection: asyncpg.Connection, tables: Iterable[ClassTable]) -> None:
+    """Make the views of the newest value of each metric: by measured time, with its own time and quality."""
+    parts = []
+    for table in tables:
+        name = f'telemetry."{table.name}_latest"'
+        arms = " UNION ALL ".join(_latest_arm(table, index) for index in range(len(table.columns)))
+        await connection.execute(f"CREATE OR REPLACE VIEW {name} AS {arms}")
+        parts.append(f"SELECT '{table.name}'::text AS class_key, * FROM {name}")
+    if parts:
+        await connection.execute("CREATE OR REPLACE VIEW telemetry.latest AS " + " UNION ALL ".join(parts))
+
+
+def _latest_arm(table: ClassTable, index: int) -> str:
+    each = table.columns[index]
+    value = f'"{each.name}"'
+    shown = (
+        f"{value}::integer::double precision" if each.metric.type is MetricType.BOOL else f"{value}::double precision"
+    )
+    return (
+        f"SELECT d.id AS device_id, '{each.name}'::text AS metric, r.value, r.time, r.quality, r.bad FROM iot.device d"
+        f" CROSS JOIN LATERAL (SELECT time, quality, {shown} AS value, (bad >> {each.bit}) & 1 = 1 AS bad"
+        f' FROM telemetry."{table.name}" WHERE device_id = d.id AND {value} IS NOT NULL ORDER BY time DESC LIMIT 1) r'
+        f" WHERE d.class_key = '{table.name}'"
+    )
