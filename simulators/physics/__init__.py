@@ -1,0 +1,16 @@
+"""Believable values as pure functions of a seed and a time: the same seed and time give the same values, in any order.
+
+Nothing is stepped, so a counter that integrates (energy, volume) never runs backwards when a simulation starts anew.
+"""
+
+from __future__ import annotations
+
+from simulators.physics.air import AirStation
+from simulators.physics.fire import Detector, Fire
+from simulators.physics.light import Lamp
+from simulators.physics.water import HouseMeter, MainMeter
+
+__all__ = ["AirStation", "Detector", "Fire", "HouseMeter", "Lamp", "MainMeter", "Physics"]
+
+Physics = AirStation | Lamp | HouseMeter | MainMeter | Detector
+"""What a simulated device measures: `at(time)` gives values by the metric keys of its class."""
