@@ -1,0 +1,142 @@
+"""Hold a sample against its class: types, finiteness, plausible range, time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from typing import Final
+
+from iot_core.model import MetricType, Observation, Problem, Reason, Sample, Value
+from iot_core.store.columns import ClassTable, Column
+
+CLOCK_SET: Final = datetime(2020, 1, 1, tzinfo=UTC)
+"""A device clock that stands before this was never set."""
+AHEAD: Final = timedelta(minutes=10)
+
+Convert = Callable[[object], Value | None]
+"""Turn a wire value into the metric's own type, rounded as stored; None when it is of another type."""
+
+
+class Unfit(Exception):
+    """A value that cannot be stored, with the reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+
+
+class Checker:
+    """Checks the samples of one class; built once from its table."""
+
+    def __init__(self, table: ClassTable) -> None:
+        self.table = table
+        self.window = table.device_class.window
+        self._columns = {column.name: (column, _converter(column)) for column in table.columns}
+
+    def values(self, sample: Sample) -> tuple[dict[str, Value], int, list[Problem]]:
+        """Give the storable values, the `bad` mask of implausible ones, and a problem for each that is neither."""
+        values: dict[str, Value] = {}
+        bad = 0
+        problems: list[Problem] = []
+        for key, said in sample.values.items():
+            if said is None:
+                continue  # null is unknown, never zero
+            found = self._columns.get(key)
+            if found is None:
+                problems.append(Problem(Reason.UNKNOWN_METRIC, key, {key: said}))
+                continue
+            column, convert = found
+            try:
+                value = convert(said)
+            except Unfit as unfit:
+                problems.append(Problem(unfit.reason, key, {key: said}))
+                continue
+            if value is None:
+                problems.append(Problem(Reason.WRONG_TYPE, f"{key}: {column.metric.type}", {key: said}))
+                continue
+            values[key] = value
+            if not column.metric.plausible(value):
+                bad |= 1 << column.bit
+        return values, bad, problems
+
+
+def usable_time(time: datetime | None, received_at: datetime) -> bool:
+    """Say whether a device's time can be believed: said, from a clock that was set, not from the future."""
+    return time is not None and CLOCK_SET <= time <= received_at + AHEAD
+
+
+def merge_values(first: Observation, second: Observation, bits: dict[str, int]) -> dict[str, Value]:
+    """Merge `second` into `first` (same device and time): nulls are filled; give back what conflicts.
+
+    A correction replaces instead.
+    """
+    conflicts: dict[str, Value] = {}
+    for key, value in second.values.items():
+        if key in first.values and not second.correction:
+            if first.values[key] != value:
+                conflicts[key] = value
+            continue
+        first.values[key] = value
+        first.bad = (first.bad & ~bits[key]) | (second.bad & bits[key])
+    first.quality = second.quality if second.correction else max(first.quality, second.quality)
+    first.correction = first.correction or second.correction
+    if second.extra:
+        first.extra = {**second.extra, **(first.extra or {})}
+    return conflicts
+
+
+def _converter(column: Column) -> Convert:
+    match column.metric.type:
+        case MetricType.FLOAT:
+            return _float(column)
+        case MetricType.INT:
+            return _int(column)
+        case MetricType.BOOL:
+            return lambda said: said if isinstance(said, bool) else None
+        case MetricType.ENUM:
+            return _enum(column)
+
+
+def _float(column: Column) -> Convert:
+    precision, limit = column.metric.precision, column.limit
+
+    def convert(said: object) -> Value | None:
+        if type(said) is not float and type(said) is not int:
+            return None
+        if not isfinite(said):
+            raise Unfit(Reason.NOT_FINITE)
+        if not -limit <= said <= limit:
+            raise Unfit(Reason.WRONG_TYPE)
+        return round(float(said), precision)
+
+    return convert
+
+
+def _int(column: Column) -> Convert:
+    limit = column.limit
+
+    def convert(said: object) -> Value | None:
+        if type(said) is float:
+            if not isfinite(said):
+                raise Unfit(Reason.NOT_FINITE)
+            if not said.is_integer():
+                return None
+        elif type(said) is not int:
+            return None
+        if not -limit <= said <= limit:
+            raise Unfit(Reason.WRONG_TYPE)
+        return int(said)
+
+    return convert
+
+
+def _enum(column: Column) -> Convert:
+    members = column.metric.members
+    names = {number: name for name, number in members.items()}
+
+    def convert(said: object) -> Value | None:
+        if isinstance(said, str):
+            return said if said in members else None
+        return names.get(said) if type(said) is int else None
+
+    return convert

@@ -1,0 +1,177 @@
+"""One transaction for a batch of work: merge, rules, telemetry, status, ranges, held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import asyncpg
+
+from iot_core.ingest.check import merge_values
+from iot_core.ingest.prepare import Work
+from iot_core.model import Observation, Problem, Reason
+from iot_core.store import held, status
+from iot_core.store.columns import ClassTable
+from iot_core.store.partitions import ensure_partitions, week_of
+from iot_core.store.telemetry import Conflict, TelemetryTable
+from iot_core.store.tier import Tier
+
+
+class Rules(Protocol):
+    """What ingest asks of the alarm rules (alarms.evaluate.Evaluator)."""
+
+    async def evaluate(
+        self, connection: asyncpg.Connection, observations: Sequence[Observation], *, now: datetime
+    ) -> Any:
+        """Write what these observations change, inside the flush's transaction and before they are merged."""
+
+    def committed(self, pending: Any) -> None:
+        """Take the changes into memory, after COMMIT."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch while it is merged: one observation for each device and time, and who said it first."""
+
+    merged: dict[tuple[int, datetime], Observation] = field(default_factory=dict)
+    said_by: dict[tuple[int, datetime], Work] = field(default_factory=dict)
+    held: list[held.Held] = field(default_factory=list)
+    conflicts: list[tuple[Work, Problem]] = field(default_factory=list)
+
+    def conflict(self, work: Work, each: Observation, values: Mapping[str, object]) -> None:
+        """Hold values that say something else than what came first."""
+        problem = Problem(Reason.CONFLICT, each.time.isoformat(), dict(values), each.device_id)
+        self.conflicts.append((work, problem))
+        self.held.append(_held(work, problem))
+
+
+class Flush:
+    """Writes batches. Stateless but for which partitions and devices it has seen."""
+
+    def __init__(self, tables: Mapping[str, ClassTable], tier: Tier, rules: Rules) -> None:
+        self._telemetry = {key: TelemetryTable(table) for key, table in tables.items()}
+        self._bits = {key: {column.name: 1 << column.bit for column in table.columns} for key, table in tables.items()}
+        self._tier = tier
+        self._rules = rules
+        self._weeks: set[tuple[str, datetime]] = set()
+        self._active: set[int] = set()
+
+    async def __call__(self, connection: asyncpg.Connection, works: Sequence[Work], *, now: datetime) -> None:
+        """Write a batch in one transaction. Raises whatever the database says; nothing is written then."""
+        await self._ensure_weeks(connection, works)
+        async with connection.transaction():
+            batch = self._merge(works, await _redelivered(connection, works))
+            pending = await self._write(connection, works, batch, now)
+        self._rules.committed(pending)
+        for work, problem in batch.conflicts:
+            work.problems.append(problem)
+        self._active.update(each.device_id for work in works for each in work.observations)
+
+    async def hold_whole(self, connection: asyncpg.Connection, work: Work, detail: str) -> None:
+        """Keep an uplink that the database refuses, whole and by itself."""
+        problem = Problem(Reason.REFUSED, detail)
+        async with connection.transaction():
+            await held.keep(connection, [_held(work, problem)])
+            if numbers := _numbers([work]):
+                await status.add_seqs(connection, numbers)
+        work.observations.clear()
+        work.problems = [problem]
+
+    async def _ensure_weeks(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
+        if self._tier is not Tier.PLAIN:
+            return
+        needed = {(each.class_key, week_of(each.time)) for work in works for each in work.observations} - self._weeks
+        for class_key, week in sorted(needed):
+            await ensure_partitions(connection, class_key, [week])
+            self._weeks.add((class_key, week))
+
+    async def _write(self, connection: asyncpg.Connection, works: Sequence[Work], batch: _Batch, now: datetime) -> Any:
+        pending = await self._rules.evaluate(connection, list(batch.merged.values()), now=now)
+        for class_key, table in self._telemetry.items():
+            mine = [each for each in batch.merged.values() if each.class_key == class_key]
+            if mine:
+                self._hold_conflicts(batch, await table.merge(connection, mine))
+        await self._write_status(connection, works)
+        if batch.held:
+            await held.keep(connection, batch.held)
+        return pending
+
+    def _merge(self, works: Sequence[Work], redelivered: set[int]) -> _Batch:
+        """Merge within the batch, on copies: a batch that is tried again must find its work as it was."""
+        batch = _Batch()
+        for work in works:
+            for each in work.observations:
+                if id(each) in redelivered:
+                    continue
+                key = (each.device_id, each.time)
+                first = batch.merged.get(key)
+                if first is None:
+                    batch.merged[key] = each
+                    batch.said_by[key] = work
+                    continue
+                merged = batch.merged[key] = replace(first, values=dict(first.values))
+                if conflicts := merge_values(merged, each, self._bits[each.class_key]):
+                    batch.conflict(work, each, conflicts)
+            batch.held += [_held(work, problem) for problem in work.problems]
+        return batch
+
+    def _hold_conflicts(self, batch: _Batch, conflicts: Sequence[Conflict]) -> None:
+        for conflict in conflicts:
+            key = (conflict.device_id, conflict.time)
+            work, each = batch.said_by[key], batch.merged[key]
+            batch.conflict(work, each, {metric: each.values[metric] for metric in conflict.metrics})
+
+    async def _write_status(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
+        heard: dict[int, tuple[datetime, datetime | None]] = {}
+        online: dict[int, tuple[bool, datetime]] = {}
+        for work in works:
+            _note_heard(work, heard)
+            if work.unit is not None and work.online is not None:
+                online[work.unit.device_id] = (work.online, work.uplink.received_at)
+        if heard:
+            await status.mark_heard(connection, heard)
+        if online:
+            await status.mark_presence(connection, online)
+        if fresh := {each.device_id for work in works for each in work.observations} - self._active:
+            await status.mark_active(connection, sorted(fresh))
+        if numbers := _numbers(works):
+            await status.add_seqs(connection, numbers)
+
+
+def _note_heard(work: Work, heard: dict[int, tuple[datetime, datetime | None]]) -> None:
+    """Anything but a retained message shows that a device is alive, garbage included."""
+    if work.unit is None or work.uplink.retained or work.uplink.kind != "telemetry":
+        return
+    received = work.uplink.received_at
+    times: dict[int, datetime | None] = {each.device_id: each.time for each in work.observations}
+    for device_id, time in (times or {work.unit.device_id: None}).items():
+        before = heard.get(device_id)
+        newest = max(filter(None, (time, before[1] if before else None)), default=None)
+        heard[device_id] = (max(received, before[0]) if before else received, newest)
+
+
+async def _redelivered(connection: asyncpg.Connection, works: Sequence[Work]) -> set[int]:
+    """Find observations (by identity) whose `seq` is on record and that have no time to tell by."""
+    asked = [
+        (each.unit_id, each.run, each.seq, each) for work in works for each in work.untimed if each.seq is not None
+    ]
+    if not asked:
+        return set()
+    seen = await status.seen_seqs(connection, [(unit, run, seq) for unit, run, seq, _ in asked])
+    again: set[int] = set()
+    for unit, run, seq, each in asked:
+        if (unit, run, seq) in seen:
+            again.add(id(each))
+        seen.add((unit, run, seq))
+    return again
+
+
+def _numbers(works: Sequence[Work]) -> list[status.Seq]:
+    return [(each.unit_id, each.run, each.seq) for work in works for each in work.observations if each.seq is not None]
+
+
+def _held(work: Work, problem: Problem) -> held.Held:
+    unit = work.unit
+    return held.Held(work.uplink, problem, unit.unit_id if unit else None, unit.device_id if unit else None)

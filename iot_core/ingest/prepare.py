@@ -1,0 +1,153 @@
+"""From an uplink to what should be stored of it: identify, decode, check. Pure, no I/O, never raises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from iot_core.errors import NotFoundError
+from iot_core.ingest.check import Checker, usable_time
+from iot_core.model import Decoded, MountedUnit, Observation, Problem, Quality, Reason, Sample, Uplink
+from iot_core.store.columns import ClassTable
+
+if TYPE_CHECKING:
+    from iot_core.profiles import Profiles
+    from iot_core.registry.directory import Directory
+
+
+@dataclass(slots=True)
+class Work:
+    """An uplink on its way through: what to store of it and what to hold."""
+
+    uplink: Uplink
+    unit: MountedUnit | None = None
+    observations: list[Observation] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    untimed: list[Observation] = field(default_factory=list)
+    """Observations (also in `observations`) without a usable time of their own: `seq` alone tells a redelivery."""
+    online: bool | None = None
+
+
+class Prepare:
+    """Turns uplinks into work, by the registry and the profiles as they are now."""
+
+    def __init__(self, directory: Directory, profiles: Profiles, tables: Mapping[str, ClassTable], most: int) -> None:
+        self._directory = directory
+        self._profiles = profiles
+        self._checkers = {key: Checker(table) for key, table in tables.items()}
+        self._most = most
+
+    def __call__(self, uplink: Uplink) -> Work:
+        """Prepare one uplink."""
+        unit = self._directory.at(uplink.address)
+        if unit is None:
+            return Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])
+        work = Work(uplink, unit)
+        decoded = self._decode(unit, uplink)
+        work.online = decoded.online
+        work.problems.extend(decoded.problems)
+        if uplink.retained:
+            self._refuse_retained(work, decoded.samples)
+            return work
+        earlier = self._add_own(work, unit, decoded.samples)
+        for owner in earlier:
+            again = self._decode(owner, uplink)
+            work.problems.extend(again.problems)
+            mine = [each for each in again.samples if each.time and self._directory.owner(unit, each.time) is owner]
+            for sample in mine:
+                self._add(work, owner, sample, alone=True)
+        if not (work.observations or work.problems or decoded.online is not None):
+            work.problems.append(Problem(Reason.NO_VALUES))
+        return work
+
+    def _add_own(self, work: Work, unit: MountedUnit, samples: Sequence[Sample]) -> list[MountedUnit]:
+        """Add what is this unit's own; give back earlier units at its address whose time some samples tell."""
+        several = _several_times(samples)
+        earlier: list[MountedUnit] = []
+        for sample in samples:
+            owner = self._directory.owner(unit, sample.time) if sample.time else unit
+            if owner is unit:
+                self._add(work, unit, sample, alone=sample.channel not in several)
+            elif owner not in earlier:
+                earlier.append(owner)
+        return earlier
+
+    def _decode(self, unit: MountedUnit, uplink: Uplink) -> Decoded:
+        if uplink.kind == "status" and unit.address.startswith("iot:"):
+            return _presence(uplink.payload)
+        if len(uplink.payload) > self._most:
+            return Decoded(problems=[Problem(Reason.TOO_LARGE, f"{len(uplink.payload)} > {self._most}")])
+        try:
+            return self._profiles.get(unit.profile).decode(uplink)
+        except NotFoundError:
+            return Decoded(problems=[Problem(Reason.WRONG_FORMAT, f"profile {unit.profile} is not installed")])
+
+    @staticmethod
+    def _refuse_retained(work: Work, samples: Sequence[Sample]) -> None:
+        """Hold the readings of a retained message: it may be of any age, so it restores presence only."""
+        if samples:
+            work.problems.append(Problem(Reason.RETAINED))
+
+    def _add(self, work: Work, unit: MountedUnit, sample: Sample, *, alone: bool) -> None:
+        uplink = work.uplink
+        device_id = unit.channels.get(sample.channel, unit.device_id if sample.channel == "" else None)
+        if device_id is None:
+            work.problems.append(Problem(Reason.UNKNOWN_ADDRESS, f"channel {sample.channel}", dict(sample.values)))
+            return
+        class_key = self._directory.class_of(unit, device_id)
+        checker = self._checkers[class_key]
+        time, quality = sample.time, sample.quality
+        timed = usable_time(time, uplink.received_at)
+        if not timed:
+            if not alone:
+                work.problems.append(_unused(Reason.NO_TIME, sample, device_id))
+                return
+            time, quality = uplink.received_at, max(quality, Quality.UNCERTAIN)
+        assert time is not None
+        if uplink.received_at - time > checker.window:
+            work.problems.append(_unused(Reason.TOO_OLD, sample, device_id))
+            return
+        values, bad, problems = checker.values(sample)
+        work.problems.extend(replace(problem, device_id=device_id) for problem in problems)
+        if not values and not sample.extra:
+            return
+        observation = Observation(
+            device_id=device_id,
+            unit_id=unit.unit_id,
+            class_key=class_key,
+            time=time,
+            received_at=uplink.received_at,
+            values=values,
+            quality=quality,
+            bad=bad,
+            correction=sample.correction,
+            seq=sample.seq,
+            run=sample.run,
+            extra=sample.extra,
+            simulated=unit.simulated,
+        )
+        work.observations.append(observation)
+        if not timed:
+            work.untimed.append(observation)
+
+
+def _presence(payload: bytes) -> Decoded:
+    """Read the native `status` topic: `online` or `offline`, as plain text."""
+    said = payload[:32].strip()
+    if said in {b"online", b"offline"}:
+        return Decoded(online=said == b"online")
+    return Decoded(problems=[Problem(Reason.WRONG_FORMAT, "status is `online` or `offline`")])
+
+
+def _several_times(samples: Sequence[Sample]) -> set[str]:
+    """Name the channels that speak more than once in an uplink: there each element needs its own time."""
+    if len(samples) < 2:
+        return set()
+    seen: set[str] = set()
+    return {sample.channel for sample in samples if sample.channel in seen or seen.add(sample.channel)}  # type: ignore[func-returns-value]
+
+
+def _unused(reason: Reason, sample: Sample, device_id: int) -> Problem:
+    said = sample.time.isoformat() if sample.time else "no time"
+    return Problem(reason, said, dict(sample.values), device_id)

@@ -1,0 +1,209 @@
+"""The worker: takes uplinks from the drivers, flushes them by size or age, acknowledges after COMMIT.
+
+While the store is away a batch is tried again until it is written; nothing is acknowledged and `emit` refuses more.
+A batch that the database refuses for its data is bisected until the poison uplink stands alone; that one is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+import structlog
+
+from iot_core.counters import Counters
+from iot_core.errors import StoreUnavailable
+from iot_core.ingest.flush import Flush
+from iot_core.ingest.prepare import Prepare, Work
+from iot_core.model import Outcome, Reason, Uplink
+from iot_core.store.connection import AWAY, RETRY
+
+log = structlog.get_logger()
+
+_FIRST_WAIT_S: Final = 0.2
+_LONGEST_WAIT_S: Final = 2.0
+_UNKNOWN_KEPT: Final = 200
+"""Uplinks kept of one sender that nobody registered; beyond it they are counted only."""
+_UNKNOWN_SENDERS: Final = 10_000
+
+
+class Ingest:
+    """A bounded queue with one writer behind it."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        prepare: Prepare,
+        flush: Flush,
+        counters: Counters,
+        *,
+        queue: int,
+        batch: int,
+        batch_s: float,
+    ) -> None:
+        self._pool = pool
+        self._prepare = prepare
+        self._flush = flush
+        self._counters = counters
+        self._queue: deque[Uplink] = deque()
+        self._most = queue
+        self._batch = batch
+        self._batch_s = batch_s
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._away_since: datetime | None = None
+        self._flushing = False
+        self._unknown: dict[str, int] = {}
+        counters.gauge("ingest_queue", lambda: len(self._queue))
+
+    @property
+    def away_since(self) -> datetime | None:
+        """Since when the store does not answer, None while it does."""
+        return self._away_since
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was emitted is committed."""
+        return not self._queue and not self._flushing
+
+    def lag_s(self) -> float:
+        """Return how long the oldest waiting uplink has waited, in seconds."""
+        return (datetime.now(UTC) - self._queue[0].received_at).total_seconds() if self._queue else 0.0
+
+    async def emit(self, uplink: Uplink) -> None:
+        """Take an uplink; wait for room. Raises StoreUnavailable while the store is away."""
+        while len(self._queue) >= self._most and self._away_since is None:
+            self._room.clear()
+            await self._room.wait()
+        if self._away_since is not None:
+            raise StoreUnavailable
+        self._queue.append(uplink)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            uplinks = await self._collect()
+            self._flushing = True
+            try:
+                works = [self._prepare(uplink) for uplink in uplinks]
+                await self._store_all(self._bound_unknown(works))
+                await self._acknowledge(works)
+            finally:
+                self._flushing = False
+                self._settled.set()
+
+    async def drain(self) -> None:
+        """Wait until everything emitted is committed; the caller bounds the wait."""
+        while not self.idle:
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def _collect(self) -> list[Uplink]:
+        """Take a batch: what is there once the first uplink is `batch_s` old, or `batch` of them."""
+        while not self._queue:
+            self._news.clear()
+            await self._news.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._batch_s):
+                while len(self._queue) < self._batch:
+                    self._news.clear()
+                    await self._news.wait()
+        taken = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
+        self._room.set()
+        return taken
+
+    async def _store_all(self, works: Sequence[Work]) -> None:
+        """Store a batch whatever it takes: wait for the store, meet other workers again, isolate poison."""
+        wait = _FIRST_WAIT_S
+        while works:
+            try:
+                async with self._pool.acquire() as connection:
+                    await self._flush(connection, works, now=datetime.now(UTC))
+            except RETRY:
+                self._counters.count("ingest_retried")
+            except AWAY as exc:
+                self._store_away(exc)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT_S)
+            except asyncpg.PostgresError as exc:
+                self._store_back()
+                await self._isolate(works, exc)
+                return
+            else:
+                self._store_back()
+                return
+
+    async def _isolate(self, works: Sequence[Work], refusal: asyncpg.PostgresError) -> None:
+        if len(works) > 1:
+            half = len(works) // 2
+            await self._store_all(works[:half])
+            await self._store_all(works[half:])
+            return
+        log.warning("ingest.refused", address=works[0].uplink.address, error=type(refusal).__name__)
+        self._counters.count("ingest_refused")
+        await self._hold(works[0], f"{type(refusal).__name__}: {refusal}")
+
+    async def _hold(self, work: Work, detail: str) -> None:
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    await self._flush.hold_whole(connection, work, detail)
+            except (*AWAY, *RETRY) as exc:
+                self._store_away(exc)
+                await asyncio.sleep(_FIRST_WAIT_S)
+            else:
+                self._store_back()
+                return
+
+    def _store_away(self, exc: BaseException) -> None:
+        if self._away_since is None:
+            self._away_since = datetime.now(UTC)
+            self._room.set()
+            log.warning("store.away", error=type(exc).__name__)
+
+    def _store_back(self) -> None:
+        if self._away_since is not None:
+            log.info("store.back", after_s=round((datetime.now(UTC) - self._away_since).total_seconds(), 1))
+            self._away_since = None
+
+    def _bound_unknown(self, works: Sequence[Work]) -> list[Work]:
+        """Leave out uplinks of unknown senders beyond their bound: acknowledged and counted, not kept."""
+        return [work for work in works if work.unit is not None or self._keep_unknown(work.uplink.address)]
+
+    def _keep_unknown(self, address: str) -> bool:
+        kept = self._unknown.get(address, 0)
+        if kept >= _UNKNOWN_KEPT or (kept == 0 and len(self._unknown) >= _UNKNOWN_SENDERS):
+            self._counters.count("ingest_unknown_dropped")
+            return False
+        self._unknown[address] = kept + 1
+        return True
+
+    def forget_unknown(self, address: str) -> None:
+        """Give a sender its bound back, when it was registered."""
+        self._unknown.pop(address, None)
+
+    async def _acknowledge(self, works: Sequence[Work]) -> None:
+        now = datetime.now(UTC)
+        stored = held = 0
+        for work in works:
+            uplink = work.uplink
+            stored += len(work.observations)
+            held += len(work.problems)
+            if work.observations:
+                self._counters.commit_latency((now - uplink.received_at).total_seconds())
+            recognised = not (work.problems and work.problems[0].reason is Reason.UNKNOWN_ADDRESS and work.unit is None)
+            try:
+                await uplink.done(Outcome(len(work.observations), tuple(work.problems), recognised))
+            except Exception:
+                # The row is committed; a driver that cannot say so gets the uplink again and merging absorbs it.
+                log.exception("ingest.acknowledge_failed", driver=uplink.driver)
+        self._counters.count("ingest_uplinks", len(works))
+        self._counters.count("ingest_stored", stored)
+        self._counters.count("ingest_held", held)
