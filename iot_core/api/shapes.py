@@ -1,0 +1,633 @@
+"""Every request and answer of the HTTP API, shared by server and client; OpenAPI is generated from them.
+
+Requests refuse keys that are not listed. Answers take any, so that an older client reads a newer server.
+Times are RFC 3339 in UTC. Lists stand in `items`.
+"""
+
+# No `from __future__ import annotations`: msgspec reads the annotations.
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from iot_core.model import KEY_PATTERN, Lifecycle, MetricType, Severity, Title
+
+PREFIX: Final = "/api/v1"
+MAX_BATCH: Final = 5_000
+
+Key = Annotated[str, Meta(pattern=f"^{KEY_PATTERN}$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Text = Annotated[str, Meta(max_length=4_000)]
+Latitude = Annotated[float, Meta(ge=-90, le=90)]
+Longitude = Annotated[float, Meta(ge=-180, le=180)]
+Value = float | int | bool | str
+
+
+class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sent to us: a key that is not listed is an error that names it."""
+
+
+class Query(Request, frozen=True, kw_only=True):
+    """Parameters in a URL."""
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What we send."""
+
+
+class Nothing(Answer, frozen=True, kw_only=True):
+    """An empty object: it was done."""
+
+
+# ---------------------------------------------------------------- closed sets
+class DeviceState(StrEnum):
+    """What a person wants to know of a device first; the first that applies."""
+
+    RETIRED = "retired"
+    ALARM = "alarm"
+    SILENT = "silent"
+    NEVER = "never"
+    OK = "ok"
+
+
+class QualityName(StrEnum):
+    """Quality of an observation, as people read it."""
+
+    GOOD = "good"
+    UNCERTAIN = "uncertain"
+    CALIBRATION = "calibration"
+    BAD = "bad"
+
+
+class AlarmState(StrEnum):
+    """After ISA-18.2: active and unacknowledged; acknowledged; returned to normal but unacknowledged; over."""
+
+    ACTIVE = "active"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned"
+    CLOSED = "closed"
+
+
+class Role(StrEnum):
+    """What a token may do; each may do all that the ones before it may."""
+
+    VIEWER = "viewer"
+    TECHNICIAN = "technician"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class Problem(Answer, frozen=True, kw_only=True):
+    """RFC 9457. `code` and `facts` find and fill the sentence in a catalogue; `detail` is that sentence."""
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int
+    code: str
+    detail: str
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------- areas
+class AreaNew(Request, frozen=True, kw_only=True):
+    """A node to be added to the tree of areas."""
+
+    key: Key
+    name: Name
+    name_en: Name | None = None
+    kind: Annotated[str, Meta(min_length=1, max_length=40)] = "zone"
+    """province, commune, ward, zone, dma, street..."""
+    code: Annotated[str, Meta(max_length=40)] | None = None
+    parent: Key | None = None
+
+
+class Area(Answer, frozen=True, kw_only=True):
+    """A node of the tree of areas; `devices` counts those not retired that stand in it directly."""
+
+    key: str
+    name: str
+    name_en: str | None
+    kind: str
+    code: str | None
+    parent: str | None
+    devices: int
+
+
+class AreaNode(Area, frozen=True, kw_only=True):
+    """An area with those inside it; `devices_below` counts the whole subtree."""
+
+    devices_below: int
+    children: tuple["AreaNode", ...] = ()
+
+
+class Areas(Answer, frozen=True, kw_only=True):
+    items: tuple[Area, ...]
+
+
+class AreaTree(Answer, frozen=True, kw_only=True):
+    items: tuple[AreaNode, ...]
+    """The roots."""
+
+
+# ---------------------------------------------------------------- devices
+class DeviceNew(Request, frozen=True, kw_only=True):
+    """A device to be added, with its first unit.
+
+    Either `profile` (the class follows from it) or `class` alone (its native profile). `address` may be left out
+    where the profile's template can be filled with the key, and may be short: `11` becomes `mqtt:tele/11` where the
+    profile says `mqtt:tele/{address}`.
+    """
+
+    key: Key
+    name: Name | None = None
+    profile: str | None = None
+    class_key: str | None = field(default=None, name="class")
+    area: Key | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    address: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+    serial: Annotated[str, Meta(max_length=200)] | None = None
+    gateway: Key | None = None
+    simulated: bool = False
+    labels: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=60)], ...], Meta(max_length=50)] = ()
+    notes: Text = ""
+
+
+class DeviceBatch(Request, frozen=True, kw_only=True):
+    """Devices to be added together: all or none."""
+
+    devices: Annotated[tuple[DeviceNew, ...], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class Device(Answer, frozen=True, kw_only=True):
+    """A device as lists show it. `profile` and `address` are of the mounted unit, null when none is."""
+
+    key: str
+    name: str
+    class_key: str = field(name="class")
+    area: str | None
+    latitude: float | None
+    longitude: float | None
+    lifecycle: Lifecycle
+    state: DeviceState
+    simulated: bool
+    profile: str | None
+    address: str | None
+    last_received_at: datetime | None
+    last_time: datetime | None
+    online: bool | None
+
+
+class Devices(Answer, frozen=True, kw_only=True):
+    """A page of devices in key order; `total` counts all that match."""
+
+    items: tuple[Device, ...]
+    total: int
+
+
+class Unit(Answer, frozen=True, kw_only=True):
+    """The hardware mounted at a device from-to. `has_secret` tells that it signs in; the secret is never shown."""
+
+    profile: str
+    address: str
+    serial: str | None
+    firmware: str | None
+    has_secret: bool
+    mounted_from: datetime
+    mounted_to: datetime | None
+
+
+class Latest(Answer, frozen=True, kw_only=True):
+    """The newest value of one metric. `bad` tells that it lies outside its plausible range."""
+
+    metric: str
+    title: Title
+    ucum: str
+    value: Value
+    time: datetime
+    quality: QualityName
+    bad: bool
+
+
+class LatestValues(Answer, frozen=True, kw_only=True):
+    device: str
+    items: tuple[Latest, ...]
+
+
+class DeviceDetail(Device, frozen=True, kw_only=True):
+    """A device with everything that a technician asks first.
+
+    `stored_once` is False when its messages carry neither `time` nor `seq`: after a crash one may be stored twice;
+    null when nothing was heard yet.
+    """
+
+    area_path: tuple[str, ...]
+    """Names of the areas it stands in, the outermost first."""
+    gateway: str | None
+    labels: tuple[str, ...]
+    notes: str
+    created_at: datetime
+    retired_at: datetime | None
+    online_changed_at: datetime | None
+    silent_since: datetime | None
+    stored_once: bool | None
+    held: int
+    """How many of its uplinks, or parts of them, are held."""
+    units: tuple[Unit, ...]
+    """The newest first."""
+    latest: tuple[Latest, ...]
+    alarms: tuple["Alarm", ...]
+    """The open ones."""
+
+
+class DeviceAdded(Answer, frozen=True, kw_only=True):
+    """A device that was added or restored. `secret` is shown here once and kept only salted."""
+
+    device: Device
+    address: str
+    secret: str | None
+    replayed: int
+    """How many uplinks had waited in the inbox and were taken up."""
+
+
+class DevicesAdded(Answer, frozen=True, kw_only=True):
+    items: tuple[DeviceAdded, ...]
+
+
+class DeviceQuery(Query, frozen=True, kw_only=True):
+    """`area` takes those inside it too. `search` finds in key, name, address and serial, whatever the diacritics."""
+
+    class_key: str | None = field(default=None, name="class")
+    area: str | None = None
+    state: DeviceState | None = None
+    """Retired ones are listed only when asked for."""
+    search: Annotated[str, Meta(max_length=200)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    after: str | None = None
+    """The last key of the page before."""
+
+
+# ---------------------------------------------------------------- telemetry
+class TelemetryQuery(Query, frozen=True, kw_only=True):
+    """`from` (default: a day before `to`) is included, `to` (default: now) is not. `metrics`: keys, comma between."""
+
+    start: datetime | None = field(default=None, name="from")
+    end: datetime | None = field(default=None, name="to")
+    metrics: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+
+
+class Row(Answer, frozen=True, kw_only=True):
+    """One stored observation. `bad` names the metrics outside their plausible range."""
+
+    time: datetime
+    received_at: datetime
+    quality: QualityName
+    bad: tuple[str, ...]
+    values: dict[str, Value]
+    extra: dict[str, object] | None = None
+
+
+class Telemetry(Answer, frozen=True, kw_only=True):
+    """The newest rows of a span, oldest first."""
+
+    device: str
+    class_key: str = field(name="class")
+    items: tuple[Row, ...]
+
+
+class WatchQuery(Query, frozen=True, kw_only=True):
+    """`device`: keys, comma between."""
+
+    device: str
+
+
+class Reading(Row, frozen=True, kw_only=True):
+    """What the stream `telemetry/watch` says as `event: reading`."""
+
+    device: str
+
+
+# ---------------------------------------------------------------- alarms
+class Alarm(Answer, frozen=True, kw_only=True):
+    """The occurrence of a rule at a device."""
+
+    id: int
+    rule: str
+    severity: Severity
+    state: AlarmState
+    title: Title
+    device: str | None
+    device_name: str | None
+    class_key: str | None = field(name="class")
+    area: str | None
+    latitude: float | None
+    longitude: float | None
+    metric: str | None
+    value: float | None
+    threshold: float | None
+    latched: bool
+    late: bool
+    simulated: bool
+    raised_at: datetime
+    received_at: datetime
+    cleared_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    closed_at: datetime | None
+    version: int
+
+
+class AlarmEvent(Answer, frozen=True, kw_only=True):
+    """A step in an alarm's life."""
+
+    id: int
+    kind: Literal["raised", "returned", "cleared", "acknowledged", "commented", "closed"]
+    at: datetime
+    recorded_at: datetime
+    by: str | None
+    value: float | None
+    note: str | None
+
+
+class AlarmPush(Answer, frozen=True, kw_only=True):
+    """A message about an alarm on its way to a target."""
+
+    target: str
+    message_id: str
+    created_at: datetime
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+    delivered_at: datetime | None
+    dead_at: datetime | None
+
+
+class AlarmDetail(Alarm, frozen=True, kw_only=True):
+    events: tuple[AlarmEvent, ...]
+    pushes: tuple[AlarmPush, ...]
+
+
+class Alarms(Answer, frozen=True, kw_only=True):
+    """Alarms, the newest first."""
+
+    items: tuple[Alarm, ...]
+
+
+class AlarmQuery(Query, frozen=True, kw_only=True):
+    """`open=false` shows closed ones too."""
+
+    open: bool = True
+    device: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 200
+
+
+class Acknowledge(Request, frozen=True, kw_only=True):
+    """`version` is what the person saw; when the alarm changed meanwhile, the answer is a conflict."""
+
+    version: int | None = None
+
+
+class AlarmHappened(Answer, frozen=True, kw_only=True):
+    """What the stream `events` says as `event: alarm`; its `id:` is the event's."""
+
+    event: AlarmEvent
+    alarm: Alarm
+
+
+# ---------------------------------------------------------------- inbox, held
+class Sender(Answer, frozen=True, kw_only=True):
+    """Somebody who sends and whom nobody registered. Add a device with this `address` to accept what waits."""
+
+    address: str
+    driver: str
+    messages: int
+    first_at: datetime
+    last_at: datetime
+    topic: str
+    payload: str
+    """The beginning of the last one, as text."""
+    registers: dict[str, list[int]] | None
+
+
+class Inbox(Answer, frozen=True, kw_only=True):
+    items: tuple[Sender, ...]
+
+
+class HeldQuery(Query, frozen=True, kw_only=True):
+    device: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
+
+
+class Held(Answer, frozen=True, kw_only=True):
+    """An uplink, or a part of one, that could not be used; `said` is the reason in the reader's language."""
+
+    id: int
+    received_at: datetime
+    device: str | None
+    driver: str
+    address: str
+    topic: str
+    kind: str
+    reason: str
+    said: str
+    detail: str
+    part: object
+    payload: str
+    registers: dict[str, list[int]] | None
+
+
+class HeldList(Answer, frozen=True, kw_only=True):
+    """Held uplinks, the newest first."""
+
+    items: tuple[Held, ...]
+
+
+# ---------------------------------------------------------------- push
+class PushNew(Request, frozen=True, kw_only=True):
+    """A place that alarms go to. Without `secret` (`whsec_...`) one is made."""
+
+    key: Key
+    url: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    secret: str | None = None
+    accepts_simulated: bool = False
+    min_severity: Severity = Severity.LOW
+
+
+class PushTarget(Answer, frozen=True, kw_only=True):
+    """A place that alarms go to. `backlog` is how many messages wait; `dead` how many were given up."""
+
+    key: str
+    kind: str
+    url: str
+    accepts_simulated: bool
+    min_severity: Severity
+    created_at: datetime
+    backlog: int
+    dead: int
+    last_error: str | None
+    last_delivered_at: datetime | None
+
+
+class PushTargets(Answer, frozen=True, kw_only=True):
+    items: tuple[PushTarget, ...]
+
+
+class PushAdded(Answer, frozen=True, kw_only=True):
+    """A target that was added; its `secret` is shown here once."""
+
+    target: PushTarget
+    secret: str
+
+
+class PushTested(Answer, frozen=True, kw_only=True):
+    """A test message is in the outbox under this id."""
+
+    message_id: str
+
+
+# ---------------------------------------------------------------- classes, profiles
+class Metric(Answer, frozen=True, kw_only=True):
+    key: str
+    title: Title
+    type: MetricType
+    ucum: str
+    precision: int
+    minimum: float | None
+    maximum: float | None
+    counter: bool
+    members: dict[str, int]
+
+
+class Rule(Answer, frozen=True, kw_only=True):
+    key: str
+    title: Title
+    severity: Severity
+    comparison: str
+    metric: str | None
+    threshold: Value
+    hysteresis: float
+    on_delay_s: float
+    latched: bool
+    source: str
+
+
+class Class(Answer, frozen=True, kw_only=True):
+    key: str
+    title: Title
+    life_safety: bool
+    metrics: tuple[Metric, ...]
+    rules: tuple[Rule, ...]
+
+
+class Classes(Answer, frozen=True, kw_only=True):
+    items: tuple[Class, ...]
+
+
+class Profile(Answer, frozen=True, kw_only=True):
+    """A vendor's model; `address` is the template of its units' addresses."""
+
+    model: str
+    vendor: str
+    title: Title
+    class_key: str = field(name="class")
+    source: str
+    interval_s: float
+    address: str
+
+
+class ProfileList(Answer, frozen=True, kw_only=True):
+    items: tuple[Profile, ...]
+
+
+# ---------------------------------------------------------------- map
+class MapDevice(Answer, frozen=True, kw_only=True):
+    """A device as the page draws it; also what the stream `events` says as `event: device` when one changes."""
+
+    key: str
+    name: str
+    class_key: str = field(name="class")
+    latitude: float | None
+    longitude: float | None
+    state: DeviceState
+    severity: Severity | None
+    """Of its most urgent active alarm."""
+    simulated: bool
+
+
+class Map(Answer, frozen=True, kw_only=True):
+    """All devices that are not retired."""
+
+    items: tuple[MapDevice, ...]
+
+
+# ---------------------------------------------------------------- access
+class TokenNew(Request, frozen=True, kw_only=True):
+    name: Name
+    role: Role
+    days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
+
+
+class Token(Answer, frozen=True, kw_only=True):
+    id: int
+    name: str
+    role: Role
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class Tokens(Answer, frozen=True, kw_only=True):
+    items: tuple[Token, ...]
+
+
+class TokenAdded(Answer, frozen=True, kw_only=True):
+    """A token that was made; `secret` is shown here once."""
+
+    token: Token
+    secret: str
+
+
+class SignInCodeNew(Request, frozen=True, kw_only=True):
+    """Who is to sign in at the page: by default the asker; never as more than the asker."""
+
+    name: Name | None = None
+    role: Role | None = None
+
+
+class SignInCode(Answer, frozen=True, kw_only=True):
+    """Good once, for ten minutes. `url` opens the page and signs in."""
+
+    code: str
+    url: str
+    expires_at: datetime
+
+
+class SessionNew(Request, frozen=True, kw_only=True):
+    """Exactly one of them. The answer sets the cookie."""
+
+    code: str | None = None
+    token: str | None = None
+
+
+class Me(Answer, frozen=True, kw_only=True):
+    """Who asks, and what they may do."""
+
+    name: str
+    role: Role
+    actions: tuple[str, ...]
+
+
+# ---------------------------------------------------------------- health, broker
+class Ready(Answer, frozen=True, kw_only=True):
+    """Parts of the core, and whether each is up."""
+
+    ready: bool
+    parts: dict[str, bool]
+
+
+def fields_of(kind: type[Struct]) -> tuple[str, ...]:
+    """Name the keys of a shape as JSON spells them."""
+    return tuple(field.encode_name for field in msgspec.structs.fields(kind))

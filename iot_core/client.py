@@ -1,0 +1,354 @@
+"""A typed client of our HTTP API; needs aiohttp and msgspec only.
+
+async with Client("http://127.0.0.1:8080", token) as client:
+    for device in (await client.devices(search="ha long")).items:
+        ...
+    async for happened in client.events():      # alarms and device states, for ever, across reconnections
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import msgspec
+
+from iot_core.api import shapes
+from iot_core.api.sse import Message, Parser
+from iot_core.errors import ConflictError, ForbiddenError, NotFoundError, RequestError, StoreUnavailable
+from iot_core.messages import language, text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from datetime import datetime
+    from types import TracebackType
+
+    from iot_core.model import Severity
+
+__all__ = ["Client"]
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
+_STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)  # a heartbeat comes each 15 s
+_LONGEST_PAUSE_S: Final = 15.0
+_CLASSES: Final[dict[int, type[RequestError]]] = {
+    401: ForbiddenError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+}
+
+A = TypeVar("A")
+
+
+class Client:
+    """One connection pool to one core. Every method raises RequestError (or a child of it) with the core's own words.
+
+    A core without its database raises StoreUnavailable: the same request can succeed later.
+    """
+
+    def __init__(self, url: str, token: str = "", *, lang: str = "") -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise RequestError("api.bad_url", url=url)
+        self.url = url.rstrip("/")
+        self._headers = {"Accept": "application/json", "Accept-Language": lang or language()}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Client:
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    # ------------------------------------------------------------ areas
+    async def areas(self) -> shapes.Areas:
+        """List all areas."""
+        return await self._get("/areas", shapes.Areas)
+
+    async def area_tree(self) -> shapes.AreaTree:
+        """Give the areas as a tree."""
+        return await self._get("/areas/tree", shapes.AreaTree)
+
+    async def add_area(self, new: shapes.AreaNew) -> shapes.Area:
+        """Add an area."""
+        return await self._send("POST", "/areas", shapes.Area, new)
+
+    # ------------------------------------------------------------ devices
+    async def devices(
+        self,
+        *,
+        class_key: str | None = None,
+        area: str | None = None,
+        state: shapes.DeviceState | None = None,
+        search: str | None = None,
+        limit: int = 1_000,
+        after: str | None = None,
+    ) -> shapes.Devices:
+        """Find devices, in key order; go on with `after` the last key."""
+        asked = shapes.DeviceQuery(class_key=class_key, area=area, state=state, search=search, limit=limit, after=after)
+        return await self._get("/devices", shapes.Devices, asked)
+
+    async def device(self, key: str) -> shapes.DeviceDetail:
+        """Show one device."""
+        return await self._get(f"/devices/{_part(key)}", shapes.DeviceDetail)
+
+    async def add_device(self, new: shapes.DeviceNew) -> shapes.DeviceAdded:
+        """Add a device; its secret is in the answer, once."""
+        return await self._send("POST", "/devices", shapes.DeviceAdded, new)
+
+    async def add_devices(self, new: Sequence[shapes.DeviceNew]) -> shapes.DevicesAdded:
+        """Add many devices, all or none (5,000 at most)."""
+        return await self._send("POST", "/devices/batch", shapes.DevicesAdded, shapes.DeviceBatch(devices=tuple(new)))
+
+    async def remove_device(self, key: str) -> shapes.Device:
+        """Retire a device and dismount its unit; its history stays."""
+        return await self._send("DELETE", f"/devices/{_part(key)}", shapes.Device)
+
+    async def restore_device(self, key: str) -> shapes.DeviceAdded:
+        """Take a retired device back at the address it had."""
+        return await self._send("POST", f"/devices/{_part(key)}/restore", shapes.DeviceAdded)
+
+    # ------------------------------------------------------------ telemetry
+    async def latest(self, key: str) -> shapes.LatestValues:
+        """Give the newest value of each metric."""
+        return await self._get(f"/devices/{_part(key)}/latest", shapes.LatestValues)
+
+    async def telemetry(
+        self,
+        key: str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        metrics: Iterable[str] = (),
+        limit: int = 10_000,
+    ) -> shapes.Telemetry:
+        """Give the newest rows of a span, oldest first."""
+        asked = shapes.TelemetryQuery(start=start, end=end, metrics=",".join(metrics) or None, limit=limit)
+        return await self._get(f"/devices/{_part(key)}/telemetry", shapes.Telemetry, asked)
+
+    async def watch(self, *keys: str) -> AsyncIterator[shapes.Reading]:
+        """Follow the readings of devices, the newest ones first of all."""
+        path = "/telemetry/watch?device=" + quote(",".join(keys))
+        async for message in self._stream(path):
+            if message.event == "reading":
+                yield _decode(message.data.encode(), shapes.Reading, self.url)
+
+    # ------------------------------------------------------------ alarms
+    async def alarms(self, *, open_only: bool = True, device: str | None = None, limit: int = 200) -> shapes.Alarms:
+        """List alarms, the newest first."""
+        return await self._get("/alarms", shapes.Alarms, shapes.AlarmQuery(open=open_only, device=device, limit=limit))
+
+    async def alarm(self, alarm_id: int) -> shapes.AlarmDetail:
+        """Show an alarm with its history and its messages."""
+        return await self._get(f"/alarms/{alarm_id}", shapes.AlarmDetail)
+
+    async def acknowledge(self, alarm_id: int, *, version: int | None = None) -> shapes.Alarm:
+        """Acknowledge an alarm. ConflictError when it is no longer at `version`."""
+        body = shapes.Acknowledge(version=version)
+        return await self._send("POST", f"/alarms/{alarm_id}/acknowledge", shapes.Alarm, body)
+
+    async def events(
+        self, *, after: str = "", reconnect: bool = True
+    ) -> AsyncIterator[shapes.AlarmHappened | shapes.MapDevice]:
+        """Follow alarm events and device states; after a lost connection, missed alarm events come first."""
+        async for message in self._stream("/events", after=after, reconnect=reconnect):
+            if message.event == "alarm":
+                yield _decode(message.data.encode(), shapes.AlarmHappened, self.url)
+            elif message.event == "device":
+                yield _decode(message.data.encode(), shapes.MapDevice, self.url)
+
+    # ------------------------------------------------------------ inbox, held
+    async def inbox(self) -> shapes.Inbox:
+        """List senders that nobody registered."""
+        return await self._get("/inbox", shapes.Inbox)
+
+    async def held(self, *, device: str | None = None, limit: int = 100) -> shapes.HeldList:
+        """List held uplinks, the newest first."""
+        return await self._get("/held", shapes.HeldList, shapes.HeldQuery(device=device, limit=limit))
+
+    # ------------------------------------------------------------ push
+    async def push_targets(self) -> shapes.PushTargets:
+        """List where alarms go."""
+        return await self._get("/push", shapes.PushTargets)
+
+    async def add_push(
+        self,
+        key: str,
+        url: str,
+        *,
+        secret: str | None = None,
+        accepts_simulated: bool = False,
+        min_severity: Severity | None = None,
+    ) -> shapes.PushAdded:
+        """Add a webhook; its secret is in the answer, once."""
+        new = shapes.PushNew(key=key, url=url, secret=secret, accepts_simulated=accepts_simulated)
+        if min_severity is not None:
+            new = msgspec.structs.replace(new, min_severity=min_severity)
+        return await self._send("POST", "/push", shapes.PushAdded, new)
+
+    async def remove_push(self, key: str) -> None:
+        """Stop sending alarms to a target."""
+        await self._send("DELETE", f"/push/{_part(key)}", shapes.Nothing)
+
+    async def test_push(self, key: str) -> shapes.PushTested:
+        """Send a test message to a target."""
+        return await self._send("POST", f"/push/{_part(key)}/test", shapes.PushTested)
+
+    # ------------------------------------------------------------ classes, map, access
+    async def classes(self) -> shapes.Classes:
+        """List device classes."""
+        return await self._get("/classes", shapes.Classes)
+
+    async def profiles(self) -> shapes.ProfileList:
+        """List device profiles."""
+        return await self._get("/profiles", shapes.ProfileList)
+
+    async def map(self) -> shapes.Map:
+        """Give every device as the page draws it."""
+        return await self._get("/map", shapes.Map)
+
+    async def sign_in_code(self, *, name: str | None = None, role: shapes.Role | None = None) -> shapes.SignInCode:
+        """Make a code that signs a browser in at the page, once."""
+        return await self._send("POST", "/sign-in-codes", shapes.SignInCode, shapes.SignInCodeNew(name=name, role=role))
+
+    async def tokens(self) -> shapes.Tokens:
+        """List tokens."""
+        return await self._get("/tokens", shapes.Tokens)
+
+    async def add_token(self, name: str, role: shapes.Role, *, days: int | None = None) -> shapes.TokenAdded:
+        """Make a token; its secret is in the answer, once."""
+        return await self._send("POST", "/tokens", shapes.TokenAdded, shapes.TokenNew(name=name, role=role, days=days))
+
+    async def revoke_token(self, token_id: int) -> None:
+        """End a token with the sessions that came from it."""
+        await self._send("DELETE", f"/tokens/{token_id}", shapes.Nothing)
+
+    async def me(self) -> shapes.Me:
+        """Say who asks and what they may do."""
+        return await self._get("/me", shapes.Me)
+
+    async def ready(self) -> bool:
+        """Say whether the core takes work."""
+        try:
+            async with self._open.get(f"{self.url}/readyz") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    # ------------------------------------------------------------ one request
+    @property
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("use `async with Client(...)`")
+        return self._session
+
+    async def _get(self, path: str, answer: type[A], asked: shapes.Query | None = None) -> A:
+        return await self._request("GET", path, answer, params=_parameters(asked))
+
+    async def _send(self, method: str, path: str, answer: type[A], body: shapes.Request | None = None) -> A:
+        data = b"{}" if body is None else msgspec.json.encode(body)
+        return await self._request(method, path, answer, data=data, headers={"Content-Type": "application/json"})
+
+    async def _request(self, method: str, path: str, answer: type[A], **options: Any) -> A:
+        url = f"{self.url}{shapes.PREFIX}{path}"
+        try:
+            async with self._open.request(method, url, **options) as response:
+                data = await response.read()
+                if response.status >= 400:
+                    raise _error(response, data, self.url)
+        except TimeoutError as exc:
+            raise RequestError("api.no_answer", url=self.url, seconds=int(_TIMEOUT.total or 0)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+        return _decode(data, answer, self.url)
+
+    # ------------------------------------------------------------ streams
+    async def _stream(self, path: str, *, after: str = "", reconnect: bool = True) -> AsyncIterator[Message]:
+        """Give the messages of a stream. The first connection must succeed; later ones are tried for ever."""
+        attempt = 0
+        connected = False
+        while True:
+            try:
+                async for message in self._read_stream(path, after):
+                    connected, attempt = True, 0
+                    after = message.id or after
+                    yield message
+            except (StoreUnavailable, RequestError) as error:
+                if not connected or not reconnect or isinstance(error, ForbiddenError | NotFoundError):
+                    raise
+            if not reconnect:
+                return
+            await asyncio.sleep(random.uniform(0.2, min(_LONGEST_PAUSE_S, 1.5**attempt)))  # noqa: S311 - jitter
+            attempt = min(attempt + 1, 10)
+
+    async def _read_stream(self, path: str, after: str) -> AsyncIterator[Message]:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+        url = f"{self.url}{shapes.PREFIX}{path}"
+        parser = Parser()
+        try:
+            async with self._open.get(url, headers=headers, timeout=_STREAM_TIMEOUT) as response:
+                if response.status >= 400:
+                    raise _error(response, await response.read(), self.url)
+                async for chunk in response.content.iter_any():
+                    for message in parser.feed(chunk):
+                        yield message
+        except TimeoutError as exc:
+            raise RequestError("api.no_answer", url=self.url, seconds=int(_STREAM_TIMEOUT.sock_read or 0)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+
+
+def _part(text_: str) -> str:
+    """Write a key as one part of a path, whatever it holds."""
+    return quote(text_, safe="") or "%20"
+
+
+def _parameters(asked: shapes.Query | None) -> dict[str, str]:
+    """Write a query's parameters, leaving out what was not said."""
+    if asked is None:
+        return {}
+    plain = msgspec.to_builtins(asked)
+    return {key: _spelled(value) for key, value in plain.items() if value is not None}
+
+
+def _spelled(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _decode(data: bytes, answer: type[A], url: str) -> A:
+    try:
+        return msgspec.json.decode(data, type=answer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise RequestError("api.not_ours", url=url, detail=str(exc)) from exc
+
+
+def _error(response: aiohttp.ClientResponse, data: bytes, url: str) -> RequestError | StoreUnavailable:
+    """Turn a problem into our error; what the catalogue here does not know is said in the core's own words."""
+    try:
+        problem = msgspec.json.decode(data, type=shapes.Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return RequestError("api.not_ours", url=url, detail=f"HTTP {response.status}")
+    if response.status == 503:
+        return StoreUnavailable(problem.detail)
+    kind = _CLASSES.get(response.status, RequestError)
+    facts = {key: value for key, value in problem.facts.items() if key not in {"code", "self"}}
+    if text(problem.code) == problem.code:
+        return kind("api.other", detail=problem.detail)
+    return kind(problem.code, **facts)
+
+
+def _why(error: BaseException) -> str:
+    """Say why a connection failed, without its address, which the sentence names already."""
+    inner = getattr(error, "os_error", None) or error
+    return getattr(inner, "strerror", None) or str(inner) or type(error).__name__
