@@ -1,7 +1,7 @@
 """The words of the platform as frozen types (docs/words.md). No I/O; imports nothing of ours.
 
 Uplink -> (profile) -> Sample, 0..n  -> (registry) -> Observation, 0..n -> telemetry.<class>
-                    \\> Problem, 0..n                                    -> held_uplink
+                    `----> Problem, 0..n                                    -> held_uplink
 """
 
 from __future__ import annotations

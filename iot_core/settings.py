@@ -42,7 +42,7 @@ class Api(_Section):
 
 
 class Mqtt(_Section):
-    """The broker: `auto` starts Mosquitto when it is installed, else the embedded one; `external` uses host and port."""
+    """The broker: `auto` starts Mosquitto where it is installed, else the embedded one; `external` uses host, port."""
 
     broker: str = "auto"
     host: str = "127.0.0.1"

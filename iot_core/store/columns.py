@@ -8,7 +8,7 @@ from typing import Final
 from iot_core.model import DeviceClass, Metric, MetricType
 
 _REAL_EXACT: Final = 2**23
-"""A `real` tells apart every multiple of its last decimal up to here; beyond it two rounded values could fall together."""
+"""Up to here a `real` tells apart all multiples of the last decimal; beyond, two rounded ones could fall together."""
 _INT4: Final = 2**31 - 1
 _INT8: Final = 2**63 - 1
 _REAL: Final = 3.4e38

@@ -75,7 +75,7 @@ def storable(part: object) -> Any:
         encoded = msgspec.json.encode(part)
     except (TypeError, ValueError, UnicodeError, RecursionError):
         return _text(repr(part))[:2000]
-    if b"\\u0000" in encoded or b"null" in encoded and _has_odd_number(part):
+    if b"\\u0000" in encoded or (b"null" in encoded and _has_odd_number(part)):
         return _text(repr(part))[:2000]
     return part
 

@@ -49,7 +49,15 @@ class Packer:
         if found is None:
             found = self._structs[present] = self._compile(frozenset(present))
         layout, template = found
-        fields = [len(self.copied), 8, microseconds(each.time), 8, microseconds(each.received_at), 8, each.bad]
+        fields: list[float] = [
+            len(self.copied),
+            8,
+            microseconds(each.time),
+            8,
+            microseconds(each.received_at),
+            8,
+            each.bad,
+        ]
         fields += (4, each.device_id, 2, each.quality)
         read = iter(present)
         for size in template:
