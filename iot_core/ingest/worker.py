@@ -59,6 +59,7 @@ class Ingest:
         self._settled = asyncio.Event()
         self._away_since: datetime | None = None
         self._flushing = False
+        self._closing = False
         self._unknown: dict[str, int] = {}
         counters.gauge("ingest_queue", lambda: len(self._queue))
 
@@ -78,7 +79,7 @@ class Ingest:
 
     async def emit(self, uplink: Uplink) -> None:
         """Take an uplink; wait for room. Raises StoreUnavailable while the store is away."""
-        while len(self._queue) >= self._most and self._away_since is None:
+        while self._closing or (len(self._queue) >= self._most and self._away_since is None):
             self._room.clear()
             await self._room.wait()
         if self._away_since is not None:
@@ -98,6 +99,10 @@ class Ingest:
             finally:
                 self._flushing = False
                 self._settled.set()
+
+    def close(self) -> None:
+        """Take nothing more: who emits from now on waits for the end, unacknowledged."""
+        self._closing = True
 
     async def drain(self) -> None:
         """Wait until everything emitted is committed; the caller bounds the wait."""

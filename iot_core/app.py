@@ -1,0 +1,286 @@
+"""Wiring: the one place where concrete classes meet.
+
+    embedded PostgreSQL or DSN -> migrate -> tables -> pool -> directory -> rules -> ingest
+    broker -> drivers (entry points) -> ingest;  timers, push, housekeeping;  API and page
+
+Started in that order and ended in reverse, so that nothing in flight is lost: stop taking, flush, acknowledge, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+from aiohttp import web
+
+from iot_core import broker as brokers
+from iot_core.alarms.evaluate import Evaluator
+from iot_core.alarms.timers import run_timers
+from iot_core.api import make_app
+from iot_core.api.services import Services
+from iot_core.counters import Counters
+from iot_core.driver import BrokerEndpoint, Driver, DriverContext
+from iot_core.errors import StartError
+from iot_core.ingest.flush import Flush
+from iot_core.ingest.prepare import Prepare
+from iot_core.ingest.replay import replay_address
+from iot_core.ingest.worker import Ingest
+from iot_core.messages import text
+from iot_core.profiles import Profiles
+from iot_core.profiles import load as load_profiles
+from iot_core.push import run_push
+from iot_core.registry.credentials import Authenticator
+from iot_core.registry.directory import Directory
+from iot_core.registry.tokens import ensure_local_token
+from iot_core.settings import Settings
+from iot_core.state import Running, StateDir
+from iot_core.store import held
+from iot_core.store.columns import ClassTable
+from iot_core.store.connection import open_pool
+from iot_core.store.migrate import migrate
+from iot_core.store.partitions import ensure_partitions, weeks_around_now
+from iot_core.store.server import embedded
+from iot_core.store.tables import ensure_tables
+from iot_core.store.tier import Found, Tier, find_tier
+from iot_core.supervisor import supervise
+
+if TYPE_CHECKING:
+    from iot_core.broker import Broker
+
+log = structlog.get_logger()
+
+Say = Callable[[str], None]
+_DRAIN_S: Final = 2.5
+_LISTENING_S: Final = 15.0
+_HOUSEKEEPING_S: Final = 600.0
+_LAG_IS_UNHEALTHY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A running core, for whoever runs it in this process."""
+
+    url: str
+    token: str
+    dsn: str
+    broker: BrokerEndpoint
+    coap: tuple[str, int]
+    pool: asyncpg.Pool
+    profiles: Profiles
+    counters: Counters
+    ingest: Ingest
+    directory: Directory
+
+    async def wait(self) -> None:
+        """Run until cancelled."""
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def running_core(settings: Settings, state: StateDir, *, say: Say) -> AsyncIterator[Core]:
+    """Run a core while the block lasts; `say` gets one line for each part as it comes up.
+
+    Raises ConfigError or StartError, each with a sentence and the next step.
+    """
+    _check_ports(settings)
+    counters = Counters()
+    profiles = load_profiles(Path(settings.profiles) if settings.profiles else None)
+    async with AsyncExitStack() as stack:
+        dsn = settings.store.dsn or await stack.enter_async_context(embedded(state))
+        pool = await stack.enter_async_context(open_pool(dsn, settings.store))
+        found, tables = await _ready_store(pool, settings, profiles)
+        say(
+            text(
+                "app.store",
+                server=_server(dsn, found, settings),
+                tier=text(f"app.tier.{found.tier}", extension=found.extension),
+            )
+        )
+        directory, evaluator = Directory(), Evaluator(profiles)
+        async with pool.acquire() as connection:
+            await directory.load(connection)
+            await evaluator.load(connection)
+        say(text("app.devices", devices=len(directory)))
+        broker = await stack.enter_async_context(brokers.running(settings, state, pool))
+        say(text("app.broker", line=broker.line()))
+        prepare = Prepare(directory, profiles, tables, settings.ingest.max_payload)
+        flush = Flush(tables, found.tier, evaluator)
+        ingest = _ingest(pool, prepare, flush, counters, settings, broker)
+
+        async def replay(address: str) -> int:
+            ingest.forget_unknown(address)
+            async with pool.acquire() as connection:
+                await directory.load(connection)
+            return await replay_address(pool, prepare, flush, address)
+
+        def healthy() -> bool:
+            return ingest.away_since is None and ingest.lag_s() < _LAG_IS_UNHEALTHY_S
+
+        context = DriverContext(
+            settings=settings,
+            profiles=profiles,
+            authenticate=Authenticator(pool),
+            broker=broker.endpoint,
+            count=counters.count,
+            spool=state.path / "spool",
+        )
+        drivers = _drivers(context)
+        token = await ensure_local_token(pool, state)
+        services = Services(
+            pool=pool,
+            profiles=profiles,
+            settings=settings,
+            counters=counters,
+            broker=broker,
+            replay_address=replay,
+            healthy=healthy,
+        )
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.push_async_callback(_end_tasks, ingest, own := _Tasks(group))
+        own.start("ingest", ingest.run)
+        own.start("directory", lambda: directory.follow(pool))
+        own.start("broker accounts", broker.watch)
+        own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
+        own.start("push", lambda: run_push(pool, settings))
+        own.start("housekeeping", lambda: _housekeeping(pool, tables, found.tier, settings))
+        say(text("app.alarms", rules=_rules(profiles), classes=len(profiles.classes)))
+        say(
+            text(
+                "app.push", targets=await pool.fetchval("SELECT count(*) FROM iot.push_target WHERE removed_at IS NULL")
+            )
+        )
+        for name, driver in drivers.items():
+            own.start(f"driver {name}", lambda driver=driver: driver.run(directory, ingest.emit))
+        async with asyncio.timeout(_LISTENING_S):
+            for name, driver in drivers.items():
+                await driver.listening()
+                say(text("app.driver", name=name, line=driver.address_line()))
+        url = await stack.enter_async_context(_serving(services, settings))
+        say(text("app.api", url=url))
+        state.announce(Running(pid=os.getpid(), url=url, ports=_ports(settings)))
+        yield Core(
+            url, token, dsn, broker.endpoint, (settings.coap.host, settings.coap.port),
+            pool, profiles, counters, ingest, directory,
+        )  # fmt: skip
+
+
+class _Tasks:
+    """The core's services as supervised, named tasks."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self.running: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, run: Callable[[], object]) -> None:
+        self.running.append(self._group.create_task(supervise(name, run), name=name))  # type: ignore[arg-type]
+
+
+async def _end_tasks(ingest: Ingest, tasks: _Tasks) -> None:
+    """Stop taking, flush and acknowledge what was taken, then close; bounded, because a SIGTERM must end."""
+    ingest.close()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            await ingest.drain()
+    for task in reversed(tasks.running):
+        task.cancel()
+
+
+async def _ready_store(
+    pool: asyncpg.Pool, settings: Settings, profiles: Profiles
+) -> tuple[Found, Mapping[str, ClassTable]]:
+    async with pool.acquire() as connection:
+        await migrate(connection)
+        zone = await connection.fetchval(
+            "INSERT INTO iot.fixed_setting VALUES ('timezone', $1)"
+            " ON CONFLICT (key) DO UPDATE SET value = fixed_setting.value RETURNING value",
+            settings.timezone,
+        )
+        if zone != settings.timezone:
+            raise StartError("store.timezone_fixed", before=zone, after=settings.timezone)
+        found = await find_tier(connection)
+        return found, await ensure_tables(connection, profiles.classes.values(), found.tier)
+
+
+def _ingest(
+    pool: asyncpg.Pool, prepare: Prepare, flush: Flush, counters: Counters, settings: Settings, broker: Broker
+) -> Ingest:
+    # The embedded broker keeps few messages in flight: waiting for more than its window would only add delay.
+    batch = min(settings.ingest.batch, broker.endpoint.window) if broker.kind == "embedded" else settings.ingest.batch
+    return Ingest(
+        pool,
+        prepare,
+        flush,
+        counters,
+        queue=settings.ingest.queue,
+        batch=batch,
+        batch_s=settings.ingest.batch_ms / 1000,
+    )
+
+
+@asynccontextmanager
+async def _serving(services: Services, settings: Settings) -> AsyncIterator[str]:
+    """Serve the API and the page; give their address."""
+    runner = web.AppRunner(make_app(services), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.api.host, settings.api.port).start()
+        host = f"[{settings.api.host}]" if ":" in settings.api.host else settings.api.host
+        yield f"http://{host}:{settings.api.port}"
+    finally:
+        await runner.cleanup()
+
+
+def _drivers(context: DriverContext) -> dict[str, Driver]:
+    """Make one of each installed driver, found through the entry point group."""
+    found = sorted(entry_points(group="iot_core.drivers"), key=lambda point: point.name)
+    return {point.name: point.load()(context) for point in found}
+
+
+async def _housekeeping(pool: asyncpg.Pool, tables: Mapping[str, ClassTable], tier: Tier, settings: Settings) -> None:
+    while True:
+        async with pool.acquire() as connection:
+            await held.trim(connection, rows=settings.ingest.held_rows, days=settings.ingest.held_days)
+            if tier is Tier.PLAIN:
+                for key in tables:
+                    await ensure_partitions(connection, key, weeks_around_now())
+        await asyncio.sleep(_HOUSEKEEPING_S)
+
+
+def _check_ports(settings: Settings) -> None:
+    """Say which port is taken before anything is started."""
+    listeners = [("api", settings.api.host, settings.api.port, socket.SOCK_STREAM)]
+    if settings.mqtt.broker != "external":
+        listeners.append(("mqtt", settings.mqtt.host, settings.mqtt.port, socket.SOCK_STREAM))
+    listeners.append(("coap", settings.coap.host, settings.coap.port, socket.SOCK_DGRAM))
+    for part, host, port, kind in listeners:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as exc:
+                raise StartError("app.port_in_use", part=part, host=host, port=port) from exc
+
+
+def _server(dsn: str, found: Found, settings: Settings) -> str:
+    where = "embedded" if not settings.store.dsn else dsn.rpartition("@")[2].partition("?")[0]
+    return f"PostgreSQL {found.server.partition(' ')[0]} ({where})"
+
+
+def _rules(profiles: Profiles) -> int:
+    return sum(len(each.rules) for each in profiles.classes.values())
+
+
+def _ports(settings: Settings) -> dict[str, int]:
+    return {"api": settings.api.port, "mqtt": settings.mqtt.port, "coap": settings.coap.port}
