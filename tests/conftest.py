@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -14,7 +16,6 @@ from tests import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 CI = bool(os.environ.get("CI"))
 KEPT = ("IOT_TEST_", "IOT_TIMESCALEDB_")
@@ -65,6 +66,15 @@ def free_port() -> Callable[[], int]:
 def free_ports() -> Callable[[int], int]:
     """Give a function that gives the first of some consecutive free ports (for --port-base)."""
     return servers.free_ports
+
+
+@pytest.fixture
+def state_path() -> Iterator[Path]:
+    """Name a state directory that is not there yet; root's service users reach it (tmp_path they do not)."""
+    folder = Path(tempfile.mkdtemp(prefix="iot-"))
+    folder.chmod(0o711)
+    yield folder / "state"
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
