@@ -206,6 +206,7 @@ CREATE TABLE iot.outbox (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     next_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     attempts integer NOT NULL DEFAULT 0,
+    claimed_until timestamptz,                -- a worker is sending it; past: the worker died, send it again
     last_status integer,
     last_error text,
     delivered_at timestamptz,
@@ -215,8 +216,11 @@ CREATE INDEX outbox_open ON iot.outbox (target_id, next_at) WHERE delivered_at I
 CREATE INDEX outbox_alarm ON iot.outbox (alarm_id, id);
 
 -- ---------------------------------------------------------------- access
+-- A sign-in code is good once; it becomes a session of the page. Both end with the token that they came from.
 CREATE TABLE iot.token (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL DEFAULT 'token' CHECK (kind IN ('token', 'code', 'session')),
+    parent_id integer REFERENCES iot.token ON DELETE CASCADE,
     name text NOT NULL,
     hash bytea NOT NULL UNIQUE,               -- SHA-256 of a 256-bit random token: nothing to guess, so no slow hash
     role text NOT NULL DEFAULT 'admin' CHECK (role IN ('viewer', 'technician', 'operator', 'admin')),

@@ -1,0 +1,58 @@
+"""Where a unit is reached, from what a technician typed and the template of its profile. Pure.
+
+template                 typed                  address
+iot:{address}            -                      iot:aq-001 (the device's key)
+mqtt:tele/{address}      lamp-7                 mqtt:tele/lamp-7
+modbus://{address}       10.0.3.7/12            modbus://10.0.3.7:502/12
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from iot_core.errors import RequestError
+
+__all__ = ["NATIVE", "address_of"]
+
+NATIVE: Final = "iot:"
+_SCHEMES: Final = ("iot:", "mqtt:", "modbus:", "lorawan:", "coap:")
+_MODBUS: Final = re.compile(
+    r"modbus://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?/(?P<unit>\d{1,3})"
+)
+_MODBUS_PORT: Final = 502
+
+
+def address_of(key: str, template: str, typed: str | None) -> str:
+    """Give the whole address of a device's unit. Raises RequestError saying what was expected."""
+    if template.startswith(NATIVE):
+        if typed not in {None, key, NATIVE + key}:
+            raise RequestError("registry.address_is_key", key=key, address=typed)
+        return NATIVE + key
+    before, _, after = template.partition("{address}")
+    if typed is None:
+        raise RequestError("registry.address_needed", key=key, expected=before + "..." + after)
+    address = typed if typed.startswith(before) and typed.endswith(after) else before + typed + after
+    if not _is_clean(typed) or _names_another_scheme(typed, before):
+        raise RequestError("registry.bad_address", key=key, address=typed, expected=before + "..." + after)
+    return _modbus(key, address) if address.startswith("modbus:") else address
+
+
+def _is_clean(typed: str) -> bool:
+    """Refuse what would match more than one sender, or cannot be read back: wildcards, blanks, controls."""
+    return bool(typed) and not any(
+        letter in "+#" or letter.isspace() or unicodedata.category(letter).startswith("C") for letter in typed
+    )
+
+
+def _names_another_scheme(typed: str, before: str) -> bool:
+    return typed.startswith(_SCHEMES) and not typed.startswith(before)
+
+
+def _modbus(key: str, address: str) -> str:
+    parts = _MODBUS.fullmatch(address)
+    port = int((parts and parts["port"]) or _MODBUS_PORT)
+    if parts is None or not 0 < port < 65_536 or int(parts["unit"]) > 255:
+        raise RequestError("registry.bad_address", key=key, address=address, expected="modbus://HOST:PORT/UNIT_ID")
+    return f"modbus://{parts['host'].lower()}:{port}/{int(parts['unit'])}"

@@ -1,0 +1,270 @@
+"""Devices and the units mounted at them: added together or not at all, retired, restored; history always stays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from iot_core.errors import ConflictError, NotFoundError, RequestError
+from iot_core.model import is_key
+from iot_core.registry.addresses import NATIVE, address_of
+from iot_core.registry.audit import Change, record
+from iot_core.registry.credentials import new_secret
+from iot_core.registry.passwords import hash_secret
+from iot_core.registry.search import folded
+
+if TYPE_CHECKING:
+    from iot_core.profiles import Profile, Profiles
+
+__all__ = ["Added", "NewDevice", "add", "remove", "restore", "waiting"]
+
+_IDS: Final = {
+    "area": "SELECT key, id FROM iot.area WHERE key = ANY($1)",
+    "gateway": "SELECT key, id FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL",
+}
+_MISSING: Final = {"area": "registry.no_area", "gateway": "registry.no_gateway"}
+_TAKEN_KEYS: Final = "SELECT key, retired_at FROM iot.device WHERE key = ANY($1) ORDER BY key LIMIT 1"
+_TAKEN_ADDRESSES: Final = """
+SELECT unit.address, device.key FROM iot.unit JOIN iot.device ON device.id = unit.device_id
+WHERE unit.mounted_to IS NULL AND unit.address = ANY($1) ORDER BY unit.address LIMIT 1
+"""
+# Labels come as JSON: unnest would flatten an array of arrays.
+_ADD: Final = """
+WITH new AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::float8[], $6::float8[],
+        $7::integer[], $8::boolean[], $9::jsonb[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
+        $15::text[])
+    AS new (key, name, class_key, area_id, latitude, longitude, gateway_id, simulated, labels, notes, search,
+        profile, serial, address, secret_hash)
+), device AS (
+    INSERT INTO iot.device (key, name, class_key, area_id, latitude, longitude, gateway_id, simulated, labels, notes,
+        search)
+    SELECT key, name, class_key, area_id, latitude, longitude, gateway_id, simulated,
+        ARRAY(SELECT jsonb_array_elements_text(labels)), notes, search FROM new
+    RETURNING id, key
+)
+INSERT INTO iot.unit (device_id, profile, serial, address, secret_hash)
+SELECT device.id, new.profile, new.serial, new.address, new.secret_hash FROM new JOIN device USING (key)
+"""
+_LOCK: Final = "SELECT id, key, retired_at FROM iot.device WHERE key = $1 FOR UPDATE"
+_RETIRE: Final = "UPDATE iot.device SET lifecycle = 'retired', retired_at = now() WHERE id = $1"
+_DISMOUNT: Final = """
+UPDATE iot.unit SET mounted_to = GREATEST(now(), mounted_from) WHERE device_id = $1 AND mounted_to IS NULL
+RETURNING address, profile
+"""
+_LAST_UNITS: Final = """
+SELECT id, profile, serial, firmware, address, secret_hash FROM iot.unit
+WHERE device_id = $1 AND mounted_to = (SELECT max(mounted_to) FROM iot.unit WHERE device_id = $1) ORDER BY id
+"""
+_REVIVE: Final = """
+UPDATE iot.device SET retired_at = NULL, lifecycle = CASE WHEN EXISTS (
+    SELECT FROM iot.device_status WHERE device_id = $1 AND last_received_at IS NOT NULL
+) THEN 'active' ELSE 'provisioned' END WHERE id = $1
+"""
+_REMOUNT: Final = """
+INSERT INTO iot.unit (device_id, profile, serial, firmware, address, secret_hash) VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING id
+"""
+_CHANNELS: Final = """
+INSERT INTO iot.channel (unit_id, channel, device_id) SELECT $2, channel, device_id FROM iot.channel WHERE unit_id = $1
+"""
+_WAITING: Final = """
+SELECT DISTINCT address FROM iot.held_uplink WHERE reason = 'unknown_address' AND address = ANY($1) ORDER BY address
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDevice:
+    """A device to be added with its first unit; the class follows from the profile, or the native profile from it."""
+
+    key: str
+    name: str | None = None
+    profile: str | None = None
+    class_key: str | None = None
+    area: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    address: str | None = None
+    serial: str | None = None
+    gateway: str | None = None
+    simulated: bool = False
+    labels: tuple[str, ...] = ()
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A device that was added or restored; `secret` exists in clear only here."""
+
+    key: str
+    address: str
+    secret: str | None
+
+
+async def add(connection: asyncpg.Connection, profiles: Profiles, new: Sequence[NewDevice], *, by: str) -> list[Added]:
+    """Add devices with their units, all or none. The error names the device that is in the way."""
+    _refuse_doubles("registry.key_twice", [each.key for each in new])
+    checked = [_checked(each, profiles) for each in new]
+    _refuse_doubles("registry.address_twice", [each.address for each, _ in checked])
+    added = [_with_secret(each) for each, _ in checked]
+    async with connection.transaction():
+        ids = {kind: await _ids(connection, kind, [getattr(each, kind) for each in new]) for kind in _IDS}
+        await _refuse_taken(connection, added)
+        try:
+            await connection.execute(_ADD, *_columns(checked, added, ids))
+        except asyncpg.UniqueViolationError:  # somebody was faster; their row is visible now
+            raise ConflictError("registry.added_meanwhile") from None
+        await record(connection, by, "device.add", *(_change(each, profile) for each, profile in checked))
+    return added
+
+
+async def remove(connection: asyncpg.Connection, key: str, *, by: str) -> None:
+    """Retire a device and dismount its units; its history stays. Removing it again changes nothing."""
+    async with connection.transaction():
+        device = await _locked(connection, key)
+        if device["retired_at"] is not None:
+            return
+        units = await connection.fetch(_DISMOUNT, device["id"])
+        await connection.execute(_RETIRE, device["id"])
+        before = {"units": [dict(unit) for unit in units]}
+        await record(connection, by, "device.remove", Change(f"device/{key}", before=before))
+
+
+async def restore(connection: asyncpg.Connection, key: str, *, by: str, fresh_secret: bool = False) -> Added:
+    """Take a retired device back, its unit mounted at the same address; ConflictError if somebody else is there now.
+
+    The unit in the field still knows its secret, so that one stays unless a new one is asked for.
+    """
+    async with connection.transaction():
+        device = await _locked(connection, key)
+        if device["retired_at"] is None:
+            raise ConflictError("registry.not_retired", key=key)
+        units = await connection.fetch(_LAST_UNITS, device["id"])
+        if not units:
+            raise ConflictError("registry.no_unit", key=key)
+        added = [_again(key, unit, fresh_secret=fresh_secret) for unit in units]
+        await _refuse_taken(connection, added, keys=False)
+        await connection.execute(_REVIVE, device["id"])
+        for unit, each in zip(units, added, strict=True):
+            await _remount(connection, device["id"], unit, each)
+        after = {"address": added[0].address, "new_secret": added[0].secret is not None}
+        await record(connection, by, "device.restore", Change(f"device/{key}", after=after))
+    return added[0]
+
+
+async def waiting(connection: asyncpg.Connection, addresses: Sequence[str]) -> list[str]:
+    """Say which of these addresses have uplinks in the inbox."""
+    return [row["address"] for row in await connection.fetch(_WAITING, list(addresses))]
+
+
+# ---------------------------------------------------------------- before any SQL
+def _checked(new: NewDevice, profiles: Profiles) -> tuple[NewDevice, Profile]:
+    """Fill in what follows from the rest: name, class, address."""
+    if not is_key(new.key):
+        raise RequestError("registry.bad_key", key=new.key)
+    profile = _profile(new, profiles)
+    address = address_of(new.key, profile.address, new.address)
+    return replace(
+        new, name=new.name or new.key, profile=profile.model, class_key=profile.class_key, address=address
+    ), profile
+
+
+def _profile(new: NewDevice, profiles: Profiles) -> Profile:
+    if new.class_key is not None and new.class_key not in profiles.classes:
+        raise NotFoundError("registry.no_class", key=new.class_key, known=", ".join(sorted(profiles.classes)))
+    if new.profile is None:
+        if new.class_key is None:
+            raise RequestError("registry.profile_needed", key=new.key)
+        return profiles.native(new.class_key)
+    profile = profiles.get(new.profile)
+    if new.class_key not in {None, profile.class_key}:
+        raise RequestError(
+            "registry.other_class", key=new.key, profile=profile.model, has=profile.class_key, asked=new.class_key
+        )
+    return profile
+
+
+def _refuse_doubles(code: str, said: Sequence[str | None]) -> None:
+    double, times = Counter(said).most_common(1)[0]
+    if times > 1:
+        raise RequestError(code, key=double)
+
+
+def _with_secret(new: NewDevice) -> Added:
+    assert new.address is not None
+    return Added(new.key, new.address, new_secret() if new.address.startswith(NATIVE) else None)
+
+
+def _again(key: str, unit: Any, *, fresh_secret: bool) -> Added:
+    native = unit["address"].startswith(NATIVE)
+    needed = native and (fresh_secret or unit["secret_hash"] is None)
+    return Added(key, unit["address"], new_secret() if needed else None)
+
+
+# ---------------------------------------------------------------- SQL
+async def _ids(connection: asyncpg.Connection, kind: str, keys: Sequence[str | None]) -> dict[str, int]:
+    """Find what devices refer to by key."""
+    asked = sorted({key for key in keys if key is not None})
+    if not asked:
+        return {}
+    found = {row["key"]: row["id"] for row in await connection.fetch(_IDS[kind], asked)}
+    missing = next((key for key in asked if key not in found), None)
+    if missing is not None:
+        raise NotFoundError(_MISSING[kind], key=missing)
+    return found
+
+
+async def _refuse_taken(connection: asyncpg.Connection, added: Sequence[Added], *, keys: bool = True) -> None:
+    if keys:
+        row = await connection.fetchrow(_TAKEN_KEYS, [each.key for each in added])
+        if row is not None:
+            code = "registry.device_exists" if row["retired_at"] is None else "registry.device_retired"
+            raise ConflictError(code, key=row["key"])
+    row = await connection.fetchrow(_TAKEN_ADDRESSES, [each.address for each in added])
+    if row is not None:
+        raise ConflictError("registry.address_taken", address=row["address"], key=row["key"])
+
+
+def _columns(
+    checked: Sequence[tuple[NewDevice, Profile]], added: Sequence[Added], ids: dict[str, dict[str, int]]
+) -> list[list[Any]]:
+    rows = [
+        (
+            new.key, new.name, new.class_key, ids["area"].get(new.area or ""), new.latitude, new.longitude,
+            ids["gateway"].get(new.gateway or ""), new.simulated, list(new.labels), new.notes,
+            folded([new.key, new.name, new.address, new.serial, *new.labels]), new.profile, new.serial, new.address,
+            hash_secret(each.secret) if each.secret else None,
+        )
+        for (new, _), each in zip(checked, added, strict=True)
+    ]  # fmt: skip
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _change(new: NewDevice, profile: Profile) -> Change:
+    after = {
+        "name": new.name, "class": profile.class_key, "profile": profile.model, "address": new.address,
+        "area": new.area, "latitude": new.latitude, "longitude": new.longitude, "simulated": new.simulated,
+    }  # fmt: skip
+    return Change(f"device/{new.key}", after=after)
+
+
+async def _locked(connection: asyncpg.Connection, key: str) -> Any:
+    device = await connection.fetchrow(_LOCK, key)
+    if device is None:
+        raise NotFoundError("registry.no_device", key=key)
+    return device
+
+
+async def _remount(connection: asyncpg.Connection, device_id: int, unit: Any, added: Added) -> None:
+    hashed = hash_secret(added.secret) if added.secret else unit["secret_hash"]
+    try:
+        new_id = await connection.fetchval(
+            _REMOUNT, device_id, unit["profile"], unit["serial"], unit["firmware"], added.address, hashed
+        )
+    except asyncpg.UniqueViolationError:
+        raise ConflictError("registry.added_meanwhile") from None
+    await connection.execute(_CHANNELS, unit["id"], new_id)

@@ -1,0 +1,216 @@
+"""Devices as people look for them: lists with filters, one with its units, and the light list that maps draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from iot_core.errors import NotFoundError
+from iot_core.registry.search import patterns
+
+__all__ = [
+    "Detail", "Device", "Filter", "MapDevice", "Short", "Unit", "count", "detail", "devices", "map_devices", "one",
+    "short",
+]  # fmt: skip
+
+# An open alarm of a silence rule names no metric: the device is silent then, which is not the same as in alarm.
+_ALARMS: Final = """
+SELECT device_id,
+    min(array_position(ARRAY['critical', 'high', 'medium', 'low'], severity)) FILTER (WHERE metric IS NOT NULL)
+        AS urgency,
+    bool_or(metric IS NULL) AS silent
+FROM iot.alarm WHERE closed_at IS NULL AND cleared_at IS NULL AND device_id IS NOT NULL GROUP BY device_id
+"""
+_STATE: Final = """
+CASE WHEN d.retired_at IS NOT NULL THEN 'retired'
+    WHEN alarm.urgency IS NOT NULL THEN 'alarm'
+    WHEN alarm.silent OR s.silent_since IS NOT NULL THEN 'silent'
+    WHEN s.last_received_at IS NULL THEN 'never'
+    ELSE 'ok' END
+"""
+_DEVICES: Final = f"""
+WITH RECURSIVE inside AS (
+    SELECT id FROM iot.area WHERE key = $2
+    UNION
+    SELECT area.id FROM iot.area JOIN inside ON area.parent_id = inside.id
+), alarm AS ({_ALARMS}), device AS (
+    SELECT d.key, d.name, d.class_key, area.key AS area, d.latitude, d.longitude, d.lifecycle, {_STATE} AS state,
+        d.simulated, u.profile, u.address, s.last_received_at, s.last_time, s.online
+    FROM iot.device d
+    LEFT JOIN iot.area ON area.id = d.area_id
+    LEFT JOIN LATERAL (
+        SELECT profile, address FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
+    ) u ON true
+    LEFT JOIN iot.device_status s ON s.device_id = d.id
+    LEFT JOIN alarm ON alarm.device_id = d.id
+    WHERE ($1::text IS NULL OR d.class_key = $1)
+        AND ($2::text IS NULL OR d.area_id IN (SELECT id FROM inside))
+        AND (d.retired_at IS NULL OR $3::text = 'retired' OR d.key = ANY($5::text[]))
+        AND d.search LIKE ALL ($4::text[])
+        AND ($5::text[] IS NULL OR d.key = ANY($5))
+)
+"""
+_MATCH: Final = "FROM device WHERE ($3 IS NULL OR state = $3)"
+_LIST: Final = f"{_DEVICES} SELECT * {_MATCH} AND ($6::text IS NULL OR key > $6) ORDER BY key LIMIT $7"
+_COUNT: Final = f"{_DEVICES} SELECT count(*) {_MATCH}"
+_AREA: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
+_DETAIL: Final = """
+SELECT d.id, gateway.key AS gateway, d.labels, d.notes, d.created_at, d.retired_at, s.online_changed_at, s.silent_since,
+    s.last_received_at IS NOT NULL AS heard,
+    (SELECT count(*) FROM iot.held_uplink h WHERE h.device_id = d.id) AS held,
+    EXISTS (SELECT FROM iot.unit u JOIN iot.seq_range r ON r.unit_id = u.id WHERE u.device_id = d.id
+        AND u.mounted_to IS NULL) AS numbered
+FROM iot.device d LEFT JOIN iot.device gateway ON gateway.id = d.gateway_id
+LEFT JOIN iot.device_status s ON s.device_id = d.id WHERE d.key = $1
+"""
+_UNITS: Final = """
+SELECT profile, address, serial, firmware, secret_hash IS NOT NULL AS has_secret, mounted_from, mounted_to
+FROM iot.unit WHERE device_id = $1 ORDER BY mounted_to DESC NULLS FIRST, id DESC LIMIT 100
+"""
+_SHORT: Final = "SELECT id, key, class_key FROM iot.device WHERE key = $1"
+_MAP: Final = f"""
+WITH alarm AS ({_ALARMS})
+SELECT d.key, d.name, d.class_key, d.latitude, d.longitude, {_STATE} AS state,
+    (ARRAY['critical', 'high', 'medium', 'low'])[alarm.urgency] AS severity, d.simulated
+FROM iot.device d LEFT JOIN iot.device_status s ON s.device_id = d.id LEFT JOIN alarm ON alarm.device_id = d.id
+WHERE d.retired_at IS NULL ORDER BY d.key
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What is looked for; `area` takes those inside it too."""
+
+    class_key: str | None = None
+    area: str | None = None
+    state: str | None = None
+    search: str = ""
+    keys: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device with its mounted unit and when it was heard."""
+
+    key: str
+    name: str
+    class_key: str
+    area: str | None
+    latitude: float | None
+    longitude: float | None
+    lifecycle: str
+    state: str
+    simulated: bool
+    profile: str | None
+    address: str | None
+    last_received_at: datetime | None
+    last_time: datetime | None
+    online: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """The hardware mounted at a device from-to."""
+
+    profile: str
+    address: str
+    serial: str | None
+    firmware: str | None
+    has_secret: bool
+    mounted_from: datetime
+    mounted_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """What a list does not show of a device."""
+
+    id: int
+    gateway: str | None
+    labels: tuple[str, ...]
+    notes: str
+    created_at: datetime
+    retired_at: datetime | None
+    online_changed_at: datetime | None
+    silent_since: datetime | None
+    heard: bool
+    held: int
+    numbered: bool
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapDevice:
+    """What a map draws."""
+
+    key: str
+    name: str
+    class_key: str
+    latitude: float | None
+    longitude: float | None
+    state: str
+    severity: str | None
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Short:
+    """What telemetry is found by."""
+
+    id: int
+    key: str
+    class_key: str
+
+
+async def devices(
+    connection: asyncpg.Connection, wanted: Filter, *, limit: int = 1_000, after: str | None = None
+) -> list[Device]:
+    """List devices in key order, retired ones only when asked for by state or key."""
+    if wanted.area is not None and not await connection.fetchval(_AREA, wanted.area):
+        raise NotFoundError("registry.no_area", key=wanted.area)
+    return [Device(**row) for row in await connection.fetch(_LIST, *_parameters(wanted), after, limit)]
+
+
+async def count(connection: asyncpg.Connection, wanted: Filter) -> int:
+    """Count all devices that match."""
+    number: int = await connection.fetchval(_COUNT, *_parameters(wanted))
+    return number
+
+
+async def one(connection: asyncpg.Connection, key: str) -> Device:
+    """Find a device by its key, retired or not."""
+    found = await devices(connection, Filter(keys=(key,)), limit=1)
+    if not found:
+        raise NotFoundError("registry.no_device", key=key)
+    return found[0]
+
+
+async def detail(connection: asyncpg.Connection, key: str) -> Detail:
+    """Give the rest of a device."""
+    row = await connection.fetchrow(_DETAIL, key)
+    if row is None:
+        raise NotFoundError("registry.no_device", key=key)
+    units = [Unit(**unit) for unit in await connection.fetch(_UNITS, row["id"])]
+    return Detail(**{**row, "labels": tuple(row["labels"])}, units=tuple(units))
+
+
+async def short(connection: asyncpg.Connection, key: str) -> Short:
+    """Find a device's number and class."""
+    row = await connection.fetchrow(_SHORT, key)
+    if row is None:
+        raise NotFoundError("registry.no_device", key=key)
+    return Short(**row)
+
+
+async def map_devices(connection: asyncpg.Connection) -> list[MapDevice]:
+    """List every device that is not retired, as a map draws it."""
+    return [MapDevice(**row) for row in await connection.fetch(_MAP)]
+
+
+def _parameters(wanted: Filter) -> Sequence[Any]:
+    keys = None if wanted.keys is None else list(wanted.keys)
+    return wanted.class_key, wanted.area, wanted.state, patterns(wanted.search), keys

@@ -1,0 +1,230 @@
+r"""Who may ask: tokens, sign-in codes and the page's sessions, kept as SHA-256 of 256 random bits.
+
+token --> sign-in code (once, ten minutes) --> session (a cookie, thirty days)
+  \------------------------------------------>/      all end with the token
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from iot_core.errors import NotFoundError
+from iot_core.registry.audit import Change, record
+
+__all__ = [
+    "CODE_LIFE",
+    "SESSION_LIFE",
+    "Kind",
+    "Token",
+    "create",
+    "ensure_local_token",
+    "identify",
+    "new_code",
+    "revoke",
+    "sign_in_with_code",
+    "sign_in_with_token",
+    "sign_out",
+    "tokens",
+]
+
+CODE_LIFE: Final = timedelta(minutes=10)
+SESSION_LIFE: Final = timedelta(days=30)
+_LOCAL: Final = "local command line"
+_CODE_LETTERS: Final = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # none that is read as another one
+_CODE_GROUPS: Final = (4, 4, 4)
+"""31 letters, 12 places: 59 bits, more than anyone can try in the ten minutes that a code lives."""
+
+_COLUMNS: Final = "id, kind, name, role, created_at, expires_at"
+_LIVE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
+_CREATE: Final = f"""
+INSERT INTO iot.token (kind, parent_id, name, hash, role, expires_at)
+VALUES ($1, $2, $3, $4, $5, now() + $6::interval) RETURNING {_COLUMNS}
+"""
+# Whoever came from a token lives no longer than it.
+_FIND: Final = f"""
+SELECT {_COLUMNS}, hash FROM iot.token WHERE hash = $1 AND kind = $2 AND {_LIVE}
+AND NOT EXISTS (SELECT FROM iot.token AS parent WHERE parent.id = token.parent_id
+    AND (parent.revoked_at IS NOT NULL OR parent.expires_at <= now()))
+"""
+_USE_UP: Final = f"""
+UPDATE iot.token SET revoked_at = now() WHERE hash = $1 AND kind = 'code' AND {_LIVE}
+AND NOT EXISTS (SELECT FROM iot.token AS parent WHERE parent.id = token.parent_id
+    AND (parent.revoked_at IS NOT NULL OR parent.expires_at <= now()))
+RETURNING parent_id, name, role
+"""
+_LIST: Final = f"SELECT {_COLUMNS} FROM iot.token WHERE kind = 'token' AND {_LIVE} ORDER BY id"
+_REVOKE: Final = f"""
+UPDATE iot.token SET revoked_at = now() WHERE id = $1 AND kind = 'token' AND {_LIVE} RETURNING name, role
+"""
+_SIGN_OUT: Final = "DELETE FROM iot.token WHERE hash = $1 AND kind = 'session'"
+_FORGET: Final = "DELETE FROM iot.token WHERE kind <> 'token' AND (expires_at < now() OR revoked_at IS NOT NULL)"
+
+
+class Kind(StrEnum):
+    """What a row of the table is."""
+
+    TOKEN = "token"  # noqa: S105 - the word, not one
+    CODE = "code"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """Somebody who may ask, and as what."""
+
+    id: int
+    kind: Kind
+    name: str
+    role: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
+async def identify(connection: asyncpg.Connection, secret: str, kind: Kind) -> Token | None:
+    """Say whose live token or session this is."""
+    digest = _hash(secret)
+    row = await connection.fetchrow(_FIND, digest, kind)
+    if row is None or not hmac.compare_digest(row["hash"], digest):
+        return None
+    return _token(row)
+
+
+async def tokens(connection: asyncpg.Connection) -> list[Token]:
+    """List the live tokens, without codes and sessions."""
+    return [_token(row) for row in await connection.fetch(_LIST)]
+
+
+async def create(
+    connection: asyncpg.Connection, name: str, role: str, *, by: str, life: timedelta | None = None
+) -> tuple[Token, str]:
+    """Make a token; its secret is given here once."""
+    async with connection.transaction():
+        token, secret = await _create(
+            connection, Kind.TOKEN, name=name, role=role, life=life, secret=secrets.token_urlsafe(32)
+        )
+        after = {"name": name, "role": role, "expires_at": token.expires_at}
+        await record(connection, by, "token.add", Change(f"token/{token.id}", after=after))
+    return token, secret
+
+
+async def revoke(connection: asyncpg.Connection, token_id: int, *, by: str) -> None:
+    """End a token, with the codes and sessions that came from it."""
+    async with connection.transaction():
+        row = await connection.fetchrow(_REVOKE, token_id)
+        if row is None:
+            raise NotFoundError("registry.no_token", id=token_id)
+        await record(connection, by, "token.revoke", Change(f"token/{token_id}", before=dict(row)))
+
+
+# ---------------------------------------------------------------- the page
+async def new_code(connection: asyncpg.Connection, parent_id: int, name: str, role: str) -> tuple[Token, str]:
+    """Make a code that signs a browser in, once."""
+    letters = iter(secrets.choice(_CODE_LETTERS) for _ in range(sum(_CODE_GROUPS)))
+    code = "-".join("".join(next(letters) for _ in range(size)) for size in _CODE_GROUPS)
+    await connection.execute(_FORGET)
+    token, _ = await _create(
+        connection, Kind.CODE, parent_id=parent_id, name=name, role=role, life=CODE_LIFE, secret=_plain(code)
+    )
+    return token, code
+
+
+async def sign_in_with_code(connection: asyncpg.Connection, code: str) -> tuple[Token, str] | None:
+    """Turn a code into a session. Of two that come with the same code, one gets it."""
+    async with connection.transaction():
+        row = await connection.fetchrow(_USE_UP, _hash(_plain(code)))
+        if row is None:
+            return None
+        return await _session(connection, row["parent_id"], row["name"], row["role"])
+
+
+async def sign_in_with_token(connection: asyncpg.Connection, secret: str) -> tuple[Token, str] | None:
+    """Open a session for whoever holds a token."""
+    token = await identify(connection, secret, Kind.TOKEN)
+    if token is None:
+        return None
+    return await _session(connection, token.id, token.name, token.role)
+
+
+async def sign_out(connection: asyncpg.Connection, secret: str) -> None:
+    """End a session."""
+    await connection.execute(_SIGN_OUT, _hash(secret))
+
+
+async def _session(connection: asyncpg.Connection, parent_id: int | None, name: str, role: str) -> tuple[Token, str]:
+    secret = secrets.token_urlsafe(32)
+    return await _create(
+        connection, Kind.SESSION, parent_id=parent_id, name=name, role=role, life=SESSION_LIFE, secret=secret
+    )
+
+
+# ---------------------------------------------------------------- the local command line
+async def ensure_local_token(connection: asyncpg.Connection, path: Path) -> str:
+    """Leave the command line on this machine an admin token in `path` (mode 0600), and keep one that still works."""
+    secret = _read(path)
+    token = await identify(connection, secret, Kind.TOKEN) if secret else None
+    if token is not None and token.role == "admin":
+        os.chmod(path, 0o600)  # noqa: PTH101 - one local file, at start
+        return secret
+    _, secret = await create(connection, _LOCAL, "admin", by="iot up")
+    _write(path, secret)
+    return secret
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _write(path: Path, secret: str) -> None:
+    """Write the file anew, never readable by others, never half."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(secret + "\n")
+    new.replace(path)
+
+
+async def _create(
+    connection: asyncpg.Connection,
+    kind: Kind,
+    *,
+    name: str,
+    role: str,
+    life: timedelta | None,
+    secret: str,
+    parent_id: int | None = None,
+) -> tuple[Token, str]:
+    row = await connection.fetchrow(_CREATE, kind, parent_id, name, _hash(secret), role, life)
+    return _token(row), secret
+
+
+def _token(row: Any) -> Token:
+    return Token(
+        id=row["id"],
+        kind=Kind(row["kind"]),
+        name=row["name"],
+        role=row["role"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+    )
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _plain(code: str) -> str:
+    """Take a code however it was typed: blanks, dashes, small letters."""
+    return "".join(letter for letter in code.upper() if letter.isalnum())
