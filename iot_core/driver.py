@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from iot_core.model import Uplink
@@ -60,6 +61,8 @@ class BrokerEndpoint:
     window: int
     kind: str
     """`mosquitto`, `embedded` or `external`."""
+    socket: str = ""
+    """Path of a Unix socket for the core itself, empty where there is none; devices always use host and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class DriverContext:
     broker: BrokerEndpoint
     count: Callable[[str], None]
     """Count an event by name (`coap_unauthorized`); shown by /metrics. Never given anything a sender chose."""
+    spool: Path | None = None
+    """A folder of the state directory where a driver keeps what it cannot hand over while the store is away."""
 
 
 class Driver(ABC):
@@ -90,6 +95,9 @@ class Driver(ABC):
     @abstractmethod
     async def send(self, unit: MountedUnit, command: Command) -> None:
         """Send a command. Raise CommandRejected if the device said no, DeviceUnreachable if it said nothing."""
+
+    async def listening(self) -> None:
+        """Wait until what devices send from now on reaches us. Returns at once where nothing has to come up first."""
 
     def address_line(self) -> str:
         """Say where this driver listens or looks, for the line printed at start."""

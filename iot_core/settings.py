@@ -65,11 +65,15 @@ class Coap(_Section):
 
 
 class Modbus(_Section):
-    """How Modbus devices are polled. `max_gap` is how many unneeded registers one request may bridge."""
+    """How Modbus devices are polled. `max_gap` is how many unneeded registers one request may bridge.
+
+    `connections` bounds the gateways that are connected at once, `spool_rows` the polls kept while the store is away.
+    """
 
     timeout_s: float = 2.0
     max_gap: int = 8
     connections: Positive = 200
+    spool_rows: Positive = 200_000
 
 
 class Ingest(_Section):

@@ -1,0 +1,104 @@
+"""The CoAP server: one socket, one site, bounded work.
+
+datagram -> Endpoint (duplicates) -> Telemetry (who, what format, how large) -> emit -> done -> 2.04
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import TYPE_CHECKING, ClassVar
+
+import structlog
+from aiocoap import resource
+
+from drivers.coap.endpoint import LOGGER, Endpoint, keep_secrets_out_of_the_log
+from drivers.coap.inflight import InFlight
+from drivers.coap.telemetry import Telemetry
+from iot_core.driver import Driver, DriverContext, Emit, Units
+from iot_core.errors import CommandRejected, StartError
+
+if TYPE_CHECKING:
+    from iot_core.model import Command, MountedUnit
+
+log = structlog.get_logger()
+
+REQUESTS_IN_FLIGHT = 1_000
+LAST_ANSWERS_S = 1.0
+"""How long a stopping server still waits for commits that would let it answer."""
+
+
+class CoapDriver(Driver):
+    """Takes `POST /v1/KEY/telemetry?token=SECRET`."""
+
+    scheme: ClassVar[str] = "coap"
+
+    def __init__(self, context: DriverContext) -> None:
+        super().__init__(context)
+        self._host = context.settings.coap.host
+        self._port = context.settings.coap.port
+        self._listening = asyncio.Event()
+
+    async def run(self, units: Units, emit: Emit) -> None:
+        """Serve until cancelled; then answer what is already on its way to the store."""
+        del units  # a sender is known by its key and secret alone
+        keep_secrets_out_of_the_log()
+        await _port_is_free(self._host, self._port)
+        in_flight = InFlight(REQUESTS_IN_FLIGHT)
+        server = await Endpoint.create_server_context(
+            self._site(emit, in_flight), bind=(self._host, self._port), loggername=LOGGER, transports=[_transport()]
+        )
+        server.take_whole_datagrams()
+        log.info("coap.listening", host=self._host, port=self._port)
+        self._listening.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._listening.clear()
+            await in_flight.settle(LAST_ANSWERS_S)
+            await server.shutdown()
+
+    async def send(self, unit: MountedUnit, command: Command) -> None:
+        """Refuse: a device that only posts cannot be reached."""
+        raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol="CoAP")
+
+    async def listening(self) -> None:
+        """Wait until the port is open."""
+        await self._listening.wait()
+
+    def address_line(self) -> str:
+        """Say where devices post."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"coap://{host}:{self._port}/v1/KEY/telemetry"
+
+    def _site(self, emit: Emit, in_flight: InFlight) -> resource.Site:
+        site = resource.Site()
+        site.add_resource(["v1"], Telemetry(self.context, emit, in_flight))
+        site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, None))
+        return site
+
+
+def _transport() -> str:
+    """Prefer aiocoap's full UDP transport; it needs a kernel with IPv6, even to serve IPv4 alone."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    except OSError:
+        return "simplesocketserver"
+    return "udp6"
+
+
+async def _port_is_free(host: str, port: int) -> None:
+    """Raise StartError when somebody listens there: aiocoap binds with SO_REUSEPORT, which would share it silently."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as exc:
+        raise StartError("driver.coap_no_such_host", host=host) from exc
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        try:
+            probe.bind(address)
+        except OSError as exc:
+            code = "driver.coap_port_in_use" if exc.errno == errno.EADDRINUSE else "driver.coap_cannot_listen"
+            raise StartError(code, host=host, port=port, detail=exc.strerror or str(exc)) from exc

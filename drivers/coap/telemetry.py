@@ -1,0 +1,147 @@
+"""The resource `/v1/KEY/telemetry`: one POST becomes one uplink, and its answer says what became of it.
+
+path 4.04 -> method 4.05 -> busy 5.03 -> sender 4.01 -> format 4.15 -> size 4.13 -> store 5.03 -> outcome 2.04/4.00
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+from aiocoap import Message, resource
+from aiocoap.numbers.codes import Code
+from aiocoap.util.linkformat import Link, LinkFormat
+
+from drivers.coap import answers
+from drivers.coap.blocks import Block, Incomplete, TooLarge, Uploads
+from iot_core.errors import StoreUnavailable
+from iot_core.model import Outcome, Uplink, is_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drivers.coap.inflight import InFlight
+    from iot_core.driver import DriverContext, Emit
+
+log = structlog.get_logger()
+
+FORMATS = (50, 60, 110, 112)
+"""JSON, CBOR, SenML JSON, SenML CBOR. No Content-Format at all is read as JSON."""
+
+PATIENCE_S = 30.0
+"""How long an answer may wait for a commit. A confirmable request is kept alive by an empty ACK after 0.1 s."""
+
+UPLOADS_IN_MEMORY = 64
+"""Unfinished block-wise uploads of full size that fit in memory together."""
+
+
+class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] # aiocoap is untyped
+    """What devices post to."""
+
+    def __init__(self, context: DriverContext, emit: Emit, in_flight: InFlight) -> None:
+        super().__init__()
+        self._authenticate = context.authenticate
+        self._count = context.count
+        self._emit = emit
+        self._in_flight = in_flight
+        self._limit = context.settings.coap.max_payload
+        self._uploads = Uploads(self._limit, self._limit * UPLOADS_IN_MEMORY)
+
+    def get_resources_as_linkheader(self) -> LinkFormat:
+        """Describe the resource without naming a device."""
+        return LinkFormat([Link("", ct=" ".join(str(number) for number in FORMATS), rt="iot.telemetry")])
+
+    async def needs_blockwise_assembly(self, request: Message) -> bool:
+        """Assemble here: aiocoap's own assembly has no bound and would take blocks from anybody."""
+        del request
+        return False
+
+    async def render(self, request: Message) -> Message:
+        """Answer one request, or one block of it."""
+        key = _device_key(request.opt.uri_path)
+        if key is None:
+            answer = Message(code=Code.NOT_FOUND)
+        elif request.code != Code.POST:
+            answer = Message(code=Code.METHOD_NOT_ALLOWED)
+        elif self._in_flight.full:
+            self._count("coap_busy")
+            answer = answers.busy()
+        else:
+            answer = await self._in_flight.carry(self._answer(key, request))
+        answer.opt.no_response = request.opt.no_response
+        if request.opt.block1 is not None:
+            answer.opt.block1 = request.opt.block1
+        return answer
+
+    async def _answer(self, key: str, request: Message) -> Message:
+        try:
+            return await self._receive(key, request)
+        except StoreUnavailable:
+            self._count("coap_store_unavailable")
+            return answers.store_unavailable()
+        except TooLarge as exc:
+            self._count("coap_too_large")
+            return answers.too_large(exc.limit)
+        except Incomplete:
+            self._count("coap_incomplete")
+            return answers.incomplete()
+        except Exception:  # a bug met by one request must not silence a city
+            self._count("coap_failed")
+            log.exception("coap.failed", device=key)
+            return Message(code=Code.INTERNAL_SERVER_ERROR)
+
+    async def _receive(self, key: str, request: Message) -> Message:
+        if not await self._sent_by(key, request.opt.uri_query):
+            self._count("coap_unauthorized")
+            return answers.unauthorized()
+        content_format = None if request.opt.content_format is None else int(request.opt.content_format)
+        if content_format is not None and content_format not in FORMATS:
+            self._count("coap_wrong_format")
+            return answers.wrong_format(FORMATS)
+        body = self._body(key, request)
+        if body is None:
+            return Message(code=Code.CONTINUE)
+        return await self._deliver(key, content_format, body)
+
+    async def _sent_by(self, key: str, query: Sequence[str]) -> bool:
+        tokens = [part.removeprefix("token=") for part in query if part.startswith("token=")]
+        return len(tokens) == 1 and is_key(key) and await self._authenticate(key, tokens[0])
+
+    def _body(self, key: str, request: Message) -> bytes | None:
+        """Give the whole body, or None while blocks are missing."""
+        if (request.opt.size1 or 0) > self._limit or len(request.payload) > self._limit:
+            raise TooLarge(self._limit)
+        block = request.opt.block1
+        if block is None:
+            return bytes(request.payload)
+        sender = (request.remote.blockwise_key, key, tuple(request.opt.request_tag or ()))
+        return self._uploads.take(sender, Block(block.start, bytes(request.payload), bool(block.more)))
+
+    async def _deliver(self, key: str, content_format: int | None, body: bytes) -> Message:
+        """Hand the uplink over and wait for its commit."""
+        known: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        async def done(outcome: Outcome) -> None:
+            if not known.done():  # the answer may have been given up meanwhile
+                known.set_result(outcome)
+
+        uplink = Uplink(
+            driver="coap",
+            address=f"iot:{key}",
+            topic=f"/v1/{key}/telemetry",
+            payload=body,
+            content_format=content_format,
+            done=done,
+        )
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._emit(uplink)
+                return answers.outcome(await known)
+        except TimeoutError as exc:
+            raise StoreUnavailable("no commit in time") from exc
+
+
+def _device_key(path: Sequence[str]) -> str | None:
+    """Take KEY out of `KEY/telemetry`, what is left of the path behind `/v1`."""
+    return path[0] if len(path) == 2 and path[1] == "telemetry" else None
