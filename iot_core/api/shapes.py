@@ -65,7 +65,7 @@ class QualityName(StrEnum):
 class AlarmState(StrEnum):
     """After ISA-18.2: active and unacknowledged; acknowledged; returned to normal but unacknowledged; over."""
 
-    ACTIVE = "active"
+    UNACKNOWLEDGED = "unacknowledged"
     ACKNOWLEDGED = "acknowledged"
     RETURNED = "returned"
     CLOSED = "closed"
@@ -274,8 +274,8 @@ class DeviceQuery(Query, frozen=True, kw_only=True):
 class TelemetryQuery(Query, frozen=True, kw_only=True):
     """`from` (default: a day before `to`) is included, `to` (default: now) is not. `metrics`: keys, comma between."""
 
-    start: datetime | None = field(default=None, name="from")
-    end: datetime | None = field(default=None, name="to")
+    start: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
+    end: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
     metrics: str | None = None
     limit: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
 
