@@ -43,8 +43,10 @@ DATABASE: Final = "iot"
 ROLE: Final = "iot"
 SOCKET: Final = ".s.PGSQL.5432"
 ROOM_NEEDED: Final = 200 * 1024 * 1024
+_WAL_SEGMENT: Final = 16 * 1024 * 1024
 _INITDB_S: Final = 120.0
 _READY_S: Final = 180.0  # recovery after a power cut replays up to max_wal_size
+_LEFT_OVER_S: Final = 20.0  # the processes of a server that was killed leave when they notice
 _BACK_OFF_S: Final = 1.0
 _STOP: Final = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 2.0))  # fast, then immediate: replayed at the next start
 
@@ -343,19 +345,26 @@ class _Server:
             log.info("postgres.adopted", pid=self._child.pid)
             return
         _forget_stranger(self.cluster)
+        deadline = asyncio.get_running_loop().time() + _LEFT_OVER_S
+        while not await self._start():
+            refusal = _refusal(self.cluster)
+            if refusal.code != "start.database_in_use" or asyncio.get_running_loop().time() > deadline:
+                raise refusal
+            await asyncio.sleep(_BACK_OFF_S / 4)
+        _remove_old_programs(self.cluster)
+        log.info("postgres.started", pid=self._child.pid if self._child else None)
+
+    async def _start(self) -> bool:
+        """Start a server; say whether it came to take connections."""
         try:
             self._child = _start(self.cluster)
         except OSError as exc:
             raise start_error(exc, self.cluster.home) from exc
         try:
-            ready = await _ready(self.cluster, self._child)
+            return await _ready(self.cluster, self._child)
         except BaseException:
             await self.stop()
             raise
-        if not ready:
-            raise _refusal(self.cluster)
-        _remove_old_programs(self.cluster)
-        log.info("postgres.started", pid=self._child.pid)
 
     async def watch(self) -> None:
         """Start the server anew whenever it dies, until cancelled. Meanwhile the store is away, and nothing is lost."""
@@ -430,7 +439,8 @@ def _remove_old_programs(cluster: _Cluster) -> None:
 def _refusal(cluster: _Cluster) -> StartError:
     """Read why the server or initdb did not start from what it said last."""
     said = _last_words(cluster)
-    if "No space left on device" in said or "Disk quota exceeded" in said:
+    silent = not said and shutil.disk_usage(cluster.home).free < _WAL_SEGMENT  # no room even for its last words
+    if silent or "No space left on device" in said or "Disk quota exceeded" in said:
         return StartError("start.disk_full", path=cluster.home)
     if 'lock file "postmaster.pid" already exists' in said or "pre-existing shared memory" in said:
         return StartError("start.database_in_use", path=cluster.data)
