@@ -1,0 +1,155 @@
+"""`iot alarm`: what is wrong now, who has it, and watching it happen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from iot_core.cli.base import Group, option
+from iot_core.cli.keys import DEVICE
+from iot_core.cli.output import Column, Stream, fact_lines, line, show_one, show_rows
+from iot_core.cli.session import ask
+from iot_core.cli.times import age, local
+from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
+from iot_core.messages import text, title
+
+if TYPE_CHECKING:
+    from iot_core.api import shapes
+    from iot_core.client import Client
+
+__all__ = ["ALARM_COLUMNS", "alarm"]
+
+
+@click.group(
+    "alarm",
+    cls=Group,
+    help=text("cli.help_alarm"),
+    examples=["iot alarm list", "iot alarm ack 17", "iot alarm watch --output json"],
+)
+def alarm() -> None:
+    pass
+
+
+ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
+    Column("cli.col_id", lambda row: row.id, right=True),
+    Column("cli.col_severity", lambda row: word("severity", row.severity), lambda row: SEVERITY_STYLE[row.severity]),
+    Column("cli.col_state", lambda row: word("alarm_is", row.state)),
+    Column("cli.col_alarm", lambda row: title(row.title) + _marks(row)),
+    Column("cli.col_device", lambda row: row.device or "-"),
+    Column("cli.col_value", lambda row: value(row.value), right=True),
+    Column("cli.col_raised", lambda row: local(row.raised_at)),
+    Column("cli.col_age", lambda row: age(row.raised_at)),
+    Column("cli.col_ack_by", lambda row: row.acknowledged_by),
+]
+
+
+@alarm.command(
+    "list",
+    help=text("cli.help_alarm_list"),
+    examples=["iot alarm list", "iot alarm list --all --device smoke-0007", "iot alarm list --output json"],
+)
+@option("--all", "closed_too", is_flag=True, help=text("cli.opt_alarm_all"))
+@option("--device", type=DEVICE, metavar="KEY", help=text("cli.opt_alarm_device"))
+@option("--limit", type=click.IntRange(1, 10_000), default=200, metavar="N", help=text("cli.opt_limit"))
+def list_(closed_too: bool, device: str | None, limit: int) -> None:
+    found = ask(lambda client: client.alarms(open_only=not closed_too, device=device, limit=limit))
+    show_rows(found.items, ALARM_COLUMNS, nothing="cli.alarm_none")
+
+
+@alarm.command("show", help=text("cli.help_alarm_show"), examples=["iot alarm show 17"])
+@click.argument("alarm_id", metavar="ID", type=int)
+def show(alarm_id: int) -> None:
+    found = ask(lambda client: client.alarm(alarm_id))
+    show_one(found, lambda: _print(found))
+
+
+@alarm.command("ack", help=text("cli.help_alarm_ack"), examples=["iot alarm ack 17", "iot alarm ack 17 18 19"])
+@click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
+def ack(alarm_ids: tuple[int, ...]) -> None:
+    async def acknowledge(client: Client) -> list[shapes.Alarm]:
+        return [await client.acknowledge(alarm_id) for alarm_id in alarm_ids]
+
+    done = ask(acknowledge)
+    show_one(done[0] if len(done) == 1 else done, lambda: _say_acknowledged(done))
+
+
+@alarm.command(
+    "watch", help=text("cli.help_alarm_watch"), examples=["iot alarm watch", "iot alarm watch --output json"]
+)
+def watch() -> None:
+    from iot_core.api import shapes
+
+    async def follow(client: Client) -> None:
+        stream = Stream(EVENT_HEAD)
+        async for happened in client.events():
+            if isinstance(happened, shapes.AlarmHappened):
+                stream.say(happened, _happened(happened), [_flat(happened)])
+
+    line("cli.watching")
+    ask(follow)
+
+
+EVENT_HEAD = ["at", "kind", "by", "alarm", "rule", "severity", "state", "device", "value", "simulated"]
+
+
+def _flat(happened: shapes.AlarmHappened) -> list[object]:
+    event, row = happened.event, happened.alarm
+    fixed = [event.at.isoformat(), event.kind, event.by or "", row.id, row.rule]
+    return [*fixed, row.severity.value, row.state.value, row.device or "", row.value, row.simulated]
+
+
+def _marks(row: shapes.Alarm) -> str:
+    """Add what a person must know before acting: it is a simulation, or it arrived late."""
+    marks = [text(f"cli.mark_{mark}") for mark, given in (("simulated", row.simulated), ("late", row.late)) if given]
+    return f" ({', '.join(marks)})" if marks else ""
+
+
+def _say_acknowledged(done: list[shapes.Alarm]) -> None:
+    for row in done:
+        line("cli.alarm_acknowledged", id=row.id, title=title(row.title), by=row.acknowledged_by or "-")
+
+
+def _happened(happened: shapes.AlarmHappened) -> str:
+    row, event = happened.alarm, happened.event
+    return text(
+        "cli.alarm_happened",
+        time=local(event.at),
+        kind=word("event", event.kind),
+        severity=word("severity", row.severity),
+        title=title(row.title) + _marks(row),
+        device=row.device or "-",
+        id=row.id,
+    )
+
+
+def _print(found: shapes.AlarmDetail) -> None:
+    fact_lines(
+        [
+            ("cli.col_alarm", f"{title(found.title)}{_marks(found)} ({found.rule})"),
+            ("cli.col_severity", word("severity", found.severity)),
+            ("cli.col_state", word("alarm_is", found.state)),
+            ("cli.col_device", f"{found.device or '-'}  {found.device_name or ''}".strip()),
+            ("cli.col_metric", found.metric),
+            ("cli.col_value", value(found.value)),
+            ("cli.col_threshold", value(found.threshold)),
+            ("cli.col_raised", moment(found.raised_at)),
+            ("cli.col_received", moment(found.received_at)),
+        ]
+    )
+    click.echo(f"\n{text('cli.head_events')}")
+    for event in found.events:
+        click.echo(f"  {local(event.at)}  {word('event', event.kind)}  {event.by or ''} {event.note or ''}".rstrip())
+    if found.pushes:
+        click.echo(f"\n{text('cli.head_pushes')}")
+    for push in found.pushes:
+        click.echo(f"  {push.target}: {_delivery(push)}")
+
+
+def _delivery(push: shapes.AlarmPush) -> str:
+    if push.delivered_at is not None:
+        return text("cli.push_delivered", time=local(push.delivered_at), attempts=push.attempts)
+    error = push.last_error or "-"
+    if push.dead_at is not None:
+        return text("cli.push_given_up", time=local(push.dead_at), error=error)
+    return text("cli.push_waiting", attempts=push.attempts, error=error)

@@ -1,0 +1,159 @@
+"""`iot device`: commission, find, look at, retire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from iot_core.cli.base import Group, option
+from iot_core.cli.connect import facts, ways
+from iot_core.cli.keys import DEVICE
+from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
+from iot_core.cli.session import ask
+from iot_core.cli.times import age
+from iot_core.cli.words import STATE_STYLE, word
+from iot_core.messages import text
+
+if TYPE_CHECKING:
+    from iot_core.api import shapes
+
+__all__ = ["device"]
+
+STATES = ("alarm", "silent", "never", "ok", "retired")
+DEVICE_COLUMNS: list[Column[shapes.Device]] = [
+    Column("cli.col_key", lambda row: row.key),
+    Column("cli.col_name", lambda row: row.name),
+    Column("cli.col_class", lambda row: row.class_key),
+    Column("cli.col_area", lambda row: row.area),
+    Column("cli.col_state", lambda row: word("state", row.state), lambda row: STATE_STYLE[row.state]),
+    Column("cli.col_heard", lambda row: age(row.last_received_at)),
+    Column("cli.col_address", lambda row: row.address),
+]
+
+
+@click.group(
+    "device",
+    cls=Group,
+    help=text("cli.help_device"),
+    examples=[
+        "iot device add sl-0101 --profile native-streetlight --area ben-thanh",
+        "iot device show sl-0101",
+        "iot device list --state silent",
+    ],
+)
+def device() -> None:
+    pass
+
+
+@device.command(
+    "add",
+    help=text("cli.help_device_add"),
+    examples=[
+        "iot device add sl-0101 --profile native-streetlight --area ben-thanh --lat 10.7721 --lon 106.6983",
+        "iot device add aq-0012 --profile acme-aq4 --address modbus://10.0.3.7:502/12 --serial A4-00917",
+    ],
+)
+@click.argument("key")
+@option("--profile", required=True, metavar="MODEL", help=text("cli.opt_profile"))
+@option("--name", metavar="NAME", help=text("cli.opt_device_name"))
+@option("--area", metavar="KEY", help=text("cli.opt_area"))
+@option("--lat", "latitude", type=click.FloatRange(-90, 90), metavar="LAT", help=text("cli.opt_lat"))
+@option("--lon", "longitude", type=click.FloatRange(-180, 180), metavar="LON", help=text("cli.opt_lon"))
+@option("--address", metavar="ADDRESS", help=text("cli.opt_address"))
+@option("--serial", metavar="SERIAL", help=text("cli.opt_serial"))
+@option("--notes", default="", metavar="TEXT", help=text("cli.opt_notes"))
+def add(
+    key: str,
+    *,
+    profile: str,
+    name: str | None,
+    area: str | None,
+    latitude: float | None,
+    longitude: float | None,
+    address: str | None,
+    serial: str | None,
+    notes: str,
+) -> None:
+    from iot_core.api import shapes
+
+    new = shapes.DeviceNew(
+        key=key,
+        profile=profile,
+        name=name,
+        area=area,
+        latitude=latitude,
+        longitude=longitude,
+        address=address,
+        serial=serial,
+        notes=notes,
+    )
+    added = ask(lambda client: client.add_device(new))
+    show_one(added, lambda: _say_added(added, "cli.device_added"))
+
+
+@device.command(
+    "list",
+    help=text("cli.help_device_list"),
+    examples=[
+        "iot device list --state alarm",
+        "iot device list --area ben-thanh --class streetlight",
+        "iot device list --search 'tran hung dao' --output csv",
+    ],
+)
+@option("--class", "class_key", metavar="CLASS", help=text("cli.opt_class"))
+@option("--area", metavar="KEY", help=text("cli.opt_list_area"))
+@option("--state", "state_name", type=click.Choice(STATES), help=text("cli.opt_device_state"))
+@option("--search", metavar="TEXT", help=text("cli.opt_search"))
+@option("--limit", type=click.IntRange(1, 10_000), default=1_000, metavar="N", help=text("cli.opt_limit"))
+def list_(class_key: str | None, area: str | None, state_name: str | None, search: str | None, limit: int) -> None:
+    from iot_core.api.shapes import DeviceState
+
+    state = None if state_name is None else DeviceState(state_name)
+    found = ask(lambda client: client.devices(class_key=class_key, area=area, state=state, search=search, limit=limit))
+    show_rows(found.items, DEVICE_COLUMNS, nothing="cli.device_none")
+    if len(found.items) < found.total:
+        line("cli.device_more", shown=len(found.items), total=found.total)
+
+
+@device.command(
+    "show",
+    help=text("cli.help_device_show"),
+    examples=["iot device show sl-0101", "iot device show sl-0101 --output json"],
+)
+@click.argument("key", type=DEVICE)
+def show(key: str) -> None:
+    from iot_core.cli.portrait import print_portrait
+
+    found = ask(lambda client: client.device(key))
+    show_one(found, lambda: print_portrait(found))
+
+
+@device.command("remove", help=text("cli.help_device_remove"), examples=["iot device remove sl-0101"])
+@click.argument("key", type=DEVICE)
+def remove(key: str) -> None:
+    removed = ask(lambda client: client.remove_device(key))
+    show_one(removed, lambda: line("cli.device_removed", key=removed.key))
+
+
+@device.command("restore", help=text("cli.help_device_restore"), examples=["iot device restore sl-0101"])
+@click.argument("key", type=DEVICE)
+def restore(key: str) -> None:
+    restored = ask(lambda client: client.restore_device(key))
+    show_one(restored, lambda: _say_added(restored, "cli.device_restored"))
+
+
+def _say_added(added: shapes.DeviceAdded, code: str) -> None:
+    """Say what was added and what goes into the device now."""
+    key = added.device.key
+    line(
+        code, key=key, name=added.device.name, profile=added.device.profile or "-", device_class=added.device.class_key
+    )
+    if added.replayed:
+        line("cli.device_replayed", n=added.replayed)
+    click.echo(f"\n{text('cli.head_into_polled' if added.address.startswith('modbus:') else 'cli.head_into')}")
+    fact_lines(facts(added, ways()))
+    if added.secret is not None:
+        line("cli.secret_once")
+    click.echo()
+    line("cli.device_next", key=key)

@@ -1,0 +1,47 @@
+"""Device keys as parameters: the shell completes them from the core, quickly or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from iot_core.errors import IotError
+
+if TYPE_CHECKING:
+    from iot_core.cli.session import Endpoint
+
+__all__ = ["DEVICE"]
+
+PATIENCE_S = 1.5
+
+
+class DeviceKey(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """The key of a device."""
+
+    name = "key"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """Offer the keys that begin as typed; nothing when the core does not answer at once."""
+        from iot_core.cli.session import endpoint
+
+        try:
+            with ctx.scope(cleanup=False):
+                where = endpoint()
+            names = asyncio.run(asyncio.wait_for(_keys(where, incomplete), PATIENCE_S))
+        except (IotError, OSError, TimeoutError):
+            return []
+        return [CompletionItem(key, help=name) for key, name in names]
+
+
+async def _keys(where: Endpoint, begin: str) -> list[tuple[str, str]]:
+    from iot_core.client import Client
+
+    async with Client(where.url, where.token) as client:
+        found = await client.devices(search=begin or None, limit=200)
+    return [(device.key, device.name) for device in found.items if device.key.startswith(begin)]
+
+
+DEVICE = DeviceKey()

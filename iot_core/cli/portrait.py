@@ -1,0 +1,132 @@
+"""One device on one screen: is it alive, what says it, what is wrong, what next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from iot_core.cli.output import console, fact_lines, print_rows
+from iot_core.cli.telemetry import LATEST_COLUMNS
+from iot_core.cli.times import local
+from iot_core.cli.words import SEVERITY_STYLE, STATE_STYLE, moment, position, word
+from iot_core.messages import text, title
+
+if TYPE_CHECKING:
+    from iot_core.api import shapes
+
+__all__ = ["next_step", "print_portrait", "wrongs"]
+
+
+def print_portrait(device: shapes.DeviceDetail) -> None:
+    """Print all that a technician asks first."""
+    _print_name(device)
+    fact_lines(_facts(device))
+    click.echo(f"\n{text('cli.head_says')}")
+    if device.latest:
+        print_rows(device.latest, LATEST_COLUMNS)
+    else:
+        click.echo(text("cli.telemetry_none_yet"))
+    click.echo(f"\n{text('cli.head_wrong')}")
+    for style, sentence in wrongs(device) or [("green", text("cli.wrong_nothing"))]:
+        _styled(sentence, style)
+    click.echo(f"\n{text('cli.head_next')}")
+    click.echo(next_step(device))
+
+
+def wrongs(device: shapes.DeviceDetail) -> list[tuple[str, str]]:
+    """List what is wrong as (style, sentence): open alarms, silence, held messages, messages that may double."""
+    found = [(SEVERITY_STYLE[alarm.severity], _alarm(alarm)) for alarm in device.alarms]
+    if device.silent_since is not None:
+        found.append(("yellow", text("cli.wrong_silent", since=moment(device.silent_since))))
+    if device.held:
+        found.append(("yellow", text("cli.wrong_held", n=device.held)))
+    if device.stored_once is False:
+        found.append(("", text("cli.wrong_at_least_once")))
+    return found
+
+
+def next_step(device: shapes.DeviceDetail) -> str:
+    """Say the one thing to do next."""
+    waiting = next((alarm for alarm in device.alarms if alarm.acknowledged_at is None), None)
+    if device.state == "retired":
+        return text("cli.next_restore", key=device.key)
+    if device.state == "never":
+        return text("cli.next_first_message", key=device.key)
+    if waiting is not None:
+        return text("cli.next_acknowledge", id=waiting.id)
+    if device.state == "silent":
+        return text("cli.next_silent", key=device.key)
+    if device.held:
+        return text("cli.next_held", key=device.key)
+    return text("cli.next_watch", key=device.key)
+
+
+def _print_name(device: shapes.DeviceDetail) -> None:
+    from rich.text import Text
+
+    name = "" if device.name == device.key else device.name
+    simulated = text("cli.mark_simulated") if device.simulated else ""
+    parts = Text("  ").join(
+        Text(part, style=style)
+        for part, style in (
+            (device.key, "bold"),
+            (name, ""),
+            (word("state", device.state).upper(), STATE_STYLE[device.state]),
+            (simulated, "dim"),
+        )
+        if part
+    )
+    console().print(parts)
+
+
+def _facts(device: shapes.DeviceDetail) -> list[tuple[str, object]]:
+    unit = next((unit for unit in device.units if unit.mounted_to is None), None)
+    serial = f", {text('cli.serial', serial=unit.serial)}" if unit is not None and unit.serial else ""
+    return [
+        ("cli.col_class", device.class_key),
+        ("cli.col_profile", f"{device.profile}{serial}" if device.profile else None),
+        ("cli.col_address", device.address),
+        ("cli.col_area", " › ".join(device.area_path)),
+        ("cli.col_position", position(device.latitude, device.longitude)),
+        ("cli.col_alive", _alive(device)),
+        ("cli.col_heard", moment(device.last_received_at)),
+        ("cli.col_measured", moment(device.last_time)),
+        ("cli.col_connection", _connection(device)),
+        ("cli.col_notes", device.notes),
+    ]
+
+
+def _alive(device: shapes.DeviceDetail) -> str:
+    """Answer the first question with yes or no, and since when."""
+    if device.state == "retired":
+        return text("cli.alive_retired", since=local(device.retired_at))
+    if device.last_received_at is None:
+        return text("cli.alive_never", since=local(device.created_at))
+    if device.silent_since is not None:
+        return text("cli.alive_silent", since=local(device.silent_since))
+    return text("cli.alive_yes")
+
+
+def _connection(device: shapes.DeviceDetail) -> str | None:
+    if device.online is None:
+        return None
+    code = "cli.online" if device.online else "cli.offline"
+    return text(code, since=moment(device.online_changed_at))
+
+
+def _alarm(alarm: shapes.Alarm) -> str:
+    return text(
+        "cli.wrong_alarm",
+        severity=word("severity", alarm.severity),
+        title=title(alarm.title),
+        state=word("alarm_is", alarm.state),
+        since=moment(alarm.raised_at),
+        id=alarm.id,
+    )
+
+
+def _styled(sentence: str, style: str) -> None:
+    from rich.text import Text
+
+    console().print(Text(f"  {sentence}", style=style))

@@ -1,0 +1,152 @@
+"""The command `iot` itself: which commands there are, and how an error ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+import iot_core
+from iot_core.cli.base import LazyGroup, global_options, option
+from iot_core.cli.endings import INTERRUPTED, code_of, complain, sentence, usage_sentence
+from iot_core.errors import ConfigError, IotError
+from iot_core.messages import text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.metadata import EntryPoint
+
+__all__ = ["iot"]
+
+SOURCES = {
+    "up": "iot_core.cli.up:up",
+    "device": "iot_core.cli.device:device",
+    "area": "iot_core.cli.area:area",
+    "telemetry": "iot_core.cli.telemetry:telemetry",
+    "alarm": "iot_core.cli.alarm:alarm",
+    "inbox": "iot_core.cli.held:inbox",
+    "held": "iot_core.cli.held:held",
+    "push": "iot_core.cli.push:push",
+    "profile": "iot_core.cli.profile:profile",
+    "config": "iot_core.cli.config:config",
+    "page": "iot_core.cli.page:page",
+    "completion": "iot_core.cli.completion:completion",
+}
+PLUGINS = "iot_core.commands"
+DESCRIBED_PLUGINS = frozenset({"demo", "sim", "grafana"})
+
+
+class Root(LazyGroup):
+    """The whole of `iot`: own commands, plug-in groups, and one way to end for every error."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name own commands, then those of plug-ins, which can never replace one of ours."""
+        own = super().list_commands(ctx)
+        return [*own, *sorted(self._plugins().keys() - set(own))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find an own command, else load the plug-in of that name."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        entry = self._plugins().get(cmd_name)
+        return None if entry is None else _loaded(entry)
+
+    def short_helps(self, ctx: click.Context, width: int) -> list[tuple[str, str]]:  # noqa: ARG002 - click's signature
+        """Say what each command is for without importing any."""
+        return [(name, self._short(name)) for name in self.list_commands(ctx)]
+
+    def main(  # type: ignore[override]  # one way to end, whatever mode is asked for
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run, and turn every expected error into one sentence and an exit code; never a traceback."""
+        extra["standalone_mode"] = False
+        sys.exit(_guarded(lambda: super(Root, self).main(args, prog_name or "iot", **extra)))
+
+    def _short(self, name: str) -> str:
+        if name in self.sources or name in DESCRIBED_PLUGINS:
+            return text(f"cli.short_{name}")
+        return text("cli.short_plugin", module=self._plugins()[name].value)
+
+    @staticmethod
+    def _plugins() -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points
+
+        return {entry.name: entry for entry in entry_points(group=PLUGINS)}
+
+
+def _loaded(entry: EntryPoint) -> click.Command:
+    try:
+        command = entry.load()
+    except Exception as exc:
+        # A plug-in is somebody else's code: whatever it raises, the rest of `iot` works on.
+        raise ConfigError("cli.plugin_broken", name=entry.name, module=entry.value, detail=str(exc)) from exc
+    if not isinstance(command, click.Command):
+        raise ConfigError("cli.plugin_broken", name=entry.name, module=entry.value, detail=type(command).__name__)
+    return command
+
+
+def _guarded(work: Any) -> int:
+    """Run `work` and give the exit code."""
+    try:
+        result = work()
+    except IotError as exc:
+        return _ended_by(exc)
+    except BaseExceptionGroup as exc:
+        ours = _ours(exc)
+        if ours is None:
+            raise
+        return _ended_by(ours)
+    except click.exceptions.NoArgsIsHelpError as exc:
+        exc.show()
+        return exc.exit_code
+    except click.ClickException as exc:
+        complain(usage_sentence(exc))
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def _ended_by(error: IotError) -> int:
+    complain(sentence(error))
+    return code_of(error)
+
+
+def _ours(group: BaseExceptionGroup[BaseException]) -> IotError | None:
+    """Find the one expected error that ended several tasks; None when anything else is among them."""
+    found: list[IotError] = []
+    for exc in group.exceptions:
+        inner = _ours(exc) if isinstance(exc, BaseExceptionGroup) else exc
+        if not isinstance(inner, IotError):
+            return None
+        found.append(inner)
+    return found[0]
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"iot {iot_core.__version__}")
+        ctx.exit()
+
+
+EXAMPLES: Sequence[str] = (
+    "iot up",
+    "iot demo",
+    "iot device list --state alarm",
+    "iot alarm list --output json",
+    "iot --url https://iot.example.vn --token TOKEN inbox",
+)
+
+iot = Root(
+    "iot",
+    sources=SOURCES,
+    help=text("cli.help_iot"),
+    examples=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+iot.params = [*global_options()]
+option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help=text("cli.opt_version")
+)(iot)

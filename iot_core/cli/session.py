@@ -1,0 +1,104 @@
+"""Which core a command talks to, and the way to ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from iot_core.cli.base import Globals
+from iot_core.cli.endings import Unreachable
+from iot_core.settings import default_state_dir, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from iot_core.client import Client
+    from iot_core.state import StateDir
+
+__all__ = ["Endpoint", "ask", "chosen", "endpoint", "local_core", "state_dir"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a core listens, and the token to show it."""
+
+    url: str
+    token: str
+
+
+def chosen() -> Globals:
+    """Give the common options of the running command."""
+    return click.get_current_context().ensure_object(Globals)
+
+
+def state_dir() -> Path:
+    """Give the state directory that the command means."""
+    asked = chosen().state
+    return Path(asked).expanduser() if asked else default_state_dir()
+
+
+def endpoint() -> Endpoint:
+    """Choose the core: --url, IOT_URL, else the one that runs on this machine.
+
+    The local core's token is shown to the local core only, never to an address that was typed.
+    """
+    options = chosen()
+    url = (options.url or environment("IOT_URL")).rstrip("/")
+    token = options.token or environment("IOT_TOKEN")
+    if url and token:
+        return Endpoint(url, token)
+    here = _local(needed=not url)
+    if here is None:
+        return Endpoint(url, token)
+    if not url:
+        return Endpoint(here.url, token or here.token)
+    return Endpoint(url, here.token if here.url == url else "")
+
+
+def ask(work: Callable[[Client], Awaitable[T]]) -> T:
+    """Run `work` with a client of the chosen core."""
+    where = endpoint()
+
+    async def inside() -> T:
+        from iot_core.client import Client
+
+        async with Client(where.url, where.token) as client:
+            return await work(client)
+
+    return asyncio.run(inside())
+
+
+def local_core(*, needed: bool = True) -> StateDir | None:
+    """Give the state directory of the core that runs here; when it is `needed` and none runs, say what to do."""
+    from iot_core.state import StateDir
+
+    directory = StateDir(state_dir())
+    if directory.running() is not None:
+        return directory
+    if needed:
+        raise Unreachable("cli.state_forbidden" if _closed(directory) else "cli.no_core", state=directory.path)
+    return None
+
+
+def _local(*, needed: bool) -> Endpoint | None:
+    """Read what a running core left in its state directory."""
+    directory = local_core(needed=needed)
+    running = None if directory is None else directory.running()
+    if directory is None or running is None:
+        return None
+    return Endpoint(running.url.rstrip("/"), directory.read_token())
+
+
+def _closed(directory: StateDir) -> bool:
+    """Say whether a core may run here that belongs to somebody else."""
+    try:
+        return directory.core_file.exists() and not os.access(directory.core_file, os.R_OK)
+    except PermissionError:
+        return True

@@ -1,0 +1,73 @@
+"""Times as a person in the field reads and types them: local zone with its offset, ages, `2h`."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+
+from iot_core.messages import text
+from iot_core.settings import Settings, environment
+
+__all__ = ["When", "age", "local", "span"]
+
+_AGO = re.compile(r"(\d+)\s*(s|m|min|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_STEPS = (("days", 86400, 2 * 86400), ("hours", 3600, 2 * 3600), ("minutes", 60, 120), ("seconds", 1, 0))
+
+
+@cache
+def zone() -> tzinfo | None:
+    """Name the zone that times are shown in: IOT_TIMEZONE, else the platform's default; None: this machine's."""
+    try:
+        return ZoneInfo(environment("IOT_TIMEZONE") or Settings().timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return None
+
+
+def local(time: datetime | None) -> str:
+    """Write a time with its offset; `-` when there is none."""
+    if time is None:
+        return "-"
+    there = time.astimezone(zone())
+    offset = there.strftime("%z")
+    return f"{there:%Y-%m-%d %H:%M:%S} {offset[:3]}{'' if offset.endswith('00') else ':' + offset[3:]}"
+
+
+def age(time: datetime | None, now: datetime | None = None) -> str:
+    """Say how long ago a time was, in the largest unit of which there are at least two."""
+    if time is None:
+        return "-"
+    return text("cli.ago", span=span((now or datetime.now(UTC)) - time))
+
+
+def span(length: timedelta) -> str:
+    """Write a length of time in one unit."""
+    seconds = max(0, int(length.total_seconds()))
+    for unit, size, least in _STEPS:
+        if seconds >= least:
+            return text(f"cli.span_{unit}", n=seconds // size)
+    return text("cli.span_seconds", n=seconds)
+
+
+class When(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A moment: `2h` (ago), `2025-06-01`, `2025-06-01T14:00`, with a zone or in the zone that times are shown in."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read a moment."""
+        if isinstance(value, datetime):
+            return value
+        ago = _AGO.fullmatch(value.strip())
+        if ago:
+            return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+        try:
+            moment = datetime.fromisoformat(value.strip())
+        except ValueError:
+            self.fail(text("cli.expect_when"), param, ctx)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone()).astimezone(UTC)

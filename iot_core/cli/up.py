@@ -1,0 +1,108 @@
+"""`iot up`: the core in the foreground, until a signal ends it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iot_core.cli.base import Command, option
+from iot_core.cli.config import config_option, found
+from iot_core.cli.session import state_dir
+from iot_core.errors import StartError
+from iot_core.messages import text
+from iot_core.settings import default_state_dir, load, with_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from iot_core.settings import Settings
+    from iot_core.state import StateDir
+
+__all__ = ["until_signalled", "up"]
+
+LAST_PORT = 65_533
+"""Three ports are taken from the base on."""
+
+
+@click.command(
+    "up",
+    cls=Command,
+    shown=("--state",),
+    help=text("cli.help_up"),
+    examples=["iot up", "iot up --state ~/city --port-base 18080", "iot up --config /etc/iot/iot.toml"],
+)
+@config_option
+@option("--port-base", type=click.IntRange(1, LAST_PORT), metavar="N", help=text("cli.opt_port_base"))
+def up(path: Path | None, port_base: int | None) -> None:
+    file = found(path)
+    settings = load(file)
+    if port_base is not None:
+        settings = with_ports(settings, port_base)
+    if file is not None:
+        click.echo(text("cli.config_from", file=file))
+    _serve(settings, state_dir())
+
+
+def _serve(settings: Settings, state: Path) -> None:
+    """Start what serves; the client-only install has none of it."""
+    try:
+        import iot_core.app
+        import iot_core.state
+        from iot_core.cli.logs import log_to_stderr
+    except ImportError as exc:
+        raise StartError("cli.client_only", detail=str(exc)) from exc
+    log_to_stderr()
+    with iot_core.state.locked(state) as directory:
+        asyncio.run(until_signalled(_run(settings, directory)))
+
+
+async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` until it ends or SIGTERM or Ctrl-C asks: the first cancels it in order, the second ends the process.
+
+    What the process started itself (database, broker) lives in sessions of its own: the next start adopts it.
+    """
+    task = asyncio.create_task(work, name="iot up")
+    asked: list[int] = []
+
+    def on_signal(number: int) -> None:
+        if asked:
+            os._exit(128 + number)
+        asked.append(number)
+        click.echo(text("cli.up_ending"))
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+
+
+async def _run(settings: Settings, directory: StateDir) -> None:
+    from iot_core.app import running_core
+
+    async with running_core(settings, directory, say=click.echo) as core:
+        if await core.pool.fetchval("SELECT NOT EXISTS (SELECT FROM iot.device)"):
+            _first_steps(directory.path)
+        await core.wait()
+
+
+def _first_steps(state: Path) -> None:
+    """Say what to type next, in a second terminal, on a core that knows no device yet."""
+    where = "" if state == default_state_dir() else f" --state {shlex.quote(str(state))}"
+    click.echo(text("cli.up_empty"))
+    for command in (
+        f"iot{where} area add ben-thanh --name 'Phường Bến Thành' --kind ward",
+        f"iot{where} device add den-001 --profile native-streetlight --area ben-thanh --lat 10.7721 --lon 106.6983",
+        f"iot{where} telemetry watch den-001",
+    ):
+        click.echo(f"  {command}")

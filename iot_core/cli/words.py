@@ -1,0 +1,59 @@
+"""States, severities, values and positions as a person reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iot_core.cli.times import age, local
+from iot_core.messages import text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from iot_core.api import shapes
+
+__all__ = ["SEVERITY_STYLE", "STATE_STYLE", "moment", "position", "value_with_unit", "word"]
+
+STATE_STYLE = {"alarm": "bold red", "silent": "yellow", "ok": "green", "never": "dim", "retired": "dim"}
+SEVERITY_STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": ""}
+_SYMBOLS = {
+    "Cel": "°C",
+    "ug/m3": "µg/m³",
+    "m3": "m³",
+    "m3/h": "m³/h",
+    "[ppm]": "ppm",
+    "[ppb]": "ppb",
+    "dB[SPL]": "dB",
+    "kW.h": "kWh",
+    "1": "",
+}
+"""UCUM codes that a person reads more easily in another spelling; all others are read as they are."""
+
+
+def word(kind: str, name: str) -> str:
+    """Say a member of a closed set (`state`, `severity`, `alarm`, `quality`, `lifecycle`)."""
+    return text(f"cli.{kind}_{name}")
+
+
+def value_with_unit(latest: shapes.Latest) -> str:
+    """Write a value with its unit of measure; truth as yes and no."""
+    return f"{value(latest.value)} {_SYMBOLS.get(latest.ucum, latest.ucum)}".rstrip()
+
+
+def value(plain: float | bool | str | None) -> str:
+    """Write a value."""
+    if plain is None:
+        return "-"
+    if isinstance(plain, bool):
+        return text("cli.yes") if plain else text("cli.no")
+    return f"{plain:.10g}" if isinstance(plain, float) else str(plain)
+
+
+def moment(time: datetime | None) -> str:
+    """Write a time with its age."""
+    return "-" if time is None else f"{local(time)} ({age(time)})"
+
+
+def position(latitude: float | None, longitude: float | None) -> str:
+    """Write a position as maps take it."""
+    return "-" if latitude is None or longitude is None else f"{latitude:g}, {longitude:g}"
