@@ -122,7 +122,9 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError("config.unreadable", file=path, detail=getattr(exc, "strerror", None) or str(exc)) from exc
+            raise ConfigError(
+                "config.unreadable", file=path, detail=getattr(exc, "strerror", None) or str(exc)
+            ) from exc
         try:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as exc:
