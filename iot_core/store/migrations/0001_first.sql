@@ -240,6 +240,21 @@ CREATE TABLE iot.audit (
 );
 CREATE INDEX audit_subject ON iot.audit (subject, id);
 
+-- One line a device for dashboards. An open alarm that names no metric is a silence rule's.
+CREATE VIEW iot.device_overview AS
+SELECT d.id AS device_id, d.key, d.name, d.class_key, d.latitude, d.longitude, d.simulated,
+    a.key AS area, a.name AS area_name, s.last_received_at, s.online,
+    CASE WHEN open.loud THEN 'alarm' WHEN open.silent THEN 'silent'
+         WHEN s.last_received_at IS NULL THEN 'never' ELSE 'ok' END AS state
+FROM iot.device d
+LEFT JOIN iot.area a ON a.id = d.area_id
+LEFT JOIN iot.device_status s ON s.device_id = d.id
+LEFT JOIN (
+    SELECT device_id, bool_or(metric IS NOT NULL) AS loud, bool_or(metric IS NULL) AS silent
+    FROM iot.alarm WHERE closed_at IS NULL AND cleared_at IS NULL GROUP BY device_id
+) open ON open.device_id = d.id
+WHERE d.retired_at IS NULL;
+
 -- ---------------------------------------------------------------- change notices
 -- Told on COMMIT to every worker: which unit changed (registry), which alarm event happened (alarm), work for push.
 CREATE FUNCTION iot.notify_unit() RETURNS trigger LANGUAGE plpgsql AS $$

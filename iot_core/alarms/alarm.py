@@ -1,0 +1,104 @@
+"""An alarm as a row: one occurrence of a rule at a source, with the state people see after ISA-18.2.
+
+             not acknowledged       acknowledged
+active       unacknowledged   --->  acknowledged
+               |    ^                   |
+               v    | again             v
+normal       returned         --->    closed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from iot_core.model import Severity, Title
+
+
+class AlarmState(StrEnum):
+    """What people and the API are told."""
+
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned"
+    CLOSED = "closed"
+
+
+class EventKind(StrEnum):
+    """A line in an alarm's history. `returned`: a latched alarm's condition is gone, the alarm is not."""
+
+    RAISED = "raised"
+    RETURNED = "returned"
+    CLEARED = "cleared"
+    ACKNOWLEDGED = "acknowledged"
+    COMMENTED = "commented"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRow:
+    """An alarm. `id` is 0 until it is stored; `raised_at` is the rule clock of the latest time it was raised."""
+
+    id: int = 0
+    source_kind: str
+    source_id: int
+    device_id: int | None
+    rule: str
+    severity: Severity
+    title: Title
+    metric: str | None = None
+    value: float | None = None
+    threshold: float | None = None
+    latched: bool = False
+    late: bool = False
+    simulated: bool = False
+    raised_at: datetime
+    received_at: datetime
+    cleared_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    closed_at: datetime | None = None
+    version: int = 1
+    device_key: str | None = None
+    device_name: str | None = None
+    class_key: str | None = None
+    area_key: str | None = None
+    area_name: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+    @property
+    def state(self) -> AlarmState:
+        """Derive the one word for people."""
+        if self.closed_at is not None:
+            return AlarmState.CLOSED
+        if self.cleared_at is not None:
+            return AlarmState.RETURNED
+        return AlarmState.UNACKNOWLEDGED if self.acknowledged_at is None else AlarmState.ACKNOWLEDGED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmEvent:
+    """A line in an alarm's history."""
+
+    id: int
+    alarm_id: int
+    kind: EventKind
+    at: datetime
+    recorded_at: datetime
+    by: str | None = None
+    value: float | None = None
+    note: str | None = None
+
+
+_DERIVED: Final = {"severity", "title"}
+_FIELDS: Final = tuple(each.name for each in fields(AlarmRow) if each.name not in _DERIVED)
+
+
+def from_record(record: Mapping[str, Any]) -> AlarmRow:
+    """Build an alarm from a row of iot.alarm, with or without the facts of its device."""
+    known = {name: record[name] for name in _FIELDS if name in record.keys()}  # noqa: SIM118 - a Record iterates values
+    return AlarmRow(severity=Severity(record["severity"]), title=Title(record["title_vi"], record["title_en"]), **known)

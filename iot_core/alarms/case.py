@@ -1,0 +1,184 @@
+"""One rule at one source, under lock: its state, its open alarm, and what happens to them in this transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from iot_core.alarms.alarm import AlarmRow, EventKind
+from iot_core.alarms.rules import Change, Phase, State, Transition
+from iot_core.model import AlarmRule
+
+Key = tuple[str, int, str]
+"""Source kind, source id, rule: how state rows are named, and the order in which they are locked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """What is known of the uplink (or timer) that made a transition. `now` is our clock: when an alarm closed."""
+
+    received_at: datetime
+    now: datetime
+    metric: str | None = None
+    value: float | None = None
+    simulated: bool = False
+
+    def without_value(self) -> Occasion:
+        """Give the same occasion, not claiming a value."""
+        return replace(self, metric=None, value=None)
+
+
+@dataclass(slots=True)
+class Slot:
+    """An alarm that this transaction reads or writes."""
+
+    row: AlarmRow
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An event to be written, with the alarm as it was then. `push` is its type for the world outside, if any."""
+
+    slot: Slot
+    kind: EventKind
+    at: datetime
+    as_of: AlarmRow
+    by: str | None = None
+    value: float | None = None
+    note: str | None = None
+    push: str | None = None
+
+
+class Case:
+    """A locked state row with its open alarm. Nothing is written before `ledger.save`."""
+
+    def __init__(self, key: Key, state: State, alarm: AlarmRow | None = None) -> None:
+        self.key = key
+        self.before = state
+        self.state = state
+        self.open = Slot(alarm) if alarm is not None else None
+        self.slots: list[Slot] = [self.open] if self.open is not None else []
+        self.happenings: list[Happening] = []
+        self.dirty = False
+
+    def move(self, rule: AlarmRule | None, state: State, transitions: Sequence[Transition], occasion: Occasion) -> None:
+        """Take a step of the state machine over into the alarm. A rule that is no more (None) can only return."""
+        self.state = state
+        for transition in transitions:
+            self.dirty = self.dirty or transition.change is not Change.LATE
+            if transition.change is Change.RETURNED:
+                self._return(transition.at, occasion.value, occasion.now)
+            elif rule is not None and transition.change is Change.RAISED:
+                # Raised by a timer (no value): the reading at hand is not what raised it.
+                self._raise(rule, transition.at, occasion if transition.value is not None else occasion.without_value())
+            elif rule is not None and transition.change is Change.LATE and self.open is None:
+                self._raise(rule, transition.at, occasion, late=True)
+
+    def acknowledge(self, by: str, now: datetime) -> None:
+        """Note who took the alarm; it ends now if its condition is gone already."""
+        if self.open is None or self.open.row.acknowledged_at is not None:
+            return
+        row = self.open.row
+        self._happen(
+            replace(row, acknowledged_at=now, acknowledged_by=by, version=row.version + 1),
+            EventKind.ACKNOWLEDGED,
+            now,
+            by=by,
+            push="alarm.acknowledged",
+            closes=now if row.cleared_at is not None else None,
+        )
+        if row.cleared_at is None and self.state.phase is not Phase.ACTIVE:
+            self._clear(now, None, now)
+
+    def show(self, value: float) -> None:
+        """Give the open alarm, raised without a reading at hand, the value that stood then."""
+        assert self.open is not None
+        slot = self.open
+        slot.row = replace(slot.row, value=value)
+        self.happenings = [
+            replace(each, value=value, as_of=replace(each.as_of, value=value))
+            if each.slot is slot and each.kind is EventKind.RAISED and each.value is None
+            else each
+            for each in self.happenings
+        ]
+
+    def _raise(self, rule: AlarmRule, at: datetime, occasion: Occasion, *, late: bool = False) -> None:
+        again = self.open is not None  # it came back before anyone acknowledged it: the same alarm, raised again
+        if self.open is None:
+            self.open = Slot(_new(self.key, rule, at, occasion))
+            self.slots.append(self.open)
+        before = self.open.row
+        row = replace(
+            before,
+            metric=occasion.metric or rule.metric,
+            value=occasion.value,
+            raised_at=at,
+            received_at=occasion.received_at,
+            cleared_at=None,
+            late=late,
+            version=before.version + again,
+        )
+        self._happen(row, EventKind.RAISED, at, value=occasion.value, push="alarm.raised")
+
+    def _return(self, at: datetime, value: float | None, now: datetime) -> None:
+        if self.open is None:
+            return
+        row = self.open.row
+        if row.latched and row.acknowledged_at is None:  # stays active until a person has seen it
+            self._happen(row, EventKind.RETURNED, at, value=value)
+        else:
+            self._clear(at, value, now)
+
+    def _clear(self, at: datetime, value: float | None, now: datetime) -> None:
+        assert self.open is not None
+        row = self.open.row
+        self._happen(
+            replace(row, cleared_at=at, version=row.version + 1),
+            EventKind.CLEARED,
+            at,
+            value=value,
+            push="alarm.cleared",
+            closes=now if row.acknowledged_at is not None else None,
+        )
+
+    def _happen(
+        self,
+        row: AlarmRow,
+        kind: EventKind,
+        at: datetime,
+        *,
+        by: str | None = None,
+        value: float | None = None,
+        push: str | None = None,
+        closes: datetime | None = None,
+    ) -> None:
+        slot = self.open
+        assert slot is not None
+        if closes is not None:
+            row = replace(row, closed_at=closes)
+        slot.row, slot.changed = row, True
+        note = "late" if kind is EventKind.RAISED and row.late else None
+        self.happenings.append(Happening(slot, kind, at, row, by=by, value=value, note=note, push=push))
+        if closes is not None:
+            self.happenings.append(Happening(slot, EventKind.CLOSED, closes, row))
+            self.open = None
+
+
+def _new(key: Key, rule: AlarmRule, at: datetime, occasion: Occasion) -> AlarmRow:
+    kind, source_id, name = key
+    threshold = None if isinstance(rule.threshold, str) or rule.metric is None else float(rule.threshold)
+    return AlarmRow(
+        source_kind=kind,
+        source_id=source_id,
+        device_id=source_id if kind == "device" else None,
+        rule=name,
+        severity=rule.severity,
+        title=rule.title,
+        threshold=threshold,
+        latched=rule.latched,
+        simulated=occasion.simulated,
+        raised_at=at,
+        received_at=occasion.received_at,
+    )

@@ -1,0 +1,186 @@
+"""State rows and alarms in the database: locked in one order, read after the lock, written in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from iot_core.alarms.alarm import AlarmRow, from_record
+from iot_core.alarms.case import Case, Happening, Key, Slot
+from iot_core.alarms.rules import NEVER, Phase, State
+from iot_core.push import Notice, enqueue
+
+CREATE: Final = """
+INSERT INTO iot.rule_state (source_kind, source_id, rule, state, since, last_time)
+SELECT k.kind, k.id, k.rule, 'normal', $4, $4 FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
+WHERE k.kind <> 'device' OR EXISTS (SELECT FROM iot.device d WHERE d.id = k.id)
+ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING
+"""
+LOCK: Final = """
+SELECT s.source_kind, s.source_id, s.rule, s.state, s.since, s.due_at, s.last_time
+FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
+JOIN iot.rule_state s ON (s.source_kind, s.source_id, s.rule) = (k.kind, k.id, k.rule)
+ORDER BY s.source_kind, s.source_id, s.rule FOR UPDATE OF s
+"""
+# A statement of its own: joined to LOCK it would show alarms as they were before the wait for the lock.
+OPEN: Final = """
+SELECT a.* FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
+JOIN iot.alarm a ON (a.source_kind, a.source_id, a.rule) = (k.kind, k.id, k.rule) AND a.closed_at IS NULL
+"""
+INSERT_ALARM: Final = """
+INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, metric, value, threshold,
+    latched, late, simulated, raised_at, received_at, cleared_at, acknowledged_at, acknowledged_by, closed_at, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) RETURNING id
+"""
+UPDATE_ALARM: Final = """
+UPDATE iot.alarm SET metric = $2, value = $3, late = $4, raised_at = $5, received_at = $6, cleared_at = $7,
+    acknowledged_at = $8, acknowledged_by = $9, closed_at = $10, version = $11 WHERE id = $1
+"""
+INSERT_EVENT: Final = """
+INSERT INTO iot.alarm_event (alarm_id, kind, at, by, value, note) VALUES ($1, $2, $3, $4, $5, $6)
+"""
+UPDATE_STATE: Final = """
+UPDATE iot.rule_state SET state = $4, since = $5, due_at = $6, last_time = $7, alarm_id = $8
+WHERE (source_kind, source_id, rule) = ($1, $2, $3)
+"""
+
+
+async def lock(connection: asyncpg.Connection, keys: Iterable[Key], wanted: Iterable[Key] = ()) -> dict[Key, Case]:
+    """Lock the state rows of `keys` in order and read them and their open alarms; `wanted` rows are made if missing."""
+    made = sorted(set(wanted))
+    if made:
+        await connection.execute(CREATE, *_columns(made), NEVER)
+    locked = _columns(sorted({*keys, *made}))
+    states = await connection.fetch(LOCK, *locked)
+    alarms = {_key(row): from_record(row) for row in await connection.fetch(OPEN, *locked)}
+    return {(key := _key(row)): Case(key, _state(row), alarms.get(key)) for row in states}
+
+
+async def save(connection: asyncpg.Connection, cases: Iterable[Case]) -> list[Happening]:
+    """Write alarms, their events, states and outbox rows of all cases that changed; give the events."""
+    changed = [case for case in cases if case.dirty or case.happenings]
+    slots = [slot for case in changed for slot in case.slots if slot.changed]
+    # Before the new ones: a closed alarm makes room for the next of its source and rule.
+    old = [slot.row for slot in slots if slot.row.id]
+    if old:
+        await connection.executemany(UPDATE_ALARM, [_changes(row) for row in old])
+    ids = await _insert(connection, [slot for slot in slots if not slot.row.id])
+    happenings = [happening for case in changed for happening in case.happenings]
+    if happenings:
+        await connection.executemany(INSERT_EVENT, [_event(happening, ids) for happening in happenings])
+    if changed:
+        await connection.executemany(UPDATE_STATE, [_state_values(case, ids) for case in changed])
+    await enqueue(connection, [_notice(each, _id(each.slot, ids)) for each in happenings if each.push])
+    return happenings
+
+
+async def _insert(connection: asyncpg.Connection, slots: Sequence[Slot]) -> dict[int, int]:
+    """Insert new alarms; give their ids by the identity of their slot."""
+    if not slots:
+        return {}
+    rows = await connection.fetchmany(INSERT_ALARM, [_facts(slot.row) for slot in slots])
+    return {id(slot): row["id"] for slot, row in zip(slots, rows, strict=True)}
+
+
+def _id(slot: Slot, ids: dict[int, int]) -> int:
+    return slot.row.id or ids[id(slot)]
+
+
+def _columns(keys: Sequence[Key]) -> tuple[list[str], list[int], list[str]]:
+    return [kind for kind, _, _ in keys], [source for _, source, _ in keys], [rule for _, _, rule in keys]
+
+
+def _key(row: asyncpg.Record) -> Key:
+    return row["source_kind"], row["source_id"], row["rule"]
+
+
+def _state(row: asyncpg.Record) -> State:
+    return State(phase=Phase(row["state"]), since=row["since"], due_at=row["due_at"], last_time=row["last_time"])
+
+
+def _facts(row: AlarmRow) -> tuple[object, ...]:
+    return (
+        row.source_kind,
+        row.source_id,
+        row.device_id,
+        row.rule,
+        row.severity,
+        row.title.vi,
+        row.title.en,
+        row.metric,
+        row.value,
+        row.threshold,
+        row.latched,
+        row.late,
+        row.simulated,
+        row.raised_at,
+        row.received_at,
+        row.cleared_at,
+        row.acknowledged_at,
+        row.acknowledged_by,
+        row.closed_at,
+        row.version,
+    )
+
+
+def _changes(row: AlarmRow) -> tuple[object, ...]:
+    return (
+        row.id,
+        row.metric,
+        row.value,
+        row.late,
+        row.raised_at,
+        row.received_at,
+        row.cleared_at,
+        row.acknowledged_at,
+        row.acknowledged_by,
+        row.closed_at,
+        row.version,
+    )
+
+
+def _event(happening: Happening, ids: dict[int, int]) -> tuple[object, ...]:
+    alarm_id = _id(happening.slot, ids)
+    return alarm_id, happening.kind, happening.at, happening.by, happening.value, happening.note
+
+
+def _state_values(case: Case, ids: dict[int, int]) -> tuple[object, ...]:
+    state = case.state
+    alarm_id = _id(case.open, ids) if case.open is not None else None
+    return (*case.key, state.phase, state.since, state.due_at, state.last_time, alarm_id)
+
+
+def _notice(happening: Happening, alarm_id: int) -> Notice:
+    row = happening.as_of
+    return Notice(
+        type=happening.push or "",
+        at=happening.at,
+        alarm_id=alarm_id,
+        device_id=row.device_id,
+        severity=row.severity,
+        simulated=row.simulated,
+        alarm={
+            "id": alarm_id,
+            "rule": row.rule,
+            "severity": row.severity.value,
+            "state": row.state.value,
+            "title": {"vi": row.title.vi, "en": row.title.en},
+            "metric": row.metric,
+            "value": row.value,
+            "threshold": row.threshold,
+            "raised_at": _time(row.raised_at),
+            "received_at": _time(row.received_at),
+            "cleared_at": _time(row.cleared_at),
+            "acknowledged_at": _time(row.acknowledged_at),
+            "acknowledged_by": row.acknowledged_by,
+            "late": row.late,
+            "simulated": row.simulated,
+        },
+    )
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

@@ -1,0 +1,158 @@
+"""One alarm rule over one source as a pure state machine: values in, transitions out, no clock of its own.
+
+    normal --condition--> pending --held for on_delay--> active --condition gone, past hysteresis--> normal
+       ^                     |
+       '---condition gone----'          on_delay 0: normal --> active at once
+
+Time is the rule clock, min(time, received_at). A reading at or before `State.last_time` changes nothing, except that
+a latched rule (fire) still raises, marked late. A timer that fell due before a reading fires before it is judged, so
+the result does not depend on whether a worker was alive to fire it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import Final
+
+from iot_core.model import AlarmRule, Comparison, Value
+
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before every reading: the last time of a rule that has judged nothing yet."""
+
+Judge = Callable[[Value], bool]
+
+
+class Phase(StrEnum):
+    """Where a rule stands for a source."""
+
+    NORMAL = "normal"
+    PENDING = "pending"
+    ACTIVE = "active"
+
+
+class Change(StrEnum):
+    """What a step did."""
+
+    PENDING = "pending"
+    DROPPED = "dropped"
+    RAISED = "raised"
+    LATE = "late"
+    RETURNED = "returned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a rule stands, as its row keeps it. `due_at` is the timer of a pending rule."""
+
+    phase: Phase = Phase.NORMAL
+    since: datetime = NEVER
+    due_at: datetime | None = None
+    last_time: datetime = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change at a time of the rule clock; `value` is None when a timer and not a reading made it."""
+
+    change: Change
+    at: datetime
+    value: Value | None = None
+
+
+Step = tuple[State, tuple[Transition, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A rule with its two questions answered by plain callables: does this value raise, does it return to normal."""
+
+    rule: AlarmRule
+    raises: Judge
+    returns: Judge
+
+
+def compile_rule(rule: AlarmRule) -> Compiled:
+    """Turn a rule's comparison into callables. Silence is judged by time, so no value raises it."""
+    limit = rule.threshold
+    if rule.comparison is Comparison.EQUALS:
+        return Compiled(rule, partial(operator.eq, limit), partial(operator.ne, limit))
+    if rule.comparison is Comparison.SILENT:
+        return Compiled(rule, _no, _no)
+    level = float(limit)
+    if rule.comparison is Comparison.ABOVE:  # partial(lt, level)(value) is level < value, without a Python frame
+        return Compiled(rule, partial(operator.lt, level), partial(operator.ge, level - rule.hysteresis))
+    return Compiled(rule, partial(operator.gt, level), partial(operator.le, level + rule.hysteresis))
+
+
+def read(compiled: Compiled, state: State, clock: datetime, value: Value) -> Step:
+    """Judge one reading at a time of the rule clock."""
+    if clock <= state.last_time:
+        late = compiled.rule.latched and compiled.raises(value)
+        return state, ((Transition(Change.LATE, clock, value),) if late else ())
+    fired: tuple[Transition, ...] = ()
+    if state.due_at is not None and state.due_at < clock:
+        state, fired = fire(state, clock)
+    state, changes = _judge(compiled, state, clock, value)
+    return replace(state, last_time=clock), fired + changes
+
+
+def fire(state: State, now: datetime) -> Step:
+    """Activate a pending rule whose timer fell due; the alarm is as old as the timer, not as the worker's look."""
+    if state.phase is not Phase.PENDING or state.due_at is None or state.due_at > now:
+        return state, ()
+    return _activate(state, state.due_at), (Transition(Change.RAISED, state.due_at),)
+
+
+def overdue(state: State, due: datetime, now: datetime) -> Step:
+    """Raise silence when nothing was heard until `due`."""
+    if state.phase is Phase.ACTIVE or due > now:
+        return state, ()
+    return _activate(state, due), (Transition(Change.RAISED, due),)
+
+
+def heard(state: State, at: datetime) -> Step:
+    """Clear silence: something arrived. Never earlier than the silence itself."""
+    return withdraw(state, max(at, state.since))
+
+
+def withdraw(state: State, at: datetime) -> Step:
+    """Return to normal without a reading: the device is retired, or the rule is no more."""
+    if state.phase is Phase.NORMAL:
+        return state, ()
+    change = Change.RETURNED if state.phase is Phase.ACTIVE else Change.DROPPED
+    return _normal(state, at), (Transition(change, at),)
+
+
+def _judge(compiled: Compiled, state: State, clock: datetime, value: Value) -> Step:
+    if state.phase is Phase.ACTIVE:
+        if compiled.returns(value):
+            return _normal(state, clock), (Transition(Change.RETURNED, clock, value),)
+        return state, ()
+    if not compiled.raises(value):
+        dropped = (Transition(Change.DROPPED, clock, value),) if state.phase is Phase.PENDING else ()
+        return (_normal(state, clock) if dropped else state), dropped
+    if state.phase is Phase.PENDING:
+        held = state.due_at is None or state.due_at <= clock
+        return (_activate(state, clock), (Transition(Change.RAISED, clock, value),)) if held else (state, ())
+    if compiled.rule.on_delay:
+        due_at = clock + compiled.rule.on_delay
+        pending = replace(state, phase=Phase.PENDING, since=clock, due_at=due_at)
+        return pending, (Transition(Change.PENDING, clock, value),)
+    return _activate(state, clock), (Transition(Change.RAISED, clock, value),)
+
+
+def _activate(state: State, at: datetime) -> State:
+    return State(phase=Phase.ACTIVE, since=at, last_time=max(state.last_time, at))
+
+
+def _normal(state: State, at: datetime) -> State:
+    return State(phase=Phase.NORMAL, since=at, last_time=max(state.last_time, at))
+
+
+def _no(_: Value) -> bool:
+    return False

@@ -1,0 +1,254 @@
+"""What alarms do when nothing arrives: `for:` timers that fall due, silence, rules that nobody serves any more.
+
+Timers are rows: they survive a crash. Nothing fires while ingest lags or broker or store are away, and after that,
+as after our own start, every device first gets the time to speak: our outage is not the city's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from iot_core.alarms.case import Case, Key, Occasion
+from iot_core.alarms.evaluate import Evaluator, Pending
+from iot_core.alarms.judge import show_value
+from iot_core.alarms.ledger import lock, save
+from iot_core.alarms.rules import Phase, Step, fire, heard, overdue, withdraw
+from iot_core.store.connection import AWAY, RETRY
+
+log = structlog.get_logger()
+
+_BATCH: Final = 500
+_MOST_BATCHES: Final = 20  # in one look; the next comes a second later
+# A device that is still handing in what it kept (heard just now, of a time before the timer) speaks for itself.
+DUE: Final = """
+SELECT r.source_kind, r.source_id, r.rule, COALESCE(d.simulated, false) AS simulated FROM iot.rule_state r
+LEFT JOIN iot.device d ON r.source_kind = 'device' AND d.id = r.source_id
+LEFT JOIN iot.device_status s ON s.device_id = d.id
+WHERE r.due_at <= $1 AND r.rule = ANY($2)
+    AND NOT COALESCE(s.last_received_at > $3 AND s.last_time < r.due_at, false)
+ORDER BY r.due_at LIMIT $4
+"""
+# One row for each device whose silence and state disagree. `own` is when it falls silent by itself, `due` also
+# counts the grace after our own absence; a silent gateway answers for the devices behind it.
+SILENCE: Final = """
+SELECT w.*, EXISTS (
+    SELECT FROM iot.rule_state g WHERE g.source_kind = 'device' AND g.source_id = w.gateway_id AND g.state = 'active'
+        AND g.rule = ANY($3::text[])
+) AS behind
+FROM (
+    SELECT d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at,
+        COALESCE(r.state, 'normal') = 'active' AS active,
+        max(GREATEST(s.last_received_at, u.mounted_from) + p.patience) AS own,
+        max(GREATEST(s.last_received_at, u.mounted_from) + p.patience) < $1
+            AND max($2::timestamptz + p.grace) < $1 AS overdue,
+        GREATEST(max(GREATEST(s.last_received_at, u.mounted_from) + p.patience), max($2::timestamptz + p.grace)) AS due
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::interval[], $7::interval[])
+        AS p (rule, class_key, profile, patience, grace)
+    JOIN iot.unit u ON u.profile = p.profile AND u.mounted_to IS NULL
+    JOIN LATERAL (SELECT u.device_id AS id UNION SELECT c.device_id FROM iot.channel c WHERE c.unit_id = u.id) f ON true
+    JOIN iot.device d ON d.id = f.id AND d.class_key = p.class_key AND d.lifecycle IN ('provisioned', 'active')
+    JOIN iot.device_status s ON s.device_id = d.id AND s.last_received_at IS NOT NULL
+    LEFT JOIN iot.rule_state r ON r.source_kind = 'device' AND r.source_id = d.id AND r.rule = p.rule
+    GROUP BY d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at, r.state
+) w
+WHERE CASE WHEN w.active THEN w.own >= $1 ELSE w.overdue END ORDER BY w.gateway_id IS NOT NULL, w.id
+"""
+# Open states that no reading will ever change: the device is gone, does other work, or the rule is no more.
+ORPHANS: Final = """
+SELECT r.source_kind, r.source_id, r.rule, COALESCE(d.simulated, false) AS simulated FROM iot.rule_state r
+LEFT JOIN iot.device d ON d.id = r.source_id
+WHERE r.source_kind = 'device' AND r.state <> 'normal' AND (
+    d.id IS NULL OR d.lifecycle = 'retired' OR NOT r.rule = ANY($1)
+    OR (r.rule = ANY($2) AND d.lifecycle NOT IN ('provisioned', 'active')))
+LIMIT $3
+"""
+MARK_SILENT: Final = "UPDATE iot.device_status SET silent_since = $2 WHERE device_id = $1"
+
+Clock = Callable[[], datetime]
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often the clocks are looked at, and how long we wait after our own absence.
+
+    A device gets `grace_intervals` of its own intervals, at least `grace`; a `for:` timer gets `grace`. `settle` is
+    how long after its last message a device counts as handing in what it kept.
+    """
+
+    timers: timedelta = timedelta(seconds=1)
+    silence: timedelta = timedelta(seconds=5)
+    grace: timedelta = timedelta(seconds=30)
+    grace_intervals: float = 2.0
+    settle: timedelta = timedelta(seconds=5)
+
+
+DEFAULT_PACE: Final = Pace()
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run_timers(
+    pool: asyncpg.Pool,
+    evaluator: Evaluator,
+    healthy: Callable[[], bool],
+    *,
+    clock: Clock = _utc_now,
+    pace: Pace = DEFAULT_PACE,
+) -> None:
+    """Fire timers and watch for silence until cancelled. `healthy` is False while ingest lags or a part is away."""
+    timers = Timers(pool, evaluator, clock, pace)
+    while True:
+        try:
+            await timers.look(healthy=healthy())
+        except (*AWAY, *RETRY) as exc:
+            timers.away(exc)
+        await asyncio.sleep(pace.timers.total_seconds())
+
+
+@dataclass(slots=True)
+class Timers:
+    """One look after another at everything that is due. `watching_since` restarts after every absence."""
+
+    pool: asyncpg.Pool
+    evaluator: Evaluator
+    clock: Clock
+    pace: Pace = DEFAULT_PACE
+    watching_since: datetime | None = None
+    _silence_at: datetime | None = field(default=None, init=False)
+
+    def away(self, exc: BaseException) -> None:
+        """Note that the store did not answer; everyone gets the grace time again."""
+        if self.watching_since is not None and not isinstance(exc, RETRY):
+            log.warning("alarm.timers_paused", reason=type(exc).__name__)
+            self.watching_since = None
+
+    async def look(self, *, healthy: bool) -> None:
+        """Do what is due now."""
+        now = self.clock()
+        if not healthy:
+            if self.watching_since is not None:
+                log.warning("alarm.timers_paused", reason="ingest lags")
+            self.watching_since = None
+            return
+        if self.watching_since is None:
+            async with self.pool.acquire() as connection:
+                await self.evaluator.refresh(connection)
+            self.watching_since = now
+            log.info("alarm.timers_running")
+        if now >= self.watching_since + self.pace.grace:
+            await self.fire_due(now)
+        if self._silence_at is None or now >= self._silence_at:
+            self._silence_at = now + self.pace.silence
+            await self.watch_silence(now)
+            await self.withdraw_orphans(now)
+            async with self.pool.acquire() as connection:
+                await self.evaluator.refresh(connection)
+
+    async def fire_due(self, now: datetime) -> None:
+        """Activate pending rules whose time has come."""
+        for _ in range(_MOST_BATCHES):
+            rows = await self.pool.fetch(DUE, now, self.evaluator.rules(), now - self.pace.settle, _BATCH)
+            await self._step(rows, lambda case, _: fire(case.state, now), now)
+            if len(rows) < _BATCH:
+                return
+
+    async def watch_silence(self, now: datetime) -> None:
+        """Raise the silence of devices that are overdue, gateways first; clear it of those that were heard."""
+        for behind_gateways in (False, True):
+            rows = [row for row in await self._disagreeing(now) if (row["gateway_id"] is not None) is behind_gateways]
+            for start in range(0, len(rows), _BATCH):
+                await self._silence_batch(rows[start : start + _BATCH], now)
+
+    async def _silence_batch(self, rows: Sequence[asyncpg.Record], now: datetime) -> None:
+        keyed = [
+            {"source_kind": "device", "source_id": row["id"], **row}
+            for row in rows
+            if row["active"] or not row["behind"]
+        ]
+
+        def step(case: Case, row: _Row) -> Step:
+            if row["active"]:
+                return heard(case.state, row["last_received_at"])
+            return overdue(case.state, row["due"], now)
+
+        await self._step(keyed, step, now, _mark_silent)
+
+    async def withdraw_orphans(self, now: datetime) -> None:
+        """Return states to normal that no reading will change any more."""
+        silences = [watch.rule.key for watch in self.evaluator.silences()]
+        rows = await self.pool.fetch(ORPHANS, self.evaluator.rules(), silences, _BATCH)
+
+        async def mark(connection: asyncpg.Connection, cases: Sequence[Case]) -> None:
+            await _mark_silent(connection, [case for case in cases if case.key[2] in silences])
+
+        await self._step(rows, lambda case, _: withdraw(case.state, now), now, mark)
+
+    async def _disagreeing(self, now: datetime) -> list[asyncpg.Record]:
+        watched = [
+            (
+                watch.rule.key,
+                watch.class_key,
+                profile.model,
+                profile.interval * float(watch.rule.threshold) + watch.rule.on_delay,
+                max(self.pace.grace, profile.interval * self.pace.grace_intervals),
+            )
+            for watch in self.evaluator.silences()
+            for profile in self.evaluator.profiles.all()
+        ]
+        if not watched:
+            return []
+        columns = [list(column) for column in zip(*watched, strict=True)]
+        found: list[asyncpg.Record] = await self.pool.fetch(SILENCE, now, self.watching_since, *columns)
+        return found
+
+    async def _step(
+        self,
+        rows: Sequence[_Row],
+        step: Callable[[Case, _Row], Step],
+        now: datetime,
+        also: Callable[[asyncpg.Connection, Sequence[Case]], Awaitable[None]] | None = None,
+    ) -> None:
+        """Lock these states, take one step each, write what changed; the cache follows after COMMIT."""
+        by_key: dict[Key, _Row] = {(row["source_kind"], row["source_id"], row["rule"]): row for row in rows}
+        if not by_key:
+            return
+        async with self.pool.acquire() as connection:
+            async with connection.transaction():
+                cases = await lock(connection, by_key, by_key)
+                pending = await self._take(connection, cases, by_key, step, now)
+                if also is not None:
+                    await also(connection, [case for case in cases.values() if case.dirty])
+            self.evaluator.committed(pending)
+
+    async def _take(
+        self,
+        connection: asyncpg.Connection,
+        cases: dict[Key, Case],
+        rows: dict[Key, _Row],
+        step: Callable[[Case, _Row], Step],
+        now: datetime,
+    ) -> Pending:
+        for key, case in cases.items():
+            state, transitions = step(case, rows[key])
+            watch = self.evaluator.watch(key[2])
+            rule = watch.rule if watch is not None else None
+            case.move(rule, state, transitions, Occasion(received_at=now, now=now, simulated=rows[key]["simulated"]))
+            await show_value(connection, watch, case)
+        return self.evaluator.pending(cases.values(), await save(connection, cases.values()))
+
+
+async def _mark_silent(connection: asyncpg.Connection, cases: Sequence[Case]) -> None:
+    """Keep the device's status in step with its silence."""
+    silent = [(case.key[1], case.state.since if case.state.phase is Phase.ACTIVE else None) for case in cases]
+    if silent:
+        await connection.executemany(MARK_SILENT, silent)

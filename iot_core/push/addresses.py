@@ -1,0 +1,148 @@
+"""Which network addresses a push target may have: public ones, unless private ones are allowed in the settings.
+
+The address is resolved and checked at the moment of connecting, and that very address is connected to: a name that
+pointed somewhere harmless when the target was added cannot lead into our own network later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import threading
+from typing import Any, Final
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from iot_core.errors import RequestError
+
+RESOLVE_TIMEOUT_S: Final = 5.0
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class PrivateAddressError(OSError):
+    """Raised when a name leads to an address that targets must not have."""
+
+
+def is_public(host: str) -> bool:
+    """Say whether an IP address is out in the world, seen through every wrapping of IPv4 in IPv6."""
+    address: _Address = ipaddress.ip_address(host.partition("%")[0])
+    return all(inner.is_global and not inner.is_multicast for inner in _unwrapped(address))
+
+
+def literal(host: str) -> str | None:
+    """Give the address if a URL's host is one."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None
+
+
+def parse_url(url: str) -> URL:
+    """Check the form of a target's URL. Raises RequestError; the text of a refused URL is not repeated."""
+    try:
+        parsed = URL(url.strip())
+        port = parsed.port
+    except ValueError as exc:
+        raise RequestError("push.bad_url") from exc
+    if parsed.scheme not in {"http", "https"} or not parsed.host or not port:
+        raise RequestError("push.bad_url")
+    if parsed.user is not None or parsed.password is not None:
+        raise RequestError("push.userinfo")
+    return parsed.with_fragment(None)
+
+
+async def check_reachable(url: URL, *, allow_private: bool) -> None:
+    """Refuse a URL whose host does not resolve or leads to a private address. Raises RequestError."""
+    host = url.host or ""
+    found = [literal(host)] if literal(host) is not None else await _lookup(host, url.port or 0)
+    if not allow_private and not all(is_public(address) for address in found if address is not None):
+        raise RequestError("push.private", host=host)
+
+
+def shown_url(url: str) -> str:
+    """Give a URL for people: tokens that services put into queries are left out."""
+    parsed = URL(url).with_user(None)
+    return str(parsed.with_query(None)) + ("?…" if parsed.query_string else "")
+
+
+class PinnedResolver(AbstractResolver):
+    """Resolves in a daemon thread of its own, so that a dead name server delays neither other targets nor our end."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Give the allowed addresses of a name. Raises PrivateAddressError when there is none."""
+        found = await _getaddrinfo(host, port, family)
+        allowed = [(kind, address) for kind, address in found if self._allow_private or is_public(address)]
+        if not allowed:
+            raise PrivateAddressError(host)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=kind,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, address in allowed
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+async def _lookup(host: str, port: int) -> list[str]:
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            return [address for _, address in await _getaddrinfo(host, port, socket.AF_UNSPEC)]
+    except (OSError, UnicodeError) as exc:
+        raise RequestError("push.unresolved", host=host) from exc
+
+
+async def _getaddrinfo(host: str, port: int, family: int) -> list[tuple[int, str]]:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[tuple[int, str]]] = loop.create_future()
+
+    def settle(result: Any, error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+            result = [(int(info[0]), str(info[4][0])) for info in infos]
+        except (OSError, UnicodeError) as exc:
+            error = exc if isinstance(exc, OSError) else OSError("not a host name")
+        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name="push resolve", daemon=True).start()
+    return await answer
+
+
+def _unwrapped(address: _Address) -> list[_Address]:
+    if isinstance(address, ipaddress.IPv4Address):
+        return [address]
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    if address in _NAT64:
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    inner: list[_Address] = [address]
+    if address.sixtofour is not None:
+        inner.append(address.sixtofour)
+    if address.teredo is not None:
+        inner.extend(address.teredo)
+    return inner

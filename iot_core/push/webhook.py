@@ -1,0 +1,143 @@
+"""One signed POST after the Standard Webhooks scheme, and what became of it as a short code.
+
+webhook-id: msg_...            the same on every try
+webhook-timestamp: 1788220800  of this try
+webhook-signature: v1,BASE64   HMAC-SHA256 over "id.timestamp.body" with the target's secret
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from iot_core.errors import RequestError
+from iot_core.push.addresses import PinnedResolver, PrivateAddressError, is_public, literal
+
+PREFIX: Final = "whsec_"
+MOST_ANSWER: Final = 64 * 1024
+_SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one try: `error` is None only for a 2xx answer, else a short code (`timeout`, `http_503`...)."""
+
+    status: int | None
+    error: str | None
+
+    @property
+    def refused(self) -> bool:
+        """Say whether the receiver is there and does not want this message."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in {408, 429}
+
+
+def new_secret() -> str:
+    """Make a secret: 256 random bits."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+
+
+def check_secret(secret: str) -> str:
+    """Check the form of a secret that someone brings along. Raises RequestError, which does not repeat it."""
+    try:
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise RequestError("push.bad_secret") from exc
+    if not secret.startswith(PREFIX) or not 24 <= len(key) <= 64:
+        raise RequestError("push.bad_secret")
+    return secret
+
+
+def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """Sign one try of a message."""
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    content = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
+
+
+def headers(secret: str, message_id: str, body: bytes, now: float | None = None) -> dict[str, str]:
+    """Make the headers of one try."""
+    timestamp = int(time.time() if now is None else now)
+    return {
+        "content-type": "application/json",
+        "user-agent": "iot-core",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign(secret, message_id, timestamp, body),
+    }
+
+
+def open_session(*, allow_private: bool, timeout_s: float) -> aiohttp.ClientSession:
+    """Open a session for one target: nothing is shared with other targets but the loop."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=PinnedResolver(allow_private=allow_private), limit=0),
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,  # the answer is looked at by its length only
+        trust_env=False,  # a proxy would resolve the name again
+    )
+
+
+async def send(
+    session: aiohttp.ClientSession,
+    url: str,
+    secret: str,
+    message_id: str,
+    body: Mapping[str, Any],
+    *,
+    allow_private: bool,
+) -> Answer:
+    """Send one message once. Never raises for what the other side does; never follows a redirect."""
+    target = URL(url)
+    address = literal(target.host or "")
+    if address is not None and not allow_private and not is_public(address):
+        return Answer(None, "private_address")
+    data = msgspec.json.encode(body)
+    try:
+        async with session.post(
+            target, data=data, headers=headers(secret, message_id, data), allow_redirects=False
+        ) as response:
+            await _drain(response)
+            return _judge(response.status)
+    except (aiohttp.ClientError, OSError, ValueError) as exc:
+        return Answer(None, _word(exc))
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read at most MOST_ANSWER bytes, so that the connection can be used again; a longer answer closes it."""
+    left = MOST_ANSWER
+    while left > 0 and (chunk := await response.content.read(left)):
+        left -= len(chunk)
+    if left <= 0:
+        response.close()
+
+
+def _judge(status: int) -> Answer:
+    if 200 <= status < 300:
+        return Answer(status, None)
+    return Answer(status, "redirect" if 300 <= status < 400 else f"http_{status}")
+
+
+def _word(exc: Exception) -> str:
+    """Say what went wrong in a code: the library's own texts repeat hosts and URLs."""
+    if isinstance(exc, TimeoutError | asyncio.TimeoutError):
+        return "timeout"
+    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return "private_address" if isinstance(exc.os_error, PrivateAddressError) else "unresolved"
+    if isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError):
+        return "tls"
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return "unreachable"
+    return "disconnected"
