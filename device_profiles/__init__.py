@@ -1,0 +1,1 @@
+"""Classes and vendor models as data; no code lives here."""

@@ -1,0 +1,45 @@
+"""The profile language: device_profiles/*.yaml, checked with file, line and key, compiled once, played both ways.
+
+load(folder=None) -> Profiles             shipped device_profiles/, then the own folder, which overrides by key
+Profiles.classes: Mapping[str, DeviceClass];  .get(model) -> Profile;  .all() -> Sequence[Profile]
+Profiles.native(class_key) -> Profile     the profile of section "native" of docs/protocol.md for that class
+
+Profile.model .vendor .title .class_key .source .interval .address .topics .modbus .metrics .channels .examples
+Profile.decode(uplink) -> Decoded         total and bounded: any bytes give values or Problems
+Profile.encode(values, *, time, seq, run, address, content_format) -> Encoded(topic, payload, registers, content_format)
+Profile.encode_all(...) -> tuple[Encoded, ...]     one for each topic that carries some of the values
+Profile.modbus.reads(max_gap, channels=None) -> tuple[Read(table, address, count), ...]
+
+check(path_or_model, profiles=None) -> list[CheckResult(model, example, ok, got, expected)]    for `iot profile check`
+explain(profile, uplink) -> list[Step(name, key, before, after)]                               for `iot profile try`
+uplink_of(profile, *, text=None, data=None, registers=None, topic="", content_format=None) -> Uplink
+example_uplink(profile, example) -> Uplink
+"""
+
+from __future__ import annotations
+
+from iot_core.profiles.check import CheckResult, Step, check, check_example, explain
+from iot_core.profiles.examples import example_uplink, uplink_of
+from iot_core.profiles.load import Profiles, load, load_file, native_model
+from iot_core.profiles.modbus import ModbusMap, Point, Read
+from iot_core.profiles.profile import Encoded, Example, Profile
+
+__all__ = [
+    "CheckResult",
+    "Encoded",
+    "Example",
+    "ModbusMap",
+    "Point",
+    "Profile",
+    "Profiles",
+    "Read",
+    "Step",
+    "check",
+    "check_example",
+    "example_uplink",
+    "explain",
+    "load",
+    "load_file",
+    "native_model",
+    "uplink_of",
+]

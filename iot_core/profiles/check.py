@@ -1,0 +1,151 @@
+"""Is a profile right? Its examples say; and what happens to one message, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iot_core.errors import ConfigError
+from iot_core.profiles.examples import example_uplink
+from iot_core.profiles.load import Profiles, load, load_file
+
+if TYPE_CHECKING:
+    from iot_core.model import Decoded, Sample, Uplink
+    from iot_core.profiles.profile import Example, Profile
+
+__all__ = ["CheckResult", "Step", "check", "check_example", "explain"]
+
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One example and how it went; `example` is empty for the file as a whole."""
+
+    model: str
+    example: str
+    ok: bool
+    got: str = ""
+    expected: str = ""
+    error: ConfigError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step from the wire to values: `name` is bytes, envelope, json, record, value, sample, held or presence."""
+
+    name: str
+    key: str
+    before: object
+    after: object
+
+
+def check(path_or_model: Path | str, profiles: Profiles | None = None) -> list[CheckResult]:
+    """Check a model, or a profile file, or every profile in a folder of class folders, by their examples."""
+    path = Path(path_or_model)
+    try:
+        known = profiles or load()
+        if path.is_dir():
+            found = [each for each in load(path).all() if Path(each.file).is_relative_to(path)]
+        elif path.suffix in {".yaml", ".yml"} or path.is_file():
+            found = [load_file(path, known)]
+        else:
+            found = [known.get(str(path_or_model))]
+    except ConfigError as exc:
+        facts = exc.facts
+        return [
+            CheckResult(
+                str(path_or_model), "", ok=False, got=str(exc), expected=str(facts.get("expected", "")), error=exc
+            )
+        ]
+    return [check_example(profile, example) for profile in found for example in profile.examples]
+
+
+def check_example(profile: Profile, example: Example) -> CheckResult:
+    """Decode one example and compare."""
+    decoded = profile.decode(example_uplink(profile, example))
+    expected: dict[str, Any] = {}
+    if example.values is not None:
+        expected["values"] = dict(example.values)
+    if example.samples is not None:
+        expected["samples"] = [dict(each) for each in example.samples]
+    if example.online is not None:
+        expected["online"] = example.online
+    if example.held is not None:
+        expected["held"] = example.held
+    got = _said(decoded, expected)
+    return CheckResult(profile.model, example.name, _alike(got, expected), repr(got), repr(expected))
+
+
+def explain(profile: Profile, uplink: Uplink) -> list[Step]:
+    """Tell each step from the wire to values, for `iot profile try`."""
+    steps: list[Step] = []
+    decoded = profile.decode(uplink, lambda *step: steps.append(Step(*step)))
+    if decoded.online is not None and not any(step.name == "presence" for step in steps):
+        steps.append(Step("presence", "online", None, decoded.online))
+    steps.extend(Step("sample", sample.channel, sample.time, dict(sample.values)) for sample in decoded.samples)
+    steps.extend(Step("held", problem.reason.value, problem.part, problem.detail) for problem in decoded.problems)
+    return steps
+
+
+def _said(decoded: Decoded, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Take out of a result what an example speaks of. Values may be expected of the one sample only."""
+    said: dict[str, Any] = {}
+    if "values" in expected:
+        said["values"] = dict(decoded.samples[0].values) if len(decoded.samples) == 1 else _listed(decoded)
+    if "samples" in expected:
+        wanted = expected["samples"]
+        said["samples"] = [
+            _as_expected(sample, wanted[index] if index < len(wanted) else {})
+            for index, sample in enumerate(decoded.samples)
+        ]
+    if "online" in expected:
+        said["online"] = decoded.online
+    reasons = [problem.reason.value for problem in decoded.problems]
+    if "held" in expected:
+        said["held"] = expected["held"] if expected["held"] in reasons else reasons
+    elif reasons:
+        said["held"] = [f"{problem.reason}: {problem.detail}" for problem in decoded.problems]
+    if "values" not in expected and "samples" not in expected and decoded.samples:
+        if any(sample.values for sample in decoded.samples):
+            said["values"] = _listed(decoded)
+    return said
+
+
+def _listed(decoded: Decoded) -> list[dict[str, object]]:
+    return [dict(sample.values) for sample in decoded.samples]
+
+
+def _as_expected(sample: Sample, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a sample as examples do: `values`, and beside them only what the example speaks of."""
+    written: dict[str, Any] = {"values": dict(sample.values)}
+    if "time" in expected:
+        written["time"] = None if sample.time is None else sample.time.isoformat().replace("+00:00", "Z")
+    for key in ("channel", "seq", "run"):
+        if key in expected:
+            written[key] = getattr(sample, key)
+    if "quality" in expected:
+        written["quality"] = sample.quality.name.lower()
+    if "extra" in expected:
+        written["extra"] = dict(sample.extra or {})
+    return written
+
+
+def _alike(got: object, expected: object) -> bool:
+    if isinstance(expected, dict) and isinstance(got, dict):
+        return got.keys() == expected.keys() and all(_alike(got[key], value) for key, value in expected.items())
+    if isinstance(expected, list) and isinstance(got, list):
+        return len(got) == len(expected) and all(_alike(*pair) for pair in zip(got, expected, strict=True))
+    if isinstance(expected, bool) or isinstance(got, bool):
+        return got is expected
+    if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
+        return abs(got - expected) <= _TOLERANCE * max(1.0, abs(expected))
+    if isinstance(expected, str) and isinstance(got, str) and got != expected:
+        try:
+            return datetime.fromisoformat(got) == datetime.fromisoformat(expected)
+        except (ValueError, TypeError):
+            return False
+    return got == expected

@@ -1,0 +1,211 @@
+"""class.yaml -> DeviceClass: metrics, plausible ranges, default alarm rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from iot_core.model import (
+    RESERVED_METRIC_KEYS,
+    AlarmRule,
+    Comparison,
+    DeviceClass,
+    Metric,
+    MetricType,
+    Severity,
+    Title,
+    is_metric_key,
+)
+from iot_core.profiles.document import Document, Place, duration
+from iot_core.profiles.units import is_ucum
+
+if TYPE_CHECKING:
+    from iot_core.model import Value
+
+__all__ = ["ClassFile", "Titles", "check_metric_key", "read_class", "read_duration"]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of a file; a key that is not listed is an error."""
+
+
+class Titles(_Table, kw_only=True):
+    """What people read, in both languages."""
+
+    vi: str
+    en: str
+
+
+class _Metric(_Table, kw_only=True):
+    title: Titles
+    ucum: str = "1"
+    type: Literal["float", "int", "bool", "enum"] = "float"
+    precision: int = 3
+    range: tuple[float | int | None, float | int | None] = (None, None)
+    counter: bool = False
+    members: dict[str, int] = msgspec.field(default_factory=dict)
+    molar_mass: float | None = None
+    smart_data_model: str | None = None
+
+
+class _When(_Table, kw_only=True):
+    metric: str | None = None
+    above: float | int | None = None
+    below: float | int | None = None
+    equals: float | int | bool | str | None = None
+    silent_for: float | int | None = None
+
+
+class _Rule(_Table, kw_only=True):
+    title: Titles
+    severity: Literal["critical", "high", "medium", "low"]
+    when: _When
+    source: str
+    hold: str = msgspec.field(name="for", default="0s")
+    hysteresis: float | int = 0
+    latched: bool = False
+
+
+class _Class(_Table, kw_only=True):
+    title: Titles
+    metrics: dict[str, Any]
+    rules: dict[str, Any] = msgspec.field(default_factory=dict)
+    window: str = "400d"
+    life_safety: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFile:
+    """A class, and what only profiles need of it: the molar mass of its gases."""
+
+    device_class: DeviceClass
+    molar_mass: Mapping[str, float]
+
+
+def read_class(document: Document, key: str) -> ClassFile:
+    """Read one class.yaml. Raises ConfigError naming file, line and key."""
+    if not is_metric_key(key):
+        raise document.error((), f"a folder named [a-z][a-z0-9_]{{0,39}}, not {key}")
+    spec = document.read((), _Class)
+    metrics: list[Metric] = []
+    masses: dict[str, float] = {}
+    for name in document.table(("metrics",)):
+        metric, mass = _read_metric(document, name)
+        metrics.append(metric)
+        if mass is not None:
+            masses[name] = mass
+    if len(metrics) > 63:
+        raise document.error(("metrics",), "at most 63 metrics, one bit of the bad mask each")
+    by_key = {metric.key: metric for metric in metrics}
+    return ClassFile(
+        DeviceClass(
+            key=key,
+            title=Title(spec.title.vi, spec.title.en),
+            metrics=tuple(metrics),
+            rules=tuple(_read_rule(document, key, rule, by_key) for rule in spec.rules),
+            window=read_duration(document, ("window",), spec.window),
+            life_safety=spec.life_safety,
+        ),
+        masses,
+    )
+
+
+def read_duration(document: Document, place: Place, text: str) -> timedelta:
+    """Read a duration such as `60s`. Raises ConfigError."""
+    span = duration(text)
+    if span is None:
+        raise document.error(place, "a duration such as 30s, 15m, 24h or 7d")
+    return span
+
+
+def check_metric_key(document: Document, place: Place, name: str) -> None:
+    """Raise ConfigError unless `name` can be a metric's key."""
+    if name in RESERVED_METRIC_KEYS:
+        raise document.error(place, f"a name that is not reserved ({', '.join(sorted(RESERVED_METRIC_KEYS))})")
+    if not is_metric_key(name):
+        raise document.error(place, "a metric key of the form [a-z][a-z0-9_]{0,39}")
+
+
+def _read_metric(document: Document, name: str) -> tuple[Metric, float | None]:
+    place: Place = ("metrics", name)
+    check_metric_key(document, place, name)
+    spec = document.read(place, _Metric)
+    if spec.type in {"float", "int"} and spec.ucum != "1" and not is_ucum(spec.ucum):
+        raise document.error((*place, "ucum"), "a unit of measure that iot_core/profiles/units.py knows")
+    if not 0 <= spec.precision <= 9:
+        raise document.error((*place, "precision"), "a number of decimals from 0 to 9")
+    low, high = spec.range
+    if low is not None and high is not None and low > high:
+        raise document.error((*place, "range"), "[lowest, highest]")
+    if (spec.type == "enum") != bool(spec.members):
+        raise document.error((*place, "members"), "members exactly when type is enum")
+    metric = Metric(
+        key=name,
+        title=Title(spec.title.vi, spec.title.en),
+        type=MetricType(spec.type),
+        ucum=spec.ucum,
+        precision=spec.precision,
+        minimum=low,
+        maximum=high,
+        counter=spec.counter,
+        members=spec.members,
+        smart_data_model=spec.smart_data_model,
+    )
+    return metric, spec.molar_mass
+
+
+def _read_rule(document: Document, class_key: str, name: str, metrics: Mapping[str, Metric]) -> AlarmRule:
+    place: Place = ("rules", name)
+    check_metric_key(document, place, name)
+    spec = document.read(place, _Rule)
+    comparison, threshold = _read_condition(document, place, spec.when, metrics)
+    return AlarmRule(
+        key=f"{class_key}.{name}",
+        title=Title(spec.title.vi, spec.title.en),
+        severity=Severity(spec.severity),
+        comparison=comparison,
+        metric=spec.when.metric,
+        threshold=threshold,
+        hysteresis=float(spec.hysteresis),
+        on_delay=read_duration(document, (*place, "for"), spec.hold),
+        latched=spec.latched,
+        source=spec.source,
+    )
+
+
+def _read_condition(
+    document: Document, place: Place, when: _When, metrics: Mapping[str, Metric]
+) -> tuple[Comparison, Value]:
+    place = (*place, "when")
+    given: dict[Comparison, Value | None] = {
+        Comparison.ABOVE: when.above,
+        Comparison.BELOW: when.below,
+        Comparison.EQUALS: when.equals,
+        Comparison.SILENT: when.silent_for,
+    }
+    said = [(comparison, value) for comparison, value in given.items() if value is not None]
+    if len(said) != 1:
+        raise document.error(place, "exactly one of above, below, equals and silent_for")
+    comparison, value = said[0]
+    if comparison is Comparison.SILENT:
+        if when.metric is not None or float(value) < 1:
+            raise document.error(place, "silent_for with a number of intervals from 1 on, and no metric")
+        return comparison, float(value)
+    metric = metrics.get(when.metric or "")
+    if metric is None:
+        raise document.error((*place, "metric"), f"a metric of this class: {', '.join(metrics)}")
+    if not _fits(metric, comparison, value):
+        raise document.error((*place, comparison.value), f"what a metric of type {metric.type} can be compared with")
+    return comparison, value
+
+
+def _fits(metric: Metric, comparison: Comparison, value: Value) -> bool:
+    if metric.type is MetricType.BOOL:
+        return comparison is Comparison.EQUALS and isinstance(value, bool)
+    if metric.type is MetricType.ENUM:
+        return comparison is Comparison.EQUALS and value in metric.members
+    return not isinstance(value, (bool, str))

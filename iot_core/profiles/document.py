@@ -1,0 +1,166 @@
+"""A YAML file as plain data that still knows on which line each key stands, so that an error can say so."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import msgspec
+import yaml
+
+from iot_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+__all__ = ["Document", "Place", "duration"]
+
+Place = tuple[str | int, ...]
+"""Where in a document: its keys and list indexes from the top."""
+
+T = TypeVar("T")
+
+_MAX_DEPTH: Final = 24
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_TAG: Final = "tag:yaml.org,2002:"
+
+
+class Document:
+    """One file: its data, and the line of every key. `error` makes the ConfigError that names them."""
+
+    def __init__(self, file: Path | str, text: str) -> None:
+        self.file = str(file)
+        self._lines: dict[Place, int] = {}
+        try:
+            node = yaml.compose(text, Loader=_loader())
+        except (yaml.YAMLError, RecursionError) as exc:
+            mark = getattr(exc, "problem_mark", None)
+            self._fail(mark.line + 1 if mark else 1, "", f"YAML ({getattr(exc, 'problem', None) or exc})")
+        self.data: Any = None if node is None else self._build(node, ())
+
+    def line(self, place: Place) -> int:
+        """Give the line of a place, or of the nearest thing around it that the file has."""
+        while place and place not in self._lines:
+            place = place[:-1]
+        return self._lines.get(place, 1)
+
+    def error(self, place: Place, expected: str) -> ConfigError:
+        """Make the error for a place."""
+        return ConfigError(
+            "profile.invalid", file=self.file, line=self.line(place), key=_dotted(place), expected=expected
+        )
+
+    def read(self, place: Place, kind: type[T]) -> T:
+        """Convert what stands at a place to a typed struct. Raises ConfigError with the exact key."""
+        value: Any = self.data
+        for step in place:
+            value = value[step]
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as exc:
+            inner, expected = _explain(str(exc))
+            raise self.error(place + inner, expected) from exc
+
+    def table(self, place: Place) -> Mapping[str, Any]:
+        """Give the mapping at a place, which must be there, have text keys and not be empty."""
+        value: Any = self.data
+        for step in place:
+            value = value[step] if isinstance(value, dict) else None
+        if not isinstance(value, dict) or not value:
+            raise self.error(place, "a mapping with at least one entry")
+        for key in value:
+            if not isinstance(key, str):
+                raise self.error((*place, key), "a key that is text")
+        return value
+
+    def _build(self, node: yaml.Node, place: Place) -> Any:
+        self._lines.setdefault(place, node.start_mark.line + 1)
+        if len(place) > _MAX_DEPTH:
+            self._fail(node.start_mark.line + 1, _dotted(place), f"at most {_MAX_DEPTH} levels")
+        if isinstance(node, yaml.MappingNode):
+            return self._build_mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._build(child, (*place, index)) for index, child in enumerate(node.value)]
+        return self._scalar(node, place)
+
+    def _build_mapping(self, node: yaml.MappingNode, place: Place) -> dict[Any, Any]:
+        built: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fail(line, _dotted(place), "a key that is text, a number or a truth value")
+            key = self._scalar(key_node, place)
+            if key in built:
+                self._fail(line, _dotted((*place, key)), "each key once")
+            self._lines[*place, key] = line
+            built[key] = self._build(value_node, (*place, key))
+        return built
+
+    def _scalar(self, node: yaml.Node, place: Place) -> Any:
+        text = str(node.value)
+        try:
+            if node.tag == f"{_TAG}null":
+                return None
+            if node.tag == f"{_TAG}bool":
+                return text.lower() == "true"
+            if node.tag == f"{_TAG}int":
+                return int(text, 0)
+            if node.tag == f"{_TAG}float":
+                return float(text)
+        except ValueError:
+            self._fail(node.start_mark.line + 1, _dotted(place), "a number")
+        if node.tag != f"{_TAG}str":
+            self._fail(node.start_mark.line + 1, _dotted(place), f"plain data, not the tag {node.tag}")
+        return text
+
+    def _fail(self, line: int, key: str, expected: str) -> NoReturn:
+        raise ConfigError("profile.invalid", file=self.file, line=line, key=key or "-", expected=expected) from None
+
+
+def duration(text: str) -> timedelta | None:
+    """Read `60s`, `15m`, `24h`, `1d`; None when it is not one."""
+    match = _DURATION.fullmatch(text)
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]]) if match else None
+
+
+@cache
+def _loader() -> Any:
+    """YAML 1.2's core scalars only: in YAML 1.1 the metric key `on` would be a truth value, and 12:30 a number."""
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - PyYAML reads it from the class
+
+    def resolve(kind: str, pattern: str, first: Iterable[str]) -> None:
+        Loader.add_implicit_resolver(_TAG + kind, re.compile(rf"(?:{pattern})\Z"), list(first))
+
+    resolve("null", r"null|~|", ["n", "~", ""])
+    resolve("bool", r"true|false", ["t", "f"])
+    resolve("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", "-+0123456789")
+    resolve("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+.0123456789")
+    return Loader
+
+
+def _explain(message: str) -> tuple[Place, str]:
+    """Split msgspec's message ``Expected `int`, got `str` - at `$.points` `` into a place and what was expected."""
+    unknown = re.search(r"unknown field `([^`]*)`", message)
+    missing = re.search(r"missing required field `([^`]*)`", message)
+    where = re.search(r"at `(?:key in )?\$([^`]*)`", message)
+    place = _steps(where[1]) if where else ()
+    if unknown:
+        return (*place, unknown[1]), "a key of this table (see docs/profiles.md); this one is not known"
+    if missing:
+        return (*place, missing[1]), "this key to be given"
+    return place, re.sub(r" - at .*$", "", message).removeprefix("Expected ").replace("`", "")
+
+
+def _steps(path: str) -> Place:
+    found = re.findall(r"\.([^.\[]+)|\[(\d+)\]", path)
+    return tuple(name or int(index) for name, index in found)
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(str(step) for step in place)

@@ -1,0 +1,116 @@
+"""The examples of a profile: a published message each, and what it says. A profile is its own test."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from iot_core.model import Reason, Uplink
+from iot_core.profiles.profile import Example
+
+if TYPE_CHECKING:
+    from iot_core.profiles.document import Document, Place
+    from iot_core.profiles.profile import Profile
+
+__all__ = ["example_uplink", "read_examples", "uplink_of"]
+
+
+class _Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str = ""
+    payload: Any = None
+    hex: str | None = None
+    base64: str | None = None
+    registers: dict[str, list[int]] | None = None
+    topic: str = ""
+    content_format: int | None = None
+    values: dict[str, Any] | None = None
+    samples: list[dict[str, Any]] | None = None
+    online: bool | None = None
+    held: str | None = None
+
+
+def read_examples(document: Document) -> tuple[Example, ...]:
+    """Read and check the examples: at least a good one and a bad one. Raises ConfigError."""
+    examples: list[Example] = []
+    for index in range(len(document.data["examples"])):
+        place: Place = ("examples", index)
+        spec = document.read(place, _Example)
+        given = [key for key in ("payload", "hex", "base64", "registers") if getattr(spec, key) is not None]
+        if len(given) != 1:
+            raise document.error(place, "exactly one of payload, hex, base64 and registers")
+        if spec.values is spec.samples is spec.online is spec.held is None:
+            raise document.error(place, "what is expected: values, samples, online or held")
+        if spec.held is not None and spec.held not in {reason.value for reason in Reason}:
+            raise document.error((*place, "held"), f"one of {', '.join(reason.value for reason in Reason)}")
+        data = _bytes_of(spec)
+        if data is None:
+            raise document.error((*place, given[0]), f"valid {given[0]}")
+        examples.append(
+            Example(
+                name=spec.name or f"example {index + 1}",
+                line=document.line(place),
+                given={
+                    "payload": data,
+                    "registers": spec.registers,
+                    "topic": spec.topic,
+                    "content_format": spec.content_format,
+                },
+                values=spec.values,
+                samples=spec.samples,
+                online=spec.online,
+                held=spec.held,
+            )
+        )
+    if not any(each.held for each in examples) or all(each.held for each in examples):
+        raise document.error(("examples",), "at least one good example and one that is held")
+    return tuple(examples)
+
+
+def uplink_of(
+    profile: Profile,
+    *,
+    text: str | None = None,
+    data: bytes | None = None,
+    registers: Mapping[str, list[int]] | None = None,
+    topic: str = "",
+    content_format: int | None = None,
+) -> Uplink:
+    """Make the uplink that a profile would get for a text, bytes or registers."""
+    scheme = profile.address.partition(":")[0]
+    return Uplink(
+        driver={"iot": "mqtt", "lorawan": "mqtt"}.get(scheme, scheme),
+        address=profile.address.replace("{address}", "example"),
+        topic=topic,
+        payload=text.encode() if text is not None else data or b"",
+        registers=registers,
+        content_format=content_format,
+    )
+
+
+def example_uplink(profile: Profile, example: Example) -> Uplink:
+    """Make the uplink of an example."""
+    return uplink_of(
+        profile,
+        data=example.given["payload"],
+        registers=example.given["registers"],
+        topic=example.given["topic"],
+        content_format=example.given["content_format"],
+    )
+
+
+def _bytes_of(spec: _Example) -> bytes | None:
+    """Give the payload's bytes; a payload that is not text is written as JSON. None when it is not valid."""
+    try:
+        if spec.hex is not None:
+            return bytes.fromhex(spec.hex)
+        if spec.base64 is not None:
+            return base64.b64decode(spec.base64, validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    if spec.payload is None:
+        return b""
+    return spec.payload.encode() if isinstance(spec.payload, str) else msgspec.json.encode(spec.payload)

@@ -1,0 +1,107 @@
+"""Bytes -> plain data, total and bounded: JSON and CBOR of any sender become values or one DecodeError."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final
+
+import cbor2
+import msgspec
+
+from iot_core.errors import DecodeError
+from iot_core.model import Reason
+
+__all__ = ["MAX_DEPTH", "read_cbor", "read_json", "too_deep"]
+
+MAX_DEPTH: Final = 32
+_decode = msgspec.json.Decoder().decode
+
+
+def read_json(payload: bytes) -> Any:
+    """Read JSON. Text that fails only for NaN or Infinity is read, so that the good values beside them survive."""
+    try:
+        data = _decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        data = _read_leniently(payload)
+    except RecursionError:
+        raise DecodeError(Reason.TOO_DEEP, f"more than {MAX_DEPTH} levels") from None
+    # Few brackets cannot nest deeply, so that a plain message is not walked.
+    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and too_deep(data):
+        raise DecodeError(Reason.TOO_DEEP, f"more than {MAX_DEPTH} levels")
+    return data
+
+
+def read_cbor(payload: bytes) -> Any:
+    """Read CBOR without tags: no tag of it says anything that telemetry needs, and several are bombs."""
+    if not payload:
+        raise DecodeError(Reason.EMPTY)
+    try:
+        data = cbor2.loads(payload, max_depth=MAX_DEPTH, semantic_decoders=_NO_TAGS, tag_hook=_refuse_tag)
+    except RecursionError:
+        raise DecodeError(Reason.TOO_DEEP) from None
+    except (cbor2.CBORError, ValueError, OverflowError, MemoryError, TypeError) as exc:
+        deep = "depth" in str(exc)
+        raise DecodeError(Reason.TOO_DEEP if deep else Reason.NOT_CBOR, str(exc)[:200]) from None
+    return _plain(data)
+
+
+def too_deep(data: object) -> bool:
+    """Say whether nested lists and mappings go deeper than the bound; walks level by level, never recursing."""
+    level = [data]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                below.extend(child for child in each.values() if isinstance(child, (dict, list)))
+            elif isinstance(each, list):
+                below.extend(child for child in each if isinstance(child, (dict, list)))
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def _read_leniently(payload: bytes) -> Any:
+    if not payload.strip():
+        raise DecodeError(Reason.EMPTY) from None
+    try:
+        text = payload.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise DecodeError(Reason.NOT_TEXT, f"byte {exc.start}: {exc.reason}") from None
+    try:
+        return json.loads(text, parse_int=_parse_int)
+    except RecursionError:
+        raise DecodeError(Reason.TOO_DEEP, f"more than {MAX_DEPTH} levels") from None
+    except ValueError as exc:
+        raise DecodeError(Reason.NOT_JSON, str(exc)[:200]) from None
+
+
+def _parse_int(text: str) -> float | int:
+    """Read an integer; one of hundreds of digits is read as the float that it is for every other reader."""
+    return int(text) if len(text) <= 19 else float(text)
+
+
+def _refuse_tag(*_: object) -> object:
+    raise ValueError("tagged CBOR")
+
+
+# Shared references (28, 29) build bombs, rationals (30) eat time, 35 compiles what it is given: all tags are refused.
+_NO_TAGS: Final = dict.fromkeys((*range(512), 1004, 43000, 55799), _refuse_tag)
+
+
+def _plain(data: object) -> Any:
+    """Keep what JSON can say as well; `undefined` and unassigned simple values are unknown."""
+    if data is None or isinstance(data, (bool, int, str)):
+        return data
+    if isinstance(data, float):
+        return data if math.isfinite(data) else float(data)
+    if isinstance(data, bytes):
+        return data.hex()
+    if isinstance(data, list):
+        return [_plain(each) for each in data]
+    if isinstance(data, dict):
+        return {key if isinstance(key, (str, int)) else str(key): _plain(value) for key, value in data.items()}
+    if data is cbor2.undefined or isinstance(data, cbor2.CBORSimpleValue):
+        return None
+    raise DecodeError(Reason.NOT_CBOR, f"unexpected {type(data).__name__}")

@@ -1,0 +1,169 @@
+"""A compiled profile: one vendor model, played both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from iot_core.model import Decoded, Problem, Reason
+from iot_core.profiles.formats import Context, Format
+from iot_core.profiles.native import decode_status
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from iot_core.model import DeviceClass, Title, Uplink, Value
+    from iot_core.profiles.fields import Trace
+    from iot_core.profiles.modbus import ModbusMap
+
+__all__ = ["Encoded", "Example", "Profile", "Route"]
+
+_NAME_FOR_PLUS = "city"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a simulated device sends, or holds in its registers."""
+
+    topic: str = ""
+    payload: bytes = b""
+    registers: Mapping[str, Sequence[int]] | None = None
+    content_format: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A topic pattern and the format that is spoken on it."""
+
+    topic: str
+    format: Format
+    matches: re.Pattern[str]
+
+    def concrete(self, address: str) -> str:
+        """Give a topic that matches, for one address."""
+        filled = "/".join(_NAME_FOR_PLUS if level == "+" else level for level in self.topic.split("/"))
+        return filled.replace("{address}", address or "1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One published message and what it says; checked by the test suite and `iot profile check`."""
+
+    name: str
+    line: int
+    given: Mapping[str, Any]
+    values: Mapping[str, Any] | None = None
+    samples: Sequence[Mapping[str, Any]] | None = None
+    online: bool | None = None
+    held: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One vendor model: how its wire format maps to its class."""
+
+    model: str
+    vendor: str
+    title: Title
+    device_class: DeviceClass
+    source: str
+    interval: timedelta
+    address: str
+    file: str
+    routes: tuple[Route, ...] = ()
+    format: Format | None = None
+    modbus: ModbusMap | None = None
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def class_key(self) -> str:
+        return self.device_class.key
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """MQTT patterns with {address}; none for what speaks on the native topics."""
+        return tuple(route.topic for route in self.routes)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that this model can say, in the order of its class."""
+        said = {key for each in self._formats() for key in each.keys}
+        if self.modbus is not None:
+            said.update(key for group in self.modbus.groups for key in group.keys)
+        return tuple(metric.key for metric in self.device_class.metrics if metric.key in said)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that it feeds; `""` is the unit's own device."""
+        if self.modbus is not None:
+            return tuple(group.channel for group in self.modbus.groups)
+        return tuple(dict.fromkeys(name for each in self._formats() for name in each.channels))
+
+    def decode(self, uplink: Uplink, trace: Trace | None = None) -> Decoded:
+        """Read an uplink. Total: any bytes give values or a Problem, in bounded time."""
+        if self.modbus is not None:
+            if uplink.registers is None:
+                return Decoded(problems=(Problem(Reason.WRONG_FORMAT, "registers were expected"),))
+            return self.modbus.read(uplink, trace)
+        if uplink.kind == "status" and self.address.startswith("iot:"):
+            return decode_status(uplink.payload)
+        spoken = self.format
+        if self.routes:
+            topic = uplink.topic
+            spoken = next((each.format for each in self.routes if not topic or each.matches.fullmatch(topic)), None)
+        if spoken is None:
+            return Decoded(
+                problems=(Problem(Reason.WRONG_FORMAT, f"topic {uplink.topic[:200]} is none of the model's"),)
+            )
+        return spoken.read(uplink, trace)
+
+    def encode(
+        self,
+        values: Mapping[str, Value],
+        *,
+        time: datetime | None = None,
+        seq: int | None = None,
+        run: str = "",
+        address: str = "",
+        content_format: int | None = None,
+        channel: str = "",
+    ) -> Encoded:
+        """Play the profile backwards: the first message that carries any of the values.
+
+        Raises ValueError for a value that the wire cannot hold.
+        """
+        given = {"time": time, "seq": seq, "run": run, "address": address, "content_format": content_format}
+        messages = self.encode_all(values, channel=channel, **given)  # type: ignore[arg-type]
+        return messages[0] if messages else Encoded()
+
+    def encode_all(
+        self,
+        values: Mapping[str, Value],
+        *,
+        time: datetime | None = None,
+        seq: int | None = None,
+        run: str = "",
+        address: str = "",
+        content_format: int | None = None,
+        channel: str = "",
+    ) -> tuple[Encoded, ...]:
+        """Play the profile backwards: one message for each topic that carries any of the values."""
+        if self.modbus is not None:
+            return (Encoded(registers=self.modbus.write(values, channel)),)
+        context = Context(time=time, seq=seq, run=run, address=address, content_format=content_format, channel=channel)
+        if self.format is not None:
+            return (Encoded(payload=self.format.write(values, context), content_format=content_format),)
+        said: set[str] = set()
+        messages: list[Encoded] = []
+        for route in self.routes:
+            carried = {key: values[key] for key in route.format.keys if key in values and key not in said}
+            if carried:
+                said.update(carried)
+                messages.append(Encoded(route.concrete(address), route.format.write(carried, context)))
+        return tuple(messages)
+
+    def _formats(self) -> tuple[Format, ...]:
+        own = (self.format,) if self.format is not None else ()
+        return (*own, *(route.format for route in self.routes))

@@ -1,0 +1,86 @@
+"""Conversions between units of measure (UCUM), for the cases that devices really send: always linear.
+
+Gases in ppm or ppb become mass concentrations at 25 degC and 101.325 kPa, the reference of QCVN 05:2023 (1.3.10):
+a molar volume of 24.465 L/mol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Linear", "conversion", "is_ucum"]
+
+_MOLAR_VOLUME: Final = 24.465  # L/mol: 0.08205737 x 298.15
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """`value = raw * factor + offset`."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+# Each unit as a multiple of its kind's base. What stands together can be converted.
+_KINDS: Final[tuple[dict[str, Linear], ...]] = (
+    {"Cel": Linear(), "K": Linear(1, -273.15), "[degF]": Linear(5 / 9, -160 / 9), "mCel": Linear(0.001)},
+    {"%": Linear(), "1": Linear(100), "[ppth]": Linear(0.1)},
+    {"hPa": Linear(), "mbar": Linear(), "Pa": Linear(0.01), "kPa": Linear(10), "bar": Linear(1000)},
+    {"W": Linear(), "mW": Linear(0.001), "kW": Linear(1000)},
+    {"V": Linear(), "mV": Linear(0.001)},
+    {"A": Linear(), "mA": Linear(0.001)},
+    {"kW.h": Linear(), "W.h": Linear(0.001), "mW.h": Linear(1e-6), "J": Linear(1 / 3.6e6), "MW.h": Linear(1000)},
+    {"m3": Linear(), "L": Linear(0.001), "dm3": Linear(0.001), "[gal_us]": Linear(0.003785411784)},
+    {"m3/h": Linear(), "L/h": Linear(0.001), "L/min": Linear(0.06), "L/s": Linear(3.6), "m3/s": Linear(3600)},
+    {"ug/m3": Linear(), "mg/m3": Linear(1000), "ng/m3": Linear(0.001)},
+    {"[ppm]": Linear(), "[ppb]": Linear(0.001)},
+    {"dB[SPL]": Linear(), "B[SPL]": Linear(10)},
+    {"dB/m": Linear()},
+)
+# What SenML (RFC 8428 section 12.1), LwM2M and vendors write for a UCUM unit.
+_ALIASES: Final = {
+    "%RH": "%",
+    "/": "1",
+    "%EL": "%",
+    "ppm": "[ppm]",
+    "ppb": "[ppb]",
+    "C": "Cel",
+    "F": "[degF]",
+    "degC": "Cel",
+    "degF": "[degF]",
+    "kWh": "kW.h",
+    "Wh": "W.h",
+    "l": "L",
+    "l/s": "L/s",
+    "l/h": "L/h",
+    "dB": "dB[SPL]",
+    "dBspl": "dB[SPL]",
+    "µg/m3": "ug/m3",
+    "µg/m³": "ug/m3",
+    "ug/m³": "ug/m3",
+    "m³": "m3",
+}
+
+
+def is_ucum(unit: str) -> bool:
+    """Say whether a unit of measure is one that this module knows."""
+    return any(unit in kind for kind in _KINDS)
+
+
+def conversion(wire: str, ucum: str, molar_mass: float | None = None) -> Linear | None:
+    """Say how a value in `wire` becomes one in `ucum`; None when it cannot."""
+    wire = _ALIASES.get(wire, wire)
+    if wire == ucum:
+        return Linear()
+    for kind in _KINDS:
+        if wire in kind and ucum in kind:
+            return _through(kind[wire], kind[ucum])
+    if molar_mass and wire in {"[ppm]", "[ppb]"} and ucum in {"ug/m3", "mg/m3"}:
+        to_mass = molar_mass / _MOLAR_VOLUME * (1000 if wire == "[ppm]" else 1)
+        return Linear(to_mass if ucum == "ug/m3" else to_mass / 1000)
+    return None
+
+
+def _through(source: Linear, target: Linear) -> Linear:
+    return Linear(source.factor / target.factor, (source.offset - target.offset) / target.factor)
