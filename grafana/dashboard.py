@@ -1,0 +1,199 @@
+"""The city on one dashboard: map, what is wrong, latest values, a chart a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard as dashboards
+from grafana_foundation_sdk.builders import geomap, stat, table, timeseries
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import geomap as geomap_models
+
+from grafana import sql
+from grafana.query import PostgresQuery, data_source_ref
+from iot_core.messages import text, title
+from iot_core.model import DeviceClass, Metric, MetricType
+
+UID: Final = "iot-city"
+FOLDER_UID: Final = "iot"
+DATA_SOURCE_UID: Final = "iot-store"
+WIDTH: Final = 24
+
+# What a person asks of a class first; a class without an entry shows its first number.
+_SHOWN: Final = {"air_quality": "pm25", "streetlight": "power", "water_meter": "flow", "fire_detector": "smoke_density"}
+
+# UCUM to Grafana's unit ids; an unknown one is shown as a suffix.
+_UNITS: Final = {
+    "Cel": "celsius",
+    "%": "percent",
+    "W": "watt",
+    "V": "volt",
+    "A": "amp",
+    "kW.h": "kwatth",
+    "ug/m3": "conμgm3",
+}
+_MARKER: Final = {
+    "size": {"fixed": 6, "min": 4, "max": 12},
+    "opacity": 0.8,
+    "symbol": {"mode": "fixed", "fixed": "img/icons/marker/circle.svg"},
+    "color": {"field": "level", "fixed": "green"},
+}
+_COLOURS: Final = ("green", "#8e8e8e", "orange", "red")
+
+
+def build(classes: Mapping[str, DeviceClass], lang: str, data_source: str = DATA_SOURCE_UID) -> dict[str, Any]:
+    """Build the dashboard's JSON in one language."""
+    shown = [device_class for device_class in classes.values() if _first_metric(device_class) is not None]
+    builder = (
+        dashboards.Dashboard(text("grafana.title", lang))
+        .uid(UID)
+        .tags(["iot"])
+        .editable()
+        .refresh("10s")
+        .time("now-6h", "now")
+        .timezone("browser")
+        .with_variable(_area_variable(lang, data_source))
+        .with_panel(_map(lang, data_source).id(1).grid_pos(_at(0, 0, 14, 14)))
+        .with_panel(_states(lang, data_source).id(2).grid_pos(_at(14, 0, 10, 4)))
+        .with_panel(_alarms(lang, data_source).id(3).grid_pos(_at(14, 4, 10, 10)))
+    )
+    for index, device_class in enumerate(shown):
+        place = _at(12 * (index % 2), 14 + 8 * (index // 2), 12, 8)
+        builder = builder.with_panel(_chart(device_class, lang, data_source).id(10 + index).grid_pos(place))
+    below = 14 + 8 * ((len(shown) + 1) // 2)
+    builder = builder.with_panel(_latest(lang, data_source).id(4).grid_pos(_at(0, below, WIDTH, 10)))
+    plain: dict[str, Any] = _plain(builder.build())
+    return plain
+
+
+def _plain(part: Any) -> Any:
+    """Turn the SDK's objects into plain JSON data."""
+    if hasattr(part, "to_json"):
+        return _plain(part.to_json())
+    if isinstance(part, dict):
+        return {key: _plain(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_plain(value) for value in part]
+    return part
+
+
+def _at(x: int, y: int, w: int, h: int) -> models.GridPos:
+    return models.GridPos(x=x, y=y, w=w, h=h)
+
+
+def _area_variable(lang: str, data_source: str) -> dashboards.QueryVariable:
+    return (
+        dashboards.QueryVariable("area")
+        .label(text("grafana.area", lang))
+        .datasource(data_source_ref(data_source))
+        .query(sql.AREA_VARIABLE)
+        .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
+        .multi(True)
+        .include_all(True)
+        .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def _map(lang: str, data_source: str) -> geomap.Panel:
+    states = ("ok", "never", "silent", "alarm")
+    where = common_builders.FrameGeometrySource().mode(common.FrameGeometrySourceMode.COORDS)
+    layer = (
+        common_builders.MapLayerOptions()
+        .type("markers")
+        .name(text("grafana.devices", lang))
+        .location(where.latitude("latitude").longitude("longitude"))
+        .config({"showLegend": False, "style": _MARKER})
+        .tooltip(True)
+    )
+    # No tiles: a basemap would be fetched from outside. Whoever runs a tile server sets one in the panel.
+    nothing = common_builders.MapLayerOptions().type("xyz").name("").config({"url": ""}).opacity(0)
+    return (
+        geomap.Panel()
+        .title(text("grafana.map", lang))
+        .datasource(data_source_ref(data_source))
+        .with_target(PostgresQuery(sql.MAP, data_source))
+        .view(geomap.MapViewConfig().id("fit").all_layers(True))
+        .basemap(nothing)
+        .layers([layer])
+        .tooltip(geomap.TooltipOptions().mode(geomap_models.TooltipMode.DETAILS))
+        .override_by_name("level", _levels([text(f"grafana.state_{state}", lang) for state in states]))
+    )
+
+
+def _levels(names: list[str]) -> list[models.DynamicConfigValue]:
+    """Colour and name the numbers 0..3 of a device's state."""
+    options = {
+        str(number): {"text": name, "color": colour, "index": number}
+        for number, (name, colour) in enumerate(zip(names, _COLOURS, strict=True))
+    }
+    steps = [{"value": None if number == 0 else number, "color": colour} for number, colour in enumerate(_COLOURS)]
+    return [
+        models.DynamicConfigValue(id_val="mappings", value=[{"type": "value", "options": options}]),
+        models.DynamicConfigValue(id_val="thresholds", value={"mode": "absolute", "steps": steps}),
+        models.DynamicConfigValue(id_val="color", value={"mode": "thresholds"}),
+    ]
+
+
+def _states(lang: str, data_source: str) -> stat.Panel:
+    panel = (
+        stat.Panel()
+        .title(text("grafana.states", lang))
+        .datasource(data_source_ref(data_source))
+        .with_target(PostgresQuery(sql.STATES, data_source))
+        .color_mode(common.BigValueColorMode.BACKGROUND_SOLID)
+        .graph_mode(common.BigValueGraphMode.NONE)
+        .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
+    )
+    for state, colour in (("alarm", "red"), ("silent", "orange"), ("never", "#8e8e8e"), ("ok", "green")):
+        quiet = [{"value": None, "color": "#4a4a4a"}, {"value": 1, "color": colour}]
+        panel = panel.override_by_name(
+            state,
+            [
+                models.DynamicConfigValue(id_val="displayName", value=text(f"grafana.state_{state}", lang)),
+                models.DynamicConfigValue(id_val="thresholds", value={"mode": "absolute", "steps": quiet}),
+                models.DynamicConfigValue(id_val="color", value={"mode": "thresholds"}),
+            ],
+        )
+    return panel
+
+
+def _table(name: str, lang: str, query: PostgresQuery, headers: tuple[str, ...]) -> table.Panel:
+    panel = table.Panel().title(text(name, lang)).datasource(data_source_ref(query.data_source)).with_target(query)
+    for header in headers:
+        said = models.DynamicConfigValue(id_val="displayName", value=text(f"grafana.column_{header}", lang))
+        panel = panel.override_by_name(header, [said])
+    return panel
+
+
+def _alarms(lang: str, data_source: str) -> table.Panel:
+    headers = ("time", "severity", "alarm", "device", "area", "state", "value", "acknowledged_by", "id")
+    query = PostgresQuery(sql.open_alarms(lang), data_source)
+    return _table("grafana.alarms", lang, query, headers).no_value(text("grafana.no_alarms", lang))
+
+
+def _latest(lang: str, data_source: str) -> table.Panel:
+    headers = ("device", "class", "metric", "value", "ucum", "time", "quality")
+    return _table("grafana.latest", lang, PostgresQuery(sql.latest(lang), data_source), headers).filterable(True)
+
+
+def _chart(device_class: DeviceClass, lang: str, data_source: str) -> timeseries.Panel:
+    metric = _first_metric(device_class)
+    assert metric is not None
+    return (
+        timeseries.Panel()
+        .title(f"{title(device_class.title, lang)} · {title(metric.title, lang)}")
+        .datasource(data_source_ref(data_source))
+        .with_target(PostgresQuery(sql.chart(device_class, metric), data_source, series=True))
+        .unit(_UNITS.get(metric.ucum, f"suffix: {metric.ucum}" if metric.ucum != "1" else "none"))
+        .show_points(common.VisibilityMode.NEVER)
+        .span_nulls(False)
+    )
+
+
+def _first_metric(device_class: DeviceClass) -> Metric | None:
+    wanted = device_class.metric(_SHOWN.get(device_class.key, ""))
+    numbers = (metric for metric in device_class.metrics if metric.type in {MetricType.FLOAT, MetricType.INT})
+    return wanted or next(numbers, None)

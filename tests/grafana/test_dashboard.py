@@ -1,0 +1,160 @@
+"""Every query of the dashboard runs on real databases; its JSON is what Grafana's own types and schemas accept."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import jsonschema
+import pytest
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana.dashboard import build
+from iot_core.store.connection import prepare
+from iot_core.store.migrate import migrate
+from iot_core.store.partitions import ensure_partitions, week_of
+from iot_core.store.tables import ensure_tables
+from iot_core.store.telemetry import TelemetryTable
+from iot_core.store.tier import Tier, find_tier
+from tests.classes import PROBE, T0, observation
+from tests.grafana.macros import expand, quoted
+
+SCHEMAS = Path(__file__).parents[3] / "shared" / "data" / "grafana-schema"
+AWKWARD = 'o\'hare "ward"'
+
+
+def built(lang: str = "en") -> dict[str, Any]:
+    return build({"probe": PROBE}, lang)
+
+
+def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for variable in dashboard["templating"]["list"]:
+        yield variable["name"], variable["query"]
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["rawSql"]
+
+
+async def city(dsn: str) -> tuple[asyncpg.Connection, bool]:
+    """One device in an area with an awkward name, one without area, readings and an open alarm."""
+    connection = await asyncpg.connect(dsn)
+    await prepare(connection)
+    await migrate(connection)
+    tier = (await find_tier(connection)).tier
+    tables = await ensure_tables(connection, [PROBE], tier)
+    if tier is Tier.PLAIN:
+        await ensure_partitions(connection, "probe", [week_of(T0)])
+    area = await connection.fetchval("INSERT INTO iot.area (key, name) VALUES ('hare', $1) RETURNING id", AWKWARD)
+    ids = [
+        await connection.fetchval(
+            "INSERT INTO iot.device (key, name, class_key, area_id, latitude, longitude)"
+            " VALUES ($1, $1, 'probe', $2, 20.9, 107.1) RETURNING id",
+            key,
+            area_id,
+        )
+        for key, area_id in (("p1", area), ("p2", None))
+    ]
+    table = TelemetryTable(tables["probe"])
+    async with connection.transaction():
+        await table.merge(
+            connection,
+            [
+                observation({"level": 10.0}, device_id=ids[0]),
+                observation({"level": 20.0}, device_id=ids[0], time=T0 + timedelta(seconds=10)),
+                observation({"level": 300.0}, device_id=ids[0], time=T0 + timedelta(seconds=20), bad=1),
+                observation({"level": 5.0}, device_id=ids[1]),
+            ],
+        )
+    await connection.execute(
+        "INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, metric,"
+        " raised_at, received_at) VALUES ('device', $1::integer, $1::integer, 'probe.high', 'high', 'Cao', 'High', 'level', $2, $2)",
+        ids[0],
+        T0,
+    )
+    return connection, tier is not Tier.PLAIN
+
+
+def run(sql: str, areas: list[str], *, timescaledb: bool) -> str:
+    return expand(
+        sql,
+        start="2026-11-20T07:00:00Z",
+        end="2026-11-20T09:00:00Z",
+        interval_s=60,
+        timescaledb=timescaledb,
+        variables={"area": quoted(areas)},
+    )
+
+
+async def test_every_query_runs_and_shows_the_city(any_dsn: str) -> None:
+    connection, timescaledb = await city(any_dsn)
+    try:
+        found = {}
+        for title, sql in queries(built()):
+            found[title] = await connection.fetch(run(sql, ["hare", "—"], timescaledb=timescaledb))
+        assert [row["__text"] for row in found["area"]] == [AWKWARD, "—"]
+        assert {row["key"]: row["state"] for row in found["Map of devices"]} == {"p1": "alarm", "p2": "never"}
+        assert tuple(found["State of devices"][0]) == (1, 0, 1, 0)
+        assert [row["alarm"] for row in found["Open alarms"]] == ["High"]
+        assert [(row["device"], row["value"], row["quality"]) for row in found["Latest values"]] == [
+            ("p1", 300.0, "bad"),
+            ("p2", 5.0, "good"),
+        ]
+        chart = found["Probe · level"]
+        assert {(row["metric"], row["value"]) for row in chart} == {("p1", 15.0), ("p2", 5.0)}
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("areas", [["—"], []])
+async def test_an_area_filter_filters_and_no_area_at_all_is_no_error(dsn: str, areas: list[str]) -> None:
+    connection, timescaledb = await city(dsn)
+    try:
+        for title, sql in queries(built()):
+            rows = await connection.fetch(run(sql, areas, timescaledb=timescaledb))
+            if title == "Map of devices":
+                assert [row["key"] for row in rows] == (["p2"] if areas else [])
+    finally:
+        await connection.close()
+
+
+def test_variables_are_only_spelt_in_the_form_that_survives_quotes() -> None:
+    for title, sql in queries(built()):
+        spelt = re.findall(r"\$\{?\w+(?::\w+)?\}?", sql.replace("ARRAY[${area}]::text[]", ""))
+        allowed = {"$__timeFilter", "$__timeGroupAlias", "$__interval"}
+        assert set(spelt) <= allowed, title
+
+
+def test_nothing_is_misspelt_for_the_sdk_to_drop() -> None:
+    once = built()
+    panels = {panel["id"]: panel for panel in once["panels"]}
+    again = Dashboard.from_json(json.loads(json.dumps({**once, "panels": []}))).to_json()
+    assert {key for key in once if key != "panels"} <= set(again)
+    assert len(panels) == len(once["panels"]), "panel ids are set and differ"
+
+
+def test_the_dashboard_fits_grafanas_own_schema() -> None:
+    if not SCHEMAS.is_dir():
+        pytest.skip(f"{SCHEMAS} is absent: Grafana's JSON Schemas are not part of this repository")
+    schema = json.loads((SCHEMAS / "dashboard.jsonschema.json").read_text())
+    # The published schema writes Go's `any` as an object; a name to match and a value to set are any JSON.
+    schema["definitions"]["MatcherConfig"]["properties"]["options"] = {}
+    schema["definitions"]["DynamicConfigValue"]["properties"]["value"] = {}
+    jsonschema.Draft7Validator({**schema, "$ref": "#/definitions/Dashboard"}).validate(built())
+    for panel in built()["panels"]:
+        options = json.loads((SCHEMAS / f"{panel['type']}.jsonschema.json").read_text())
+        if "Options" in options.get("definitions", {}):
+            jsonschema.Draft7Validator({**options, "$ref": "#/definitions/Options"}).validate(panel.get("options", {}))
+
+
+def test_both_languages_are_said() -> None:
+    assert built("vi")["title"] == "Thành phố"
+    assert not {said for _, sql in queries(built("vi")) for said in re.findall(r"grafana\.\w+", sql)}
+
+
+def test_no_tile_is_fetched_from_outside() -> None:
+    assert "http" not in json.dumps(built())
