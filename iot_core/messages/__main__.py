@@ -6,6 +6,7 @@ import ast
 import io
 import string
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.mofile import write_mo
@@ -23,7 +24,9 @@ def compiled(po: Path) -> bytes:
     """Turn one .po file into the bytes of its .mo."""
     out = io.BytesIO()
     with po.open("rb") as file:
-        write_mo(out, read_po(file, locale=po.parent.name))
+        catalogue = read_po(file, locale=po.parent.name)
+    catalogue.creation_date = datetime(2026, 1, 1, tzinfo=UTC)  # else the minute of compiling, different in every file
+    write_mo(out, catalogue)
     return out.getvalue()
 
 
