@@ -137,7 +137,8 @@ class Ingest:
                 self._store_away(exc)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_S)
-            except asyncpg.PostgresError as exc:
+            except Exception as exc:  # noqa: BLE001
+                # Whatever it is, it must not stop the rest of the batch, and its uplink must not be lost.
                 self._store_back()
                 await self._isolate(works, exc)
                 return
@@ -145,7 +146,7 @@ class Ingest:
                 self._store_back()
                 return
 
-    async def _isolate(self, works: Sequence[Work], refusal: asyncpg.PostgresError) -> None:
+    async def _isolate(self, works: Sequence[Work], refusal: Exception) -> None:
         if len(works) > 1:
             half = len(works) // 2
             await self._store_all(works[:half])

@@ -30,14 +30,21 @@ RETRY: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, async
 """Two workers met: the same transaction can succeed when it is tried again."""
 
 
-def _encode(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+_JSONB_VERSION: Final = b"\x01"
+
+
+def _encode(value: Any) -> bytes:
+    return _JSONB_VERSION + msgspec.json.encode(value)
+
+
+def _decode(data: bytes) -> Any:
+    return msgspec.json.decode(memoryview(data)[1:])
 
 
 async def prepare(connection: asyncpg.Connection) -> None:
     """Make jsonb columns take and give plain Python objects."""
-    for name in ("json", "jsonb"):
-        await connection.set_type_codec(name, schema="pg_catalog", encoder=_encode, decoder=msgspec.json.decode)
+    # Binary, because COPY is: the format is a version byte and the text.
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary")
 
 
 @asynccontextmanager

@@ -1,0 +1,113 @@
+"""The ingest path as the core wires it, on a real database, without drivers: tests emit uplinks themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from iot_core.alarms.evaluate import Evaluator
+from iot_core.counters import Counters
+from iot_core.ingest.flush import Flush
+from iot_core.ingest.prepare import Prepare
+from iot_core.ingest.worker import Ingest
+from iot_core.model import Outcome, Uplink
+from iot_core.profiles import load
+from iot_core.registry.directory import Directory
+from iot_core.settings import Settings
+from iot_core.store.connection import open_pool
+from iot_core.store.migrate import migrate
+from iot_core.store.tables import ensure_tables
+from iot_core.store.tier import find_tier
+
+
+@dataclass
+class Path:
+    """A running ingest path and what became of each uplink."""
+
+    pool: asyncpg.Pool
+    ingest: Ingest
+    directory: Directory
+    prepare: Prepare
+    flush: Flush
+    evaluator: Evaluator
+    counters: Counters
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    async def say(self, key: str, payload: bytes | str, **more: Any) -> Outcome:
+        """Send one uplink of a native device and wait for what became of it."""
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        async def done(outcome: Outcome) -> None:
+            self.outcomes.append(outcome)
+            answer.set_result(outcome)
+
+        body = payload.encode() if isinstance(payload, str) else payload
+        fields: dict[str, Any] = {"driver": "mqtt", "address": f"iot:{key}", "payload": body, "done": done, **more}
+        await self.ingest.emit(Uplink(**fields))
+        async with asyncio.timeout(20):
+            return await answer
+
+    async def rows(self, class_key: str = "air_quality") -> list[dict[str, Any]]:
+        """Read the class's table."""
+        return [dict(row) for row in await self.pool.fetch(f'SELECT * FROM telemetry."{class_key}" ORDER BY time')]
+
+    async def held(self) -> list[tuple[str, Any]]:
+        """Read reasons and parts of what was held, in order."""
+        return [
+            (row["reason"], row["part"]) for row in await self.pool.fetch("SELECT * FROM iot.held_uplink ORDER BY id")
+        ]
+
+    async def add(self, key: str, class_key: str = "air_quality", profile: str = "", address: str = "") -> int:
+        """Register a device with one unit, as the registry does."""
+        device: int = await self.pool.fetchval(
+            "INSERT INTO iot.device (key, name, class_key) VALUES ($1, $1, $2) RETURNING id", key, class_key
+        )
+        await self.pool.execute(
+            "INSERT INTO iot.unit (device_id, profile, address, mounted_from) VALUES ($1, $2, $3, $4)",
+            device,
+            profile or f"native-{class_key.replace('_', '-')}",
+            address or f"iot:{key}",
+            datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        await self.reload()
+        return device
+
+    async def reload(self) -> None:
+        """Take the registry as it is now."""
+        async with self.pool.acquire() as connection:
+            await self.directory.load(connection)
+
+
+@asynccontextmanager
+async def running(dsn: str, settings: Settings | None = None) -> AsyncIterator[Path]:
+    """Run an ingest path while the block lasts."""
+    settings = settings or Settings()
+    async with open_pool(dsn, settings.store) as pool:
+        profiles = load()
+        counters = Counters()
+        directory, evaluator = Directory(), Evaluator(profiles)
+        async with pool.acquire() as connection:
+            await migrate(connection)
+            tier = (await find_tier(connection)).tier
+            tables = await ensure_tables(connection, profiles.classes.values(), tier)
+            await directory.load(connection)
+            await evaluator.load(connection)
+        prepare = Prepare(directory, profiles, tables, settings.ingest.max_payload)
+        flush = Flush(tables, tier, evaluator)
+        ingest = Ingest(
+            pool, prepare, flush, counters,
+            queue=settings.ingest.queue, batch=settings.ingest.batch, batch_s=0.01,
+        )  # fmt: skip
+        task = asyncio.create_task(ingest.run(), name="ingest")
+        try:
+            yield Path(pool, ingest, directory, prepare, flush, evaluator, counters)
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
