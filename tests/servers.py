@@ -36,7 +36,7 @@ T = TypeVar("T")
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
-class Missing(Exception):  # noqa: N818 - it is not an error until CI says so
+class Missing(Exception):
     """Raised when this machine lacks a part that a test needs; says how to get it."""
 
 
