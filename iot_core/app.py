@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -111,11 +111,19 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
             await directory.load(connection)
             await evaluator.load(connection)
         say(text("app.devices", devices=len(directory)))
-        broker = await stack.enter_async_context(brokers.running(settings, state, pool))
+        broker = await stack.enter_async_context(brokers.running(settings, state, pool, profiles))
         say(text("app.broker", line=broker.line()))
         prepare = Prepare(directory, profiles, tables, settings.ingest.max_payload)
         flush = Flush(tables, found.tier, evaluator)
-        ingest = _ingest(pool, prepare, flush, counters, settings, broker)
+        ingest = Ingest(
+            pool,
+            prepare,
+            flush,
+            counters,
+            queue=settings.ingest.queue,
+            batch=_batch(settings, broker),
+            batch_s=settings.ingest.batch_ms / 1000,
+        )
 
         async def replay(address: str) -> int:
             ingest.forget_unknown(address)
@@ -126,16 +134,18 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
         def healthy() -> bool:
             return ingest.away_since is None and ingest.lag_s() < _LAG_IS_UNHEALTHY_S
 
+        authenticator = Authenticator(pool)
         context = DriverContext(
             settings=settings,
             profiles=profiles,
-            authenticate=Authenticator(pool),
+            authenticate=authenticator,
             broker=broker.endpoint,
             count=counters.count,
             spool=state.path / "spool",
         )
         drivers = _drivers(context)
-        token = await ensure_local_token(pool, state)
+        async with pool.acquire() as connection:
+            token = await ensure_local_token(connection, state.token_file)
         services = Services(
             pool=pool,
             profiles=profiles,
@@ -150,6 +160,7 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
         own.start("ingest", ingest.run)
         own.start("directory", lambda: directory.follow(pool))
         own.start("broker accounts", broker.watch)
+        own.start("device secrets", authenticator.watch)
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
         own.start("push", lambda: run_push(pool, settings))
         own.start("housekeeping", lambda: _housekeeping(pool, tables, found.tier, settings))
@@ -160,7 +171,7 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
             )
         )
         for name, driver in drivers.items():
-            own.start(f"driver {name}", lambda driver=driver: driver.run(directory, ingest.emit))
+            own.start(f"driver {name}", partial(driver.run, directory, ingest.emit))
         async with asyncio.timeout(_LISTENING_S):
             for name, driver in drivers.items():
                 await driver.listening()
@@ -181,8 +192,8 @@ class _Tasks:
         self._group = group
         self.running: list[asyncio.Task[None]] = []
 
-    def start(self, name: str, run: Callable[[], object]) -> None:
-        self.running.append(self._group.create_task(supervise(name, run), name=name))  # type: ignore[arg-type]
+    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        self.running.append(self._group.create_task(supervise(name, run), name=name))
 
 
 async def _end_tasks(ingest: Ingest, tasks: _Tasks) -> None:
@@ -211,20 +222,9 @@ async def _ready_store(
         return found, await ensure_tables(connection, profiles.classes.values(), found.tier)
 
 
-def _ingest(
-    pool: asyncpg.Pool, prepare: Prepare, flush: Flush, counters: Counters, settings: Settings, broker: Broker
-) -> Ingest:
+def _batch(settings: Settings, broker: Broker) -> int:
     # The embedded broker keeps few messages in flight: waiting for more than its window would only add delay.
-    batch = min(settings.ingest.batch, broker.endpoint.window) if broker.kind == "embedded" else settings.ingest.batch
-    return Ingest(
-        pool,
-        prepare,
-        flush,
-        counters,
-        queue=settings.ingest.queue,
-        batch=batch,
-        batch_s=settings.ingest.batch_ms / 1000,
-    )
+    return min(settings.ingest.batch, broker.endpoint.window) if broker.kind == "embedded" else settings.ingest.batch
 
 
 @asynccontextmanager
