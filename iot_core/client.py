@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -23,7 +24,7 @@ from iot_core.errors import ConflictError, ForbiddenError, NotFoundError, Reques
 from iot_core.messages import language, text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
     from datetime import datetime
     from types import TracebackType
 
@@ -47,7 +48,8 @@ A = TypeVar("A")
 class Client:
     """One connection pool to one core. Every method raises RequestError (or a child of it) with the core's own words.
 
-    A core without its database raises StoreUnavailable: the same request can succeed later.
+    A core without its database raises StoreUnavailable: the same request can succeed later. Leave a stream early
+    inside `contextlib.aclosing`, so that its connection is closed at once.
     """
 
     def __init__(self, url: str, token: str = "", *, lang: str = "") -> None:
@@ -60,7 +62,7 @@ class Client:
             self._headers["Authorization"] = f"Bearer {token}"
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT)
         return self
 
@@ -115,9 +117,10 @@ class Client:
         """Retire a device and dismount its unit; its history stays."""
         return await self._send("DELETE", f"/devices/{_part(key)}", shapes.Device)
 
-    async def restore_device(self, key: str) -> shapes.DeviceAdded:
-        """Take a retired device back at the address it had."""
-        return await self._send("POST", f"/devices/{_part(key)}/restore", shapes.DeviceAdded)
+    async def restore_device(self, key: str, *, fresh_secret: bool = False) -> shapes.DeviceAdded:
+        """Take a retired device back at the address it had, with the secret it had unless a fresh one is asked for."""
+        body = shapes.DeviceRestore(fresh_secret=fresh_secret)
+        return await self._send("POST", f"/devices/{_part(key)}/restore", shapes.DeviceAdded, body)
 
     # ------------------------------------------------------------ telemetry
     async def latest(self, key: str) -> shapes.LatestValues:
@@ -137,12 +140,13 @@ class Client:
         asked = shapes.TelemetryQuery(start=start, end=end, metrics=",".join(metrics) or None, limit=limit)
         return await self._get(f"/devices/{_part(key)}/telemetry", shapes.Telemetry, asked)
 
-    async def watch(self, *keys: str) -> AsyncIterator[shapes.Reading]:
+    async def watch(self, *keys: str) -> AsyncGenerator[shapes.Reading, None]:
         """Follow the readings of devices, the newest ones first of all."""
         path = "/telemetry/watch?device=" + quote(",".join(keys))
-        async for message in self._stream(path):
-            if message.event == "reading":
-                yield _decode(message.data.encode(), shapes.Reading, self.url)
+        async with aclosing(self._stream(path)) as messages:
+            async for message in messages:
+                if message.event == "reading":
+                    yield _decode(message.data.encode(), shapes.Reading, self.url)
 
     # ------------------------------------------------------------ alarms
     async def alarms(self, *, open_only: bool = True, device: str | None = None, limit: int = 200) -> shapes.Alarms:
@@ -160,13 +164,14 @@ class Client:
 
     async def events(
         self, *, after: str = "", reconnect: bool = True
-    ) -> AsyncIterator[shapes.AlarmHappened | shapes.MapDevice]:
+    ) -> AsyncGenerator[shapes.AlarmHappened | shapes.MapDevice, None]:
         """Follow alarm events and device states; after a lost connection, missed alarm events come first."""
-        async for message in self._stream("/events", after=after, reconnect=reconnect):
-            if message.event == "alarm":
-                yield _decode(message.data.encode(), shapes.AlarmHappened, self.url)
-            elif message.event == "device":
-                yield _decode(message.data.encode(), shapes.MapDevice, self.url)
+        async with aclosing(self._stream("/events", after=after, reconnect=reconnect)) as messages:
+            async for message in messages:
+                if message.event == "alarm":
+                    yield _decode(message.data.encode(), shapes.AlarmHappened, self.url)
+                elif message.event == "device":
+                    yield _decode(message.data.encode(), shapes.MapDevice, self.url)
 
     # ------------------------------------------------------------ inbox, held
     async def inbox(self) -> shapes.Inbox:
@@ -274,16 +279,18 @@ class Client:
         return _decode(data, answer, self.url)
 
     # ------------------------------------------------------------ streams
-    async def _stream(self, path: str, *, after: str = "", reconnect: bool = True) -> AsyncIterator[Message]:
+    async def _stream(self, path: str, *, after: str = "", reconnect: bool = True) -> AsyncGenerator[Message, None]:
         """Give the messages of a stream. The first connection must succeed; later ones are tried for ever."""
         attempt = 0
         connected = False
         while True:
             try:
-                async for message in self._read_stream(path, after):
-                    connected, attempt = True, 0
-                    after = message.id or after
-                    yield message
+                async with aclosing(self._read_stream(path, after)) as messages:
+                    async for message in messages:
+                        connected, attempt = True, 0
+                        if message is not None:
+                            after = message.id or after
+                            yield message
             except (StoreUnavailable, RequestError) as error:
                 if not connected or not reconnect or isinstance(error, ForbiddenError | NotFoundError):
                     raise
@@ -292,7 +299,8 @@ class Client:
             await asyncio.sleep(random.uniform(0.2, min(_LONGEST_PAUSE_S, 1.5**attempt)))  # noqa: S311 - jitter
             attempt = min(attempt + 1, 10)
 
-    async def _read_stream(self, path: str, after: str) -> AsyncIterator[Message]:
+    async def _read_stream(self, path: str, after: str) -> AsyncGenerator[Message | None, None]:
+        """Read one connection: first None, which says that it stands, then messages."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
         url = f"{self.url}{shapes.PREFIX}{path}"
         parser = Parser()
@@ -300,6 +308,7 @@ class Client:
             async with self._open.get(url, headers=headers, timeout=_STREAM_TIMEOUT) as response:
                 if response.status >= 400:
                     raise _error(response, await response.read(), self.url)
+                yield None
                 async for chunk in response.content.iter_any():
                     for message in parser.feed(chunk):
                         yield message

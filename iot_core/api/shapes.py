@@ -257,6 +257,12 @@ class DevicesAdded(Answer, frozen=True, kw_only=True):
     items: tuple[DeviceAdded, ...]
 
 
+class DeviceRestore(Request, frozen=True, kw_only=True):
+    """How a retired device comes back. The unit in the field still knows its secret, so it stays unless asked."""
+
+    fresh_secret: bool = False
+
+
 class DeviceQuery(Query, frozen=True, kw_only=True):
     """`area` takes those inside it too. `search` finds in key, name, address and serial, whatever the diacritics."""
 
@@ -354,10 +360,10 @@ class AlarmEvent(Answer, frozen=True, kw_only=True):
 
 
 class AlarmPush(Answer, frozen=True, kw_only=True):
-    """A message about an alarm on its way to a target."""
+    """A message about an alarm on its way to a target; `type` is `alarm.raised` or another step."""
 
     target: str
-    message_id: str
+    type: str
     created_at: datetime
     attempts: int
     last_status: int | None
@@ -458,7 +464,10 @@ class PushNew(Request, frozen=True, kw_only=True):
 
 
 class PushTarget(Answer, frozen=True, kw_only=True):
-    """A place that alarms go to. `backlog` is how many messages wait; `dead` how many were given up."""
+    """A place that alarms go to. `backlog` is how many messages wait; `dead` how many were given up.
+
+    `last_error` is a code, `last_error_said` its sentence in the reader's language.
+    """
 
     key: str
     kind: str
@@ -469,6 +478,7 @@ class PushTarget(Answer, frozen=True, kw_only=True):
     backlog: int
     dead: int
     last_error: str | None
+    last_error_said: str | None
     last_delivered_at: datetime | None
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from iot_core.errors import RequestError
 
-__all__ = ["NATIVE", "address_of"]
+__all__ = ["NATIVE", "address_of", "signs_in"]
 
 NATIVE: Final = "iot:"
 _SCHEMES: Final = ("iot:", "mqtt:", "modbus:", "lorawan:", "coap:")
@@ -37,6 +37,11 @@ def address_of(key: str, template: str, typed: str | None) -> str:
     if not _is_clean(typed) or _names_another_scheme(typed, before):
         raise RequestError("registry.bad_address", key=key, address=typed, expected=before + "..." + after)
     return _modbus(key, address) if address.startswith("modbus:") else address
+
+
+def signs_in(address: str, *, behind_gateway: bool) -> bool:
+    """Say whether a unit shows a secret of its own: natively always, else unless a gateway speaks for it."""
+    return address.startswith(NATIVE) or (address.startswith("mqtt:") and not behind_gateway)
 
 
 def _is_clean(typed: str) -> bool:

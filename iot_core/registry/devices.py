@@ -11,7 +11,7 @@ import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import is_key
-from iot_core.registry.addresses import NATIVE, address_of
+from iot_core.registry.addresses import NATIVE, address_of, signs_in
 from iot_core.registry.audit import Change, record
 from iot_core.registry.credentials import new_secret
 from iot_core.registry.passwords import hash_secret
@@ -196,12 +196,13 @@ def _refuse_doubles(code: str, said: Sequence[str | None]) -> None:
 
 def _with_secret(new: NewDevice) -> Added:
     assert new.address is not None
-    return Added(new.key, new.address, new_secret() if new.address.startswith(NATIVE) else None)
+    needed = signs_in(new.address, behind_gateway=new.gateway is not None)
+    return Added(new.key, new.address, new_secret() if needed else None)
 
 
 def _again(key: str, unit: Any, *, fresh_secret: bool) -> Added:
-    native = unit["address"].startswith(NATIVE)
-    needed = native and (fresh_secret or unit["secret_hash"] is None)
+    had = unit["secret_hash"] is not None
+    needed = (had and fresh_secret) or (not had and unit["address"].startswith(NATIVE))
     return Added(key, unit["address"], new_secret() if needed else None)
 
 

@@ -64,7 +64,7 @@ RETURNING parent_id, name, role
 """
 _LIST: Final = f"SELECT {_COLUMNS} FROM iot.token WHERE kind = 'token' AND {_LIVE} ORDER BY id"
 _REVOKE: Final = f"""
-UPDATE iot.token SET revoked_at = now() WHERE id = $1 AND kind = 'token' AND {_LIVE} RETURNING name, role
+UPDATE iot.token SET revoked_at = now() WHERE id = $1::bigint AND kind = 'token' AND {_LIVE} RETURNING name, role
 """
 _SIGN_OUT: Final = "DELETE FROM iot.token WHERE hash = $1 AND kind = 'session'"
 _FORGET: Final = "DELETE FROM iot.token WHERE kind <> 'token' AND (expires_at < now() OR revoked_at IS NOT NULL)"

@@ -1,0 +1,161 @@
+"""Devices: list, show, add one or many, remove, restore."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import structlog
+
+from iot_core.alarms.lifecycle import list_alarms
+from iot_core.api import shapes
+from iot_core.api.alarms import alarm_shape
+from iot_core.api.roles import Action
+from iot_core.api.routes import Call, NoQuery, delete, get, post
+from iot_core.api.telemetry import latest_of
+from iot_core.errors import StoreUnavailable
+from iot_core.registry import devices, found
+from iot_core.registry.areas import names_above
+from iot_core.store.connection import AWAY, RETRY
+
+log = structlog.get_logger()
+
+_BATCH_BYTES = 8 * 1024 * 1024
+_REPLAY_S = 20.0
+_LET_IN_S = 5.0
+
+
+async def list_devices(call: Call[shapes.DeviceQuery]) -> shapes.Devices:
+    """Find devices by class, area, state and text; `total` counts all that match."""
+    asked = call.query
+    wanted = found.Filter(class_key=asked.class_key, area=asked.area, state=asked.state, search=asked.search or "")
+    async with call.connection() as connection:
+        items = await found.devices(connection, wanted, limit=asked.limit, after=asked.after)
+        whole = asked.after is None and len(items) < asked.limit
+        total = len(items) if whole else await found.count(connection, wanted)
+    return shapes.Devices(items=tuple(device_shape(each) for each in items), total=total)
+
+
+async def show(call: Call[NoQuery]) -> shapes.DeviceDetail:
+    """Show one device with its units, latest values and open alarms."""
+    key = call.path["key"]
+    async with call.connection() as connection:
+        device = await found.one(connection, key)
+        detail = await found.detail(connection, key)
+        latest = await latest_of(connection, call.services.profiles, detail.id, device.class_key)
+        alarms = await list_alarms(connection, device_key=key)
+        path = await names_above(connection, device.area) if device.area else ()
+    rest = {name: getattr(detail, name) for name in _DETAILS}
+    return shapes.DeviceDetail(
+        **msgspec.structs.asdict(device_shape(device)),
+        **rest,
+        area_path=path,
+        stored_once=_stored_once(detail, latest),
+        units=tuple(msgspec.convert(unit, shapes.Unit, from_attributes=True) for unit in detail.units),
+        latest=latest,
+        alarms=tuple(alarm_shape(each) for each in alarms),
+    )
+
+
+async def add(call: Call[NoQuery], body: shapes.DeviceNew) -> shapes.DeviceAdded:
+    """Add a device with its unit. Its secret is in this answer and nowhere else."""
+    return (await _add(call, [body])).items[0]
+
+
+async def add_batch(call: Call[NoQuery], body: shapes.DeviceBatch) -> shapes.DevicesAdded:
+    """Add devices, all or none."""
+    return await _add(call, body.devices)
+
+
+async def remove(call: Call[NoQuery]) -> shapes.Device:
+    """Retire a device and dismount its unit; its history stays."""
+    key = call.path["key"]
+    async with call.connection() as connection:
+        await devices.remove(connection, key, by=call.who.name)
+        return device_shape(await found.one(connection, key))
+
+
+async def restore(call: Call[NoQuery], body: shapes.DeviceRestore) -> shapes.DeviceAdded:
+    """Take a retired device back at the address it had; a conflict when somebody else is there now."""
+    async with call.connection() as connection:
+        added = await devices.restore(connection, call.path["key"], by=call.who.name, fresh_secret=body.fresh_secret)
+    return (await _told(call, [added])).items[0]
+
+
+async def _add(call: Call[NoQuery], new: Sequence[shapes.DeviceNew]) -> shapes.DevicesAdded:
+    rows = [devices.NewDevice(**msgspec.structs.asdict(each)) for each in new]
+    async with call.connection() as connection:
+        added = await devices.add(connection, call.services.profiles, rows, by=call.who.name)
+    return await _told(call, added)
+
+
+async def _told(call: Call[Any], added: Sequence[devices.Added]) -> shapes.DevicesAdded:
+    """Let the devices sign in, take up what waited in the inbox, then show the devices with their secrets."""
+    await _let_in(call)
+    replayed = await _replay(call, [each.address for each in added])
+    async with call.connection() as connection:
+        keys = tuple(each.key for each in added)
+        rows = {each.key: each for each in await found.devices(connection, found.Filter(keys=keys), limit=len(keys))}
+    return shapes.DevicesAdded(
+        items=tuple(
+            shapes.DeviceAdded(
+                device=device_shape(rows[each.key]),
+                address=each.address,
+                secret=each.secret,
+                replayed=replayed.get(each.address, 0),
+            )
+            for each in added
+        )
+    )
+
+
+async def _let_in(call: Call[Any]) -> None:
+    """Wait until the broker knows the new secrets; it will learn them anyway if that takes long."""
+    if call.services.broker is not None:
+        with suppress(TimeoutError, *AWAY):
+            async with asyncio.timeout(_LET_IN_S):
+                await call.services.broker.refresh()
+
+
+async def _replay(call: Call[Any], addresses: Sequence[str]) -> dict[str, int]:
+    """Run what waited through the path. The devices are added already: a failure here must not hide their secrets."""
+    replayed: dict[str, int] = {}
+    try:
+        async with asyncio.timeout(_REPLAY_S):
+            async with call.connection() as connection:
+                waiting = await devices.waiting(connection, addresses)
+            for address in waiting:
+                replayed[address] = await call.services.replay_address(address)
+    except (*AWAY, *RETRY, StoreUnavailable) as exc:
+        log.warning("inbox.replay_failed", reason=type(exc).__name__, addresses=len(addresses))
+    return replayed
+
+
+def _stored_once(detail: found.Detail, latest: Sequence[shapes.Latest]) -> bool | None:
+    """Tell whether a redelivery would be seen: by a number, or by the device's own time (arrival time is uncertain)."""
+    if detail.numbered:
+        return True
+    if not latest:
+        return None
+    newest = max(latest, key=lambda each: each.time)
+    return newest.quality is not shapes.QualityName.UNCERTAIN
+
+
+def device_shape(device: found.Device) -> shapes.Device:
+    """Give a device as it is shown."""
+    return msgspec.convert(device, shapes.Device, from_attributes=True)
+
+
+_DETAILS: Any = (
+    "gateway", "labels", "notes", "created_at", "retired_at", "online_changed_at", "silent_since", "held",
+)  # fmt: skip
+
+routes = (
+    get("/devices", list_devices),
+    post("/devices", add, Action.DEVICES, status=201),
+    post("/devices/batch", add_batch, Action.DEVICES, status=201, most=_BATCH_BYTES),
+    get("/devices/{key}", show),
+    delete("/devices/{key}", remove, Action.DEVICES),
+    post("/devices/{key}/restore", restore, Action.DEVICES),
+)

@@ -1,0 +1,49 @@
+"""The stream of what happens, and the light list of devices that it keeps up to date."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
+
+import msgspec
+from aiohttp import web
+
+from iot_core.api import shapes
+from iot_core.api.hub import HUB, Hub, Subscriber
+from iot_core.api.routes import Call, NoQuery, get
+from iot_core.api.sse import Message
+from iot_core.api.stream import HEARTBEAT_S, send
+from iot_core.registry.found import map_devices
+
+
+async def show_map(call: Call[NoQuery]) -> shapes.Map:
+    """Give every device that is not retired, as the page draws it."""
+    async with call.connection() as connection:
+        found = await map_devices(connection)
+    return shapes.Map(items=tuple(msgspec.convert(each, shapes.MapDevice, from_attributes=True) for each in found))
+
+
+async def events(call: Call[NoQuery]) -> web.StreamResponse:
+    """Follow alarm events and device states. With Last-Event-ID, missed alarm events come first."""
+    hub = call.request.app[HUB]
+    async with AsyncExitStack() as stack:
+        last_id = call.request.headers.get("Last-Event-ID", "")
+        subscriber, missed = await stack.enter_async_context(hub.subscribe(last_id))
+        return await send(call.request, _messages(hub, subscriber, missed))
+
+
+async def _messages(
+    hub: Hub, subscriber: Subscriber, missed: Sequence[Message]
+) -> AsyncGenerator[Message | None, None]:
+    """Give what was missed, then what happens; an event that is in both is told once."""
+    told = {message.id for message in missed}
+    for message in missed:
+        yield message
+    while not hub.closing.is_set() and not subscriber.dropped.is_set():
+        found = await subscriber.next(HEARTBEAT_S)
+        if found is None or found.id not in told or not found.id:
+            yield found
+
+
+routes = (
+    get("/map", show_map),
+    get("/events", events, events={"alarm": shapes.AlarmHappened, "device": shapes.MapDevice}),
+)

@@ -1,0 +1,186 @@
+"""A route is a typed function: its annotations say what the query, the body and the answer are.
+
+async def add(call: Call[NoQuery], body: shapes.AreaNew) -> shapes.Area: ...
+routes = (post("/areas", add, Action.AREAS),)
+
+From them the request is parsed, the answer written, and OpenAPI generated. The annotations are read at run time, so
+these modules do without `from __future__ import annotations`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
+
+import asyncpg
+import msgspec
+from aiohttp import web
+
+from iot_core.api import access, shapes
+from iot_core.api.problems import TooMuch, WrongType, asked_language, from_validation
+from iot_core.api.roles import Action, require
+from iot_core.api.services import Services
+from iot_core.errors import RequestError
+from iot_core.registry.tokens import Kind, Token
+
+__all__ = ["SERVICES", "Call", "NoQuery", "Route", "connection", "delete", "get", "handle", "open_call", "post"]
+
+SERVICES: Final = web.AppKey("services", Services)
+_ACQUIRE_S: Final = 10.0
+_SMALL: Final = 64 * 1024
+
+Q = TypeVar("Q", bound=shapes.Query)
+
+
+class NoQuery(shapes.Query, frozen=True, kw_only=True):
+    """No parameters."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call(Generic[Q]):
+    """One request, understood: who asks, in which language, with which parameters.
+
+    A handler that sets `session` gives the browser a cookie; the empty string takes it away.
+    """
+
+    services: Services
+    request: web.Request
+    who: Token
+    lang: str
+    query: Q
+    session: str | None = field(default=None, init=False)
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The variable parts of the path."""
+        return self.request.match_info
+
+    def number(self, name: str, error: RequestError) -> int:
+        """Read a number in the path; what is none, or could not be an id, is not there."""
+        said = self.path[name]
+        if not (said.isascii() and said.isdecimal() and len(said) <= 18):
+            raise error
+        return int(said)
+
+    def connection(self) -> Any:
+        """Borrow a database connection for a block."""
+        return connection(self.services)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A method and path with its handler; `action` None is open to everyone. `events` marks a stream."""
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[Any]]
+    action: Action | None
+    status: int = 200
+    most: int = _SMALL
+    events: Mapping[str, type] = field(default_factory=dict)
+
+    @property
+    def query(self) -> type[shapes.Query]:
+        """The parameters' shape."""
+        found: type[shapes.Query] = get_args(get_type_hints(self.handler)["call"])[0]
+        return found
+
+    @property
+    def body(self) -> type[shapes.Request] | None:
+        """The body's shape, None where there is no body."""
+        return get_type_hints(self.handler).get("body")
+
+    @property
+    def answer(self) -> Any:
+        """The answer's shape."""
+        return get_type_hints(self.handler)["return"]
+
+
+def get(path: str, handler: Callable[..., Awaitable[Any]], **options: Any) -> Route:
+    """Route a read."""
+    return Route(method="GET", path=path, handler=handler, action=options.pop("action", Action.READ), **options)
+
+
+def post(path: str, handler: Callable[..., Awaitable[Any]], action: Action | None, **options: Any) -> Route:
+    """Route a write."""
+    return Route(method="POST", path=path, handler=handler, action=action, **options)
+
+
+def delete(path: str, handler: Callable[..., Awaitable[Any]], action: Action | None) -> Route:
+    """Route a removal."""
+    return Route(method="DELETE", path=path, handler=handler, action=action)
+
+
+@asynccontextmanager
+async def connection(services: Services) -> AsyncIterator[asyncpg.Connection]:
+    """Borrow a database connection; TimeoutError (the store is away) when none is free in ten seconds."""
+    async with services.pool.acquire(timeout=_ACQUIRE_S) as borrowed:
+        yield borrowed
+
+
+def handle(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Make the aiohttp handler of a route."""
+    query, body = route.query, route.body
+
+    async def answered(request: web.Request) -> web.StreamResponse:
+        call = await open_call(request, route.action, query)
+        given = () if body is None else (await _body(request, body, route.most),)
+        answer = await route.handler(call, *given)
+        if isinstance(answer, web.StreamResponse):
+            return answer
+        response = web.Response(body=msgspec.json.encode(answer), status=route.status, content_type="application/json")
+        if call.session is not None:
+            (
+                access.set_cookie(request, response, call.session)
+                if call.session
+                else access.forget_cookie(request, response)
+            )
+        return response
+
+    return answered
+
+
+async def open_call(request: web.Request, action: Action | None, query: type[Q]) -> Call[Q]:
+    """Find out who asks, whether they may, and what they ask for; in this order, so that nobody learns more."""
+    services = request.app[SERVICES]
+    if action is None:
+        who = _NOBODY
+    else:
+        async with connection(services) as borrowed:
+            who = await access.who(request, borrowed)
+        require(who.role, action)
+    return Call(services=services, request=request, who=who, lang=asked_language(request), query=_query(request, query))
+
+
+def _query(request: web.Request, kind: type[Q]) -> Q:
+    for key in request.query:
+        if len(request.query.getall(key)) > 1:
+            raise RequestError("api.key_twice", key=key)
+    try:
+        return msgspec.convert(dict(request.query), kind, strict=False)
+    except msgspec.ValidationError as exc:
+        raise from_validation(exc) from exc
+
+
+async def _body(request: web.Request, kind: type[Any], most: int) -> Any:
+    if (request.content_length or 0) > most:
+        raise TooMuch("api.too_large")
+    data = await request.read()
+    if len(data) > most:
+        raise TooMuch("api.too_large")
+    if not data.strip():
+        data = b"{}"
+    elif request.content_type != "application/json":
+        raise WrongType("api.not_json_type", type=request.content_type)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as exc:
+        raise from_validation(exc) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise RequestError("api.not_json", detail=str(exc)) from exc
+
+
+_NOBODY: Final = Token(
+    id=0, kind=Kind.TOKEN, name="", role="viewer", created_at=datetime.min.replace(tzinfo=UTC), expires_at=None
+)

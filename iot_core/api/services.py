@@ -1,0 +1,35 @@
+"""What the API works with; made by app.py, passed in whole."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from iot_core.broker import Broker
+    from iot_core.counters import Counters
+    from iot_core.profiles import Profiles
+    from iot_core.settings import Settings
+
+__all__ = ["Services"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Collaborators of the handlers.
+
+    `replay_address(address)` is awaited after a unit was mounted at an address that has uplinks in the inbox: it runs
+    them through the ingest path, where the new unit must be known by then, and says how many it took. `healthy` is
+    False while ingest lags or the store is away. `broker` is None where none runs (tests).
+    """
+
+    pool: asyncpg.Pool
+    profiles: Profiles
+    settings: Settings
+    counters: Counters
+    replay_address: Callable[[str], Awaitable[int]]
+    healthy: Callable[[], bool]
+    broker: Broker | None = None

@@ -1,0 +1,181 @@
+"""Telemetry: the newest values, a span of rows, a stream of what arrives."""
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+import msgspec
+from aiohttp import web
+
+from iot_core.api import shapes
+from iot_core.api.hub import HUB
+from iot_core.api.routes import Call, NoQuery, get
+from iot_core.api.sse import Message
+from iot_core.api.stream import HEARTBEAT_S, send
+from iot_core.errors import RequestError
+from iot_core.model import DeviceClass, Metric, MetricType
+from iot_core.profiles import Profiles
+from iot_core.registry.found import Short, short
+from iot_core.store import read
+
+_DAY: Final = timedelta(days=1)
+_EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_WATCH_PERIOD_S: Final = 1.0
+_WATCH_ROWS: Final = 200
+_WATCH_BACK: Final = timedelta(minutes=10)
+_MOST_WATCHED: Final = 50
+
+
+async def latest(call: Call[NoQuery]) -> shapes.LatestValues:
+    """Give the newest value of each metric of a device."""
+    async with call.connection() as connection:
+        device = await short(connection, call.path["key"])
+        items = await latest_of(connection, call.services.profiles, device.id, device.class_key)
+    return shapes.LatestValues(device=device.key, items=items)
+
+
+async def span(call: Call[shapes.TelemetryQuery]) -> shapes.Telemetry:
+    """Give the newest rows of a span, oldest first."""
+    asked = call.query
+    end = asked.end or datetime.now(UTC) + _DAY  # a clock that is ahead is stored as it is, up to ten minutes
+    start = asked.start or (asked.end or datetime.now(UTC)) - _DAY
+    async with call.connection() as connection:
+        device = await short(connection, call.path["key"])
+        device_class = _class(call.services.profiles, device.class_key)
+        rows = await read.series(
+            connection, device_class, device.id,
+            start=start, end=end, metrics=_metrics(device_class, asked.metrics), limit=asked.limit,
+        )  # fmt: skip
+    return shapes.Telemetry(device=device.key, class_key=device.class_key, items=tuple(_row(row) for row in rows))
+
+
+async def watch(call: Call[shapes.WatchQuery]) -> web.StreamResponse:
+    """Follow devices: the newest row of each at once, then every new or changed one as `event: reading`."""
+    keys = list(dict.fromkeys(key for key in call.query.device.split(",") if key))
+    if not 0 < len(keys) <= _MOST_WATCHED:
+        raise RequestError("api.watch_bounds", most=_MOST_WATCHED)
+    async with call.connection() as connection:
+        watched = [_Watched(await short(connection, key), call.services.profiles) for key in keys]
+    return await send(call.request, _readings(call, watched))
+
+
+async def latest_of(
+    connection: asyncpg.Connection, profiles: Profiles, device_id: int, class_key: str
+) -> tuple[shapes.Latest, ...]:
+    """Read a device's newest values, in the order of its class."""
+    metrics = {metric.key: metric for metric in _class(profiles, class_key).metrics}
+    order = list(metrics)
+    found = [row for row in await read.latest(connection, [device_id]) if row.metric in metrics]
+    return tuple(_latest(row, metrics[row.metric]) for row in sorted(found, key=lambda row: order.index(row.metric)))
+
+
+# ---------------------------------------------------------------- watching
+class _Watched:
+    """One device that somebody follows, and the rows they have been shown or that were there before."""
+
+    def __init__(self, device: Short, profiles: Profiles) -> None:
+        self.device = device
+        self.device_class = _class(profiles, device.class_key)
+        self._shown: dict[datetime, read.Row] = {}
+
+    async def newest(self, connection: asyncpg.Connection) -> list[shapes.Reading]:
+        """Give the newest row; what is older counts as shown."""
+        rows = await self._rows(connection, _EVER, 1)
+        if rows:
+            await self.news(connection, since=rows[-1].time - _WATCH_BACK)
+        return [self._reading(row) for row in rows]
+
+    async def news(self, connection: asyncpg.Connection, *, since: datetime | None = None) -> list[shapes.Reading]:
+        """Give the rows that are new, or were merged with something new, since the last call."""
+        if since is None:
+            since = max(self._shown) - _WATCH_BACK if self._shown else _EVER
+        rows = await self._rows(connection, since, _WATCH_ROWS)
+        news = [row for row in rows if self._shown.get(row.time) != row]
+        self._shown = {row.time: row for row in rows}
+        return [self._reading(row) for row in news]
+
+    async def _rows(self, connection: asyncpg.Connection, start: datetime, limit: int) -> list[read.Row]:
+        end = datetime.now(UTC) + _DAY
+        return await read.series(connection, self.device_class, self.device.id, start=start, end=end, limit=limit)
+
+    def _reading(self, row: read.Row) -> shapes.Reading:
+        return shapes.Reading(device=self.device.key, **msgspec.structs.asdict(_row(row)))
+
+
+async def _readings(call: Call[shapes.WatchQuery], watched: Sequence[_Watched]) -> AsyncGenerator[Message | None, None]:
+    hub = call.request.app[HUB]
+    async with call.connection() as connection:
+        news = [reading for each in watched for reading in await each.newest(connection)]
+    quiet = 0.0
+    while not hub.closing.is_set():
+        for reading in news:
+            yield Message("reading", msgspec.json.encode(reading).decode())
+        quiet = 0.0 if news else quiet + _WATCH_PERIOD_S
+        if quiet >= HEARTBEAT_S:
+            quiet = 0.0
+            yield None
+        await hub.pause(_WATCH_PERIOD_S)
+        async with call.connection() as connection:
+            news = [reading for each in watched for reading in await each.news(connection)]
+
+
+# ---------------------------------------------------------------- shapes
+def _class(profiles: Profiles, key: str) -> DeviceClass:
+    """Find a class; a device whose class was taken out of the profiles has no readable telemetry."""
+    found = profiles.classes.get(key)
+    if found is None:
+        raise RequestError("api.class_gone", key=key)
+    return found
+
+
+def _metrics(device_class: DeviceClass, asked: str | None) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in (asked or "").split(",") if key.strip())
+    for key in keys:
+        if device_class.metric(key) is None:
+            known = ", ".join(metric.key for metric in device_class.metrics)
+            raise RequestError("api.no_metric", key=key, class_key=device_class.key, known=known)
+    return keys
+
+
+def _row(row: read.Row) -> shapes.Row:
+    return shapes.Row(
+        time=row.time,
+        received_at=row.received_at,
+        quality=shapes.QualityName[row.quality.name],
+        bad=row.bad,
+        values=dict(row.values),
+        extra=dict(row.extra) if row.extra else None,
+    )
+
+
+def _latest(row: read.Latest, metric: Metric) -> shapes.Latest:
+    return shapes.Latest(
+        metric=metric.key,
+        title=metric.title,
+        ucum=metric.ucum,
+        value=_value(row.value, metric),
+        time=row.time,
+        quality=shapes.QualityName[row.quality.name],
+        bad=row.bad,
+    )
+
+
+def _value(stored: float, metric: Metric) -> shapes.Value:
+    """Give a value of the long form, where everything is a number, its own type back."""
+    match metric.type:
+        case MetricType.BOOL:
+            return bool(stored)
+        case MetricType.INT:
+            return int(stored)
+        case MetricType.ENUM:
+            return next((name for name, number in metric.members.items() if number == stored), str(int(stored)))
+        case MetricType.FLOAT:
+            return round(stored, metric.precision)
+
+
+routes = (
+    get("/devices/{key}/latest", latest),
+    get("/devices/{key}/telemetry", span),
+    get("/telemetry/watch", watch, events={"reading": shapes.Reading}),
+)
