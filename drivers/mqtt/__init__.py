@@ -1,0 +1,55 @@
+"""MQTT: native topics and those of the profiles, from the broker to the ingest path.
+
+broker --QoS 1--> Link (MQTTium, manual ack) --> Intake --emit--> ingest      persistent session, one client id
+  ^                 '<------- PUBACK <------------ done() <------- COMMIT
+  '--------------- Outlet <-- send(unit, command)                            a connection of its own
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+from drivers.mqtt.intake import Intake
+from drivers.mqtt.outlet import Outlet
+from drivers.mqtt.topics import Topics
+from iot_core.driver import Driver
+
+if TYPE_CHECKING:
+    from iot_core.driver import DriverContext, Emit, Units
+    from iot_core.model import Command, MountedUnit
+
+__all__ = ["MqttDriver", "driver"]
+
+
+class MqttDriver(Driver):
+    """Speaks MQTT 3.1.1 to one broker. Cancelled, it takes nothing more and waits briefly for what it handed over."""
+
+    scheme: ClassVar[str] = "mqtt"
+
+    def __init__(self, context: DriverContext) -> None:
+        super().__init__(context)
+        self._outlet = Outlet(context)
+        self._intake = Intake(context, Topics(context.profiles))
+
+    async def run(self, units: Units, emit: Emit) -> None:
+        """Deliver uplinks until cancelled; a broker that is away is tried again by ourselves, with the same session."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._outlet.run(), name="mqtt outlet")
+            group.create_task(self._intake.run(units, emit), name="mqtt intake")
+
+    async def listening(self) -> None:
+        """Wait for the first SUBACK: what is published before it, on a broker that never saw us, reaches nobody."""
+        await self._intake.subscribed.wait()
+
+    async def send(self, unit: MountedUnit, command: Command) -> None:
+        """Publish a command. Raises DeviceUnreachable when the broker does not take it."""
+        await self._outlet.send(unit, command)
+
+    def address_line(self) -> str:
+        """Say which broker."""
+        broker = self.context.broker
+        return f"{broker.host}:{broker.port} ({broker.kind})"
+
+
+driver = MqttDriver

@@ -1,0 +1,90 @@
+"""The connection that commands go out by, and that hears what the broker says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from drivers.mqtt.backoff import Backoff
+from drivers.mqtt.link import connected
+from iot_core.errors import DeviceUnreachable, DriverUnavailable
+
+if TYPE_CHECKING:
+    from drivers.mqtt.link import Link
+    from iot_core.driver import DriverContext
+    from iot_core.model import Command, MountedUnit
+
+__all__ = ["Outlet"]
+
+log = structlog.get_logger()
+
+_DROPPED: Final = "$SYS/broker/publish/messages/dropped"
+_SEND_S: Final = 5.0
+_AT_ONCE: Final = 1_000
+
+
+class Outlet:
+    """Its session is not kept: a command is sent now or not at all, and is never stuck behind telemetry."""
+
+    def __init__(self, context: DriverContext) -> None:
+        self._context = context
+        self._link: Link | None = None
+        self._dropped = 0
+        self._backoff = Backoff()
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        while True:
+            try:
+                await self._connection()
+            except DriverUnavailable:
+                log.debug("mqtt.outlet_away")
+            await self._backoff.wait()
+
+    async def send(self, unit: MountedUnit, command: Command) -> None:
+        """Publish a command to a native unit. Raises DeviceUnreachable when the broker did not take it in time."""
+        if (link := self._link) is None:
+            raise DeviceUnreachable("broker.not_sent", device=unit.device_key)
+        body = {"id": command.id, "name": command.name, "params": command.params, "expires": command.expires}
+        try:
+            async with asyncio.timeout(_SEND_S):
+                await link.publish(f"iot/v1/{unit.device_key}/commands", msgspec.json.encode(body))
+        except (TimeoutError, DriverUnavailable) as exc:
+            raise DeviceUnreachable("broker.not_sent", device=unit.device_key) from exc
+
+    async def _connection(self) -> None:
+        mqtt = self._context.settings.mqtt
+        name = f"{mqtt.client_id}-commands"
+        async with connected(
+            self._context.broker, name, keepalive_s=mqtt.keepalive_s, tls=mqtt.tls, keep_session=False
+        ) as link:
+            self._link = link
+            self._backoff.succeeded()
+            try:
+                await self._listen(link)
+            finally:
+                self._link = None
+
+    async def _listen(self, link: Link) -> None:
+        if self._context.broker.kind == "mosquitto":
+            await link.subscribe([_DROPPED], qos=0)
+        async for message in link.messages():
+            if message.topic == _DROPPED:
+                await self._count_dropped(message.payload)
+
+    async def _count_dropped(self, said: bytes) -> None:
+        """Count what the broker threw away since it last said; after a restart it begins at 0 again."""
+        if not said.isdigit():
+            return
+        total = int(said)
+        new = total - self._dropped if total >= self._dropped else total
+        self._dropped = total
+        if new:
+            log.warning("mqtt.broker_dropped", messages=new)
+        for number in range(new):
+            self._context.count("mqtt_broker_dropped")
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)

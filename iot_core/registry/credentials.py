@@ -1,0 +1,139 @@
+"""Who may speak for a device: random secrets, the accounts of mounted units, and a cached check of both."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from iot_core.errors import StoreUnavailable
+from iot_core.model import is_key
+from iot_core.registry.directory import CHANNEL, listening
+from iot_core.registry.passwords import check_secret
+from iot_core.store.connection import AWAY
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["Authenticator", "Sender", "accounts", "new_secret", "senders"]
+
+_SECRET_BYTES: Final = 20
+_CACHED: Final = 50_000
+_RETRY_S: Final = 1.0
+
+# Of several mounted units of one device with a secret, the newest speaks.
+_ACCOUNTS: Final = """
+SELECT DISTINCT ON (device.key) device.key, unit.secret_hash
+FROM iot.unit JOIN iot.device ON device.id = unit.device_id
+WHERE unit.mounted_to IS NULL AND unit.secret_hash IS NOT NULL AND device.retired_at IS NULL
+ORDER BY device.key, unit.mounted_from DESC, unit.id DESC
+"""
+_HASH: Final = """
+SELECT unit.secret_hash
+FROM iot.unit JOIN iot.device ON device.id = unit.device_id
+WHERE device.key = $1 AND unit.mounted_to IS NULL AND unit.secret_hash IS NOT NULL AND device.retired_at IS NULL
+ORDER BY unit.mounted_from DESC, unit.id DESC LIMIT 1
+"""
+_SENDERS: Final = """
+SELECT device.key, unit.profile, unit.address, gateway.key AS gateway
+FROM iot.unit JOIN iot.device ON device.id = unit.device_id LEFT JOIN iot.device AS gateway
+    ON gateway.id = device.gateway_id
+WHERE unit.mounted_to IS NULL AND device.retired_at IS NULL AND unit.address NOT LIKE 'iot:%'
+ORDER BY device.key, unit.id
+"""
+
+
+def new_secret() -> str:
+    """Make a device secret: 160 random bits, in letters that survive a label and a URL."""
+    return secrets.token_urlsafe(_SECRET_BYTES)
+
+
+async def accounts(conn: asyncpg.Connection) -> list[tuple[str, str]]:
+    """List every device that may log in, with the hash of its secret."""
+    return [(row["key"], row["secret_hash"]) for row in await conn.fetch(_ACCOUNTS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A mounted unit that speaks on its vendor's topics, and the logins that may carry its words."""
+
+    device_key: str
+    profile: str
+    address: str
+    gateway: str | None = None
+
+
+async def senders(conn: asyncpg.Connection) -> list[Sender]:
+    """List mounted units that do not speak the native protocol."""
+    return [Sender(row["key"], row["profile"], row["address"], row["gateway"]) for row in await conn.fetch(_SENDERS)]
+
+
+class Authenticator:
+    """Checks device secrets. Answers come from a cache only while `watch` listens for changes of the registry.
+
+    app:     group.create_task(authenticator.watch())
+    driver:  await authenticate("aq-001", secret)
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._cache: _Cache | None = None
+
+    async def __call__(self, device_key: str, secret: str) -> bool:
+        """Say whether `secret` is this device's. Raises StoreUnavailable when that is not known and nobody answers."""
+        if not is_key(device_key):
+            return False
+        cache = self._cache
+        # Only a digest is remembered, so that memory holds no secret.
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        if cache is not None and hmac.compare_digest(cache.right.get(device_key, b""), digest):
+            return True
+        hashed = await self._hash_of(device_key, cache)
+        if hashed is None or not check_secret(secret, hashed):
+            return False
+        if cache is not None:
+            cache.right[device_key] = digest
+        return True
+
+    async def watch(self) -> None:
+        """Forget what changed, for ever. Without a connection that listens, nothing is answered from the cache."""
+        while True:
+            with suppress(*AWAY):
+                await self._listen()
+            await asyncio.sleep(_RETRY_S)
+
+    async def _listen(self) -> None:
+        async with listening(self._pool, CHANNEL) as (connection, woken):
+            try:
+                while not connection.is_closed():
+                    woken.clear()
+                    # A new object, not a cleared one: a check under way writes into the cache that it began with.
+                    self._cache = _Cache()
+                    await woken.wait()
+            finally:
+                self._cache = None
+
+    async def _hash_of(self, device_key: str, cache: _Cache | None) -> str | None:
+        if cache is not None and device_key in cache.hashes:
+            return cache.hashes[device_key]
+        try:
+            hashed: str | None = await self._pool.fetchval(_HASH, device_key)
+        except AWAY as exc:
+            raise StoreUnavailable(type(exc).__name__) from exc
+        if cache is not None:
+            if len(cache.hashes) >= _CACHED:  # senders choose the keys, so they do not choose the size
+                cache.hashes.clear()
+            cache.hashes[device_key] = hashed
+        return hashed
+
+
+class _Cache:
+    """What is known since the registry last changed."""
+
+    def __init__(self) -> None:
+        self.hashes: dict[str, str | None] = {}
+        self.right: dict[str, bytes] = {}
