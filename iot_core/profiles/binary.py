@@ -66,6 +66,8 @@ class FixedFormat:
     extra: tuple[Field[bytes], ...]
     length: int
     checksum: str = ""
+    required: tuple[tuple[str, Bytes, object], ...] = ()
+    """What must stand where for the frame to be this one; another frame of the same device is not misread."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -84,6 +86,11 @@ class FixedFormat:
             return Decoded(problems=(Problem(reason, f"{len(data)} bytes, {self.length} expected"),))
         if self.checksum and not CHECKSUMS[self.checksum][0](data):
             return Decoded(problems=(Problem(Reason.CHECKSUM, self.checksum, data.hex()),))
+        for name, place, wanted in self.required:
+            found = place.locate(data)
+            if found != wanted:
+                detail = f"{name} is {found}, {wanted} expected"
+                return Decoded(problems=(Problem(Reason.WRONG_FORMAT, detail, data.hex()),))
         problems: list[Problem] = []
         values = collect(self.fields, data, problems, trace)
         extra = collect(self.extra, data, problems, trace) or None
@@ -94,6 +101,8 @@ class FixedFormat:
     def write(self, values: Mapping[str, Value], context: Context) -> bytes:  # noqa: ARG002 - the frame says only values
         data = bytearray(self.length)
         _fill(self.fields, values, data)
+        for _, place, wanted in self.required:
+            place.place(wanted, data)
         if self.checksum:
             CHECKSUMS[self.checksum][1](data)
         return bytes(data)
@@ -179,8 +188,7 @@ class TlvFormat:
             if record.time is not None or not wanted:
                 continue
             body = bytearray(record.length)
-            if not _fill(record.fields, values, body):
-                continue
+            _fill(record.fields, values, body)
             frame += key + body
             written |= wanted
         return bytes(frame)
@@ -192,18 +200,15 @@ def compile_bytes(spec: ByteSpec, default: Endian) -> Bytes:
     return Bytes(spec.at, wire_type(spec.type, spec.length), spec.endian or default, mask)
 
 
-def _fill(fields: tuple[Field[bytes], ...], values: Mapping[str, Value], data: bytearray) -> bool:
-    """Write fields into a frame; False when a state has no case for the values."""
+def _fill(fields: tuple[Field[bytes], ...], values: Mapping[str, Value], data: bytearray) -> None:
+    """Write fields into a frame; what is not given is unknown where the device has a word for that, else 0."""
     for each in fields:
         place: Bytes = each.place
         if isinstance(each.codec, Cases):
             raw: object = each.codec.write(values)
-            if raw is None:
-                return False
         else:
             raw = each.codec.write(values[each.codec.key]) if each.codec.key in values else each.codec.nothing()
         place.place(0 if raw is None else raw, data)
-    return True
 
 
 def _keys(fields: tuple[Field[bytes], ...]) -> tuple[str, ...]:

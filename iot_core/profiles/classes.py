@@ -33,14 +33,14 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A table of a file; a key that is not listed is an error."""
 
 
-class Titles(_Table, kw_only=True):
+class Titles(_Table, frozen=True, kw_only=True):
     """What people read, in both languages."""
 
     vi: str
     en: str
 
 
-class _Metric(_Table, kw_only=True):
+class _Metric(_Table, frozen=True, kw_only=True):
     title: Titles
     ucum: str = "1"
     type: Literal["float", "int", "bool", "enum"] = "float"
@@ -52,7 +52,7 @@ class _Metric(_Table, kw_only=True):
     smart_data_model: str | None = None
 
 
-class _When(_Table, kw_only=True):
+class _When(_Table, frozen=True, kw_only=True):
     metric: str | None = None
     above: float | int | None = None
     below: float | int | None = None
@@ -60,7 +60,7 @@ class _When(_Table, kw_only=True):
     silent_for: float | int | None = None
 
 
-class _Rule(_Table, kw_only=True):
+class _Rule(_Table, frozen=True, kw_only=True):
     title: Titles
     severity: Literal["critical", "high", "medium", "low"]
     when: _When
@@ -70,7 +70,7 @@ class _Rule(_Table, kw_only=True):
     latched: bool = False
 
 
-class _Class(_Table, kw_only=True):
+class _Class(_Table, frozen=True, kw_only=True):
     title: Titles
     metrics: dict[str, Any]
     rules: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -47,7 +47,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A table of a file; a key that is not listed is an error."""
 
 
-class _Profile(_Table, kw_only=True):
+class _Profile(_Table, frozen=True, kw_only=True):
     model: str
     vendor: str
     title: Titles
@@ -64,11 +64,12 @@ class _Profile(_Table, kw_only=True):
     examples: list[dict[str, Any]]
 
 
-class _Json(_Table, kw_only=True):
+class _Json(_Table, frozen=True, kw_only=True):
     time: str | None = None
     seq: str | None = None
     run: str | None = None
     each: str | None = None
+    quiet: bool = False
     constant: dict[str, Any] = msgspec.field(default_factory=dict)
     values: Any = None
     states: Any = None
@@ -82,7 +83,7 @@ class _JsonSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True
     units: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class _Senml(_Table, kw_only=True):
+class _Senml(_Table, frozen=True, kw_only=True):
     values: Any = None
     states: Any = None
     extra: Any = None
@@ -92,12 +93,12 @@ class _SenmlSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: str
 
 
-class _Presence(_Table, kw_only=True):
+class _Presence(_Table, frozen=True, kw_only=True):
     online: str
     offline: str
 
 
-class _Modbus(_Table, kw_only=True):
+class _Modbus(_Table, frozen=True, kw_only=True):
     points: Any = None
     states: Any = None
     extra: Any = None
@@ -107,16 +108,17 @@ class _Modbus(_Table, kw_only=True):
     max_gap: int | None = None
 
 
-class _Repeat(_Table, kw_only=True):
+class _Repeat(_Table, frozen=True, kw_only=True):
     count: int
     stride: int
     first: int = 0
 
 
-class _Bytes(_Table, kw_only=True):
+class _Bytes(_Table, frozen=True, kw_only=True):
     endian: Endian = "big"
     length: int | None = None
     checksum: str = ""
+    require: dict[str, ByteSpec] = msgspec.field(default_factory=dict)
     values: Any = None
     states: Any = None
     extra: Any = None
@@ -124,7 +126,7 @@ class _Bytes(_Table, kw_only=True):
     records: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class _Record(_Table, kw_only=True):
+class _Record(_Table, frozen=True, kw_only=True):
     length: int
     time: ByteSpec | None = None
     values: Any = None
@@ -132,7 +134,7 @@ class _Record(_Table, kw_only=True):
     extra: Any = None
 
 
-class _Lorawan(_Table, kw_only=True):
+class _Lorawan(_Table, frozen=True, kw_only=True):
     port: int | None = None
     bytes: Any
 
@@ -254,7 +256,7 @@ class _Compiler:
         for step in place:
             value = value[step]
         if short and isinstance(value, str):
-            return kind(**{short: value})
+            return msgspec.convert({short: value}, kind)
         return self.document.read(place, kind)
 
     def _codec(self, place: Place, section: str, key: str, spec: ValueSpec) -> Codec | Cases:
@@ -289,6 +291,7 @@ class _Compiler:
             seq=self._path(place, "seq", spec.seq),
             run=self._path(place, "run", spec.run),
             each=self._path(place, "each", spec.each),
+            quiet=spec.quiet,
             constant=spec.constant,
         )
 
@@ -315,7 +318,8 @@ class _Compiler:
         metric = self.metrics.get(str(place[-1]))
         units: dict[object, Linear] = {}
         for said, ucum in spec.units.items():
-            linear = metric and conversion(ucum, metric.ucum, self.class_file.molar_mass.get(metric.key))
+            mass = self.class_file.molar_mass.get(str(place[-1]))
+            linear = None if metric is None else conversion(ucum, metric.ucum, mass)
             if linear is None:
                 raise self.document.error((*place, "units", said), "a unit of measure that can be converted")
             units[said] = linear
@@ -361,6 +365,8 @@ class _Compiler:
         spec = self.document.read(place, _Bytes)
         if bool(spec.records) == (spec.length is not None):
             raise self.document.error(place, "either length (a fixed frame) or records (TLV)")
+        if spec.records and (spec.require or spec.values or spec.states or spec.extra or spec.checksum):
+            raise self.document.error(place, "require, checksum, values, states and extra only beside length")
         if spec.records:
             records = {self._key(place, text, spec.key_size): self._record(place, text, spec) for text in spec.records}
             return TlvFormat(spec.key_size, records)
@@ -368,7 +374,14 @@ class _Compiler:
         if spec.checksum and spec.checksum not in CHECKSUMS:
             raise self.document.error((*place, "checksum"), f"one of {', '.join(CHECKSUMS)}")
         fields, extra = self._byte_fields(place, spec.endian, spec.length)
-        return FixedFormat(fields, extra, spec.length, spec.checksum)
+        required: list[tuple[str, Bytes, object]] = []
+        for name, each in spec.require.items():
+            found = compile_bytes(each, spec.endian)
+            self._fits((*place, "require", name), found, spec.length)
+            if each.equals is None:
+                raise self.document.error((*place, "require", name), "equals: what must stand there")
+            required.append((name, found, each.equals))
+        return FixedFormat(fields, extra, spec.length, spec.checksum, tuple(required))
 
     def _key(self, place: Place, text: str, size: int) -> bytes:
         try:
@@ -409,6 +422,10 @@ class _Compiler:
         shifts: Iterable[tuple[str, int]] = [("", 0)]
         if spec.repeat is not None:
             repeat = self.document.read((*place, "repeat"), _Repeat)
+            if not 1 <= repeat.count <= 256 or not 1 <= repeat.stride <= 0xFFFF // repeat.count:
+                raise self.document.error(
+                    (*place, "repeat"), "a count from 1 to 256 and a stride that stays below 65536"
+                )
             shifts = [(str(repeat.first + index), index * repeat.stride) for index in range(repeat.count)]
         tables = [(name, place, shift) for name, shift in shifts if spec.points or spec.states]
         tables += [(name, (*place, "channels", name), 0) for name in spec.channels]
@@ -420,7 +437,8 @@ class _Compiler:
         for channel, where, shift in tables:
             fields, extra = self._points(where, shift, scales)
             groups.append(Group(channel, fields, extra))
-            points.extend((channel, each.codec, each.place) for each in (*fields, *extra))
+            # Extra first: where both stand in one register, the values are written last and win.
+            points.extend((channel, each.codec, each.place) for each in (*extra, *fields))
         return ModbusMap(tuple(groups), tuple(points), scales, spec.max_count, spec.max_gap)
 
     def _points(self, place: Place, shift: int, scales: dict[Point, int]) -> tuple[Any, Any]:
@@ -431,6 +449,8 @@ class _Compiler:
                 second = self.document.read((*where, "plus"), PointSpec)
                 self._check_point((*where, "plus"), second)
                 plus = compile_point(second, shift=shift)
+            if where[-2] == "extra":
+                spec = msgspec.structs.replace(spec, optional=True)
             point = compile_point(spec, shift=shift, plus=plus)
             scale = scale_register(spec, shift)
             if scale is not None:

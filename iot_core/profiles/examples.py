@@ -42,7 +42,7 @@ def read_examples(document: Document) -> tuple[Example, ...]:
         given = [key for key in ("payload", "hex", "base64", "registers") if getattr(spec, key) is not None]
         if len(given) != 1:
             raise document.error(place, "exactly one of payload, hex, base64 and registers")
-        if spec.values is spec.samples is spec.online is spec.held is None:
+        if all(each is None for each in (spec.values, spec.samples, spec.online, spec.held)):
             raise document.error(place, "what is expected: values, samples, online or held")
         if spec.held is not None and spec.held not in {reason.value for reason in Reason}:
             raise document.error((*place, "held"), f"one of {', '.join(reason.value for reason in Reason)}")

@@ -13,7 +13,7 @@ import msgspec
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Quality, Reason, Sample
 from iot_core.profiles.classes import ClassFile
-from iot_core.profiles.fields import MISSING, Field, Group, Trace, collect
+from iot_core.profiles.fields import MISSING, Group, Trace, collect
 from iot_core.profiles.native import decode_native, encode_native
 from iot_core.profiles.paths import Path, find, put
 from iot_core.profiles.payload import read_json
@@ -150,6 +150,8 @@ class JsonFormat:
     seq: Path | None = None
     run: Path | None = None
     each: Path | None = None
+    quiet: bool = False
+    """Messages without any of our values are normal: they show that the device is there, and are not held."""
     constant: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -180,6 +182,8 @@ class JsonFormat:
             for row in rows:
                 self._read_row(row, samples, problems, trace)
         if not samples and not problems:
+            if self.quiet:
+                return Decoded(online=True)
             problems.append(Problem(Reason.NO_VALUES))
         return Decoded(samples, problems)
 
@@ -264,7 +268,7 @@ class SenmlFormat:
         problems: list[Problem] = []
         packs: dict[tuple[datetime | None, bool], dict[str, Record]] = {}
         try:
-            records = list(resolve(read_pack(uplink.payload, content), uplink.received_at, problems))
+            records = resolve(read_pack(uplink.payload, content), uplink.received_at, problems)
         except DecodeError as exc:
             return Decoded(problems=(Problem(exc.reason, exc.detail),))
         for record in records:

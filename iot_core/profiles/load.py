@@ -46,7 +46,7 @@ class Profiles:
         return tuple(self._profiles.values())
 
     def class_file(self, class_key: str) -> ClassFile | None:
-        """A class with what only profiles need of it."""
+        """Find a class with what only profiles need of it."""
         return self._class_files.get(class_key)
 
 

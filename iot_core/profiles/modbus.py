@@ -139,11 +139,15 @@ class ModbusMap:
     gap: int | None = None
 
     def reads(self, max_gap: int = 0, channels: Collection[str] | None = None) -> tuple[Read, ...]:
-        """Merge the points into requests, bridging at most `max_gap` unneeded registers; of these channels only."""
+        """Merge the points into requests, bridging at most `max_gap` unneeded registers.
+
+        Of the unit itself and these channels only; without any, all channels of a device that is nothing by itself.
+        """
+        alone = not any(group.channel == "" for group in self.groups)
         wanted = {
             read
             for channel, _, point in self.points
-            if channels is None or not channel or channel in channels
+            if not channel or (channel in channels if channels else alone)
             for read in (*point.reads, *self._scale_read(point))
         }
         gap = max_gap if self.gap is None else min(max_gap, self.gap)
@@ -165,7 +169,7 @@ class ModbusMap:
         words = _flatten(uplink.registers or {}, problems)
         samples: list[Sample] = []
         for group in self.groups:
-            if group.channel and not self._was_read(group.channel, words):
+            if group.channel and not _was_read(group, words):
                 continue
             found: list[Problem] = []
             values = collect(group.fields, words, found, trace)
@@ -189,8 +193,6 @@ class ModbusMap:
                 register = self.scales[point]
                 words[register] = exponents[register] & 0xFFFF
                 raw = raw / 10 ** exponents[register]
-            if raw is None and isinstance(codec, Cases):
-                raw = codec.cases[0][0]
             point.place(0 if raw is None else raw, words)
         return _blocks(words)
 
@@ -216,8 +218,10 @@ class ModbusMap:
         register = self.scales.get(point)
         return () if register is None else (Read(point.table, register & 0xFFFF, 1),)
 
-    def _was_read(self, channel: str, words: Words) -> bool:
-        return any(_BASE[point.table] + point.address in words for name, _, point in self.points if name == channel)
+
+def _was_read(group: Group[Words], words: Words) -> bool:
+    places: list[Point] = [each.place for each in group.fields]
+    return any(_BASE[place.table] + place.address in words for place in places)
 
 
 def compile_point(spec: PointSpec, *, shift: int = 0, plus: Point | None = None) -> Point:
@@ -245,7 +249,7 @@ def scale_register(spec: PointSpec, shift: int = 0) -> int | None:
 
 def field_of(codec: Codec | Cases, point: Point, scale: int | None) -> Field[Words]:
     """Make the field that reads a point."""
-    return Field(codec, point.locate, None if scale is None else _power_of_ten(scale))
+    return Field(codec, point.locate, None if scale is None else _power_of_ten(scale), point)
 
 
 def _power_of_ten(register: int) -> Any:

@@ -95,7 +95,7 @@ def _decode_array(data: list[Any]) -> Decoded:
     return Decoded(samples, problems)
 
 
-def sample_of(
+def sample_of(  # noqa: C901 - the hot path: a function for each field would cost more than it reads
     fields: dict[Any, Any], time: datetime | None, problems: list[Problem], quality: Quality = Quality.GOOD
 ) -> Sample:
     """Take seq, run, quality, correction and extra out of the fields; the rest are values. None is unknown.

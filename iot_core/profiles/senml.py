@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,8 +63,18 @@ def read_pack(payload: bytes, content_format: int | None) -> list[dict[str, Any]
     return data
 
 
-def resolve(pack: list[dict[str, Any]], now: datetime, problems: list[Problem]) -> Iterator[Record]:
-    """Resolve base fields. A record that breaks the rules becomes a Problem; the others stand."""
+def resolve(pack: list[dict[str, Any]], now: datetime, problems: list[Problem]) -> list[Record]:
+    """Resolve base fields. A record that breaks the rules becomes a Problem; the others stand.
+
+    Beside records that count back from now, "now" is a time as well: that of the arrival.
+    """
+    records = list(_resolve_all(pack, now, problems))
+    if any(record.relative for record in records):
+        return [replace(each, time=now, relative=True) if each.time is None else each for each in records]
+    return records
+
+
+def _resolve_all(pack: list[dict[str, Any]], now: datetime, problems: list[Problem]) -> Iterator[Record]:
     base: dict[str, Any] = {}
     for record in pack:
         for key in ("bn", "bt", "bu", "bv"):
@@ -98,7 +108,7 @@ def _label(key: object) -> str:
 
 def _resolve(record: dict[str, Any], base: dict[str, Any], now: datetime) -> Record | None:
     for key in record:
-        if isinstance(key, str) and key.endswith("_"):  # section 4.4: must be understood
+        if str(key).endswith("_"):  # section 4.4: must be understood
             raise DecodeError(Reason.NOT_SENML, f"unknown mandatory field {key[:40]}")
     version = record.get("bver", _VERSION)
     if not isinstance(version, int) or version > _VERSION:

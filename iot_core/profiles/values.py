@@ -30,7 +30,7 @@ class ValueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     offset: float | int = 0
     unit: str = ""
     unknown: list[float | int | str] = msgspec.field(default_factory=list)
-    map: dict[str | int | bool, str | int | float | bool] = msgspec.field(default_factory=dict)
+    map: dict[Any, str | int | float | bool] = msgspec.field(default_factory=dict)
     equals: str | int | float | bool | None = None
     between: tuple[float | int, float | int] | None = None
     cases: dict[str | int, dict[str, Any]] | None = None
@@ -53,7 +53,7 @@ class Codec:
     def keys(self) -> tuple[str, ...]:
         return (self.key,)
 
-    def read(self, raw: object) -> object:
+    def read(self, raw: object) -> object:  # noqa: PLR0911 - one way for each key of the language
         """Give the value; None when it is unknown. Raises DecodeError when it cannot be one."""
         if raw is None or _is_one_of(raw, self.unknown):
             return None
@@ -136,16 +136,20 @@ class Cases:
                 return says
         raise DecodeError(Reason.BAD_FIELD, f"{self.key}: {str(raw)[:40]} is no case of the profile")
 
-    def write(self, values: Mapping[str, Value]) -> float | str | None:
-        """Find the case that says most of what is given and contradicts none of it; None when there is none."""
-        best: tuple[int, float | str | None] = (-1, None)
-        for low, _, says in self.cases:
-            if all(key not in values or _same(values[key], said) for key, said in says.items()):
-                agreed = sum(1 for key in says if key in values)
-                unsaid = sum(1 for key in self.keys if key in values and values[key] is True and key not in says)
-                if agreed - unsaid * 10 > best[0]:
-                    best = (agreed - unsaid * 10, low)
-        return best[1]
+    def write(self, values: Mapping[str, Value]) -> float | str:
+        """Find the case that says what is given best: first of all what is true (an alarm), then all the rest."""
+
+        def fit(says: Mapping[str, Value]) -> tuple[int, int, int]:
+            agreed = [key for key, value in values.items() if key in says and _same(says[key], value)]
+            wrong = sum(1 for key in says if key in values and key not in agreed)
+            return sum(1 for key in agreed if values[key] is not False), -wrong, len(agreed)
+
+        return max(self.cases, key=lambda case: fit(case[2]))[0]
+
+    def can_say(self, values: Mapping[str, Value]) -> bool:
+        """Say whether some case says exactly what is given of its metrics."""
+        said = {key: values[key] for key in self.keys if key in values}
+        return any(said.items() <= says.items() for _, _, says in self.cases)
 
 
 def apply(linear: Linear, value: float) -> float:

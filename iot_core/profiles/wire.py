@@ -42,7 +42,7 @@ class WireType:
         if self.kind == "string":
             return str(raw).encode()[: self.size].ljust(self.size, b"\x00")
         if not isinstance(raw, (int, float)):
-            raise ValueError(f"{raw!r} is not a number")
+            raise ValueError(f"{raw!r} is not a number")  # noqa: TRY004 - callers expect one error for what does not fit
         if self.kind == "float":
             return struct.pack((">" if endian == "big" else "<") + ("f" if self.size == 4 else "d"), raw)
         if not math.isfinite(raw):
