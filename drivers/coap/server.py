@@ -44,10 +44,10 @@ class CoapDriver(Driver):
         """Serve until cancelled; then answer what is already on its way to the store."""
         del units  # a sender is known by its key and secret alone
         keep_secrets_out_of_the_log()
-        await _port_is_free(self._host, self._port)
+        address = await _free_address(self._host, self._port)
         in_flight = InFlight(REQUESTS_IN_FLIGHT)
         server = await Endpoint.create_server_context(
-            self._site(emit, in_flight), bind=(self._host, self._port), loggername=LOGGER, transports=[_transport()]
+            self._site(emit, in_flight), bind=address, loggername=LOGGER, transports=[_transport()]
         )
         server.take_whole_datagrams()
         log.info("coap.listening", host=self._host, port=self._port)
@@ -88,17 +88,21 @@ def _transport() -> str:
     return "udp6"
 
 
-async def _port_is_free(host: str, port: int) -> None:
-    """Raise StartError when somebody listens there: aiocoap binds with SO_REUSEPORT, which would share it silently."""
-    loop = asyncio.get_running_loop()
+async def _free_address(host: str, port: int) -> tuple[str, int]:
+    """Resolve where to listen. Raises StartError when it is not ours or not free.
+
+    aiocoap binds with SO_REUSEPORT, which would share another core's port silently; and of a name with several
+    addresses (localhost) it takes IPv6, where devices that know IPv4 alone would not find it.
+    """
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except socket.gaierror as exc:
         raise StartError("driver.coap_no_such_host", host=host) from exc
-    family, kind, protocol, _, address = found[0]
+    family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     with socket.socket(family, kind, protocol) as probe:
         try:
             probe.bind(address)
         except OSError as exc:
             code = "driver.coap_port_in_use" if exc.errno == errno.EADDRINUSE else "driver.coap_cannot_listen"
             raise StartError(code, host=host, port=port, detail=exc.strerror or str(exc)) from exc
+    return str(address[0]), port

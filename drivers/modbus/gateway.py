@@ -40,6 +40,8 @@ class Polled:
 
     plan: Plan
     due: float
+    alive: bool = False
+    """Whether it answered last time. A new unit has yet to prove itself."""
     failures: int = 0
     silent_since: float = 0.0
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -111,11 +113,11 @@ class Gateway:
             self._connections.forget(self._link)
 
     def _next(self) -> Polled | None:
-        """Pick the unit whose turn it is: of those due a living one first, so that the dead delay it once at most."""
+        """Pick the unit whose turn it is: of those due a living one first, so that the dead delay it once in all."""
         now = self._now()
         return min(
             self._units.values(),
-            key=lambda unit: (unit.due > now, unit.failures > 0 and unit.due <= now, unit.due),
+            key=lambda unit: (unit.due > now, unit.due <= now and not unit.alive, unit.due),
             default=None,
         )
 
@@ -132,7 +134,8 @@ class Gateway:
             if not await self._connected():
                 return
             cycle = await self._ask(unit.plan)
-        self._note(unit, cycle)
+        if cycle.answered or not self._failures:  # a gateway that is away says nothing about its units
+            self._note(unit, cycle)
         if cycle.registers:
             self._count("modbus_cycles")
             await self._deliver(
@@ -194,14 +197,16 @@ class Gateway:
             return await self._link.read(unit_id, read)
         except Broken:
             self._count("modbus_broken")
-            await self._link.open()
+            if not await self._connected():
+                raise
             return await self._link.read(unit_id, read)
 
     def _note(self, unit: Polled, cycle: Cycle) -> None:
         """Set when the unit is due again, and log what has changed about it."""
         now, plan = self._now(), unit.plan
-        if now - unit.due >= plan.interval and not unit.failures:
+        if now - unit.due >= plan.interval and unit.alive:
             self._count("modbus_cycles_late")
+        unit.alive = cycle.answered
         if cycle.answered:
             self._note_answer(unit, cycle, now)
         else:

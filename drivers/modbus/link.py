@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ConnectionException, ModbusIOException
+from pymodbus.exceptions import ModbusException, ModbusIOException
 from pymodbus.pdu import ModbusPDU
 
 from drivers.modbus.address import Endpoint
@@ -100,7 +100,7 @@ class Link:
         except ModbusIOException as exc:
             self.close()
             raise Silent from exc
-        except (ConnectionException, Broken) as exc:
+        except (ModbusException, Broken) as exc:
             self.close()
             raise Broken(str(exc)) from exc
         finally:

@@ -1,7 +1,7 @@
 """From a poll to the ingest path; while the store is away over the spool, in order.
 
-put -> emit -----------------> ingest
-   \\-> spool -> drain -> emit /          as long as the spool holds anything, everything goes through it
+* put -> emit -> ingest
+* put -> spool -> drain -> emit -> ingest, as long as the spool holds anything
 """
 
 from __future__ import annotations
@@ -60,18 +60,17 @@ class Outbox:
 
     async def _drain_some(self, spool: Spool) -> bool:
         """Emit the oldest polls and remove those that were committed; say whether the store took any."""
-        async with self._order:
-            try:
+        try:
+            async with self._order:
                 batch = await asyncio.to_thread(spool.oldest, BATCH)
-            except sqlite3.Error as exc:
-                self._note_spool(exc)
-                return False
-            if not batch:
-                self._filled.clear()
-                return True
-        taken = await self._emit_all(batch)
-        if taken:
+                if not batch:
+                    self._filled.clear()
+                    return True
+            taken = await self._emit_all(batch)
             await asyncio.to_thread(spool.remove, taken)
+        except sqlite3.Error as exc:
+            self._note_spool(exc)
+            return False
         return bool(taken)
 
     async def _emit_all(self, batch: Sequence[tuple[int, Poll]]) -> list[int]:

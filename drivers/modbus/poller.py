@@ -6,6 +6,7 @@ units -> plans by gateway -> Gateway (one connection, one request at a time) -> 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import defaultdict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar
@@ -74,7 +75,11 @@ class ModbusDriver(Driver):
         folder = self.context.spool
         if folder is None:
             return None
-        return stack.enter_context(Spool(folder / "modbus.sqlite3", self._settings.spool_rows))
+        try:
+            return stack.enter_context(Spool(folder / "modbus.sqlite3", self._settings.spool_rows))
+        except (sqlite3.Error, OSError) as exc:  # polling matters more than its buffer
+            log.error("modbus.spool_failed", error=str(exc))  # noqa: TRY400 - the sentence says it all
+            return None
 
     def _follow(
         self,
@@ -108,7 +113,7 @@ class ModbusDriver(Driver):
         profile = self.context.profiles.get(unit.profile)
         if profile.modbus is None:
             raise ConfigError("driver.modbus_no_registers", model=unit.profile)
-        reads = tuple(profile.modbus.reads(self._settings.max_gap))
+        reads = tuple(profile.modbus.reads(self._settings.max_gap, unit.channels.keys() or None))
         return Plan(unit.address, unit_id, profile.interval.total_seconds(), reads)
 
     def _leave_out(self, unit: MountedUnit, code: str) -> None:
