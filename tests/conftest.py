@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from tests import servers
+from tests import servers, wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,3 +157,9 @@ def mosquitto(tmp_path: Path) -> Iterator[servers.Mosquitto]:
         except servers.Missing as exc:
             missing(str(exc))
         yield broker
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel."""
+    return wheels.build(tmp_path_factory.mktemp("wheel"))
