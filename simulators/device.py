@@ -1,0 +1,119 @@
+"""A running simulated device: what it measures now, as the bytes of its model, and what those bytes say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from iot_core.model import Uplink, Value
+from simulators.physics import Detector
+
+if TYPE_CHECKING:
+    from iot_core.profiles import Encoded
+    from simulators.fleet import Planned
+    from simulators.physics import Fire, Physics
+
+Said = tuple[datetime | None, Mapping[str, Value]]
+"""One observation as the wire says it: its time, None when it says none, and its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Bytes for the wire, and the observations in them."""
+
+    topic: str
+    payload: bytes
+    content_format: int | None
+    said: Sequence[Said]
+
+
+@dataclass(slots=True, eq=False)
+class SimDevice:
+    """A device of the city while it runs. `seq` counts its observations within `run`."""
+
+    plan: Planned
+    address: str
+    secret: str = ""
+    run: str = ""
+    seq: int = 0
+    physics: Physics = field(init=False)
+    _buffer: list[Message] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.physics = self.plan.physics
+
+    @property
+    def key(self) -> str:
+        """The device's key."""
+        return self.plan.key
+
+    def ignite(self, fire: Fire | None) -> None:
+        """Let a fire burn below this detector, or none."""
+        assert isinstance(self.physics, Detector), self.key
+        self.physics = replace(self.physics, fire=fire)
+
+    def measure(self, now: datetime) -> dict[str, Value]:
+        """Give the values that its model carries."""
+        carried = self.plan.voice.profile.metrics
+        return {key: value for key, value in self.physics.at(now).items() if key in carried}
+
+    def messages(self, now: datetime) -> list[Message]:
+        """Measure, and give what is to be sent now: nothing while a buffer fills."""
+        made = self._encode(now)
+        if self.plan.voice.buffered == 1:
+            return made
+        self._buffer += made
+        if len(self._buffer) < self.plan.voice.buffered:
+            return []
+        return [self.flush()]
+
+    def flush(self) -> Message:
+        """Empty the buffer into one message: an array."""
+        parts, self._buffer = self._buffer, []
+        payload = b"[" + b",".join(part.payload for part in parts) + b"]"
+        return replace(parts[0], payload=payload, said=[line for part in parts for line in part.said])
+
+    def _encode(self, now: datetime) -> list[Message]:
+        voice, values = self.plan.voice, self.measure(now)
+        self.seq += 1
+        inner = inner_address(voice.profile.address, self.address)
+        encoded = voice.profile.encode_all(
+            values, time=now, seq=self.seq, run=self.run, address=inner, content_format=voice.content_format
+        )
+        return [self._message(each) for each in encoded]
+
+    def _message(self, encoded: Encoded) -> Message:
+        voice = self.plan.voice
+        topic = encoded.topic or f"iot/v1/{self.key}/telemetry"
+        uplink = Uplink(
+            driver=voice.protocol,
+            address=self.address,
+            topic=topic,
+            payload=encoded.payload,
+            content_format=encoded.content_format,
+        )
+        return Message(topic, encoded.payload, encoded.content_format, self.read_back(uplink))
+
+    def read_back(self, uplink: Uplink) -> list[Said]:
+        """Read what the wire says. Raise when it says nothing or something doubtful: then the simulator is wrong."""
+        decoded = self.plan.voice.profile.decode(uplink)
+        if decoded.problems or not decoded.samples:
+            raise ValueError(f"{self.plan.model} cannot say {uplink.payload!r}: {decoded.problems}")
+        return [
+            (sample.time, {key: value for key, value in sample.values.items() if isinstance(value, float | int | str)})
+            for sample in decoded.samples
+        ]
+
+
+def inner_address(template: str, address: str) -> str:
+    """Take what stands for `{address}` in a profile's template out of a whole address."""
+    before, _, after = template.partition("{address}")
+    return address[len(before) : len(address) - len(after)]
+
+
+def now_ms() -> datetime:
+    """Give the time as a device's clock tells it: to the millisecond."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

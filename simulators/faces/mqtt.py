@@ -1,0 +1,83 @@
+"""Devices on MQTT: a connection each with its own credentials, presence with a last will, QoS 1."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiomqtt
+
+from simulators.device import Message, SimDevice
+from simulators.faces.pace import spoken
+from simulators.ledger import Ledger, Sent
+
+ANSWER_S = 10.0
+"""How long a device waits for the broker's word before it connects anew."""
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.3, 3.0
+"""Pause before the next try: the first, and what it grows to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttFace:
+    """Where the broker is, and the ledger that notes what was sent."""
+
+    host: str
+    port: int
+    ledger: Ledger
+    every: float
+
+    async def run(self, device: SimDevice, stop: asyncio.Event) -> None:
+        """Speak for a device until `stop`; when the broker was away, send again what it had not answered."""
+        unanswered: list[tuple[Message, Sequence[Sent]]] = []
+        beat = spoken(device, self.every, stop)
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._client(device) as client:
+                    pause = FIRST_PAUSE_S
+                    await _presence(client, device, "online")
+                    while unanswered:
+                        await self._publish(client, *unanswered[0])
+                        unanswered.pop(0)
+                    async for message in beat:
+                        unanswered.append((message, self.ledger.send("mqtt", device.key, message.said)))
+                        await self._publish(client, *unanswered[0])
+                        unanswered.pop(0)
+                    await _presence(client, device, "offline")
+                    return
+            except aiomqtt.MqttError as exc:
+                self.ledger.problems[f"mqtt: {exc}"] += 1
+                if stop.is_set() and not unanswered:
+                    return
+                await asyncio.sleep(pause)
+                pause = min(LAST_PAUSE_S, pause * 2)
+
+    def _client(self, device: SimDevice) -> aiomqtt.Client:
+        topic = _presence_topic(device)
+        return aiomqtt.Client(
+            self.host,
+            self.port,
+            username=device.key,
+            password=device.secret,
+            identifier=device.key,
+            protocol=aiomqtt.ProtocolVersion.V311,
+            timeout=ANSWER_S,
+            keepalive=30,
+            will=aiomqtt.Will(topic, "offline", qos=1, retain=True) if topic else None,
+        )
+
+    async def _publish(self, client: aiomqtt.Client, message: Message, lines: Sequence[Sent]) -> None:
+        """Publish, and wait for the broker's word."""
+        await client.publish(message.topic, message.payload, qos=1)
+        self.ledger.acknowledge(lines)
+
+
+def _presence_topic(device: SimDevice) -> str:
+    """Give the topic of a native device's presence; vendors have their own ways."""
+    return f"iot/v1/{device.key}/status" if device.address.startswith("iot:") else ""
+
+
+async def _presence(client: aiomqtt.Client, device: SimDevice, state: str) -> None:
+    if topic := _presence_topic(device):
+        await client.publish(topic, state, qos=1, retain=True)
