@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+import msgspec
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import is_key
@@ -32,11 +33,11 @@ _TAKEN_ADDRESSES: Final = """
 SELECT unit.address, device.key FROM iot.unit JOIN iot.device ON device.id = unit.device_id
 WHERE unit.mounted_to IS NULL AND unit.address = ANY($1) ORDER BY unit.address LIMIT 1
 """
-# Labels come as JSON: unnest would flatten an array of arrays.
+# Labels come as JSON in a text: unnest would flatten an array of arrays.
 _ADD: Final = """
 WITH new AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::float8[], $6::float8[],
-        $7::integer[], $8::boolean[], $9::jsonb[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
+        $7::integer[], $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
         $15::text[])
     AS new (key, name, class_key, area_id, latitude, longitude, gateway_id, simulated, labels, notes, search,
         profile, serial, address, secret_hash)
@@ -44,7 +45,7 @@ WITH new AS (
     INSERT INTO iot.device (key, name, class_key, area_id, latitude, longitude, gateway_id, simulated, labels, notes,
         search)
     SELECT key, name, class_key, area_id, latitude, longitude, gateway_id, simulated,
-        ARRAY(SELECT jsonb_array_elements_text(labels)), notes, search FROM new
+        ARRAY(SELECT jsonb_array_elements_text(labels::jsonb)), notes, search FROM new
     RETURNING id, key
 )
 INSERT INTO iot.unit (device_id, profile, serial, address, secret_hash)
@@ -236,7 +237,7 @@ def _columns(
     rows = [
         (
             new.key, new.name, new.class_key, ids["area"].get(new.area or ""), new.latitude, new.longitude,
-            ids["gateway"].get(new.gateway or ""), new.simulated, list(new.labels), new.notes,
+            ids["gateway"].get(new.gateway or ""), new.simulated, msgspec.json.encode(new.labels).decode(), new.notes,
             folded([new.key, new.name, new.address, new.serial, *new.labels]), new.profile, new.serial, new.address,
             hash_secret(each.secret) if each.secret else None,
         )
