@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import string
 import sys
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from babel.messages.pofile import read_po
 from iot_core.messages import FOLDER, LANGUAGES
 
 ROOT = FOLDER.parent.parent
+PAGE_WORDS = FOLDER.parent / "api" / "page" / "words.json"
 PACKAGES = ("iot_core", "drivers", "simulators", "grafana")
 ERRORS = {"ConfigError", "StartError", "RequestError", "NotFoundError", "ConflictError", "ForbiddenError",
           "DriverUnavailable", "CommandRejected", "DeviceUnreachable", "IotError"}  # fmt: skip
@@ -73,7 +75,18 @@ def problems() -> list[str]:
         mo = po.with_suffix(".mo")
         if not mo.exists() or mo.read_bytes() != compiled(po):
             lines.append(f"{po.relative_to(ROOT)}: not compiled; run python -m iot_core.messages")
+    if not PAGE_WORDS.exists() or PAGE_WORDS.read_bytes() != page_words():
+        lines.append(f"{PAGE_WORDS.relative_to(ROOT)}: not compiled; run python -m iot_core.messages")
     return lines
+
+
+def page_words() -> bytes:
+    """Give the operator's page its sentences: the domain `page` in each language, as the one JSON file it loads."""
+    words = {}
+    for lang in LANGUAGES:
+        with (FOLDER / lang / "page.po").open("rb") as file:
+            words[lang] = {str(each.id).removeprefix("page."): str(each.string) for each in read_po(file) if each.id}
+    return (json.dumps(words, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
 
 
 def main(arguments: list[str]) -> int:
@@ -84,6 +97,7 @@ def main(arguments: list[str]) -> int:
         return 1 if lines else 0
     for po in sorted(FOLDER.glob("*/*.po")):
         po.with_suffix(".mo").write_bytes(compiled(po))
+    PAGE_WORDS.write_bytes(page_words())
     return 0
 
 

@@ -1,0 +1,19 @@
+// Requests to the core. A problem becomes an Error with its status and the core's own sentence.
+
+import { language } from "./words.js";
+
+export class Problem extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+export async function ask(method, path, body) {
+  const headers = { Accept: "application/json", "Accept-Language": language, "X-Requested-With": "iot" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const response = await fetch(`/api/v1${path}`, { method, headers, body: body && JSON.stringify(body) });
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Problem(response.status, answer.detail ?? response.statusText);
+  return answer;
+}

@@ -1,0 +1,251 @@
+// Devices by position on a canvas: no tiles, no outside asset. Shape says the class, colour the state.
+
+const STATES = ["ok", "never", "silent", "alarm"]; // drawn in this order, the worst on top
+const RADIUS = 5.5;
+
+export function colour(device) {
+  const style = getComputedStyle(document.documentElement);
+  const name = device.state === "alarm" ? (device.severity ?? "high") : device.state;
+  return style.getPropertyValue(`--${name}`).trim();
+}
+
+export function outline(shape, context, x, y, r) {
+  context.beginPath();
+  if (shape === "fire_detector") {
+    context.moveTo(x, y - r * 1.25);
+    context.lineTo(x + r * 1.15, y + r * 0.9);
+    context.lineTo(x - r * 1.15, y + r * 0.9);
+  } else if (shape === "streetlight") {
+    context.moveTo(x, y - r * 1.2);
+    context.lineTo(x + r * 1.2, y);
+    context.lineTo(x, y + r * 1.2);
+    context.lineTo(x - r * 1.2, y);
+  } else if (shape === "water_meter") {
+    context.rect(x - r * 0.9, y - r * 0.9, r * 1.8, r * 1.8);
+  } else {
+    context.arc(x, y, r, 0, 2 * Math.PI);
+  }
+  context.closePath();
+}
+
+export class DeviceMap {
+  constructor(canvas, onPick) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d");
+    this.onPick = onPick;
+    this.devices = [];
+    this.picked = null;
+    this.view = null; // {x, y, scale}: world coordinates of the centre, pixels a world unit
+    this.fitted = true;
+    this.pointers = new Map();
+    this.moved = 0;
+    this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    new ResizeObserver(() => this.resize()).observe(canvas);
+    this.listen();
+  }
+
+  show(devices) {
+    const placed = devices.filter((device) => device.latitude !== null && device.longitude !== null);
+    this.cosine = Math.cos(((placed[0]?.latitude ?? 0) * Math.PI) / 180);
+    this.devices = placed
+      .map((device) => ({ ...device, x: device.longitude * this.cosine, y: -device.latitude }))
+      .sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
+    if (this.fitted) this.fit();
+    this.draw();
+  }
+
+  resize() {
+    const ratio = devicePixelRatio || 1;
+    this.width = this.canvas.clientWidth;
+    this.height = this.canvas.clientHeight;
+    this.canvas.width = Math.round(this.width * ratio);
+    this.canvas.height = Math.round(this.height * ratio);
+    this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    if (this.fitted) this.fit();
+    this.draw();
+  }
+
+  fit() {
+    this.fitted = true;
+    if (!this.devices.length || !this.width) return;
+    const xs = this.devices.map((device) => device.x);
+    const ys = this.devices.map((device) => device.y);
+    const [left, right] = [Math.min(...xs), Math.max(...xs)];
+    const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
+    const least = 0.002; // about 200 m: a single device is not blown up to a metre
+    const scale = Math.min(
+      (this.width - 60) / Math.max(right - left, least),
+      (this.height - 60) / Math.max(bottom - top, least),
+    );
+    this.view = { x: (left + right) / 2, y: (top + bottom) / 2, scale };
+  }
+
+  zoom(factor, px = this.width / 2, py = this.height / 2) {
+    if (!this.view) return;
+    const [x, y] = this.world(px, py);
+    this.fitted = false;
+    this.view.scale = Math.min(Math.max(this.view.scale * factor, 1), 5e7);
+    const [after, below] = this.world(px, py);
+    this.view.x += x - after;
+    this.view.y += y - below;
+    this.draw();
+  }
+
+  centre(key) {
+    const device = this.devices.find((each) => each.key === key);
+    this.picked = key;
+    if (device && this.view) {
+      const [x, y] = this.pixel(device);
+      if (x < 0 || y < 0 || x > this.width || y > this.height) {
+        this.view.x = device.x;
+        this.view.y = device.y;
+        this.fitted = false;
+      }
+    }
+    this.draw();
+  }
+
+  world(px, py) {
+    const { x, y, scale } = this.view;
+    return [x + (px - this.width / 2) / scale, y + (py - this.height / 2) / scale];
+  }
+
+  pixel(device) {
+    const { x, y, scale } = this.view;
+    return [(device.x - x) * scale + this.width / 2, (device.y - y) * scale + this.height / 2];
+  }
+
+  draw() {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame((now) => this.paint(now));
+  }
+
+  paint(now) {
+    const { context } = this;
+    context.clearRect(0, 0, this.width, this.height);
+    if (!this.view) return;
+    this.scaleBar();
+    let alive = false;
+    for (const device of this.devices) {
+      const [x, y] = this.pixel(device);
+      if (x < -30 || y < -30 || x > this.width + 30 || y > this.height + 30) continue;
+      const shade = colour(device);
+      const ringing = device.state === "alarm";
+      const r = ringing ? RADIUS * 1.7 : RADIUS;
+      if (ringing) {
+        const phase = this.still ? 0.5 : (now % 1400) / 1400;
+        alive = alive || !this.still;
+        context.strokeStyle = shade;
+        context.globalAlpha = 1 - phase;
+        context.lineWidth = 2;
+        context.beginPath();
+        context.arc(x, y, r + 4 + phase * 18, 0, 2 * Math.PI);
+        context.stroke();
+        context.globalAlpha = 1;
+      }
+      outline(device.class, context, x, y, r);
+      context.fillStyle = shade;
+      context.fill();
+      context.lineWidth = device.key === this.picked ? 2.5 : 1;
+      context.strokeStyle = device.key === this.picked ? "#ffffff" : "#0a131a";
+      context.stroke();
+      if (ringing) this.label(device, x, y + r + 14);
+    }
+    if (alive) this.frame = requestAnimationFrame((time) => this.paint(time));
+  }
+
+  label(device, x, y) {
+    const { context } = this;
+    context.font = "600 12px system-ui, sans-serif";
+    context.textAlign = "center";
+    context.lineWidth = 4;
+    context.strokeStyle = "#0a131a";
+    context.strokeText(device.name, x, y);
+    context.fillStyle = "#ffffff";
+    context.fillText(device.name, x, y);
+  }
+
+  scaleBar() {
+    const metre = this.view.scale / 111320;
+    const [length] = [10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5].filter((m) => m * metre > 60);
+    if (!length) return;
+    const { context } = this;
+    const wide = length * metre;
+    const y = this.height - 14;
+    context.strokeStyle = context.fillStyle = "#5f7684";
+    context.lineWidth = 2;
+    context.beginPath();
+    context.moveTo(this.width - 16 - wide, y);
+    context.lineTo(this.width - 16, y);
+    context.stroke();
+    context.font = "11px system-ui, sans-serif";
+    context.textAlign = "right";
+    context.fillText(length >= 1000 ? `${length / 1000} km` : `${length} m`, this.width - 16, y - 6);
+  }
+
+  pick(px, py) {
+    let best = null;
+    let nearest = 20;
+    for (const device of this.devices) {
+      const [x, y] = this.pixel(device);
+      const distance = Math.hypot(x - px, y - py) - (device.state === "alarm" ? 6 : 0);
+      if (distance <= nearest) [best, nearest] = [device, distance];
+    }
+    this.picked = best?.key ?? null;
+    this.onPick(this.picked);
+    this.draw();
+  }
+
+  listen() {
+    const { canvas, pointers } = this;
+    canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, event.offsetX, event.offsetY);
+    }, { passive: false });
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      pointers.set(event.pointerId, event);
+      this.moved = 0;
+    });
+    canvas.addEventListener("pointermove", (event) => this.drag(event));
+    canvas.addEventListener("pointerup", (event) => {
+      pointers.delete(event.pointerId);
+      if (this.moved < 6 && this.view) this.pick(event.offsetX, event.offsetY);
+    });
+    canvas.addEventListener("pointercancel", (event) => pointers.delete(event.pointerId));
+    canvas.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  drag(event) {
+    const before = this.pointers.get(event.pointerId);
+    if (!before || !this.view) return;
+    const dx = event.offsetX - before.offsetX;
+    const dy = event.offsetY - before.offsetY;
+    this.moved += Math.abs(dx) + Math.abs(dy);
+    if (this.pointers.size === 2) {
+      const [other] = [...this.pointers.values()].filter((each) => each.pointerId !== event.pointerId);
+      const apart = (each) => Math.hypot(each.offsetX - other.offsetX, each.offsetY - other.offsetY) || 1;
+      this.zoom(apart(event) / apart(before), (event.offsetX + other.offsetX) / 2, (event.offsetY + other.offsetY) / 2);
+    } else if (this.moved >= 6) {
+      this.fitted = false;
+      this.view.x -= dx / this.view.scale;
+      this.view.y -= dy / this.view.scale;
+      this.draw();
+    }
+    this.pointers.set(event.pointerId, event);
+  }
+
+  key(event) {
+    const step = 40 / (this.view?.scale ?? 1);
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    if (event.key === "+" || event.key === "=") this.zoom(1.3);
+    else if (event.key === "-") this.zoom(1 / 1.3);
+    else if (event.key in moves && this.view) {
+      this.fitted = false;
+      this.view.x += moves[event.key][0];
+      this.view.y += moves[event.key][1];
+      this.draw();
+    } else return;
+    event.preventDefault();
+  }
+}

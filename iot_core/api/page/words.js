@@ -1,0 +1,45 @@
+// The page's sentences. Their one home is the catalogue; words.json is made from it.
+
+const words = await (await fetch("/static/words.json")).json();
+const KEPT = "iot-language";
+
+function first() {
+  const kept = localStorage.getItem(KEPT);
+  if (kept in words) return kept;
+  return navigator.language.toLowerCase().startsWith("vi") ? "vi" : "en";
+}
+
+export let language = first();
+
+export function setLanguage(name) {
+  language = name;
+  localStorage.setItem(KEPT, name);
+}
+
+export function other() {
+  return language === "vi" ? "en" : "vi";
+}
+
+export function say(code, facts = {}) {
+  const sentence = words[language][code] ?? code;
+  return sentence.replace(/\{(\w+)\}/g, (all, name) => facts[name] ?? all);
+}
+
+/** A title from data: {vi, en}. */
+export function title(both) {
+  return both[language];
+}
+
+const sameDay = (a, b) => a.toDateString() === b.toDateString();
+
+/** A time in the browser's zone, the zone shown; the date only when it is not today. */
+export function clock(text) {
+  const time = new Date(text);
+  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" };
+  if (!sameDay(time, new Date())) Object.assign(options, { day: "2-digit", month: "2-digit", year: "numeric" });
+  return new Intl.DateTimeFormat(language, options).format(time);
+}
+
+export function number(value) {
+  return new Intl.NumberFormat(language, { maximumFractionDigits: 3 }).format(value);
+}
