@@ -243,6 +243,10 @@ class Client:
         """Say who asks and what they may do."""
         return await self._get("/me", shapes.Me)
 
+    async def endpoints(self) -> shapes.Endpoints:
+        """Say where devices reach the core."""
+        return await self._get("/endpoints", shapes.Endpoints)
+
     async def ready(self) -> bool:
         """Say whether the core takes work."""
         try:

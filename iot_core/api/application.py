@@ -16,6 +16,7 @@ from iot_core.api import (
     broker,
     classes,
     devices,
+    endpoints,
     events,
     health,
     inbox,
@@ -46,6 +47,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *push.routes,
     *classes.routes,
     *session.routes,
+    *endpoints.routes,
 )
 
 

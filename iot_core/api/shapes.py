@@ -622,6 +622,13 @@ class SessionNew(Request, frozen=True, kw_only=True):
     token: str | None = None
 
 
+class Endpoints(Answer, frozen=True, kw_only=True):
+    """Where devices reach the core, each as `HOST:PORT`."""
+
+    mqtt: str
+    coap: str
+
+
 class Me(Answer, frozen=True, kw_only=True):
     """Who asks, and what they may do."""
 

@@ -8,7 +8,7 @@ import click
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.keys import DEVICE
-from iot_core.cli.output import Column, Stream, fact_lines, line, show_one, show_rows
+from iot_core.cli.output import Column, Stream, fact_lines, line, note, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
@@ -86,7 +86,7 @@ def watch() -> None:
             if isinstance(happened, shapes.AlarmHappened):
                 stream.say(happened, _happened(happened), [_flat(happened)])
 
-    line("cli.watching")
+    note("cli.watching")
     ask(follow)
 
 

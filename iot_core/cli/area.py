@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Group, option
+from iot_core.cli.keys import NEW_KEY
 from iot_core.cli.output import line, show_one
 from iot_core.cli.session import ask
 from iot_core.messages import language, text
@@ -37,7 +38,7 @@ def area() -> None:
         "iot area add ben-thanh --name 'Phường Bến Thành' --kind ward --parent hcm",
     ],
 )
-@click.argument("key")
+@click.argument("key", type=NEW_KEY)
 @option("--name", required=True, metavar="NAME", help=text("cli.opt_area_name"))
 @option("--name-en", metavar="NAME", help=text("cli.opt_area_name_en"))
 @option("--kind", default="zone", metavar="KIND", help=text("cli.opt_area_kind"))

@@ -24,7 +24,7 @@ VARIABLE = "_IOT_COMPLETE"
         "iot completion fish > ~/.config/fish/completions/iot.fish",
     ],
 )
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
 def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None

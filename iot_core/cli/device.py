@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Group, option
-from iot_core.cli.connect import facts, ways
-from iot_core.cli.keys import DEVICE
+from iot_core.cli.connect import facts
+from iot_core.cli.keys import DEVICE, NEW_KEY
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age
@@ -16,7 +16,10 @@ from iot_core.cli.words import STATE_STYLE, word
 from iot_core.messages import text
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from iot_core.api import shapes
+    from iot_core.client import Client
 
 __all__ = ["device"]
 
@@ -54,7 +57,7 @@ def device() -> None:
         "iot device add aq-0012 --profile acme-aq4 --address modbus://10.0.3.7:502/12 --serial A4-00917",
     ],
 )
-@click.argument("key")
+@click.argument("key", type=NEW_KEY)
 @option("--profile", required=True, metavar="MODEL", help=text("cli.opt_profile"))
 @option("--name", metavar="NAME", help=text("cli.opt_device_name"))
 @option("--area", metavar="KEY", help=text("cli.opt_area"))
@@ -88,8 +91,8 @@ def add(
         serial=serial,
         notes=notes,
     )
-    added = ask(lambda client: client.add_device(new))
-    show_one(added, lambda: _say_added(added, "cli.device_added"))
+    added, where = ask(lambda client: _with_endpoints(client, client.add_device(new)))
+    show_one(added, lambda: _say_added(added, where, "cli.device_added"))
 
 
 @device.command(
@@ -136,14 +139,25 @@ def remove(key: str) -> None:
     show_one(removed, lambda: line("cli.device_removed", key=removed.key))
 
 
-@device.command("restore", help=text("cli.help_device_restore"), examples=["iot device restore sl-0101"])
+@device.command(
+    "restore",
+    help=text("cli.help_device_restore"),
+    examples=["iot device restore sl-0101", "iot device restore sl-0101 --fresh-secret"],
+)
 @click.argument("key", type=DEVICE)
-def restore(key: str) -> None:
-    restored = ask(lambda client: client.restore_device(key))
-    show_one(restored, lambda: _say_added(restored, "cli.device_restored"))
+@option("--fresh-secret", is_flag=True, help=text("cli.opt_fresh_secret"))
+def restore(key: str, *, fresh_secret: bool) -> None:
+    restored, where = ask(lambda client: _with_endpoints(client, client.restore_device(key, fresh_secret=fresh_secret)))
+    show_one(restored, lambda: _say_added(restored, where, "cli.device_restored"))
 
 
-def _say_added(added: shapes.DeviceAdded, code: str) -> None:
+async def _with_endpoints(
+    client: Client, adding: Awaitable[shapes.DeviceAdded]
+) -> tuple[shapes.DeviceAdded, shapes.Endpoints]:
+    return await adding, await client.endpoints()
+
+
+def _say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str) -> None:
     """Say what was added and what goes into the device now."""
     key = added.device.key
     line(
@@ -152,7 +166,7 @@ def _say_added(added: shapes.DeviceAdded, code: str) -> None:
     if added.replayed:
         line("cli.device_replayed", n=added.replayed)
     click.echo(f"\n{text('cli.head_into_polled' if added.address.startswith('modbus:') else 'cli.head_into')}")
-    fact_lines(facts(added, ways()))
+    fact_lines(facts(added, where))
     if added.secret is not None:
         line("cli.secret_once")
     click.echo()

@@ -1,19 +1,21 @@
-"""Device keys as parameters: the shell completes them from the core, quickly or not at all."""
+"""Keys as parameters: new ones are checked here; those of devices the shell completes from the core, or not at all."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from iot_core.errors import IotError
+from iot_core.messages import text
+from iot_core.model import is_key
 
 if TYPE_CHECKING:
     from iot_core.cli.session import Endpoint
 
-__all__ = ["DEVICE"]
+__all__ = ["DEVICE", "NEW_KEY"]
 
 PATIENCE_S = 1.5
 
@@ -44,4 +46,18 @@ async def _keys(where: Endpoint, begin: str) -> list[tuple[str, str]]:
     return [(device.key, device.name) for device in found.items if device.key.startswith(begin)]
 
 
+class NewKey(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A key that is being given, for ever."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the form before anything is asked of the core."""
+        key = str(value)
+        if not is_key(key):
+            self.fail(text("cli.expect_key"), param, ctx)
+        return key
+
+
 DEVICE = DeviceKey()
+NEW_KEY = NewKey()

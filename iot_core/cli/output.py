@@ -125,6 +125,12 @@ def line(code: str, /, **facts: object) -> None:
         click.echo(text(code, **facts))
 
 
+def note(code: str, /, **facts: object) -> None:
+    """Say something to a person that is no part of the answer: on stderr."""
+    if is_for_people():
+        click.echo(text(code, **facts), err=True)
+
+
 def plain(value: object) -> Any:
     """Turn shapes into plain data with their own field names."""
     import msgspec
@@ -186,4 +192,4 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> str:
 
 def _csv_cell(cell: object) -> object:
     """Write truth and nesting as JSON does; a script should not need to know Python's words for them."""
-    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, (bool, dict, list)) else cell
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, (bool, dict, list, tuple)) else cell

@@ -83,7 +83,7 @@ def _print_name(device: shapes.DeviceDetail) -> None:
 def _facts(device: shapes.DeviceDetail) -> list[tuple[str, object]]:
     unit = next((unit for unit in device.units if unit.mounted_to is None), None)
     serial = f", {text('cli.serial', serial=unit.serial)}" if unit is not None and unit.serial else ""
-    return [
+    always: list[tuple[str, object]] = [
         ("cli.col_class", device.class_key),
         ("cli.col_profile", f"{device.profile}{serial}" if device.profile else None),
         ("cli.col_address", device.address),
@@ -91,10 +91,14 @@ def _facts(device: shapes.DeviceDetail) -> list[tuple[str, object]]:
         ("cli.col_position", position(device.latitude, device.longitude)),
         ("cli.col_alive", _alive(device)),
         ("cli.col_heard", moment(device.last_received_at)),
-        ("cli.col_measured", moment(device.last_time)),
+    ]
+    sometimes = [
+        ("cli.col_measured", None if device.last_time is None else moment(device.last_time)),
         ("cli.col_connection", _connection(device)),
+        ("cli.col_gateway", device.gateway),
         ("cli.col_notes", device.notes),
     ]
+    return always + [(heading, said) for heading, said in sometimes if said]
 
 
 def _alive(device: shapes.DeviceDetail) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,22 +11,21 @@ from iot_core.cli.base import Group, option
 from iot_core.cli.config import found as found_config
 from iot_core.cli.endings import REFUSED
 from iot_core.cli.output import Column, fact_lines, line, print_rows, show_one, show_rows
-from iot_core.cli.times import local, span
+from iot_core.cli.times import span
+from iot_core.cli.trial import decoded_data, print_trial
 from iot_core.cli.wire import HEX, REGISTERS
-from iot_core.cli.words import word
+from iot_core.cli.words import symbol
 from iot_core.messages import text, title
 from iot_core.settings import load as load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import BinaryIO
 
     from iot_core.model import Metric
-    from iot_core.profiles import CheckResult, Profile, Profiles, Step
+    from iot_core.profiles import CheckResult, Profile, Profiles
 
 __all__ = ["profile"]
 
-GLANCE = 100
 FORMATS = {"json": 50, "cbor": 60, "senml-json": 110, "senml-cbor": 112}
 
 folder_option = option("--folder", type=click.Path(path_type=Path), metavar="DIR", help=text("cli.opt_folder"))
@@ -46,7 +44,7 @@ def profile() -> None:
 PROFILE_COLUMNS: list[Column[Profile]] = [
     Column("cli.col_model", lambda row: row.model),
     Column("cli.col_vendor", lambda row: row.vendor),
-    Column("cli.col_title", lambda row: title(row.title)),
+    Column("cli.col_name", lambda row: title(row.title)),
     Column("cli.col_class", lambda row: row.class_key),
     Column("cli.col_address", lambda row: row.address),
     Column("cli.col_interval", lambda row: span(row.interval)),
@@ -93,8 +91,9 @@ def check(targets: tuple[str, ...], folder: Path | None) -> None:
     profiles = _profiles(folder)
     wanted = targets or tuple(one.model for one in profiles.all())
     results = [result for target in wanted for result in check_one(_target(target), profiles)]
-    show_rows(results, CHECK_COLUMNS, nothing="cli.profile_no_examples", data=_check_data)
     failed = sum(not result.ok for result in results)
+    columns = CHECK_COLUMNS + DIFFERENCE_COLUMNS if failed else CHECK_COLUMNS
+    show_rows(results, columns, nothing="cli.profile_no_examples", data=_check_data)
     line("cli.profile_checked", models=len(wanted), examples=len(results), failed=failed)
     for result in results:
         if result.error is not None:
@@ -151,7 +150,7 @@ def try_(
             content_format=None if form is None else FORMATS[form],
         )
     decoded = found.decode(uplink)
-    show_one(decoded, lambda: _print_steps(explain(found, uplink)))
+    show_one(decoded_data(decoded), lambda: print_trial(found, explain(found, uplink), decoded))
     if not decoded.samples and decoded.online is None:
         click.get_current_context().exit(REFUSED)
 
@@ -213,7 +212,7 @@ METRIC_COLUMNS: list[Column[Metric]] = [
     Column("cli.col_metric", lambda row: row.key),
     Column("cli.col_title", lambda row: title(row.title)),
     Column("cli.col_type", lambda row: row.type.value),
-    Column("cli.col_unit", lambda row: "" if row.ucum == "1" else row.ucum),
+    Column("cli.col_unit", lambda row: symbol(row.ucum)),
     Column("cli.col_range", _range),
 ]
 CHECK_COLUMNS: list[Column[CheckResult]] = [
@@ -224,14 +223,10 @@ CHECK_COLUMNS: list[Column[CheckResult]] = [
         lambda row: text("cli.check_ok") if row.ok else text("cli.check_failed"),
         lambda row: "green" if row.ok else "bold red",
     ),
+]
+DIFFERENCE_COLUMNS: list[Column[CheckResult]] = [
     Column("cli.col_got", lambda row: "" if row.ok or row.error else row.got),
     Column("cli.col_expected", lambda row: "" if row.ok or row.error else row.expected),
-]
-STEP_COLUMNS: list[Column[Step]] = [
-    Column("cli.col_step", lambda row: word("step", row.name), lambda row: "yellow" if row.name == "held" else ""),
-    Column("cli.col_key", lambda row: row.key),
-    Column("cli.col_before", lambda row: _short(row.before)),
-    Column("cli.col_after", lambda row: _short(row.after)),
 ]
 
 
@@ -243,21 +238,3 @@ def _check_data(result: CheckResult) -> dict[str, object]:
         "got": result.got,
         "expected": result.expected,
     }
-
-
-def _print_steps(steps: Sequence[Step]) -> None:
-    print_rows(steps, STEP_COLUMNS)
-
-
-def _short(thing: object) -> str:
-    """Write what a step took or gave on one line; bytes as hexadecimal digits."""
-    if thing is None:
-        return ""
-    said = (
-        thing.hex(" ")
-        if isinstance(thing, (bytes, bytearray))
-        else local(thing)
-        if isinstance(thing, datetime)
-        else str(thing)
-    )
-    return said if len(said) <= GLANCE else said[: GLANCE - 1] + "…"

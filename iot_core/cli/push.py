@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Group, option
+from iot_core.cli.keys import NEW_KEY
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import local
@@ -48,8 +49,8 @@ def push() -> None:
         "iot push add night-shift --webhook https://duty.example.vn/hook --min-severity high",
     ],
 )
-@click.argument("name")
-@option("--webhook", "url", required=True, metavar="URL", help=text("cli.opt_webhook"))
+@click.argument("name", type=NEW_KEY)
+@option("--webhook", required=True, metavar="URL", help=text("cli.opt_webhook"))
 @option(
     "--min-severity",
     type=click.Choice([item.value for item in Severity]),
@@ -58,10 +59,10 @@ def push() -> None:
 )
 @option("--secret", metavar="whsec_...", help=text("cli.opt_push_secret"))
 @option("--simulated", is_flag=True, help=text("cli.opt_push_simulated"))
-def add(name: str, url: str, min_severity: str, secret: str | None, simulated: bool) -> None:
+def add(name: str, *, webhook: str, min_severity: str, secret: str | None, simulated: bool) -> None:
     severity = Severity(min_severity)
     added = ask(
-        lambda client: client.add_push(name, url, secret=secret, accepts_simulated=simulated, min_severity=severity)
+        lambda client: client.add_push(name, webhook, secret=secret, accepts_simulated=simulated, min_severity=severity)
     )
     show_one(added, lambda: _say_added(added))
 
@@ -89,5 +90,5 @@ def remove(name: str) -> None:
 def _say_added(added: shapes.PushAdded) -> None:
     line("cli.push_added", name=added.target.key)
     fact_lines([("cli.col_url", added.target.url), ("cli.col_secret", added.secret)])
-    line("cli.secret_once")
+    line("cli.push_secret_once")
     line("cli.push_next", name=added.target.key)

@@ -12,6 +12,7 @@ import click
 
 from iot_core.cli.base import Globals
 from iot_core.cli.endings import Unreachable
+from iot_core.errors import NotFoundError
 from iot_core.settings import default_state_dir, environment
 
 if TYPE_CHECKING:
@@ -67,10 +68,14 @@ def ask(work: Callable[[Client], Awaitable[T]]) -> T:
     where = endpoint()
 
     async def inside() -> T:
+        from iot_core.cli.near import better
         from iot_core.client import Client
 
         async with Client(where.url, where.token) as client:
-            return await work(client)
+            try:
+                return await work(client)
+            except NotFoundError as error:
+                raise await better(client, error) from error
 
     return asyncio.run(inside())
 

@@ -8,7 +8,7 @@ import click
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.keys import DEVICE
-from iot_core.cli.output import Column, Stream, csv_lines, line, show_rows
+from iot_core.cli.output import Column, Stream, csv_lines, note, show_rows
 from iot_core.cli.session import ask, chosen
 from iot_core.cli.times import When, age, local
 from iot_core.cli.words import value, value_with_unit, word
@@ -87,7 +87,7 @@ def watch(keys: tuple[str, ...]) -> None:
         async for reading in client.watch(*keys):
             stream.say(reading, _sentence(reading), _flat(reading))
 
-    line("cli.watching")
+    note("cli.watching")
     ask(follow)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from iot_core.api import shapes
 
-__all__ = ["SEVERITY_STYLE", "STATE_STYLE", "moment", "position", "value_with_unit", "word"]
+__all__ = ["SEVERITY_STYLE", "STATE_STYLE", "moment", "position", "symbol", "value", "value_with_unit", "word"]
 
 STATE_STYLE = {"alarm": "bold red", "silent": "yellow", "ok": "green", "never": "dim", "retired": "dim"}
 SEVERITY_STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": ""}
@@ -37,7 +37,12 @@ def word(kind: str, name: str) -> str:
 
 def value_with_unit(latest: shapes.Latest) -> str:
     """Write a value with its unit of measure; truth as yes and no."""
-    return f"{value(latest.value)} {_SYMBOLS.get(latest.ucum, latest.ucum)}".rstrip()
+    return f"{value(latest.value)} {symbol(latest.ucum)}".rstrip()
+
+
+def symbol(ucum: str) -> str:
+    """Write a unit of measure as a person reads it."""
+    return _SYMBOLS.get(ucum, ucum)
 
 
 def value(plain: float | bool | str | None) -> str:
@@ -56,4 +61,4 @@ def moment(time: datetime | None) -> str:
 
 def position(latitude: float | None, longitude: float | None) -> str:
     """Write a position as maps take it."""
-    return "-" if latitude is None or longitude is None else f"{latitude:g}, {longitude:g}"
+    return "-" if latitude is None or longitude is None else f"{latitude:.9g}, {longitude:.9g}"

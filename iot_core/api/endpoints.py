@@ -1,0 +1,26 @@
+"""Where devices send to, for the person who types it into one."""
+
+from iot_core.api import shapes
+from iot_core.api.routes import Call, NoQuery, get
+
+_EVERY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
+
+
+async def endpoints(call: Call[NoQuery]) -> shapes.Endpoints:
+    """Say where the broker and the CoAP server listen, as seen by whoever asks."""
+    services = call.services
+    broker = services.broker.endpoint if services.broker is not None else services.settings.mqtt
+    coap = services.settings.coap
+    return shapes.Endpoints(
+        mqtt=_reached(call, broker.host, broker.port),
+        coap=_reached(call, coap.host, coap.port),
+    )
+
+
+def _reached(call: Call[NoQuery], host: str, port: int) -> str:
+    """Write `HOST:PORT`; what listens on every address is reached at the name that the asker used for the API."""
+    name = (call.request.url.host or host) if host in _EVERY_ADDRESS else host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+routes = (get("/endpoints", endpoints),)

