@@ -35,7 +35,7 @@ const sameDay = (a, b) => a.toDateString() === b.toDateString();
 /** A time in the browser's zone, the zone shown; the date only when it is not today. */
 export function clock(text) {
   const time = new Date(text);
-  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" };
+  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" };
   if (!sameDay(time, new Date())) Object.assign(options, { day: "2-digit", month: "2-digit", year: "numeric" });
   return new Intl.DateTimeFormat(language, options).format(time);
 }

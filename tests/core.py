@@ -1,0 +1,63 @@
+"""A whole core in this process, on a real database and a real broker, with free ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from iot_core.app import Core, running_core
+from iot_core.client import Client
+from iot_core.settings import Settings, with_ports
+from iot_core.state import locked
+
+
+@asynccontextmanager
+async def core_running(
+    dsn: str, state: Path, free_ports: Callable[[int], int], **sections: Any
+) -> AsyncIterator[tuple[Core, Client]]:
+    """Run a core while the block lasts, with an admin's client."""
+    plain = msgspec.to_builtins(with_ports(Settings(), free_ports(3)))
+    for name, values in {"store": {"dsn": dsn}, **sections}.items():
+        plain[name] |= values
+    with locked(state) as directory:
+        async with (
+            running_core(msgspec.convert(plain, Settings), directory, say=lambda _: None) as core,
+            Client(core.url, core.token) as client,
+        ):
+            yield core, client
+
+
+async def until(condition: Callable[[], Any], *, within_s: float = 15.0, what: str = "") -> Any:
+    """Wait until `condition` (sync or async) gives something true, and give it."""
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                found = condition()
+                if asyncio.iscoroutine(found):
+                    found = await found
+                if found:
+                    return found
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {within_s} s: {what or condition}") from None
+
+
+async def command(*words: str | Path, stdin: bytes = b"", within_s: float = 20.0) -> tuple[int, str, str]:
+    """Run a program and give its exit code, output and errors."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*map(str, words), stdin=pipe, stdout=pipe, stderr=pipe)
+    async with asyncio.timeout(within_s):
+        out, err = await process.communicate(stdin)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+def mosquitto_pub(core: Core, key: str, secret: str, topic: str, body: str) -> Sequence[str]:
+    """Write the command line of an independent MQTT client."""
+    where = ("-h", core.broker.host, "-p", str(core.broker.port), "-q", "1")
+    return ("mosquitto_pub", *where, "-u", key, "-P", secret, "-t", topic, "-m", body)

@@ -1,0 +1,120 @@
+"""The operator's page in a real browser: a fire appears without reload and is acknowledged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from iot_core.api import shapes
+from iot_core.app import Core
+from tests.core import command, core_running, mosquitto_pub
+
+pytestmark = pytest.mark.browser
+
+_QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+)  # fmt: skip
+Free = Callable[[int], int]
+
+
+@asynccontextmanager
+async def browser_page(lang: str = "vi-VN") -> AsyncIterator[tuple[Page, list[str]]]:
+    """Give a page in Chromium and the addresses it asks for."""
+    asked: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_QUIET)
+        page = await browser.new_page(locale=lang, viewport={"width": 1280, "height": 800})
+        page.on("request", lambda request: asked.append(request.url))
+        page.set_default_timeout(20_000)
+        yield page, asked
+        await browser.close()
+
+
+async def signed_in(page: Page, core: Core, client: Any) -> None:
+    code = (await client.sign_in_code()).code
+    await page.goto(core.url)
+    await page.fill("#secret", code)
+    await page.click("#sign-in button:not(.quiet)")
+    await expect(page.locator("#console")).to_be_visible()
+    await expect(page.locator("#link")).to_have_text("● Trực tuyến")
+
+
+async def detector(client: Any) -> str:
+    added = await client.add_device(
+        shapes.DeviceNew(
+            key="fire-1", name="Đầu báo tầng 1", profile="native-fire-detector", latitude=20.95, longitude=107.07
+        )
+    )
+    assert added.secret
+    return str(added.secret)
+
+
+async def burn(core: Core, secret: str, *, smoke: bool = True) -> None:
+    body = json.dumps({"time": datetime.now(UTC).isoformat(), "smoke": smoke})
+    code, _, err = await command(*mosquitto_pub(core, "fire-1", secret, "iot/v1/fire-1/telemetry", body))
+    assert code == 0, err
+
+
+async def test_a_fire_appears_without_reload_and_is_acknowledged(dsn: str, state_path: Path, free_ports: Free) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, asked):
+        secret = await detector(client)
+        await signed_in(page, core, client)
+        await expect(page.locator("#no-alarms")).to_be_visible()
+        loads = len([url for url in asked if url.rstrip("/") == core.url])
+        await burn(core, secret)
+        alarm = page.locator(".alarm.critical.unacknowledged")
+        await expect(alarm).to_contain_text("Báo cháy")
+        await expect(alarm).to_contain_text("Đầu báo tầng 1")
+        await expect(page.locator("#counts [data-state=alarm] b")).to_have_text("1")
+        await expect(page).to_have_title("(1) Trung tâm điều hành")
+        await alarm.get_by_role("button", name="Xác nhận").click()
+        await expect(page.locator(".alarm.acknowledged")).to_contain_text("đã xác nhận")
+        assert (await client.alarms()).items[0].state == shapes.AlarmState.ACKNOWLEDGED
+        assert len([url for url in asked if url.rstrip("/") == core.url]) == loads
+        assert [url for url in asked if not url.startswith(core.url)] == []
+
+
+async def test_a_device_opens_with_its_values_and_the_page_speaks_both_languages(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        secret = await detector(client)
+        await burn(core, secret)
+        await signed_in(page, core, client)
+        await page.click(".alarm .where")
+        await expect(page.locator("#device")).to_contain_text("Phát hiện khói")
+        await page.click("header .language")
+        await expect(page.locator("#device")).to_contain_text("Smoke detected")
+        await expect(page.locator("#alarm-title")).to_have_text("Alarms")
+        assert await page.evaluate("document.body.innerText.match(/(?:page|held|api)\\.[a-z_]+/)") is None
+
+
+async def test_a_wrong_code_is_refused_and_a_code_works_once(dsn: str, state_path: Path, free_ports: Free) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        code = (await client.sign_in_code()).code
+        await page.goto(f"{core.url}/#code={code}")
+        await expect(page.locator("#console")).to_be_visible()
+        assert "code" not in page.url
+        await page.click("#sign-out")
+        await page.fill("#secret", code)
+        await page.click("#sign-in button:not(.quiet)")
+        await expect(page.locator("#sign-in-error")).not_to_be_empty()
+        await expect(page.locator("#console")).to_be_hidden()
+
+
+async def test_a_name_with_markup_is_shown_as_text(dsn: str, state_path: Path, free_ports: Free) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        name = "<img src=x onerror=document.title='owned'>"
+        new = shapes.DeviceNew(key="fire-1", name=name, profile="native-fire-detector", latitude=20.9, longitude=107.1)
+        await burn(core, str((await client.add_device(new)).secret))
+        await signed_in(page, core, client)
+        await expect(page.locator(".alarm .where")).to_contain_text(name)
+        assert "owned" not in await page.title()
