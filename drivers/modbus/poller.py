@@ -111,9 +111,9 @@ class ModbusDriver(Driver):
 
     def _plan(self, unit: MountedUnit, unit_id: int) -> Plan:
         profile = self.context.profiles.get(unit.profile)
-        if profile.modbus is None:
+        reads = profile.modbus.reads(self._settings.max_gap, tuple(unit.channels)) if profile.modbus else ()
+        if not reads:
             raise ConfigError("driver.modbus_no_registers", model=unit.profile)
-        reads = tuple(profile.modbus.reads(self._settings.max_gap, unit.channels.keys() or None))
         return Plan(unit.address, unit_id, profile.interval.total_seconds(), reads)
 
     def _leave_out(self, unit: MountedUnit, code: str) -> None:

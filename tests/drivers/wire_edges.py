@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,7 +50,7 @@ class Mounted:
         self._news.set()
 
 
-def unit(address: str, *, profile: str = "acme-meter", number: int = 1) -> MountedUnit:
+def unit(address: str, *, profile: str = "acme-meter", number: int = 1, channels: Sequence[str] = ()) -> MountedUnit:
     return MountedUnit(
         unit_id=number,
         device_id=number,
@@ -59,6 +59,7 @@ def unit(address: str, *, profile: str = "acme-meter", number: int = 1) -> Mount
         profile=profile,
         address=address,
         mounted_from=datetime(2025, 1, 1, tzinfo=UTC),
+        channels={channel: 1_000 + place for place, channel in enumerate(channels)},
     )
 
 
