@@ -19,6 +19,7 @@ AWAY: Final = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection cut in mid-operation: "another operation is in progress"
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # admin shutdown, cannot connect now, statement timeout
     asyncpg.InsufficientResourcesError,  # disk full, too many connections

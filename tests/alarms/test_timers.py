@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+
+from iot_core.alarms.lifecycle import acknowledge
+from iot_core.alarms.timers import Pace, run_timers
+from iot_core.model import Severity
+from tests.alarms.city import MINUTE, SECOND, T0, City, at, seen, smoke
+
+FIVE = timedelta(minutes=5)
+KILL = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+async def test_timer_survives_a_restart_and_fires_at_its_own_time(city: City) -> None:
+    tank = await city.device("tank-1", profile="slow")
+    await city.flush(seen(tank, 0, pressure=0.5))
+    await city.restart()
+    timers = city.timers()
+    city.now = T0 + FIVE - SECOND
+    await timers.look(healthy=True)
+    assert await city.alarms() == []
+    city.now = T0 + FIVE + MINUTE
+    await timers.look(healthy=True)
+    (alarm,) = await city.alarms()
+    assert (alarm.rule, alarm.raised_at, alarm.value, alarm.metric) == ("tank.dry", T0 + FIVE, 0.5, "pressure")
+    await timers.look(healthy=True)
+    await city.flush(seen(tank, 600, pressure=2.0))
+    assert await city.events() == ["raised", "cleared"]
+
+
+async def test_two_workers_fire_a_timer_once(city: City) -> None:
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 0, pressure=0.5))
+    other = City(city.pool, city.tables, now=T0 + 2 * FIVE)
+    city.now = other.now
+    await asyncio.gather(city.timers().look(healthy=True), other.timers().look(healthy=True))
+    assert await city.events() == ["raised"]
+
+
+async def test_timer_waits_for_a_device_that_hands_in_what_it_kept(city: City) -> None:
+    tank = await city.device("tank-1")
+    await city.flush(at(tank, 0, 7200, pressure=0.5))
+    city.now = T0 + 7201 * SECOND
+    timers = city.timers()
+    await timers.fire_due(city.now)
+    assert await city.alarms() == []
+    await city.flush(at(tank, 60, 7202, pressure=3.0))
+    city.now += MINUTE
+    await timers.fire_due(city.now)
+    assert await city.alarms() == []
+
+
+async def test_timers_and_silence_pause_while_ingest_lags(city: City) -> None:
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 0, pressure=0.5))
+    city.now = T0 + timedelta(hours=1)
+    timers = city.timers(Pace(grace=30 * SECOND))
+    await timers.look(healthy=False)
+    assert await city.alarms() == []
+    await timers.look(healthy=True)
+    assert await city.alarms() == [], "after our absence everyone gets the time to speak"
+    city.now += 29 * SECOND
+    await timers.look(healthy=True)
+    assert await city.alarms() == []
+    city.now += SECOND
+    await timers.look(healthy=True)
+    assert [alarm.rule for alarm in await city.alarms()] == ["tank.dry"]
+    city.now += 2 * MINUTE
+    await timers.look(healthy=True)
+    assert [alarm.rule for alarm in await city.alarms()] == ["tank.dry", "tank.silent"]
+
+
+async def test_restart_does_not_report_a_dead_city(city: City) -> None:
+    for number in range(5):
+        await city.flush(seen(await city.device(f"tank-{number}"), 0, level=10))
+    await city.restart()
+    city.now = T0 + timedelta(hours=8)
+    timers = city.timers(Pace())
+    await timers.look(healthy=True)
+    await city.flush(*(seen(number, 8 * 3600 + 50, level=10) for number in range(1, 5)))
+    city.now += 2 * MINUTE + SECOND
+    await timers.look(healthy=True)
+    assert [(alarm.rule, alarm.device_key) for alarm in await city.alarms()] == [("tank.silent", "tank-4")]
+
+
+async def test_silence_is_raised_after_its_intervals_and_cleared_by_the_next_reading(city: City) -> None:
+    tank, slow = await city.device("tank-1"), await city.device("tank-2", profile="slow")
+    await city.flush(seen(tank, 0, level=10), seen(slow, 0, level=10))
+    timers = city.timers()
+    for seconds in (0, 180):
+        city.now = T0 + seconds * SECOND
+        await timers.look(healthy=True)
+    assert await city.alarms() == []
+    city.now = T0 + 186 * SECOND
+    await timers.look(healthy=True)
+    (alarm,) = await city.alarms()
+    assert (alarm.rule, alarm.severity, alarm.device_key) == ("tank.silent", Severity.LOW, "tank-1")
+    assert (alarm.raised_at, alarm.threshold) == (T0 + 3 * MINUTE, None)
+    assert await city.pool.fetchval("SELECT silent_since FROM iot.device_status WHERE device_id = $1", tank)
+    await city.flush(at(tank, 100, 200, level=10))
+    (alarm,) = await city.alarms()
+    assert (alarm.state, alarm.cleared_at) == ("returned", T0 + 200 * SECOND)
+    city.now = T0 + 380 * SECOND
+    await timers.look(healthy=True)
+    city.now = T0 + 385 * SECOND
+    await timers.look(healthy=True)
+    assert await city.events() == ["raised", "cleared", "raised"], "silent again, and nobody had taken the first"
+
+
+async def test_silence_is_cleared_by_anything_that_was_heard(city: City) -> None:
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 0, level=10))
+    timers = city.timers()
+    timers.watching_since = T0
+    city.now = T0 + 200 * SECOND
+    await timers.watch_silence(city.now)
+    await city.pool.execute("UPDATE iot.device_status SET last_received_at = $1", T0 + 201 * SECOND)
+    city.now = T0 + 202 * SECOND
+    await timers.watch_silence(city.now)
+    assert [(alarm.state, alarm.cleared_at) for alarm in await city.alarms()] == [("returned", T0 + 201 * SECOND)]
+
+
+async def test_device_that_never_spoke_or_is_in_maintenance_is_not_silent(city: City) -> None:
+    await city.device("tank-1")
+    kept = await city.device("tank-2", lifecycle="maintenance")
+    await city.flush(seen(kept, 0, level=10))
+    timers = city.timers()
+    city.now = T0
+    await timers.look(healthy=True)
+    city.now = T0 + timedelta(days=1)
+    await timers.look(healthy=True)
+    assert await city.alarms() == []
+
+
+async def test_silent_gateway_answers_for_the_devices_behind_it(city: City) -> None:
+    gateway = await city.device("gateway-1")
+    children = [await city.device(f"tank-{number}", gateway_id=gateway) for number in range(3)]
+    await city.flush(*(seen(each, 0, level=10) for each in (gateway, *children)))
+    timers = city.timers()
+    timers.watching_since = T0
+    city.now = T0 + FIVE
+    await timers.watch_silence(city.now)
+    assert [alarm.device_key for alarm in await city.alarms()] == ["gateway-1"]
+
+
+async def test_retired_device_and_vanished_rule_return_to_normal(city: City) -> None:
+    tank, detector = await city.device("tank-1"), await city.device("fire-1", "detector")
+    await city.flush(seen(tank, 0, level=91), smoke(detector, 0))
+    await city.pool.execute("UPDATE iot.device SET lifecycle = 'retired' WHERE id = $1", detector)
+    await city.pool.execute("UPDATE iot.rule_state SET rule = 'tank.gone' WHERE source_id = $1", tank)
+    await city.pool.execute("UPDATE iot.alarm SET rule = 'tank.gone' WHERE source_id = $1", tank)
+    city.now = T0 + MINUTE
+    await city.timers().look(healthy=True)
+    assert [(alarm.rule, alarm.state) for alarm in await city.alarms()] == [
+        ("tank.gone", "returned"),
+        ("detector.smoke", "unacknowledged"),
+    ]
+    async with city.pool.acquire() as connection:
+        for alarm in await city.alarms():
+            await acknowledge(connection, alarm.id, by="lan")
+    assert [alarm.state for alarm in await city.alarms()] == ["closed", "closed"]
+
+
+async def test_lost_connections_stop_nothing_and_grant_grace(city: City, any_migrated_dsn: str) -> None:
+    tank = await city.device("tank-1", profile="slow")
+    await city.flush(seen(tank, 0, pressure=0.5))
+    pace = Pace(timers=timedelta(milliseconds=5), grace=timedelta(0), settle=timedelta(0))
+    outside = await asyncpg.connect(any_migrated_dsn)
+    running = asyncio.create_task(
+        run_timers(city.pool, city.evaluator, lambda: True, clock=lambda: city.now, pace=pace)
+    )
+    try:
+        async with asyncio.timeout(30):
+            for _ in range(20):
+                await outside.execute(KILL)
+                await asyncio.sleep(0.01)
+            assert not running.done()
+            city.now = T0 + FIVE
+            while not await outside.fetchval("SELECT count(*) FROM iot.alarm"):
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        await outside.close()
+
+
+async def test_lost_store_starts_the_grace_time_anew(city: City) -> None:
+    timers = city.timers()
+    await timers.look(healthy=True)
+    timers.away(asyncpg.DeadlockDetectedError())
+    assert timers.watching_since == T0, "two workers met; nobody was away"
+    timers.away(ConnectionError())
+    assert timers.watching_since is None

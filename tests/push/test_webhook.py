@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iot_core.push.addresses import PinnedResolver, PrivateAddressError, is_public
+from iot_core.push.webhook import open_session, send
+from tests.push.receiver import SECRET, receiving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+async def post(url: str, *, allow_private: bool = False, timeout_s: float = 5.0) -> tuple[int | None, str | None]:
+    async with open_session(allow_private=allow_private, timeout_s=timeout_s) as session:
+        answer = await send(session, url, SECRET, "msg_1", {"type": "push.test"}, allow_private=allow_private)
+    return answer.status, answer.error
+
+
+async def test_private_address_is_refused_when_sending(free_port: Callable[[], int]) -> None:
+    async with receiving(free_port()) as receiver:
+        assert await post(receiver.url) == (None, "private_address")
+        assert await post(receiver.url.replace("127.0.0.1", "localhost")) == (None, "private_address")
+        assert await post(receiver.url, allow_private=True) == (204, None)
+    assert len(receiver.ids) == 1
+
+
+async def test_name_that_moved_into_our_network_is_refused(
+    free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was public when the target was added answers with a private address when a message is sent."""
+
+    def moved(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", moved)
+    async with receiving(free_port()) as receiver:
+        assert await post(f"http://ioc.example.vn:{receiver.port}/alarms") == (None, "private_address")
+    assert receiver.ids == []
+
+
+async def test_public_one_of_several_addresses_is_the_one_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("10.0.0.1", "93.184.215.14")
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    found = await PinnedResolver(allow_private=False).resolve("ioc.example.vn", 443)
+    assert [each["host"] for each in found] == ["93.184.215.14"]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    with pytest.raises(PrivateAddressError):
+        await PinnedResolver(allow_private=False).resolve("ioc.example.vn", 443)
+
+
+async def test_failures_are_told_in_codes(free_port: Callable[[], int]) -> None:
+    assert await post(f"http://127.0.0.1:{free_port()}/", allow_private=True) == (None, "unreachable")
+    assert await post("http://no-such-name.invalid/", allow_private=True) == (None, "unresolved")
+    async with receiving(free_port()) as receiver:
+        assert await post(receiver.url.replace("http:", "https:"), allow_private=True) == (None, "tls")
+
+
+def test_tls_certificates_are_checked() -> None:
+    assert ssl.create_default_context().verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.215.14", True),
+        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
+        ("64:ff9b::5db8:d70e", True),
+        ("::ffff:192.168.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::", False),
+        ("255.255.255.255", False),
+    ],
+)
+def test_addresses_are_seen_through_their_wrapping(address: str, public: bool) -> None:
+    assert is_public(address) is public
