@@ -21,19 +21,19 @@ from iot_core.profiles.formats import (
     NativeFormat,
     PresenceFormat,
     SenmlFormat,
+    SenmlPlace,
     senml_adjust,
     senml_locate,
 )
 from iot_core.profiles.modbus import ModbusMap, Point, PointSpec, compile_point, field_of, scale_register
 from iot_core.profiles.paths import Path, parse_path
 from iot_core.profiles.profile import Profile, Route
-from iot_core.profiles.units import conversion
+from iot_core.profiles.units import Linear, conversion
 from iot_core.profiles.values import Cases, Codec, ValueSpec, compile_cases, compile_codec
 from iot_core.profiles.wire import Endian
 
 if TYPE_CHECKING:
     from iot_core.profiles.document import Document, Place
-    from iot_core.profiles.units import Linear
 
 __all__ = ["compile_profile"]
 
@@ -332,7 +332,7 @@ class _Compiler:
     def _senml(self, place: Place) -> SenmlFormat:
         self.document.read(place, _Senml)
         fields, extra = self._entries(place, _SenmlSpec, "name", self._senml_field)
-        lengths = {str(each.place).count("/") + 1 for each in (*fields, *extra)}
+        lengths = {each.place.name.count("/") + 1 for each in (*fields, *extra)}
         return SenmlFormat(Group("", fields, extra), tuple(sorted(lengths)))
 
     def _senml_field(self, place: Place, spec: _SenmlSpec, codec: Codec | Cases) -> Field[Any]:
@@ -347,13 +347,14 @@ class _Compiler:
             or spec.between
             or metric.type.value not in {"float", "int"}
         ):
-            return Field(codec, senml_locate(name), None, name)
+            return Field(codec, senml_locate(name), None, SenmlPlace(name))
         mass = self.class_file.molar_mass.get(metric.key)
         if spec.unit:
             assert isinstance(codec, Codec)
             plain = compile_codec(self.document, place, msgspec.structs.replace(spec, unit=""), metric, mass)
-            return Field(plain, senml_locate(name), senml_adjust(name, spec.unit, metric.ucum, mass), name)
-        return Field(codec, senml_locate(name), senml_adjust(name, metric.ucum, metric.ucum, mass), name)
+            own = SenmlPlace(name, conversion(spec.unit, metric.ucum, mass) or Linear())
+            return Field(plain, senml_locate(name), senml_adjust(name, spec.unit, metric.ucum, mass), own)
+        return Field(codec, senml_locate(name), senml_adjust(name, metric.ucum, metric.ucum, mass), SenmlPlace(name))
 
     # ------------------------------------------------------------ bytes
 

@@ -19,7 +19,7 @@ from iot_core.profiles.paths import Path, find, put
 from iot_core.profiles.payload import read_json
 from iot_core.profiles.senml import CBOR_FORMAT, JSON_FORMAT, Record, read_pack, resolve, write_pack
 from iot_core.profiles.times import parse_time
-from iot_core.profiles.units import Linear, conversion
+from iot_core.profiles.units import SAME, Linear, conversion
 from iot_core.profiles.values import Cases, Codec
 
 if TYPE_CHECKING:
@@ -292,10 +292,26 @@ class SenmlFormat:
     def write(self, values: Mapping[str, Value], context: Context) -> bytes:
         fields: dict[str, object] = {}
         for each in self.group.fields:
-            raw = _raw_of(each.codec, values)
+            place: SenmlPlace = each.place
+            raw = _raw_of(each.codec, place.own(values, each.codec))
             if raw is not None:
-                fields[f"/{each.place}"] = raw
+                fields[f"/{place.name}"] = raw
         return write_pack(fields, context.time, context.content_format or JSON_FORMAT)
+
+
+@dataclass(frozen=True, slots=True)
+class SenmlPlace:
+    """A record's name, and how its own unit becomes the metric's."""
+
+    name: str
+    linear: Linear = SAME
+
+    def own(self, values: Mapping[str, Value], codec: Codec | Cases) -> Mapping[str, Value]:
+        """Give the values with this one in the record's own unit."""
+        value = values.get(codec.key)
+        if self.linear == SAME or value is None or isinstance(value, (bool, str)):
+            return values
+        return {codec.key: (value - self.linear.offset) / self.linear.factor}
 
 
 def senml_locate(name: str) -> Callable[[Pack], object]:

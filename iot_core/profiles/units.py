@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Linear", "conversion", "is_ucum"]
+__all__ = ["SAME", "Linear", "conversion", "is_ucum"]
 
 _MOLAR_VOLUME: Final = 24.465  # L/mol: 0.08205737 x 298.15
 
@@ -20,6 +20,10 @@ class Linear:
 
     factor: float = 1.0
     offset: float = 0.0
+
+
+SAME: Final = Linear()
+"""The conversion that changes nothing."""
 
 
 # Each unit as a multiple of its kind's base. What stands together can be converted.

@@ -137,19 +137,18 @@ class Cases:
         raise DecodeError(Reason.BAD_FIELD, f"{self.key}: {str(raw)[:40]} is no case of the profile")
 
     def write(self, values: Mapping[str, Value]) -> float | str:
-        """Find the case that says what is given best: first of all what is true (an alarm), then all the rest."""
+        """Find the case that says what is given best: what is true (an alarm) first, then what is false.
+
+        Where the wire cannot say it all, the case that stands first in the file wins.
+        """
 
         def fit(says: Mapping[str, Value]) -> tuple[int, int, int]:
             agreed = [key for key, value in values.items() if key in says and _same(says[key], value)]
-            wrong = sum(1 for key in says if key in values and key not in agreed)
-            return sum(1 for key in agreed if values[key] is not False), -wrong, len(agreed)
+            true = sum(1 for key in agreed if values[key] is not False)
+            invented = sum(1 for key, said in says.items() if said is True and values.get(key) is False)
+            return true, -invented, len(agreed) - true
 
         return max(self.cases, key=lambda case: fit(case[2]))[0]
-
-    def can_say(self, values: Mapping[str, Value]) -> bool:
-        """Say whether some case says exactly what is given of its metrics."""
-        said = {key: values[key] for key in self.keys if key in values}
-        return any(said.items() <= says.items() for _, _, says in self.cases)
 
 
 def apply(linear: Linear, value: float) -> float:

@@ -1,0 +1,215 @@
+"""A mistake in a file stops the start with one sentence: file, line, key, and what was expected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from iot_core.errors import ConfigError
+from iot_core.messages import said
+from iot_core.profiles import Profiles, load, load_file
+from iot_core.profiles.classes import read_class
+from iot_core.profiles.document import Document, duration
+
+GOOD = """\
+model: acme-aq4
+vendor: Acme
+title: {vi: Trạm không khí AQ4, en: AQ4 air station}
+source: "AQ4 Modbus manual rev 1.2, table 3"
+interval: 60s
+modbus:
+  points:
+    pm25:        {table: holding, address: 4, type: uint16, scale: 0.1}
+    temperature: {table: holding, address: 8, type: int16,  scale: 0.1}
+examples:
+  - registers: {"holding:4": [352], "holding:8": [65336]}
+    values: {pm25: 35.2, temperature: -20.0}
+  - registers: {"holding:4": [352]}
+    held: truncated
+    samples: [{values: {pm25: 35.2}}]
+"""
+MQTT = GOOD.replace(GOOD[GOOD.index("modbus:") : GOOD.index("examples:")], "WAY\n").replace(
+    GOOD[GOOD.index("  - registers") :], '  - {payload: "{}", held: no_values}\n  - {payload: "1", online: true}\n'
+)
+
+
+def write(folder: Path, text: str, class_key: str = "air_quality") -> Path:
+    (folder / class_key).mkdir(exist_ok=True)
+    path = folder / class_key / "acme.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def mistake(folder: Path, profiles: Profiles, text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_file(write(folder, text), profiles)
+    return caught.value
+
+
+def test_the_example_of_the_guide_loads_beside_the_shipped_ones(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    own = load(tmp_path).get("acme-aq4")
+    assert own.class_key == "air_quality"
+    assert own.address == "modbus://{address}"
+    assert own.metrics == ("pm25", "temperature")
+    assert own.topics == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "key", "expected"),
+    [
+        ("vendor: Acme", "vendor: Acme\nvendor: Acme", 3, "vendor", "once"),
+        ("vendor: Acme", "maker: Acme", 2, "maker", "not known"),
+        ("vendor: Acme\n", "", 1, "vendor", "given"),
+        ("model: acme-aq4", "model: Acme AQ4", 1, "model", "key of the form"),
+        ("vi: Trạm không khí AQ4, ", "", 3, "title.vi", "given"),
+        ('source: "AQ4 Modbus manual rev 1.2, table 3"', 'source: " "', 4, "source", "document"),
+        ("interval: 60s", "interval: often", 5, "interval", "duration"),
+        ("interval: 60s", "interval: 60", 5, "interval", "str"),
+        ("table: holding, address: 4", "table: holdings, address: 4", 8, "modbus.points.pm25.table", "holdings"),
+        ("address: 4", "address: 40005", 8, "", ""),
+        ("address: 4", "address: 70000", 8, "modbus.points.pm25.address", "0-based"),
+        ("address: 4", "adress: 4", 8, "modbus.points.pm25.adress", "not known"),
+        ("type: uint16", "type: uint12", 8, "modbus.points.pm25.type", "uint12"),
+        ("type: uint16, ", "", 8, "modbus.points.pm25.type", "such as uint16"),
+        ("type: uint16", "type: uint16, order: ACBD", 8, "modbus.points.pm25.order", "ACBD"),
+        ("type: uint16", "type: float32, bit: 1", 8, "modbus.points.pm25.type", "unsigned"),
+        ("type: uint16", "type: string", 8, "modbus.points.pm25.length", "length"),
+        ("scale: 0.1}", "scale: none}", 8, "modbus.points.pm25.scale", "float"),
+        ("scale: 0.1}", "scale: 0}", 8, "modbus.points.pm25.scale", "other than 0"),
+        ("scale: 0.1}", "unit: Cel}", 8, "modbus.points.pm25.unit", "ug/m3"),
+        ("scale: 0.1}", "map: {1: true}}", 8, "modbus.points.pm25.map.1", "float"),
+        ("scale: 0.1}", "equals: 1}", 8, "modbus.points.pm25", "bool"),
+        ("pm25:  ", "pm2_5:  ", 8, "modbus.points.pm2_5", "metric of the class"),
+        ("pm25:  ", "PM25:  ", 8, "modbus.points.PM25", "form"),
+        ("pm25:  ", "time:  ", 8, "modbus.points.time", "reserved"),
+        ("modbus:", "native: true\nmodbus:", 1, "-", "exactly one of"),
+        ("    held: truncated", "    held: bad luck", 14, "examples.1.held", "truncated"),
+        ("    held: truncated\n", "", 10, "examples", "one that is held"),
+        ('- registers: {"holding:4": [352]}', '- hex: "0x"', 13, "examples.1.hex", "valid hex"),
+        ("model: acme-aq4", "model: [", 3, "-", "YAML"),
+        ("vendor: Acme", "vendor: !!python/object:os.system Acme", 2, "vendor", "tag"),
+    ],
+)
+def test_a_mistake_is_named_where_it_stands(
+    tmp_path: Path, profiles: Profiles, *, before: str, after: str, line: int, key: str, expected: str
+) -> None:
+    text = GOOD.replace(before, after, 1)
+    if not expected:  # 40005 is a register number of a manual, and a legal address: the example shows the mistake
+        assert load_file(write(tmp_path, text), profiles).modbus is not None
+        return
+    error = mistake(tmp_path, profiles, text)
+    assert (error.facts["line"], error.facts["key"] or "-") == (line, key)
+    assert expected in str(error.facts["expected"])
+    assert re.search(rf"acme\.yaml.*{line}", said(error, "en"))
+    assert re.search(rf"acme\.yaml.*{line}", said(error, "vi"))
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("json: {values: {pm25: 'a..b'}}", "a path such as"),
+        ("json: {values: {pm25: {path: []}}}", "at least one path"),
+        ("json: {each: rows, values: {pm25: a}}", "time beside it"),
+        ("json: {time: t}", "values, states or channels"),
+        ("json: {values: {temperature: {path: a, unit_from: u}}}", "unit_from may say"),
+        ("json: {values: {pm25: {path: a, cases: {1: {pm25: 1}}}}}", "only under states"),
+        ("json: {states: {s: {path: a, cases: {1: {smoke: true}}}}}", "a metric of the class"),
+        ("json: {states: {s: {path: a, cases: {1: {pm25: true}}}}}", "a value of type float"),
+        ("senml: {values: {pm25: '/'}}", "record's name"),
+        ("bytes: {values: {pm25: {at: 0}}}", "either length"),
+        ("bytes: {length: 2, values: {pm25: {at: 1, type: uint16}}}", "within 2 bytes"),
+        ("bytes: {length: 2, checksum: md5, values: {pm25: {at: 1}}}", "one of"),
+        ("bytes: {records: {'01': {length: 1}}}", "2 bytes in hexadecimal"),
+        ("bytes: {length: 2, require: {kind: {at: 0}}, values: {pm25: {at: 1}}}", "must stand there"),
+        ("topics: {'a/b': {json: {values: {pm25: a}}}}", "{address}"),
+        ("topics: {'a/{address}/#': {json: {values: {pm25: a}}}}", "no wildcard but +"),
+        ("topics: {'a/eui-{address}': {json: {values: {pm25: a}}}}", "one whole level"),
+        ("topics: {'a/{address}': {xml: {}}}", "exactly one of"),
+        ("topics: {'a/{address}': {presence: {online: x, offline: x}}}", "two different texts"),
+        ("address: 'http:{address}'\njson: {values: {pm25: a}}", "followed by"),
+        ("modbus: {repeat: {count: 900, stride: 100}, points: {pm25: {address: 0, type: uint16}}}", "stays below"),
+    ],
+)
+def test_each_format_checks_its_own_keys(tmp_path: Path, profiles: Profiles, way: str, expected: str) -> None:
+    text = MQTT.replace("WAY", way)
+    if "topics:" in way:
+        text = text.replace("topics:", "address: 'mqtt:a/{address}'\ntopics:")
+    assert expected in str(mistake(tmp_path, profiles, text).facts["expected"])
+
+
+def test_yaml_words_of_other_languages_stay_text() -> None:
+    document = Document("x.yaml", "on: yes\noff: 12:30\nno: 0x1F\nv: [null, ~, true, 1e3, -.5, 010, '1']")
+    assert document.data == {"on": "yes", "off": "12:30", "no": 31, "v": [None, None, True, 1000.0, -0.5, "010", "1"]}
+
+
+def test_two_files_of_one_folder_may_not_define_one_model(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    (tmp_path / "air_quality" / "again.yaml").write_text(GOOD)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    assert "acme.yaml" in str(caught.value.facts["expected"])
+
+
+def test_an_own_folder_overrides_a_shipped_model_and_adds_a_class(tmp_path: Path) -> None:
+    write(tmp_path, GOOD.replace("acme-aq4", "tuf-2000m"))
+    (tmp_path / "flood_gauge").mkdir()
+    (tmp_path / "flood_gauge" / "class.yaml").write_text(
+        "title: {vi: Trạm đo mực nước, en: Flood gauge}\n"
+        "metrics:\n  level: {title: {vi: Mực nước, en: Level}, ucum: '1'}\n"
+    )
+    profiles = load(tmp_path)
+    assert profiles.get("tuf-2000m").class_key == "air_quality"
+    assert "flood_gauge" in profiles.classes
+
+
+def test_a_profile_in_a_folder_that_is_no_class_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, "weather")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    assert caught.value.code == "profile.no_class"
+    with pytest.raises(ConfigError):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("range: [0, 10]", "range: [10, 0]", "lowest"),
+        ("precision: 2", "precision: 12", "decimals"),
+        ("ucum: ug/m3", "ucum: mcg", "unit of measure"),
+        ("above: 5", "above: 5, below: 2", "exactly one of"),
+        ("metric: dust", "metric: smoke", "a metric of this class"),
+        ("above: 5", "equals: 'yes'", "compared with"),
+        ("when: {metric: dust, above: 5}", "when: {silent_for: 0}", "silent_for"),
+        ("severity: high", "severity: urgent", "urgent"),
+        ("  dust: {", "  bad: {", "reserved"),
+        ("type: float", "type: enum", "members"),
+        ("for: 5m", "for: 5 minutes", "duration"),
+    ],
+)
+def test_a_class_is_checked_like_a_profile(before: str, after: str, expected: str) -> None:
+    text = """\
+title: {vi: Thử, en: Trial}
+metrics:
+  dust: {title: {vi: Bụi, en: Dust}, type: float, ucum: ug/m3, precision: 2, range: [0, 10]}
+rules:
+  dusty: {title: {vi: Bụi, en: Dusty}, severity: high, when: {metric: dust, above: 5}, for: 5m, source: none}
+"""
+    read_class(Document("class.yaml", text), "trial")
+    with pytest.raises(ConfigError) as caught:
+        read_class(Document("class.yaml", text.replace(before, after, 1)), "trial")
+    assert expected in str(caught.value.facts["expected"])
+
+
+def test_durations() -> None:
+    assert [str(duration(each)) for each in ("250ms", "60s", "1.5h", "7d", "60", "1w")] == [
+        "0:00:00.250000",
+        "0:01:00",
+        "1:30:00",
+        "7 days, 0:00:00",
+        "None",
+        "None",
+    ]

@@ -1,0 +1,149 @@
+"""decode(encode(x)) == x up to the wire's resolution, for every shipped model."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from iot_core.model import MetricType, Sample, Uplink
+from iot_core.profiles import Encoded, Profile
+from iot_core.profiles.binary import FixedFormat, TlvFormat
+from iot_core.profiles.envelope import LorawanFormat
+from iot_core.profiles.values import Cases, Codec
+from iot_core.profiles.wire import WireType
+from tests.profiles.conftest import shipped
+
+START = datetime(2026, 1, 15, 8, 30, tzinfo=UTC)
+MODELS = [each.model for each in shipped().all()]
+
+
+def codecs_of(profile: Profile, channel: str = "") -> list[tuple[Codec | Cases, WireType | None]]:
+    """Each codec with the wire type that limits it; None where the wire takes any number."""
+    if profile.modbus is not None:
+        return [(codec, point.wire) for name, codec, point in profile.modbus.points if name == channel]
+    found: list[tuple[Codec | Cases, WireType | None]] = []
+    formats = [profile.format] if profile.format else [route.format for route in profile.routes]
+    if profile.address.startswith("lorawan:"):
+        formats = formats[:1]  # both network servers carry the same bytes
+    for each in formats:
+        inner = each.inner if isinstance(each, LorawanFormat) else each
+        if isinstance(inner, FixedFormat):
+            found += [(field.codec, field.place.wire) for field in inner.fields]
+        elif isinstance(inner, TlvFormat):
+            found += [(field.codec, field.place.wire) for rec in inner.records.values() for field in rec.fields]
+    return found
+
+
+@st.composite
+def sayable(draw: st.DrawFn, profile: Profile, channel: str) -> dict[str, Any]:
+    """Values that the model can say all at once."""
+    values: dict[str, Any] = {}
+    wires: dict[str, tuple[Codec, WireType | None]] = {}
+    for codec, wire in codecs_of(profile, channel):
+        if isinstance(codec, Cases):
+            values.update(draw(st.sampled_from([dict(says) for _, _, says in codec.cases])))
+        elif codec.type is not None:
+            wires[codec.key] = (codec, wire)
+    from_cases = {key for codec, _ in codecs_of(profile, channel) if isinstance(codec, Cases) for key in codec.keys}
+    for key in draw(st.sets(st.sampled_from(profile.metrics), min_size=1)):
+        metric = profile.device_class.metric(key)
+        assert metric is not None
+        if key in from_cases:
+            continue
+        if metric.type is MetricType.BOOL:
+            values[key] = draw(st.booleans())
+            continue
+        low, high = metric.minimum, metric.maximum
+        assert low is not None
+        assert high is not None
+        found = wires.get(key)
+        if found is not None and found[1] is not None and found[1].kind != "float":
+            ends = [raw * found[0].linear.factor + found[0].linear.offset for raw in found[1].limits]
+            low, high = max(low, min(ends)), min(high, max(ends))
+        values[key] = draw(st.floats(low, high, allow_nan=False, allow_infinity=False))
+        if found is not None and values[key] in found[0].unknown:
+            del values[key]
+    assume(values)
+    return values
+
+
+def tolerance(profile: Profile, channel: str, key: str, value: float) -> float:
+    for codec, wire in codecs_of(profile, channel):
+        if isinstance(codec, Codec) and codec.key == key and wire is not None:
+            if wire.kind == "float":
+                return max(abs(value), 1) * 1e-6
+            return codec.step / 2 + 1e-6
+    return max(abs(value), 1) * 1e-8
+
+
+def heard(profile: Profile, encoded: Encoded, address: str) -> list[Sample]:
+    uplink = Uplink(
+        driver="test",
+        address=profile.address.replace("{address}", address),
+        topic=encoded.topic,
+        payload=encoded.payload,
+        registers=encoded.registers,
+        content_format=encoded.content_format,
+        received_at=START,
+    )
+    decoded = profile.decode(uplink)
+    assert list(decoded.problems) == []
+    return list(decoded.samples)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), model=st.sampled_from(MODELS))
+def test_what_is_encoded_is_decoded_again(data: st.DataObject, model: str) -> None:
+    profile = shipped().get(model)
+    channel = data.draw(st.sampled_from(profile.channels or ("",)))
+    values = data.draw(sayable(profile, channel))
+    time = START + timedelta(milliseconds=data.draw(st.integers(0, 10**9)))
+    native = profile.format is not None and profile.address.startswith("iot:")
+    formats = [110, 112] if "ucifi" in model else [None, 50, 60, 110, 112] if native else [None]
+    messages = profile.encode_all(
+        values,
+        time=time,
+        seq=7,
+        run="r",
+        address="a1",
+        content_format=data.draw(st.sampled_from(formats)),
+        channel=channel,
+    )
+    got: dict[str, object] = {}
+    for message in messages:
+        for sample in heard(profile, message, "a1"):
+            if sample.channel == channel:
+                got.update(sample.values)
+                assert sample.time in {None, START, time} or profile.modbus is not None
+    for key, value in values.items():
+        if isinstance(value, bool):
+            assert got[key] is value, key
+        else:
+            assert abs(float(str(got[key])) - value) <= tolerance(profile, channel, key, value), key
+
+
+def test_a_native_message_keeps_time_seq_and_run(profiles: Any) -> None:
+    native = profiles.native("water_meter")
+    for content_format in (None, 50, 60, 110, 112):
+        encoded = native.encode({"volume": 3.5}, time=START, seq=12, run="b7", content_format=content_format)
+        (sample,) = heard(native, encoded, "x")
+        assert (sample.time, sample.seq, sample.run, sample.values) == (START, 12, "b7", {"volume": 3.5})
+
+
+def test_registers_fill_every_block_that_is_polled(profile: Profile) -> None:
+    if profile.modbus is None:
+        return
+    for channel in profile.channels:
+        registers = profile.modbus.write({}, channel)
+        held = {
+            (name.partition(":")[0], int(name.partition(":")[2]) + index)
+            for name, words in registers.items()
+            for index in range(len(words))
+        }
+        mine = [point for name, _, point in profile.modbus.points if name in {"", channel} and not point.optional]
+        for point in mine:
+            for read in point.reads:
+                assert {(read.table, read.address + index) for index in range(read.count)} <= held

@@ -1,0 +1,169 @@
+"""Decoding is total: any bytes, registers or JSON give values or a Problem, never an exception, in bounded time."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import cbor2
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from iot_core.model import Decoded, Reason, Uplink
+from iot_core.profiles import Profile, Profiles, example_uplink
+from tests.profiles.conftest import shipped
+
+MODELS = [each.model for each in shipped().all()]
+CALM = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=5),
+    max_leaves=20,
+)
+FORMATS = st.sampled_from([None, 0, 50, 60, 110, 112])
+
+
+def decode(profile: Profile, payload: bytes, content_format: int | None = None, topic: str = "") -> Decoded:
+    uplink = Uplink(driver="t", address="t", topic=topic, payload=payload, content_format=content_format)
+    decoded = profile.decode(uplink)
+    said = decoded.samples or decoded.problems or decoded.online is not None
+    assert said, "an uplink that leaves no trace"
+    msgspec.json.encode([problem.part for problem in decoded.problems])
+    return decoded
+
+
+def topics(profile: Profile) -> list[str]:
+    return [route.concrete("a1") for route in profile.routes] or [""]
+
+
+@CALM
+@given(data=st.data(), model=st.sampled_from(MODELS), payload=st.binary(max_size=80), content=FORMATS)
+def test_any_bytes(data: st.DataObject, model: str, payload: bytes, content: int | None) -> None:
+    profile = shipped().get(model)
+    topic = data.draw(st.sampled_from(topics(profile)))
+    decode(profile, payload, content, topic)
+    if profile.address.startswith("lorawan:"):
+        envelope = {
+            "deviceInfo": {},
+            "fPort": data.draw(st.sampled_from([85, 6])),
+            "data": base64.b64encode(payload).decode(),
+        }
+        decode(profile, msgspec.json.encode(envelope), None, topic)
+
+
+def names_of(profile: Profile) -> list[str]:
+    """Words that the model's own examples use, so that random objects come close to the real ones."""
+    found: set[str] = {"time", "seq", "run", "quality", "correction", "extra", *profile.metrics}
+    for example in profile.examples:
+        found |= {word for word in str(example.given["payload"]).replace("\\", '"').split('"') if word.isidentifier()}
+    return sorted(found)
+
+
+@CALM
+@given(data=st.data(), model=st.sampled_from(MODELS), content=FORMATS)
+def test_any_json_and_cbor(data: st.DataObject, model: str, content: int | None) -> None:
+    profile = shipped().get(model)
+    names = st.sampled_from(names_of(profile)) | st.text(max_size=8)
+    like = st.dictionaries(names, JSON | st.dictionaries(names, JSON, max_size=4), max_size=6)
+    said = data.draw(JSON | like | st.lists(like, max_size=3))
+    topic = data.draw(st.sampled_from(topics(profile)))
+    decode(profile, msgspec.json.encode(said), content, topic)
+    decode(profile, cbor2.dumps(said), content, topic)
+
+
+@CALM
+@given(data=st.data(), model=st.sampled_from(MODELS))
+def test_damaged_examples(data: st.DataObject, model: str) -> None:
+    profile = shipped().get(model)
+    uplink = example_uplink(profile, data.draw(st.sampled_from(profile.examples)))
+    damaged = bytearray(uplink.payload)
+    for _ in range(data.draw(st.integers(1, 3))):
+        if damaged:
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    decode(profile, bytes(damaged), uplink.content_format, uplink.topic)
+
+
+@CALM
+@given(
+    registers=st.dictionaries(
+        st.sampled_from(
+            [
+                "holding:0",
+                "input:0",
+                "holding:5",
+                "input:1",
+                "coil:0",
+                "holding:8",
+                "input:65530",
+                "x:1",
+                "holding:",
+                "input:-1",
+            ]
+        )
+        | st.text(max_size=10),
+        st.lists(st.integers(-5, 70_000), max_size=40),
+        max_size=4,
+    )
+)
+def test_any_registers(registers: dict[str, list[int]]) -> None:
+    for profile in shipped().all():
+        if profile.modbus is not None:
+            uplink = Uplink(driver="modbus", address="modbus://x/1", registers=registers)
+            decoded = profile.decode(uplink)
+            assert decoded.samples or decoded.problems
+        else:
+            assert profile.decode(Uplink(driver="modbus", address="x", registers=registers)).problems
+
+
+def reasons(profiles: Profiles, payload: bytes, content_format: int | None = None) -> list[Reason]:
+    return [each.reason for each in decode(profiles.native("air_quality"), payload, content_format).problems]
+
+
+def test_each_kind_of_nonsense_has_its_reason(profiles: Profiles) -> None:
+    assert reasons(profiles, b"") == [Reason.EMPTY]
+    assert reasons(profiles, b"  \n") == [Reason.EMPTY]
+    assert reasons(profiles, b"hello") == [Reason.NOT_JSON]
+    assert reasons(profiles, b'{"pm25": "\xff"}') == [Reason.NOT_TEXT]
+    assert reasons(profiles, b"17") == [Reason.NOT_AN_OBJECT]
+    assert reasons(profiles, b"[]") == [Reason.NO_VALUES]
+    assert reasons(profiles, b"{}") == [Reason.NO_VALUES]
+    assert reasons(profiles, b'{"pm25": 1', 50) == [Reason.NOT_JSON]
+    assert reasons(profiles, b"{}", 41) == [Reason.WRONG_FORMAT]
+    assert reasons(profiles, b"\xff", 60) == [Reason.NOT_CBOR]
+    assert reasons(profiles, b"{}", 110) == [Reason.NOT_SENML]
+    assert reasons(profiles, b'[{"v": 1}]', 110) == [Reason.NOT_SENML]
+
+
+def test_deep_nesting_is_refused_without_recursion(profiles: Profiles) -> None:
+    assert reasons(profiles, b"[" * 200_000) == [Reason.TOO_DEEP]
+    assert reasons(profiles, b'{"a":' * 40 + b"1" + b"}" * 40) == [Reason.TOO_DEEP]
+    assert reasons(profiles, b'{"a":NaN,"b":' + b"[" * 100_000) == [Reason.TOO_DEEP]
+    assert reasons(profiles, b"\x81" * 100_000, 60) == [Reason.TOO_DEEP]
+    assert reasons(profiles, b"\x81" * 100_000, 112) == [Reason.TOO_DEEP]
+
+
+def test_tagged_cbor_is_refused_since_tags_can_be_bombs(profiles: Profiles) -> None:
+    shared: list[Any] = []
+    for _ in range(14):
+        shared = [shared, shared]
+    bomb = cbor2.dumps(shared, value_sharing=True)
+    rational = cbor2.dumps(cbor2.CBORTag(30, [1, 2]))
+    for payload in (bomb, rational, cbor2.dumps(cbor2.CBORTag(35, "(a+)+"))):
+        assert reasons(profiles, payload, 60) == [Reason.NOT_CBOR]
+
+
+def test_a_large_message_is_read_in_bounded_time(profiles: Profiles) -> None:
+    native = profiles.native("air_quality")
+    payloads = [
+        (b'{"pm25": "' + b"\\u0041" * 50_000 + b'"}', None),
+        (b"[" + b'{"pm25":1},' * 20_000 + b'{"pm25":1}]', None),
+        (b'{"pm25": ' + b"9" * 250_000 + b"}", None),
+        (cbor2.dumps([{"pm25": 1}] * 20_000), 60),
+        (b"[" + b'{"n":"pm25","v":1},' * 10_000 + b'{"n":"pm25","v":1}]', 110),
+    ]
+    for payload, content_format in payloads:
+        started = time.process_time()
+        decode(native, payload, content_format)
+        assert time.process_time() - started < 2, payload[:30]
