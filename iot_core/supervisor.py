@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from iot_core.errors import DriverUnavailable, StoreUnavailable
+from iot_core.errors import DriverUnavailable, StartError, StoreUnavailable
 from iot_core.store.connection import AWAY
 
 log = structlog.get_logger()
@@ -26,6 +26,8 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
         started = time.monotonic()
         try:
             await run()
+        except StartError:
+            raise  # the world is not fit for this part: nothing that waiting would mend
         except (DriverUnavailable, StoreUnavailable, *AWAY) as exc:
             if attempt == 0:
                 log.warning("service.away", service=name, error=str(exc))
