@@ -10,6 +10,7 @@ async with Client("http://127.0.0.1:8080", token) as client:
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -266,7 +267,7 @@ class Client:
         return await self._request("GET", path, answer, params=_parameters(asked))
 
     async def _send(self, method: str, path: str, answer: type[A], body: shapes.Request | None = None) -> A:
-        data = b"{}" if body is None else msgspec.json.encode(body)
+        data = io.BytesIO(b"{}" if body is None else msgspec.json.encode(body))  # aiohttp wants large bodies as files
         return await self._request(method, path, answer, data=data, headers={"Content-Type": "application/json"})
 
     async def _request(self, method: str, path: str, answer: type[A], **options: Any) -> A:

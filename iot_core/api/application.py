@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -69,7 +70,12 @@ def build(services: Services) -> web.Application:
 
 
 async def _openapi(_: web.Request) -> web.Response:
-    return web.Response(body=msgspec.json.encode(document(ROUTES)), content_type="application/json")
+    return web.Response(body=_document(), content_type="application/json")
+
+
+@cache
+def _document() -> bytes:
+    return msgspec.json.encode(document(ROUTES))
 
 
 async def _close_streams(app: web.Application) -> None:

@@ -9,7 +9,17 @@ from aiohttp import web
 from iot_core.api.access import who
 from iot_core.api.roles import Action, require
 from iot_core.api.routes import SERVICES, connection
-from iot_core.broker.answers import AclAsk, Answer, LoginAsk, acl_ask, answer, core_may_login, login_ask, may
+from iot_core.broker.answers import (
+    AclAsk,
+    Answer,
+    LoginAsk,
+    acl_ask,
+    answer,
+    core_may_login,
+    login_ask,
+    may,
+    takes_over,
+)
 from iot_core.broker.rights import core, rights_of, vendor
 from iot_core.errors import RequestError
 from iot_core.registry.credentials import Authenticator, senders
@@ -57,7 +67,7 @@ async def _may_login(request: web.Request, asked: LoginAsk) -> bool:
     mqtt = request.app[SERVICES].settings.mqtt
     if core_may_login(asked, mqtt.username, mqtt.password):
         return True
-    return await request.app[AUTHENTICATE](asked.username, asked.password)
+    return not takes_over(asked) and await request.app[AUTHENTICATE](asked.username, asked.password)
 
 
 async def _rights(request: web.Request, asked: AclAsk) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from iot_core.api import shapes
 from iot_core.api.hub import HUB, Hub, Subscriber
 from iot_core.api.routes import Call, NoQuery, get
 from iot_core.api.sse import Message
-from iot_core.api.stream import HEARTBEAT_S, send
+from iot_core.api.stream import TICK_S, send
 from iot_core.registry.found import map_devices
 
 
@@ -38,7 +38,7 @@ async def _messages(
     for message in missed:
         yield message
     while not hub.closing.is_set() and not subscriber.dropped.is_set():
-        found = await subscriber.next(HEARTBEAT_S)
+        found = await subscriber.next(TICK_S)
         if found is None or found.id not in told or not found.id:
             yield found
 

@@ -8,7 +8,7 @@ Times are RFC 3339 in UTC. Lists stand in `items`.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -88,7 +88,7 @@ class Problem(Answer, frozen=True, kw_only=True):
     status: int
     code: str
     detail: str
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- areas
@@ -294,7 +294,7 @@ class Row(Answer, frozen=True, kw_only=True):
     quality: QualityName
     bad: tuple[str, ...]
     values: dict[str, Value]
-    extra: dict[str, object] | None = None
+    extra: dict[str, Any] | None = None
 
 
 class Telemetry(Answer, frozen=True, kw_only=True):
@@ -441,7 +441,7 @@ class Held(Answer, frozen=True, kw_only=True):
     reason: str
     said: str
     detail: str
-    part: object
+    part: Any
     payload: str
     registers: dict[str, list[int]] | None
 

@@ -12,27 +12,41 @@ from aiohttp import web
 from iot_core.api.hub import HUB
 from iot_core.api.sse import HEARTBEAT, Message
 
-__all__ = ["HEARTBEAT_S", "send"]
+__all__ = ["TICK_S", "send"]
 
-HEARTBEAT_S: Final = 15.0
+TICK_S: Final = 1.0
+"""How often a source of messages gives at least None, so that a client that left is noticed."""
+_HEARTBEAT_S: Final = 15.0
 _WRITE_S: Final = 20.0
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def send(request: web.Request, messages: AsyncGenerator[Message | None, None]) -> web.StreamResponse:
-    """Send messages as they come, a heartbeat for each None; a client that stops reading is dropped and counted."""
+    """Send messages as they come, and a heartbeat where none has come for long; a client that left ends it."""
     response = web.StreamResponse(headers=_HEADERS)
     async with aclosing(messages):
         await response.prepare(request)
         with suppress(ConnectionResetError):
-            await response.write(HEARTBEAT)
-            async for message in messages:
-                try:
-                    async with asyncio.timeout(_WRITE_S):
-                        await response.write(HEARTBEAT if message is None else message.encode())
-                except TimeoutError:
-                    request.app[HUB].count_dropped()
-                    if request.transport is not None:
-                        request.transport.abort()
-                    break
+            await _pour(request, response, messages)
     return response
+
+
+async def _pour(
+    request: web.Request, response: web.StreamResponse, messages: AsyncGenerator[Message | None, None]
+) -> None:
+    await response.write(HEARTBEAT)
+    clock = asyncio.get_running_loop().time
+    written = clock()
+    async for message in messages:
+        if request.transport is None or request.transport.is_closing():
+            return
+        if message is None and clock() < written + _HEARTBEAT_S:
+            continue
+        try:
+            async with asyncio.timeout(_WRITE_S):
+                await response.write(HEARTBEAT if message is None else message.encode())
+        except TimeoutError:  # it stopped reading: drop it, it will come back and ask for what it missed
+            request.app[HUB].count_dropped()
+            request.transport.abort()
+            return
+        written = clock()

@@ -12,7 +12,7 @@ from iot_core.api import shapes
 from iot_core.api.hub import HUB
 from iot_core.api.routes import Call, NoQuery, get
 from iot_core.api.sse import Message
-from iot_core.api.stream import HEARTBEAT_S, send
+from iot_core.api.stream import TICK_S, send
 from iot_core.errors import RequestError
 from iot_core.model import DeviceClass, Metric, MetricType
 from iot_core.profiles import Profiles
@@ -21,7 +21,6 @@ from iot_core.store import read
 
 _DAY: Final = timedelta(days=1)
 _EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_WATCH_PERIOD_S: Final = 1.0
 _WATCH_ROWS: Final = 200
 _WATCH_BACK: Final = timedelta(minutes=10)
 _MOST_WATCHED: Final = 50
@@ -107,15 +106,11 @@ async def _readings(call: Call[shapes.WatchQuery], watched: Sequence[_Watched]) 
     hub = call.request.app[HUB]
     async with call.connection() as connection:
         news = [reading for each in watched for reading in await each.newest(connection)]
-    quiet = 0.0
     while not hub.closing.is_set():
         for reading in news:
             yield Message("reading", msgspec.json.encode(reading).decode())
-        quiet = 0.0 if news else quiet + _WATCH_PERIOD_S
-        if quiet >= HEARTBEAT_S:
-            quiet = 0.0
-            yield None
-        await hub.pause(_WATCH_PERIOD_S)
+        yield None
+        await hub.pause(TICK_S)
         async with call.connection() as connection:
             news = [reading for each in watched for reading in await each.news(connection)]
 

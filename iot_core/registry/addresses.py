@@ -33,8 +33,9 @@ def address_of(key: str, template: str, typed: str | None) -> str:
     before, _, after = template.partition("{address}")
     if typed is None:
         raise RequestError("registry.address_needed", key=key, expected=before + "..." + after)
-    address = typed if typed.startswith(before) and typed.endswith(after) else before + typed + after
-    if not _is_clean(typed) or _names_another_scheme(typed, before):
+    whole = typed.startswith(before) and typed.endswith(after) and len(typed) > len(before + after)
+    address = typed if whole else before + typed + after
+    if not _is_clean(typed) or typed == before or _names_another_scheme(typed, before):
         raise RequestError("registry.bad_address", key=key, address=typed, expected=before + "..." + after)
     return _modbus(key, address) if address.startswith("modbus:") else address
 

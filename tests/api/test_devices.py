@@ -177,7 +177,7 @@ async def test_what_is_not_there_is_said_so(city: City) -> None:
     async with city.client() as client:
         for ask in (client.device, client.latest, client.telemetry, client.remove_device, client.restore_device):
             with pytest.raises(NotFoundError):
-                await ask("nobody")  # type: ignore[operator]
+                await ask("nobody")
         with pytest.raises(NotFoundError):
             await client.held(device="nobody")
         with pytest.raises(NotFoundError):
