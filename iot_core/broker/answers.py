@@ -4,8 +4,8 @@
     RabbitMQ  POST form  username, password | vhost | resource, name | ..., routing_key -> allow | deny
 
 RabbitMQ's `auth_http.user_path` is /broker/auth; its vhost_path, resource_path and topic_path are all /broker/acl.
-Both brokers must take the client id from the user name (EMQX: `mqtt.use_username_as_clientid`), else one device
-could take another one's session over.
+A client id that looks like a device's key belongs to that device (`takes_over`): else one device could take over
+another one's session, and read its commands.
 """
 
 from __future__ import annotations
@@ -19,11 +19,23 @@ from urllib.parse import parse_qs
 import msgspec
 
 from iot_core.broker.rights import READ, WRITE, covers
+from iot_core.model import is_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["AclAsk", "Answer", "Format", "LoginAsk", "acl_ask", "answer", "core_may_login", "login_ask", "may"]
+__all__ = [
+    "AclAsk",
+    "Answer",
+    "Format",
+    "LoginAsk",
+    "acl_ask",
+    "answer",
+    "core_may_login",
+    "login_ask",
+    "may",
+    "takes_over",
+]
 
 _EXCHANGE: Final = "amq.topic"
 _QUEUES: Final = ("mqtt-subscription-{}qos0", "mqtt-subscription-{}qos1", "mqtt-will-{}")
@@ -43,6 +55,7 @@ class LoginAsk:
     format: Format
     username: str
     password: str
+    client_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,7 @@ class _Emqx(msgspec.Struct, frozen=True):
 
     username: str = ""
     password: str | None = None
+    clientid: str = ""
     action: str = ""
     topic: str = ""
 
@@ -78,9 +92,11 @@ def login_ask(content_type: str, body: bytes) -> LoginAsk | None:
     """Read the question of a broker; None when it makes no sense (answer 400)."""
     if _is_json(content_type):
         asked = _emqx(body)
-        return LoginAsk(Format.EMQX, asked.username, asked.password or "") if asked else None
+        return LoginAsk(Format.EMQX, asked.username, asked.password or "", asked.clientid) if asked else None
     form = _form(body)
-    return LoginAsk(Format.RABBITMQ, form["username"], form.get("password", "")) if "username" in form else None
+    if "username" not in form:
+        return None
+    return LoginAsk(Format.RABBITMQ, form["username"], form.get("password", ""), form.get("client_id", ""))
 
 
 def acl_ask(content_type: str, body: bytes) -> AclAsk | None:
@@ -106,6 +122,11 @@ def core_may_login(ask: LoginAsk, username: str, password: str) -> bool:
         hmac.compare_digest(ask.username.encode(), username.encode())
         and hmac.compare_digest(ask.password.encode(), password.encode())
     )
+
+
+def takes_over(ask: LoginAsk) -> bool:
+    """Say whether a device asks to connect under a client id that is another one's."""
+    return is_key(ask.client_id) and ask.client_id != ask.username
 
 
 def may(ask: AclAsk, rights: Iterable[tuple[str, str]]) -> bool:

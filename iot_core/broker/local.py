@@ -65,7 +65,7 @@ class LocalBroker(Broker):
             self.child = children.adopt(record)
             if self.child is not None and same and self.answers():
                 log.info("broker.adopted", broker=self.kind, pid=self.child.pid)
-                await self.adopted()
+                await self.up(adopted=True)
                 return
             if self.child is not None:
                 await self.stop()
@@ -74,10 +74,11 @@ class LocalBroker(Broker):
         except OSError as exc:
             raise start_error(exc, self.home) from exc
         await self._ready()
+        await self.up(adopted=False)
         log.info("broker.started", broker=self.kind, pid=self.child.pid)
 
-    async def adopted(self) -> None:
-        """Tell an adopted child what may have changed while there was no core."""
+    async def up(self, *, adopted: bool) -> None:
+        """Do what must be done before anybody else connects. Raises StartError."""
 
     async def stop(self) -> None:
         """End the child; it writes down what it holds."""

@@ -26,6 +26,7 @@ import structlog
 
 from iot_core import children
 from iot_core.broker import rights
+from iot_core.broker.introduce import introduce
 from iot_core.broker.local import LocalBroker, connects
 from iot_core.children import User
 from iot_core.driver import BrokerEndpoint
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from iot_core.settings import Mqtt
     from iot_core.state import StateDir
 
-__all__ = ["LARGEST_MESSAGE", "Mosquitto", "installed"]
+__all__ = ["LARGEST_MESSAGE", "SAVE_AFTER", "Mosquitto", "installed"]
 
 log = structlog.get_logger()
 
@@ -53,6 +54,7 @@ CORE: Final = "_core"
 LARGEST_MESSAGE: Final = 1024 * 1024
 _BETWEEN_RELOADS_S: Final = 0.5
 _RELOAD_TAKES_S: Final = 0.15  # it looks for signals ten times a second and says nothing when it has read its files
+_FIRST_SAVE_S: Final = 3.0  # by then the core has subscribed
 _BETWEEN_SAVES_S: Final = 30.0
 _RETRY_S: Final = 1.0
 
@@ -88,7 +90,7 @@ log_type error
 log_type warning
 connection_messages false
 """
-_SAVE_AFTER: Final = 5_000
+SAVE_AFTER: Final = 5_000
 
 
 async def installed() -> Path | None:
@@ -147,9 +149,13 @@ class Mosquitto(LocalBroker):
         host = "127.0.0.1" if self.settings.host in {"0.0.0.0", "::", ""} else self.settings.host  # noqa: S104
         return connects(self.endpoint.socket) and connects((host, self.settings.port))
 
-    async def adopted(self) -> None:
-        """Have it read its files: the core may have died between writing them and saying so."""
-        await self._reload()
+    async def up(self, *, adopted: bool) -> None:
+        """Show it whose the core's session is. An adopted one may not have read its files before the core died."""
+        if not await introduce(self.endpoint.socket, self.settings.client_id, CORE, self.endpoint.password or ""):
+            await self.stop()
+            raise StartError("broker.ended", said="?", log=self.log_file)
+        if adopted:
+            await self._reload()
 
     async def watch(self) -> None:
         """Keep it running, its accounts fresh and its state on disk, until cancelled."""
@@ -174,10 +180,12 @@ class Mosquitto(LocalBroker):
             await asyncio.sleep(_RETRY_S)
 
     async def _save(self) -> None:
+        pause = _FIRST_SAVE_S
         while True:
-            await asyncio.sleep(_BETWEEN_SAVES_S)
+            await asyncio.sleep(pause)
             if self.child is not None:
                 self.child.send(signal.SIGUSR1)
+            pause = _BETWEEN_SAVES_S
 
     async def _update(self, connection: asyncpg.Connection) -> None:
         async with self._updating:
@@ -229,7 +237,7 @@ class Mosquitto(LocalBroker):
             window=self.settings.window,
             queued=self.settings.queued_messages,
             largest=LARGEST_MESSAGE,
-            save_after=_SAVE_AFTER,
+            save_after=SAVE_AFTER,
         )
 
     def _put(self, file: Path, content: str) -> bool:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from iot_core.profiles import Profiles
     from iot_core.registry.credentials import Sender
 
-__all__ = ["READ", "WRITE", "acl_file", "covers", "granted", "native", "rights_of", "vendor"]
+__all__ = ["READ", "WRITE", "acl_file", "core", "covers", "granted", "native", "rights_of", "vendor"]
 
 WRITE: Final = "write"
 READ: Final = "read"

@@ -69,6 +69,7 @@ def context(
     keepalive_s: int = 30,
     kind: str = "mosquitto",
     socket: str = "",
+    endpoint: BrokerEndpoint | None = None,
 ) -> DriverContext:
     counts = Counter[str]() if counted is None else counted
 
@@ -79,7 +80,7 @@ def context(
         settings=Settings(mqtt=Mqtt(keepalive_s=keepalive_s)),
         profiles=cast("Profiles", StubProfiles(*profiles)),
         authenticate=_nobody,
-        broker=BrokerEndpoint("127.0.0.1", port, None, None, 20, kind, socket),
+        broker=endpoint or BrokerEndpoint("127.0.0.1", port, None, None, 20, kind, socket),
         count=count,
     )
 
@@ -119,7 +120,7 @@ async def running(
             raise error
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> None:
+async def until(condition: Callable[[], object], seconds: float = 20.0, what: object = "") -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

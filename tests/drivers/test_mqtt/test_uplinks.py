@@ -123,13 +123,13 @@ async def test_a_retained_status_is_marked_as_retained_and_a_live_one_is_not(mos
 async def test_a_last_will_arrives_when_the_device_is_cut_off(mosquitto: Mosquitto) -> None:
     ingest = Ingest()
     will = ["--will-topic", "iot/v1/lamp-1/status", "--will-payload", "offline", "--will-qos", "1", "--will-retain"]
-    words = ["mosquitto_sub", "-p", str(mosquitto.port), "-d", "-t", "iot/v1/lamp-1/commands", *will]
+    words = ["mosquitto_sub", "-p", str(mosquitto.port), "-t", "hello", *will]
     device = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
     assert device.stdout is not None
     async with running(context(mosquitto.port), ingest.emit):
+        await publish(mosquitto, "-r", "-t", "hello", "-m", "to whoever comes")
         async with asyncio.timeout(10):
-            while b"SUBACK" not in await device.stdout.readline():
-                pass
+            await device.stdout.readline()
         device.kill()
         await until(lambda: ingest.taken)
     await device.communicate()
