@@ -130,8 +130,8 @@ def sample_of(  # noqa: C901 - the hot path: a function for each field would cos
             correction = False
     if "extra" in fields:
         extra = fields.pop("extra")
-        if extra is not None and type(extra) is not dict:
-            problems.append(Problem(Reason.BAD_FIELD, "extra is an object", {"extra": extra}))
+        if extra is not None and (type(extra) is not dict or b"\\u0000" in msgspec.json.encode(extra)):
+            problems.append(Problem(Reason.BAD_FIELD, "extra is an object, without NUL", {"extra": extra}))
             extra = None
     if None in fields.values():
         fields = {key: value for key, value in fields.items() if value is not None}

@@ -70,11 +70,17 @@ def _read_leniently(payload: bytes) -> Any:
     except UnicodeDecodeError as exc:
         raise DecodeError(Reason.NOT_TEXT, f"byte {exc.start}: {exc.reason}") from None
     try:
-        return json.loads(text, parse_int=_parse_int)
+        data = json.loads(text, parse_int=_parse_int)
+        if too_deep(data):
+            raise RecursionError  # noqa: TRY301 - the same answer as for what the parser itself refuses
+        msgspec.json.encode(data)  # half a surrogate pair is no text: no later step could write it down
     except RecursionError:
         raise DecodeError(Reason.TOO_DEEP, f"more than {MAX_DEPTH} levels") from None
+    except UnicodeEncodeError:
+        raise DecodeError(Reason.NOT_TEXT, "half a surrogate pair") from None
     except ValueError as exc:
         raise DecodeError(Reason.NOT_JSON, str(exc)[:200]) from None
+    return data
 
 
 def _parse_int(text: str) -> float | int:

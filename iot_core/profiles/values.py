@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Cases", "Codec", "ValueSpec", "apply", "compile_cases", "compile_codec"]
 
 _LONGEST_NUMBER: Final = 40
+_LONGEST_TEXT: Final = 200
 _CLOSE: Final = 1e-9
 
 
@@ -69,9 +70,7 @@ class Codec:
             return self._whole(apply(self.linear, _number(raw, self.key)))
         if self.type is MetricType.ENUM and raw not in self.members:
             raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: {str(raw)[:40]} is none of {', '.join(self.members)}")
-        if self.type is None and isinstance(raw, (int, float)) and not isinstance(raw, bool):
-            return apply(self.linear, raw)
-        return raw
+        return self._beside(raw) if self.type is None else raw
 
     def write(self, value: object) -> object:
         """Give what the wire holds for a value."""
@@ -104,6 +103,16 @@ class Codec:
         except TypeError:
             pass  # a list or mapping
         raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: {str(raw)[:40]} is none of {', '.join(map(str, self.map))}")
+
+    def _beside(self, raw: object) -> object:
+        """Give what is kept beside a row: one number, truth value or short text."""
+        if isinstance(raw, bool):
+            return raw
+        if isinstance(raw, (int, float)):
+            return apply(self.linear, raw)
+        if isinstance(raw, str):
+            return raw[:_LONGEST_TEXT].replace("\0", "")  # PostgreSQL's jsonb takes no NUL
+        raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: one value was expected")
 
     def _whole(self, value: float) -> float | int:
         if self.type is not MetricType.INT or not math.isfinite(value):

@@ -97,6 +97,7 @@ def test_unknown_keys_stay_for_the_check(decode: Decode) -> None:
         '"quality": 0',
         '"correction": "yes"',
         '"extra": 1',
+        '"extra": {"a": "\\u0000"}',
     ],
 )
 def test_a_field_that_makes_no_sense_is_held_alone(decode: Decode, field: str) -> None:

@@ -126,6 +126,7 @@ def test_each_kind_of_nonsense_has_its_reason(profiles: Profiles) -> None:
     assert reasons(profiles, b"  \n") == [Reason.EMPTY]
     assert reasons(profiles, b"hello") == [Reason.NOT_JSON]
     assert reasons(profiles, b'{"pm25": "\xff"}') == [Reason.NOT_TEXT]
+    assert reasons(profiles, b'{"pm25": "\\ud800"}') == [Reason.NOT_TEXT]
     assert reasons(profiles, b"17") == [Reason.NOT_AN_OBJECT]
     assert reasons(profiles, b"[]") == [Reason.NO_VALUES]
     assert reasons(profiles, b"{}") == [Reason.NO_VALUES]
