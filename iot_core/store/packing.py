@@ -34,7 +34,8 @@ class Packer:
 
     def __init__(self, table: ClassTable) -> None:
         self._columns = table.columns
-        self.copied = [*FIXED_COLUMNS, *(column.name for column in table.columns), "extra"]
+        self._names = tuple(column.name for column in table.columns)
+        self.copied = [*FIXED_COLUMNS, *self._names, "extra"]
         self._structs: dict[tuple[str, ...], tuple[struct.Struct, tuple[int, ...]]] = {}
         self._members = {column.name: column.metric.members for column in table.columns if column.metric.members}
 
@@ -44,7 +45,7 @@ class Packer:
 
     def _row(self, each: Observation) -> bytes:
         values = each.values
-        present = tuple([column.name for column in self._columns if column.name in values])
+        present = tuple([name for name in self._names if name in values])
         found = self._structs.get(present)
         if found is None:
             found = self._structs[present] = self._compile(frozenset(present))
