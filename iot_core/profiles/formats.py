@@ -17,7 +17,7 @@ from iot_core.profiles.fields import MISSING, Group, Trace, collect
 from iot_core.profiles.native import decode_native, encode_native
 from iot_core.profiles.paths import Path, find, put
 from iot_core.profiles.payload import read_json
-from iot_core.profiles.senml import CBOR_FORMAT, JSON_FORMAT, Record, read_pack, resolve, write_pack
+from iot_core.profiles.senml import CBOR_FORMAT, JSON_FORMAT, Record, read_pack, resolve, sheets, write_pack
 from iot_core.profiles.times import parse_time
 from iot_core.profiles.units import SAME, Linear, conversion
 from iot_core.profiles.values import Cases, Codec
@@ -266,28 +266,30 @@ class SenmlFormat:
         if content not in {None, JSON_FORMAT, CBOR_FORMAT}:
             return Decoded(problems=(Problem(Reason.WRONG_FORMAT, f"content format {content}"),))
         problems: list[Problem] = []
-        packs: dict[tuple[datetime | None, bool], dict[str, Record]] = {}
         try:
             records = resolve(read_pack(uplink.payload, content), uplink.received_at, problems)
         except DecodeError as exc:
             return Decoded(problems=(Problem(exc.reason, exc.detail),))
-        for record in records:
-            parts = record.name.strip("/").split("/")
-            pack = packs.setdefault((record.time, record.relative), {})
-            for length in self.lengths:
-                pack["/".join(parts[-length:])] = record
-            if trace is not None:
-                trace("record", record.name, record.unit, record.value)
-        samples = []
-        for (time, relative), pack in packs.items():
+        samples: list[Sample] = []
+        for sheet in sheets(records, lambda record: record.name):
+            pack = self._pack(sheet, trace)
             values = collect(self.group.fields, pack, problems, trace)
             extra = collect(self.group.extra, pack, problems, trace) or None
             if values:
-                quality = Quality.UNCERTAIN if relative else Quality.GOOD
-                samples.append(Sample(values, time, quality=quality, extra=extra))
+                quality = Quality.UNCERTAIN if sheet[0].relative else Quality.GOOD
+                samples.append(Sample(values, sheet[0].time, quality=quality, extra=extra))
         if not samples and not problems:
             problems.append(Problem(Reason.NO_VALUES))
         return Decoded(samples, problems)
+
+    def _pack(self, sheet: list[Record], trace: Trace | None) -> dict[str, Record]:
+        pack: dict[str, Record] = {}
+        for record in sheet:
+            parts = record.name.strip("/").split("/")
+            pack.update(("/".join(parts[-length:]), record) for length in self.lengths)
+            if trace is not None:
+                trace("record", record.name, record.unit, record.value)
+        return pack
 
     def write(self, values: Mapping[str, Value], context: Context) -> bytes:
         fields: dict[str, object] = {}

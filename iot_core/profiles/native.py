@@ -11,7 +11,7 @@ import msgspec
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Quality, Reason, Sample
 from iot_core.profiles.payload import read_cbor, read_json
-from iot_core.profiles.senml import CBOR_FORMAT, JSON_FORMAT, read_pack, resolve, write_pack
+from iot_core.profiles.senml import CBOR_FORMAT, JSON_FORMAT, read_pack, resolve, sheets, write_pack
 from iot_core.profiles.times import parse_time
 from iot_core.profiles.units import conversion
 from iot_core.profiles.values import apply
@@ -158,27 +158,17 @@ def _in_unit_of(record: Record, class_file: ClassFile) -> object:
 def _decode_senml(uplink: Uplink, class_file: ClassFile) -> Decoded:
     samples: list[Sample] = []
     problems: list[Problem] = []
-    groups: dict[datetime | None, list[dict[str, object]]] = {}
-    relative: set[datetime | None] = set()
-    for record in resolve(read_pack(uplink.payload, uplink.content_format), uplink.received_at, problems):
-        key = record.metric_key
-        try:
-            value = _in_unit_of(record, class_file)
-        except DecodeError as exc:
-            problems.append(Problem(exc.reason, exc.detail, {record.name: record.value}))
-            continue
-        if record.relative:
-            relative.add(record.time)
-        sheets = groups.setdefault(record.time, [{}])
-        # The same name twice at one time: two samples, so that merging decides which one stays.
-        sheet = next((each for each in sheets if key not in each), None)
-        if sheet is None:
-            sheet = {}
-            sheets.append(sheet)
-        sheet[key] = value
-    for time, sheets in groups.items():
-        quality = Quality.UNCERTAIN if time in relative else Quality.GOOD
-        samples.extend(sample_of(sheet, time, problems, quality) for sheet in sheets)
+    records = resolve(read_pack(uplink.payload, uplink.content_format), uplink.received_at, problems)
+    for sheet in sheets(records, lambda record: record.metric_key):
+        fields: dict[str, object] = {}
+        for record in sheet:
+            try:
+                fields[record.metric_key] = _in_unit_of(record, class_file)
+            except DecodeError as exc:
+                problems.append(Problem(exc.reason, exc.detail, {record.name: record.value}))
+        if fields:
+            quality = Quality.UNCERTAIN if sheet[0].relative else Quality.GOOD
+            samples.append(sample_of(fields, sheet[0].time, problems, quality))
     if not samples and not problems:
         problems.append(Problem(Reason.NO_VALUES))
     return Decoded(samples, problems)

@@ -16,9 +16,9 @@ from iot_core.model import Problem, Reason
 from iot_core.profiles.payload import read_cbor, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["CBOR_FORMAT", "JSON_FORMAT", "Record", "read_pack", "resolve", "write_pack"]
+__all__ = ["CBOR_FORMAT", "JSON_FORMAT", "Record", "read_pack", "resolve", "sheets", "write_pack"]
 
 JSON_FORMAT: Final = 110
 CBOR_FORMAT: Final = 112
@@ -72,6 +72,17 @@ def resolve(pack: list[dict[str, Any]], now: datetime, problems: list[Problem]) 
     if any(record.relative for record in records):
         return [replace(each, time=now, relative=True) if each.time is None else each for each in records]
     return records
+
+
+def sheets(records: Iterable[Record], name_of: Callable[[Record], str]) -> list[list[Record]]:
+    """Put the records of one time on one sheet. A name said twice begins another: merging decides which one stays."""
+    found: dict[tuple[datetime | None, bool, int], list[Record]] = {}
+    times_said: dict[tuple[datetime | None, bool, str], int] = {}
+    for record in records:
+        said = (record.time, record.relative, name_of(record))
+        turn = times_said[said] = times_said.get(said, -1) + 1
+        found.setdefault((record.time, record.relative, turn), []).append(record)
+    return list(found.values())
 
 
 def _resolve_all(pack: list[dict[str, Any]], now: datetime, problems: list[Problem]) -> Iterator[Record]:

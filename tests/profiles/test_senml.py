@@ -130,6 +130,9 @@ def test_units_are_converted_and_foreign_ones_held(profiles: Profiles) -> None:
 
 
 def test_one_name_twice_at_one_time_gives_two_samples_for_merging_to_judge(profiles: Profiles) -> None:
+    twice = b'[{"bt":1768465800,"n":"/3428/0/3","v":3},{"n":"/3428/0/3","v":4}]'
+    vendor = profiles.get("ucifi-air-quality").decode(Uplink(driver="coap", address="iot:a", payload=twice))
+    assert [sample.values for sample in vendor.samples] == [{"pm25": 3}, {"pm25": 4}]
     decoded = profiles.native("air_quality").decode(
         Uplink(
             driver="coap",
