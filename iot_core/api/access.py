@@ -11,7 +11,7 @@ from iot_core.api.problems import Unauthorized
 from iot_core.errors import ForbiddenError
 from iot_core.registry.tokens import SESSION_LIFE, Kind, Token, identify
 
-__all__ = ["COOKIE", "forget_cookie", "set_cookie", "who"]
+__all__ = ["COOKIE", "forget_cookie", "is_https", "require_own_page", "set_cookie", "who"]
 
 COOKIE: Final = "iot_session"
 CSRF_HEADER: Final = "X-Requested-With"
@@ -44,13 +44,13 @@ def set_cookie(request: web.Request, response: web.StreamResponse, secret: str) 
     """Give the browser its session, out of reach of scripts and of other sites."""
     response.set_cookie(
         COOKIE, secret, max_age=int(SESSION_LIFE.total_seconds()), path="/", httponly=True, samesite="Strict",
-        secure=_is_https(request),
+        secure=is_https(request),
     )  # fmt: skip
 
 
 def forget_cookie(request: web.Request, response: web.StreamResponse) -> None:
     """Take the session from the browser."""
-    response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict", secure=_is_https(request))
+    response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict", secure=is_https(request))
 
 
 async def _known(connection: asyncpg.Connection, secret: str, kind: Kind) -> Token:
@@ -60,6 +60,6 @@ async def _known(connection: asyncpg.Connection, secret: str, kind: Kind) -> Tok
     return token
 
 
-def _is_https(request: web.Request) -> bool:
+def is_https(request: web.Request) -> bool:
     """Say whether the browser came over TLS, here or at a proxy before us."""
     return request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"

@@ -28,6 +28,7 @@ __all__ = ["add_routes"]
 
 AUTHENTICATE = web.AppKey("authenticate", Authenticator)
 _MOST = 16 * 1024
+_BEYOND = {"Authorization", "Forwarded", "X-Forwarded-For"}
 
 
 async def auth(request: web.Request) -> web.Response:
@@ -49,8 +50,8 @@ async def acl(request: web.Request) -> web.Response:
 
 
 async def _only_brokers(request: web.Request) -> None:
-    """Answer this machine, or who shows an admin token: anyone else could try secrets here."""
-    if "Authorization" not in request.headers and _is_loopback(request):
+    """Answer this machine, or who shows an admin token: anyone else could try secrets here, a proxy's clients too."""
+    if not _BEYOND & set(request.headers) and _is_loopback(request):
         return
     async with connection(request.app[SERVICES]) as borrowed:
         require((await who(request, borrowed)).role, Action.TOKENS)

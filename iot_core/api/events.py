@@ -27,7 +27,7 @@ async def events(call: Call[NoQuery]) -> web.StreamResponse:
     async with AsyncExitStack() as stack:
         last_id = call.request.headers.get("Last-Event-ID", "")
         subscriber, missed = await stack.enter_async_context(hub.subscribe(last_id))
-        return await send(call.request, _messages(hub, subscriber, missed))
+        return await send(call, _messages(hub, subscriber, missed))
 
 
 async def _messages(

@@ -12,10 +12,18 @@ from iot_core.registry.found import short
 _SHOWN: Final = 2_000
 _SENDERS: Final = 1_000
 
-_INBOX: Final = "SELECT * FROM iot.inbox ORDER BY last_at DESC, address LIMIT $1"
-_HELD: Final = """
+# Not the view iot.inbox, which gathers every payload of a sender to show the last one.
+_INBOX: Final = f"""
+WITH sender AS (
+    SELECT address, count(*) AS messages, min(received_at) AS first_at, max(received_at) AS last_at, max(id) AS last_id
+    FROM iot.held_uplink WHERE reason = 'unknown_address' GROUP BY address ORDER BY max(id) DESC LIMIT $1
+)
+SELECT sender.*, h.driver, h.topic, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload, h.registers
+FROM sender JOIN iot.held_uplink h ON h.id = sender.last_id ORDER BY h.id DESC
+"""
+_HELD: Final = f"""
 SELECT h.id, h.received_at, d.key AS device, h.driver, h.address, h.topic, h.kind, h.reason, h.detail, h.part,
-    h.payload, h.registers
+    substring(h.payload FROM 1 FOR {_SHOWN}) AS payload, h.registers
 FROM iot.held_uplink h LEFT JOIN iot.device d ON d.id = h.device_id
 WHERE ($1::integer IS NULL OR h.device_id = $1) ORDER BY h.id DESC LIMIT $2
 """
@@ -43,9 +51,9 @@ def _sender(row: asyncpg.Record) -> shapes.Sender:
         messages=row["messages"],
         first_at=row["first_at"],
         last_at=row["last_at"],
-        topic=row["last_topic"],
-        payload=_shown(row["last_payload"]),
-        registers=row["last_registers"],
+        topic=row["topic"],
+        payload=_shown(row["payload"]),
+        registers=row["registers"],
     )
 
 
@@ -56,7 +64,7 @@ def _held(row: asyncpg.Record, lang: str) -> shapes.Held:
 
 def _shown(payload: bytes | None) -> str:
     """Show the beginning of a payload: as text if it is some, else in hexadecimal."""
-    begin = (payload or b"")[:_SHOWN]
+    begin = payload or b""
     try:
         return begin.decode()
     except UnicodeDecodeError as exc:

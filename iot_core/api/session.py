@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 
 from iot_core.api import shapes
-from iot_core.api.access import COOKIE, require_own_page
+from iot_core.api.access import COOKIE, is_https, require_own_page
 from iot_core.api.problems import Unauthorized
 from iot_core.api.roles import Action, actions_of, at_most
 from iot_core.api.routes import Call, NoQuery, delete, get, post
@@ -22,8 +22,8 @@ async def new_code(call: Call[NoQuery], body: shapes.SignInCodeNew) -> shapes.Si
         after = {"name": token.name, "role": token.role}
         await record(connection, call.who.name, "sign_in_code.add", Change(f"token/{token.id}", after=after))
     assert token.expires_at is not None
-    # In the fragment, so that no log on the way ever sees it.
-    url = f"{call.request.url.origin()}/#code={code}"
+    origin = call.request.url.origin().with_scheme("https" if is_https(call.request) else "http")
+    url = f"{origin}/#code={code}"  # in the fragment, so that no log on the way ever sees it
     return shapes.SignInCode(code=code, url=url, expires_at=token.expires_at)
 
 

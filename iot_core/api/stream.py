@@ -5,41 +5,51 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
+from iot_core.api.access import who
 from iot_core.api.hub import HUB
+from iot_core.api.problems import Unauthorized
+from iot_core.api.routes import Call
 from iot_core.api.sse import HEARTBEAT, Message
+from iot_core.store.connection import AWAY
 
 __all__ = ["TICK_S", "send"]
 
 TICK_S: Final = 1.0
 """How often a source of messages gives at least None, so that a client that left is noticed."""
 _HEARTBEAT_S: Final = 15.0
+_CHECK_S: Final = 15.0
 _WRITE_S: Final = 20.0
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-async def send(request: web.Request, messages: AsyncGenerator[Message | None, None]) -> web.StreamResponse:
-    """Send messages as they come, and a heartbeat where none has come for long; a client that left ends it."""
+async def send(call: Call[Any], messages: AsyncGenerator[Message | None, None]) -> web.StreamResponse:
+    """Send messages as they come, and a heartbeat where none has come for long.
+
+    Ends when the client has left, when it stops reading, or when its token or session is no longer good.
+    """
     response = web.StreamResponse(headers=_HEADERS)
     async with aclosing(messages):
-        await response.prepare(request)
-        with suppress(ConnectionResetError):
-            await _pour(request, response, messages)
+        await response.prepare(call.request)
+        with suppress(ConnectionResetError, Unauthorized, *AWAY):
+            await _pour(call, response, messages)
     return response
 
 
-async def _pour(
-    request: web.Request, response: web.StreamResponse, messages: AsyncGenerator[Message | None, None]
-) -> None:
+async def _pour(call: Call[Any], response: web.StreamResponse, messages: AsyncGenerator[Message | None, None]) -> None:
     await response.write(HEARTBEAT)
-    clock = asyncio.get_running_loop().time
-    written = clock()
+    request, clock = call.request, asyncio.get_running_loop().time
+    written = checked = clock()
     async for message in messages:
         if request.transport is None or request.transport.is_closing():
             return
+        if clock() >= checked + _CHECK_S:
+            async with call.connection() as connection:
+                await who(request, connection)
+            checked = clock()
         if message is None and clock() < written + _HEARTBEAT_S:
             continue
         try:

@@ -22,6 +22,7 @@ from iot_core.store import read
 _DAY: Final = timedelta(days=1)
 _EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _WATCH_ROWS: Final = 200
+_PART: Final = 5_000  # a long answer is read in parts, because ingest turns on the same loop
 _WATCH_BACK: Final = timedelta(minutes=10)
 _MOST_WATCHED: Final = 50
 
@@ -42,11 +43,19 @@ async def span(call: Call[shapes.TelemetryQuery]) -> shapes.Telemetry:
     async with call.connection() as connection:
         device = await short(connection, call.path["key"])
         device_class = _class(call.services.profiles, device.class_key)
-        rows = await read.series(
-            connection, device_class, device.id,
-            start=start, end=end, metrics=_metrics(device_class, asked.metrics), limit=asked.limit,
-        )  # fmt: skip
-    return shapes.Telemetry(device=device.key, class_key=device.class_key, items=tuple(_row(row) for row in rows))
+        chosen = _metrics(device_class, asked.metrics)
+        parts: list[list[shapes.Row]] = []
+        for left in range(asked.limit, 0, -_PART):
+            limit = min(left, _PART)
+            rows = await read.series(
+                connection, device_class, device.id, start=start, end=end, metrics=chosen, limit=limit
+            )
+            parts.append([_row(row) for row in rows])
+            if len(rows) < limit:
+                break
+            end = rows[0].time
+    items = tuple(row for part in reversed(parts) for row in part)
+    return shapes.Telemetry(device=device.key, class_key=device.class_key, items=items)
 
 
 async def watch(call: Call[shapes.WatchQuery]) -> web.StreamResponse:
@@ -56,7 +65,7 @@ async def watch(call: Call[shapes.WatchQuery]) -> web.StreamResponse:
         raise RequestError("api.watch_bounds", most=_MOST_WATCHED)
     async with call.connection() as connection:
         watched = [_Watched(await short(connection, key), call.services.profiles) for key in keys]
-    return await send(call.request, _readings(call, watched))
+    return await send(call, _readings(call, watched))
 
 
 async def latest_of(

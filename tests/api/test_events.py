@@ -10,10 +10,10 @@ import pytest
 
 from iot_core.api import hub
 from iot_core.api.hub import HUB
-from iot_core.api.shapes import AlarmHappened, AlarmState, DeviceState, MapDevice
+from iot_core.api.shapes import AlarmHappened, AlarmState, DeviceState, MapDevice, Role
 from iot_core.api.sse import Message, Parser
 from iot_core.client import Client
-from iot_core.errors import ConflictError, NotFoundError, RequestError
+from iot_core.errors import ConflictError, ForbiddenError, NotFoundError, RequestError
 from tests.api.city import City, until
 
 if TYPE_CHECKING:
@@ -167,6 +167,18 @@ async def test_streams_end_when_the_core_stops(city: City) -> None:
         await _connected(city)
         city.app[HUB].close()
         await asyncio.wait_for(ended, 5)
+
+
+async def test_a_stream_ends_with_the_token_that_opened_it(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iot_core.api.stream._CHECK_S", 0.0)
+    async with city.client() as client:
+        made = await client.add_token("wall", Role.VIEWER)
+        async with Client(city.url, made.secret, lang="en") as wall:
+            ended = asyncio.create_task(_drain(wall.events()))
+            await _connected(city)
+            await client.revoke_token(made.token.id)
+            with pytest.raises(ForbiddenError, match=r"api\.unauthorized"):
+                await asyncio.wait_for(ended, 20)
 
 
 async def test_a_client_without_a_core_says_what_to_do() -> None:
