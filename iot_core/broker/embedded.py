@@ -6,9 +6,11 @@ messages in flight.
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from iot_core.broker.local import LocalBroker, connects
@@ -19,8 +21,6 @@ from iot_core.messages import text
 from iot_core.state import write_private
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from iot_core.children import User
     from iot_core.settings import Mqtt
     from iot_core.state import StateDir
@@ -33,6 +33,7 @@ WINDOW: Final = 100
 # rumqttd logs every packet as an error; only what Python itself says is kept.
 _CHILD: Final = """
 import json, logging, sys
+sys.path.append(sys.argv[2])
 logging.basicConfig(level=logging.CRITICAL)
 from iotcore.iotcore import IotCoreBroker
 IotCoreBroker(**json.loads(sys.argv[1])).run_forever()
@@ -70,7 +71,7 @@ class Embedded(LocalBroker):
         if not same:
             write_private(kept, options.encode())
         # -P: a folder named iotcore in the working directory must not be imported.
-        return [sys.executable, "-P", "-c", _CHILD, options], None, same
+        return [sys.executable, "-P", "-c", _CHILD, options, _packages()], None, same
 
     def answers(self) -> bool:
         """Try its port."""
@@ -78,6 +79,14 @@ class Embedded(LocalBroker):
 
     async def refresh(self) -> None:
         """Do nothing: it has no accounts."""
+
+
+def _packages() -> Path:
+    """Find the folder that iotcore is installed in; a child sees nothing of our environment, PYTHONPATH neither."""
+    found = importlib.util.find_spec("iotcore")
+    if found is None or found.origin is None:
+        raise StartError("broker.no_embedded")
+    return Path(found.origin).parent.parent
 
 
 def _is_loopback(host: str) -> bool:
