@@ -30,7 +30,7 @@ class Store(_Section):
     """Where telemetry lives. Without `dsn` the core starts its own PostgreSQL in the state directory."""
 
     dsn: str = ""
-    pool: Positive = 8
+    pool: Positive = 12
     statement_timeout_s: Positive = 30
 
 

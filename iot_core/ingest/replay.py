@@ -15,7 +15,8 @@ _CHUNK: Final = 500
 
 WAITING = """
 SELECT id, received_at, driver, address, topic, kind, content_format, payload, registers FROM iot.held_uplink
-WHERE address = $1 AND reason = 'unknown_address' AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+WHERE address = $1 AND reason = 'unknown_address' AND id > $2 AND id <= $3
+ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED
 """
 FORGET = "DELETE FROM iot.held_uplink WHERE id = ANY($1)"
 
@@ -23,9 +24,11 @@ FORGET = "DELETE FROM iot.held_uplink WHERE id = ANY($1)"
 async def replay_address(pool: asyncpg.Pool, prepare: Prepare, flush: Flush, address: str) -> int:
     """Store what a sender said before it was registered; its rows leave the inbox. Returns how many uplinks."""
     done = last = 0
+    # What is held again meanwhile (the device may have gone) gets a higher id and waits for another time.
+    newest = await pool.fetchval("SELECT max(id) FROM iot.held_uplink WHERE address = $1", address)
     while True:
         async with pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(WAITING, address, last, _CHUNK)
+            rows = await connection.fetch(WAITING, address, last, newest, _CHUNK)
             if not rows:
                 return done
             last = rows[-1]["id"]

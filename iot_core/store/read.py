@@ -66,9 +66,12 @@ async def series(
         for row in await connection.fetch("SELECT key, bit FROM iot.metric WHERE class_key = $1", device_class.key)
     }
     columns = "".join(f', "{metric.key}"' for metric in chosen)
+    asked = ""
+    if metrics and chosen:
+        asked = " AND num_nonnulls(" + ", ".join(f'"{metric.key}"' for metric in chosen) + ") > 0"
     rows = await connection.fetch(
         f'SELECT time, received_at, quality, bad, extra{columns} FROM telemetry."{device_class.key}"'
-        " WHERE device_id = $1 AND time >= $2 AND time < $3 ORDER BY time DESC LIMIT $4",
+        f" WHERE device_id = $1 AND time >= $2 AND time < $3{asked} ORDER BY time DESC LIMIT $4",
         device_id,
         start,
         end,

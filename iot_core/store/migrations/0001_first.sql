@@ -123,10 +123,7 @@ CREATE INDEX held_uplink_unknown ON iot.held_uplink (address, id) WHERE reason =
 
 -- Senders that nobody registered yet.
 CREATE VIEW iot.inbox AS
-SELECT address, min(driver) AS driver, count(*) AS messages, min(received_at) AS first_at, max(received_at) AS last_at,
-    (array_agg(payload ORDER BY id DESC))[1] AS last_payload,
-    (array_agg(registers ORDER BY id DESC))[1] AS last_registers,
-    (array_agg(topic ORDER BY id DESC))[1] AS last_topic
+SELECT address, min(driver) AS driver, count(*) AS messages, min(received_at) AS first_at, max(received_at) AS last_at
 FROM iot.held_uplink WHERE reason = 'unknown_address' GROUP BY address;
 
 -- ---------------------------------------------------------------- alarms
