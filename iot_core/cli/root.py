@@ -57,6 +57,13 @@ class Root(LazyGroup):
         """Say what each command is for without importing any."""
         return [(name, self._short(name)) for name in self.list_commands(ctx)]
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
     def main(  # type: ignore[override]  # one way to end, whatever mode is asked for
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:

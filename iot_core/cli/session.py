@@ -12,7 +12,7 @@ import click
 
 from iot_core.cli.base import Globals
 from iot_core.cli.endings import Unreachable
-from iot_core.errors import NotFoundError
+from iot_core.errors import ConfigError, NotFoundError
 from iot_core.settings import default_state_dir, environment
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def endpoint() -> Endpoint:
     """
     options = chosen()
     url = (options.url or environment("IOT_URL")).rstrip("/")
-    token = options.token or environment("IOT_TOKEN")
+    token = _checked(options.token or environment("IOT_TOKEN"))
     if url and token:
         return Endpoint(url, token)
     here = _local(needed=not url)
@@ -61,6 +61,14 @@ def endpoint() -> Endpoint:
     if not url:
         return Endpoint(here.url, token or here.token)
     return Endpoint(url, here.token if here.url == url else "")
+
+
+def _checked(token: str) -> str:
+    """Take the line end off that a file or `$(cat)` adds; what else cannot stand in a header is no token."""
+    bare = token.strip()
+    if not (bare.isascii() and bare.isprintable()):
+        raise ConfigError("cli.bad_token")
+    return bare
 
 
 def ask(work: Callable[[Client], Awaitable[T]]) -> T:

@@ -42,6 +42,15 @@ HEADINGS = {
 CLICKS_OWN_WORDS = ("INTEGER", "FLOAT", "Show this message", "[required]", "COMMAND [ARGS]", "[OPTIONS]", "Usage:")
 
 
+def test_no_command_has_two_parameters_of_one_name() -> None:
+    """Two of one name would share a value: `--webhook` once set `--url`."""
+    code = WALK.replace("found[path] = command.get_help(context)", "found[path] = [one.name for one in command.params]")
+    done = subprocess.run([sys.executable, "-c", code, "en"], capture_output=True, timeout=60, check=True)
+    for path, names in json.loads(done.stdout).items():
+        twice = {name for name in names if names.count(name) > 1}
+        assert not twice, path
+
+
 def helps(lang: str) -> dict[str, str]:
     done = subprocess.run([sys.executable, "-c", WALK, lang], capture_output=True, timeout=60, check=True)
     found: dict[str, str] = json.loads(done.stdout)

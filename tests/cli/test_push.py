@@ -1,0 +1,73 @@
+"""`iot push`: a place is added, tried, listed with what went wrong, removed."""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING
+
+from tests.cli.conftest import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cli.conftest import Core
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
+    """Run a webhook receiver; give its address and what it got."""
+    got: list[tuple[dict[str, str], bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Stay quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/hook", got
+        server.shutdown()
+        thread.join()
+
+
+def test_a_place_is_added_tested_listed_and_removed(core: Core) -> None:
+    with receiver() as (url, got):
+        said = core("push", "add", "ioc", "--webhook", url).out
+        assert re.search(r"Secret +whsec_\S+\n", said)
+        assert "shown this once" in said
+        tested = core("push", "test", "ioc")
+        assert tested.code == 0
+        wait_until(lambda: bool(got))
+        headers, body = got[0]
+        assert {"webhook-id", "webhook-timestamp", "webhook-signature"} <= headers.keys()
+        assert b"push.test" in body
+        assert headers["webhook-id"] in tested.out
+        wait_until(lambda: core.json("push", "list")[0]["last_delivered_at"] is not None)
+        assert re.search(rf"ioc +{re.escape(url)} +low +0 +0 +\d{{4}}-", core("push", "list").out)
+        assert core("push", "remove", "ioc").code == 0
+    assert core.json("push", "list") == []
+    assert core("push", "test", "ioc").code == 1
+
+
+def test_a_place_that_is_down_shows_backlog_and_last_error(core: Core, free_port: Callable[[], int]) -> None:
+    core("push", "add", "down", "--webhook", f"http://127.0.0.1:{free_port()}/", "--min-severity", "high")
+    core("push", "test", "down")
+    wait_until(lambda: bool(core.json("push", "list")[0]["last_error"]))
+    target = core.json("push", "list")[0]
+    assert (target["key"], target["backlog"], target["min_severity"]) == ("down", 1, "high")
+    assert core("push", "remove", "down").code == 0
+
+
+def test_a_bad_address_is_refused_and_a_missing_one_is_asked_for(core: Core) -> None:
+    assert core("push", "add", "bad", "--webhook", "ftp://x/").code == 1
+    assert core("push", "add", "bad").code == 2
+    assert "push add NAME --webhook URL" in core("push", "list").out

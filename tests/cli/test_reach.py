@@ -1,0 +1,108 @@
+"""Which core is asked, with which token; the page; completion; colours."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import IOT
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Core, Iot
+
+RED = "\x1b["
+
+
+def test_address_and_token_come_from_options_or_environment(core: Core, iot: Iot) -> None:
+    env = {"IOT_URL": core.url, "IOT_TOKEN": core.token}
+    assert iot("device", "list", env=env).code == 0
+    assert iot("--url", core.url, "device", "list", "--token", core.token).code == 0
+    assert iot("device", "list", "--state", str(core.state)).code == 2  # the option of `device list` is another
+    assert iot("--state", str(core.state), "device", "list").code == 0
+
+
+def test_the_local_token_goes_to_the_local_core_named_by_its_address(core: Core) -> None:
+    assert core("device", "list", env={"IOT_URL": core.url + "/"}).code == 0
+
+
+def test_a_wrong_token_is_refused_with_a_sentence(core: Core, iot: Iot) -> None:
+    ended = iot("device", "list", "--url", core.url, env={"IOT_TOKEN": "wrong"})
+    assert (ended.code, ended.out) == (1, "")
+    assert "token" in ended.err.lower()
+
+
+def test_a_token_that_cannot_be_one_is_refused_before_it_is_sent(core: Core, iot: Iot) -> None:
+    assert core.token.endswith("\n")  # as `$(cat token)` or an editor may leave it; accepted above
+    ended = iot("device", "list", "--url", core.url, "--token", "a\nb")
+    assert (ended.code, ended.out) == (2, "")
+    assert "Copy it again" in ended.err
+
+
+def test_page_gives_an_address_that_answers_and_a_fresh_code_each_time(core: Core) -> None:
+    first, second = core.json("page"), core.json("page")
+    assert first["code"] != second["code"]
+    assert first["url"].startswith(core.url)
+    with urllib.request.urlopen(core.url + "/", timeout=20) as response:  # noqa: S310 - http, by its fixture
+        assert response.status == 200
+    assert re.search(rf"Code +{'[0-9A-Z-]' * 4}", core("page").out)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_each_shell(iot: Iot, shell: str) -> None:
+    ended = iot("completion", shell)
+    assert ended.code == 0
+    assert f"_IOT_COMPLETE={shell}_complete" in ended.out
+
+
+def test_bash_completes_commands_options_and_device_keys(core: Core) -> None:
+    core.add("sl-complete-7")
+
+    def completed(*words: str) -> list[str]:
+        env = core.environment(
+            {"_IOT_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        )
+        done = subprocess.run([*IOT], env=env, capture_output=True, timeout=60, check=True)
+        return [line.partition(",")[2] for line in done.stdout.decode().splitlines()]
+
+    assert completed("iot", "al") == ["alarm"]
+    assert completed("iot", "device", "add", "x", "--pro") == ["--profile"]
+    assert completed("iot", "device", "list", "--state", "si") == ["silent"]
+    assert completed("iot", "device", "show", "sl-complete") == ["sl-complete-7"]
+
+
+def test_completion_of_keys_is_silent_without_a_core(iot: Iot) -> None:
+    env = iot.environment({"_IOT_COMPLETE": "bash_complete", "COMP_WORDS": "iot device show s", "COMP_CWORD": "3"})
+    done = subprocess.run([*IOT], env=env, capture_output=True, timeout=60, check=True)
+    assert (done.stdout.strip(), done.stderr) == (b"", b"")
+
+
+def on_a_terminal(core: Core, *arguments: str, **env: str) -> str:
+    """Run `iot` with a terminal as its stdout; give what it saw."""
+    master, slave = pty.openpty()
+    environment = core.environment({"TERM": "xterm-256color", "COLUMNS": "120", **env})
+    process = subprocess.Popen([*IOT, *arguments], env=environment, stdout=slave, stderr=slave)
+    os.close(slave)
+    seen = b""
+    try:
+        while chunk := os.read(master, 65_536):
+            seen += chunk
+    except OSError:
+        pass  # how Linux tells the end of a terminal
+    os.close(master)
+    process.wait(timeout=20)
+    return seen.decode()
+
+
+def test_a_terminal_gets_colours_unless_no_color_says_otherwise(core: Core) -> None:
+    core.add("sl-colour")
+    for arguments in (["device", "list", "--search", "sl-colour"], ["device", "show", "nowhere-at-all-zzz"]):
+        assert RED in on_a_terminal(core, *arguments)
+        seen = on_a_terminal(core, *arguments, NO_COLOR="1")
+        assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", seen)
+    assert RED not in core("device", "list").out

@@ -1,0 +1,72 @@
+"""Times as people read and type them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import click
+import pytest
+
+from iot_core.cli.times import When, age, local, span, zone
+
+NOON = datetime(2026, 6, 1, 5, 0, 7, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def fresh_zone() -> None:
+    zone.cache_clear()
+
+
+def test_times_are_shown_in_the_platforms_zone_with_its_offset() -> None:
+    assert local(NOON) == "2026-06-01 12:00:07 +07"
+    assert local(None) == "-"
+
+
+@pytest.mark.parametrize(("name", "said"), [("Asia/Kolkata", "10:30:07 +05:30"), ("UTC", "05:00:07 +00")])
+def test_the_zone_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
+    monkeypatch.setenv("IOT_TIMEZONE", name)
+    zone.cache_clear()
+    assert local(NOON).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [
+        (timedelta(seconds=-5), "0 s"),
+        (timedelta(seconds=119), "119 s"),
+        (timedelta(seconds=120), "2 min"),
+        (timedelta(minutes=119), "119 min"),
+        (timedelta(hours=2), "2 h"),
+        (timedelta(hours=47), "47 h"),
+        (timedelta(days=400), "400 d"),
+    ],
+)
+def test_an_age_is_said_in_the_largest_unit_of_which_there_are_two(length: timedelta, said: str) -> None:
+    assert span(length) == said
+    assert age(NOON - length, NOON) == f"{said} ago"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("2026-06-01", datetime(2026, 5, 31, 17, tzinfo=UTC)),
+        ("2026-06-01T12:00:07", NOON),
+        ("2026-06-01 12:00:07", NOON),
+        ("2026-06-01T05:00:07Z", NOON),
+        ("2026-06-01T05:00:07+00:00", NOON),
+    ],
+)
+def test_a_moment_without_a_zone_is_in_the_zone_that_times_are_shown_in(typed: str, meant: datetime) -> None:
+    assert When().convert(typed, None, None) == meant
+
+
+@pytest.mark.parametrize(("typed", "ago"), [("30s", 30), ("5m", 300), ("5 min", 300), ("2h", 7200), ("7d", 604800)])
+def test_a_moment_can_be_an_age(typed: str, ago: int) -> None:
+    said = datetime.now(UTC) - When().convert(typed, None, None)
+    assert abs(said.total_seconds() - ago) < 5
+
+
+@pytest.mark.parametrize("typed", ["", "yesterday", "2h ago", "25:00", "-2h", "2026-13-01"])
+def test_what_is_no_moment_is_refused(typed: str) -> None:
+    with pytest.raises(click.BadParameter, match="2h"):
+        When().convert(typed, None, None)

@@ -1,0 +1,138 @@
+"""Telemetry and alarms: now, before, and as they happen."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import wait_until
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Core
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_watch_shows_readings_as_they_are_stored_until_ctrl_c(core: Core, output: str) -> None:
+    key = f"sl-watch-{output}"
+    secret = core.add(key)
+    numbers = itertools.count(1)
+    with core.watch("telemetry", "watch", key, "--output", output) as watched:
+
+        def arrived() -> bool:
+            core.tell(key, secret, power=77.5, seq=next(numbers))
+            return "77.5" in watched.said
+
+        wait_until(arrived)
+        assert watched.interrupt() == (130, "Watching; Ctrl-C ends.\n" if output == "table" else "")
+    if output == "json":
+        assert json.loads(watched.lines[0])["device"] == key
+    elif output == "csv":
+        assert watched.lines[0] == "device,time,quality,metric,value,bad\n"
+        assert watched.lines[1].startswith(f"{key},")
+    else:
+        assert re.search(rf"\d\d:\d\d:\d\d \+07  {key}  power 77\.5", watched.lines[0])
+
+
+def test_alarms_are_watched_as_they_happen(core: Core) -> None:
+    numbers = itertools.count(1)
+    with (
+        core.watch("alarm", "watch", "--lang", "vi") as people,
+        core.watch("alarm", "watch", "--output", "json") as script,
+    ):
+
+        def seen() -> bool:
+            key = f"smoke-try-{next(numbers)}"
+            core.tell(key, core.add(key, "native-fire-detector"), smoke=True, seq=1)
+            return bool(people.lines and script.lines)
+
+        wait_until(seen)
+        assert re.search(r"phát sinh  \[nguy cấp\] .*  smoke-try-\d+  \(cảnh báo \d+\)\n", people.said)
+        alarm = json.loads(script.lines[0])["alarm"]
+        core("alarm", "ack", str(alarm["id"]))
+        wait_until(lambda: '"kind": "acknowledged"' in script.said)
+        assert people.interrupt()[0] == script.interrupt()[0] == 130
+
+
+def test_an_alarm_is_listed_acknowledged_and_shown(core: Core) -> None:
+    core.tell("smoke-1", core.add("smoke-1", "native-fire-detector"), smoke=True, seq=1)
+    listed = core.json("alarm", "list", "--device", "smoke-1")
+    assert [(alarm["severity"], alarm["state"]) for alarm in listed] == [("critical", "unacknowledged")]
+    number = str(listed[0]["id"])
+    assert f"iot alarm ack {number}" in core("device", "show", "smoke-1").out
+    assert re.search(rf" {number} +critical +not acknowledged +\S.* smoke-1 ", core("alarm", "list").out)
+    acknowledged = core("alarm", "ack", number)
+    assert acknowledged.code == 0
+    assert f"Alarm {number} is acknowledged by" in acknowledged.out
+    assert core.json("alarm", "show", number)["state"] == "acknowledged"
+    assert re.search(r"raised\n.*acknowledged  \S", core("alarm", "show", number).out)
+
+
+def test_an_alarm_that_is_not_there_is_exit_code_1(core: Core) -> None:
+    for command in ("ack", "show"):
+        ended = core("alarm", command, "999999")
+        assert (ended.code, ended.out) == (1, "")
+        assert "iot alarm list" in ended.err
+
+
+def test_alarm_list_says_when_nothing_is_wrong(core: Core) -> None:
+    core.add("sl-quiet")
+    assert core("alarm", "list", "--device", "sl-quiet").out == "No alarm is open.\n"
+    assert core.json("alarm", "list", "--device", "sl-quiet") == []
+
+
+def test_a_span_is_exported_as_csv_with_a_column_a_metric(core: Core) -> None:
+    secret = core.add("sl-span")
+    for number, hour in enumerate((1, 2, 3)):
+        core.tell("sl-span", secret, time=f"2026-01-0{hour}T07:00:00+07:00", power=10.0 + number, on=True)
+    ended = core(
+        "telemetry", "get", "sl-span", "--from", "2026-01-01", "--to", "2026-01-03", "--output", "csv", "--lang", "vi"
+    )
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert [(row["time"], row["power"], row["on"]) for row in rows] == [
+        ("2026-01-01T00:00:00+00:00", "10.0", "true"),
+        ("2026-01-02T00:00:00+00:00", "11.0", "true"),
+    ]
+    one = core.json("telemetry", "get", "sl-span", "--from", "2026-01-01", "--metric", "power")
+    assert [row["values"] for row in one] == [{"power": 10.0}, {"power": 11.0}, {"power": 12.0}]
+    people = core("telemetry", "get", "sl-span", "--from", "2026-01-01").out
+    assert re.search(r"2026-01-02 07:00:00 \+07 +yes +11|2026-01-02 07:00:00 \+07 +11 +yes", people)
+
+
+def test_latest_has_units_ages_and_marks_what_nobody_believes(core: Core) -> None:
+    secret = core.add("aq-latest", "native-air-quality")
+    core.tell("aq-latest", secret, pm25=35.2, humidity=400, seq=1)
+    said = core("telemetry", "latest", "aq-latest").out
+    assert re.search(r"pm25 +35\.2 µg/m³ .* \+07 +\d+ s ago +", said)
+    assert re.search(r"humidity +400 % .*implausible", said)
+    assert {row["metric"]: row["bad"] for row in core.json("telemetry", "latest", "aq-latest")} == {
+        "pm25": False,
+        "humidity": True,
+    }
+
+
+def test_nothing_in_a_span_says_how_to_widen_it(core: Core) -> None:
+    core.add("sl-nothing")
+    assert "--from" in core("telemetry", "get", "sl-nothing").out
+    assert core("telemetry", "get", "sl-nothing", "--output", "csv").out == "time,received_at,quality,bad\n"
+
+
+def test_held_says_the_reason_in_the_readers_language(core: Core) -> None:
+    secret = core.add("sl-held")
+    core.tell("sl-held", secret, power="much", seq=1)
+    english, vietnamese = (core("held", "--device", "sl-held", "--lang", lang).out for lang in ("en", "vi"))
+    assert "power" in english
+    assert "sl-held" in vietnamese
+    assert "another type" in english
+    assert "another type" not in vietnamese
+    assert [row["reason"] for row in core.json("held", "--device", "sl-held")] == ["wrong_type"]
+
+
+def test_inbox_is_empty_when_every_sender_is_registered(core: Core) -> None:
+    assert core("inbox").out == "The inbox is empty: every sender is registered.\n"
+    assert core.json("inbox") == []
