@@ -96,7 +96,7 @@ class Driver(ABC):
     async def send(self, unit: MountedUnit, command: Command) -> None:
         """Send a command. Raise CommandRejected if the device said no, DeviceUnreachable if it said nothing."""
 
-    async def listening(self) -> None:
+    async def listening(self) -> None:  # noqa: B027 - most drivers have nothing to wait for
         """Wait until what devices send from now on reaches us. Returns at once where nothing has to come up first."""
 
     def address_line(self) -> str:

@@ -169,7 +169,7 @@ async def _redelivered(connection: asyncpg.Connection, works: Sequence[Work]) ->
 
 
 def _numbers(works: Sequence[Work]) -> list[status.Seq]:
-    return [(each.unit_id, each.run, each.seq) for work in works for each in work.observations if each.seq is not None]
+    return [number for work in works for number in work.numbers]
 
 
 def _held(work: Work, problem: Problem) -> held.Held:

@@ -10,6 +10,7 @@ from iot_core.errors import NotFoundError
 from iot_core.ingest.check import Checker, usable_time
 from iot_core.model import Decoded, MountedUnit, Observation, Problem, Quality, Reason, Sample, Uplink
 from iot_core.store.columns import ClassTable
+from iot_core.store.status import Seq
 
 if TYPE_CHECKING:
     from iot_core.profiles import Profiles
@@ -27,6 +28,8 @@ class Work:
     untimed: list[Observation] = field(default_factory=list)
     """Observations (also in `observations`) without a usable time of their own: `seq` alone tells a redelivery."""
     online: bool | None = None
+    numbers: list[Seq] = field(default_factory=list)
+    """Every `seq` it carried, of what is stored and of what is held: the completeness record."""
 
 
 class Prepare:
@@ -91,6 +94,8 @@ class Prepare:
 
     def _add(self, work: Work, unit: MountedUnit, sample: Sample, *, alone: bool) -> None:
         uplink = work.uplink
+        if sample.seq is not None:
+            work.numbers.append((unit.unit_id, sample.run, sample.seq))
         device_id = unit.channels.get(sample.channel, unit.device_id if sample.channel == "" else None)
         if device_id is None:
             work.problems.append(Problem(Reason.UNKNOWN_ADDRESS, f"channel {sample.channel}", dict(sample.values)))

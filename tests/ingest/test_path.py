@@ -71,6 +71,14 @@ async def test_without_time_the_number_tells_a_redelivery(dsn: str) -> None:
         assert [tuple(row) for row in ranges] == [("a", "{[1,3)}"), ("b", "{[1,2)}")]
 
 
+async def test_the_number_of_what_is_held_is_on_record_too(dsn: str) -> None:
+    async with running(dsn) as path:
+        await path.add("aq-1")
+        await path.say("aq-1", json.dumps({"pm25": None, "seq": 4}))
+        await path.say("aq-1", json.dumps({"time": "2024-01-01T00:00:00Z", "pm25": 1, "seq": 5}), received_at=NOW)
+        assert await path.pool.fetchval("SELECT seqs::text FROM iot.seq_range") == "{[4,6)}"
+
+
 async def test_each_element_of_an_array_needs_its_own_time(dsn: str) -> None:
     async with running(dsn) as path:
         await path.add("aq-1")
