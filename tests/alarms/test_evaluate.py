@@ -116,7 +116,8 @@ async def test_batch_in_disorder_is_judged_in_time_order(city: City) -> None:
 
 async def test_redelivered_batch_makes_no_second_event(city: City) -> None:
     tank, detector = await city.device("tank-1"), await city.device("fire-1", "detector")
-    batch = [seen(tank, 0, level=91), seen(tank, 60, level=50), smoke(detector, 0), smoke(detector, 60, smoke=False)]
+    batch = [seen(tank, 0, level=91), seen(tank, 60, level=50)]
+    batch += [smoke(detector, 0), smoke(detector, 30), smoke(detector, 60, smoke=False)]
     await city.flush(*batch)
     before = await city.events()
     await city.flush(*batch)
@@ -251,26 +252,28 @@ async def test_fire_seen_again_tells_again_while_nobody_took_it(city: City) -> N
     assert len(await city.alarms()) == 1
 
 
-async def test_two_workers_at_the_same_source_make_one_alarm(city: City) -> None:
-    detector = await city.device("fire-1", "detector")
-    other = Evaluator(Knowledge())
+@pytest.mark.parametrize("before", ["nothing", "an earlier alarm", "this alarm"])
+async def test_two_workers_at_the_same_source_make_one_change(city: City, before: str) -> None:
+    tank, other = await city.device("tank-1"), City(city.pool, city.tables)
+    if before != "nothing":
+        await city.flush(seen(tank, -60, level=91))
+    if before == "an earlier alarm":
+        await take(city, (await city.alarms())[0].id)
+        await city.flush(seen(tank, -30, level=10))
+    await other.restart()
+    events = await city.events()
+    level = 10 if before == "this alarm" else 91
     async with city.pool.acquire() as first, city.pool.acquire() as second:
         transaction = first.transaction()
         await transaction.start()
-        pending = await city.evaluator.evaluate(first, [smoke(detector, 0)], now=T0)
-
-        async def meanwhile() -> list[str]:
-            async with second.transaction():
-                found = await other.evaluate(second, [smoke(detector, 1)], now=T0)
-            other.committed(found)
-            return [each.kind.value for each in found.happenings]
-
-        waiting = asyncio.create_task(meanwhile())
+        pending = await city.evaluator.evaluate(first, [seen(tank, 0, level=level)], now=T0)
+        assert len(pending.happenings) == 1
+        waiting = asyncio.create_task(other.flush(seen(tank, 1, level=level), on=second))
         await until_blocked(city.pool)
         await transaction.commit()
         city.evaluator.committed(pending)
-        assert await waiting == []
-    assert await city.events() == ["raised"]
+        assert (await waiting).happenings == ()
+    assert await city.events() == [*events, "cleared" if before == "this alarm" else "raised"]
 
 
 BLOCKED = """

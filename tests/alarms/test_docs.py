@@ -1,0 +1,92 @@
+"""docs/alarms.md says what the software does: its table of rules, its example, its webhook body."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from iot_core.model import AlarmRule, Comparison
+from iot_core.profiles import load
+from iot_core.push.targets import add
+from iot_core.push.webhook import headers, new_secret
+from tests.alarms.city import City, smoke
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCS = Path(__file__).parents[2] / "docs" / "alarms.md"
+
+
+def between(start: str, end: str) -> str:
+    return DOCS.read_text(encoding="utf-8").split(start)[1].split(end)[0]
+
+
+def shown(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    return "" if not seconds else f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"
+
+
+def condition(rule: AlarmRule) -> str:
+    if rule.comparison is Comparison.SILENT:
+        return f"silent for {rule.threshold:g} intervals"
+    limit = str(rule.threshold).lower() if isinstance(rule.threshold, bool | str) else f"{rule.threshold:g}"
+    word = "=" if rule.comparison is Comparison.EQUALS else rule.comparison.value
+    return f"`{rule.metric}` {word} {limit}"
+
+
+def table() -> Iterator[str]:
+    yield "| rule | severity | when | for | hysteresis | latched | title | source of the limit |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for device_class in load().classes.values():
+        for rule in device_class.rules:
+            hysteresis = f"{rule.hysteresis:g}" if rule.hysteresis else ""
+            cells = (
+                f"`{rule.key}`",
+                rule.severity.value,
+                condition(rule),
+                shown(rule.on_delay),
+                hysteresis,
+                "yes" if rule.latched else "",
+                f"{rule.title.vi} / {rule.title.en}",
+                rule.source,
+            )
+            yield f"| {' | '.join(cells)} |"
+
+
+def test_table_of_default_rules_is_that_of_the_classes() -> None:
+    expected = "\n".join(table())
+    written = between("prints this table when it differs -->\n", "\n<!-- /rules")
+    assert written == expected, f"docs/alarms.md should say:\n{expected}"
+
+
+def test_every_rule_has_a_source() -> None:
+    assert not [rule.key for each in load().classes.values() for rule in each.rules if not rule.source.strip()]
+
+
+def test_example_of_checking_a_message_works() -> None:
+    example = between("<!-- example: run by tests/alarms/test_docs.py -->\n```python\n", "```")
+    space: dict[str, Any] = {}
+    exec(example, space)  # noqa: S102 - the page's own example
+    secret, body = new_secret(), '{"text": "cháy"}'.encode()
+    signed = headers(secret, "msg_1", body)
+    assert space["verify"](secret, signed, body)
+    assert not space["verify"](secret, signed, body + b" ")
+    assert not space["verify"](new_secret(), signed, body)
+    assert not space["verify"](secret, headers(secret, "msg_1", body, now=0), body)
+
+
+async def test_webhook_body_has_the_fields_that_are_written(city: City) -> None:
+    page = msgspec.json.decode(re.findall(r"```json\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[0])
+    async with city.pool.acquire() as connection:
+        await add(connection, "ioc", "http://127.0.0.1:9/", allow_private=True)
+    await city.flush(smoke(await city.device("fire-1", "detector"), 0))
+    body = await city.pool.fetchval("SELECT body FROM iot.outbox")
+    assert fields(body) == fields(page)
+
+
+def fields(value: object) -> object:
+    return {key: fields(inner) for key, inner in value.items()} if isinstance(value, dict) else None
