@@ -83,9 +83,10 @@ class _Spoken(click.Command):
                 formatter.write_dl(records)
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
-        if ctx.parent is not None:
+        common = ", ".join(param.opts[0] for param in options if param.hidden)
+        if common:
             formatter.write_paragraph()
-            formatter.write_text(text("cli.everywhere"))
+            formatter.write_text(text("cli.everywhere", options=common))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,11 +105,14 @@ def test_help_imports_nothing_slow() -> None:
     assert done.stderr.decode().strip() == "[]"
 
 
-def test_help_comes_in_less_than_200_ms(iot: Iot) -> None:
+def test_help_takes_less_than_200_ms_of_processor_time(iot: Iot) -> None:
+    """Processor time, because tests run beside each other; on an idle machine it is the time a person waits."""
+
     def once() -> float:
-        begun = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert iot("--help").code == 0
-        return time.perf_counter() - begun
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(once() for _ in range(5)) < 0.2
 
