@@ -65,22 +65,29 @@ class Planned:
 
 
 def voices(profiles: Profiles, class_key: str) -> tuple[Voice, ...]:
-    """List the ways in which devices of a class speak: the native ones first, then each vendor's model."""
+    """List the ways in which devices of a class speak, in the order in which a growing city gets them."""
     native = profiles.native(class_key)
-    found = [Voice("mqtt", native), Voice("coap", native, _JSON), Voice("coap", native, _SENML_CBOR)]
-    if not profiles.classes[class_key].life_safety:  # an alarm never waits for a buffer to fill
-        found.insert(2, Voice("mqtt", native, buffered=5))
-    for profile in sorted(profiles.all(), key=lambda each: each.model):
-        # A unit that feeds several devices by channels would need more than one of ours.
-        if profile.class_key != class_key or profile.model == native.model or profile.channels != ("",):
-            continue
-        if profile.modbus is not None:
-            found += [Voice("modbus", profile)] * 2
-        elif profile.address.startswith("mqtt:"):
-            found.append(Voice("mqtt", profile))
-        elif profile.address.startswith("iot:"):
-            found.append(Voice("coap", profile, _SENML_CBOR))
-    return (*found, Voice("coap", native, _SENML_JSON))
+    models = sorted((each for each in profiles.all() if each.class_key == class_key), key=lambda each: each.model)
+    vendors = [voice for profile in models for voice in _vendor(profile)]
+    modbus = [voice for voice in vendors if voice.protocol == "modbus"]
+    others = [voice for voice in vendors if voice.protocol != "modbus"]
+    if profiles.classes[class_key].life_safety:  # an alarm never waits for a buffer to fill, nor for a poll
+        first = [Voice("mqtt", native), Voice("coap", native, _JSON), Voice("mqtt", native), *modbus]
+    else:
+        first = [Voice("mqtt", native), *modbus, Voice("coap", native, _JSON), Voice("mqtt", native, buffered=5)]
+    more = [Voice("coap", native, _SENML_CBOR), Voice("mqtt", native), *others, Voice("coap", native, _SENML_JSON)]
+    return (*first, *more)
+
+
+def _vendor(profile: Profile) -> list[Voice]:
+    """Say how a vendor's model speaks. What comes over LoRaWAN needs a network server; channels, several devices."""
+    if profile.model.startswith("native-") or profile.channels != ("",):
+        return []
+    if profile.modbus is not None:
+        return [Voice("modbus", profile)]
+    if profile.address.startswith("mqtt:"):
+        return [Voice("mqtt", profile)]
+    return [Voice("coap", profile, _SENML_CBOR)] if profile.address.startswith("iot:") else []
 
 
 def plan(profiles: Profiles, *, devices: int, seed: int) -> tuple[Planned, ...]:

@@ -6,6 +6,7 @@ duplicate  a row that nobody sent
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,7 +165,7 @@ def percentile(values: Sequence[float], part: float) -> float | None:
     if not values:
         return None
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(part * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, math.ceil(part * len(ordered) - 1e-9) - 1)]
 
 
 def by_protocol(counts: Counter[str]) -> dict[str, int]:

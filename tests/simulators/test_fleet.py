@@ -1,0 +1,129 @@
+"""A city is the same for the same seed, stands where people know it, and its models say what was measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from iot_core.model import Uplink, is_key
+from simulators.city import WARDS
+from simulators.device import SimDevice
+from simulators.fleet import BURNING, Planned, gateways
+from simulators.physics import Fire
+from tests.simulators.conftest import device, planned, profiles
+
+NOW = datetime(2026, 3, 1, 13, 0, 0, 250_000, tzinfo=UTC)
+
+
+def test_a_seed_makes_one_city_and_another_seed_another() -> None:
+    first, again, other = planned(60, 3), planned(60, 3), planned(60, 4)
+    assert [each.key for each in first] == [each.key for each in again]
+    assert [each.physics for each in first] == [each.physics for each in again]
+    assert [(each.latitude, each.longitude) for each in first] != [(each.latitude, each.longitude) for each in other]
+
+
+@pytest.mark.parametrize("devices", [8, 20, 120, 500])
+def test_a_city_has_the_devices_asked_for_of_four_classes(devices: int) -> None:
+    city = planned(devices)
+    assert len(city) == devices
+    assert len({each.key for each in city}) == devices
+    assert len({each.class_key for each in city}) == 4
+    assert all(is_key(each.key) for each in city)
+
+
+def test_a_hundred_and_twenty_devices_speak_all_three_protocols_and_most_models() -> None:
+    city = planned(120)
+    assert {each.voice.protocol for each in city} == {"mqtt", "coap", "modbus"}
+    assert len({each.model for each in city}) >= 12
+    assert {each.voice.content_format for each in city if each.voice.protocol == "coap"} == {50, 110, 112}
+    assert {each.voice.buffered for each in city} == {1, 5}
+
+
+def test_alarms_never_wait_in_a_buffer() -> None:
+    assert all(each.voice.buffered == 1 for each in planned(300) if each.class_key == "fire_detector")
+
+
+def test_devices_stand_in_their_wards_around_the_bay() -> None:
+    middle = {ward.key: ward for ward in WARDS}
+    for each in planned(300):
+        ward = middle[each.ward]
+        assert abs(each.latitude - ward.latitude) < 0.012
+        assert abs(each.longitude - ward.longitude) < 0.012
+
+
+def test_the_burning_building_has_two_detectors_that_see_smoke() -> None:
+    inside = [each for each in planned(8) if each.building == BURNING.key]
+    assert [each.voice.protocol for each in inside] == ["mqtt", "coap"]
+    assert all("smoke" in each.voice.profile.metrics for each in inside)
+
+
+def test_a_larger_city_leaves_gateways_and_keys_of_a_smaller_one_alone() -> None:
+    small, large = planned(60), planned(300)
+    assert {each.key for each in small if each.class_key != "streetlight"} <= {each.key for each in large}
+    places = {each.key: (gateway, unit) for each, gateway, unit in gateways(large)}
+    assert all(places[each.key] == (gateway, unit) for each, gateway, unit in gateways(small))
+
+
+def test_no_gateway_has_two_devices_at_one_unit_id() -> None:
+    places = Counter((gateway, unit) for _, gateway, unit in gateways(planned(1000)))
+    assert max(places.values()) == 1
+
+
+def _named(each: Planned) -> str:
+    return f"{each.model} {each.voice.protocol} {each.voice.content_format or ''}".strip()
+
+
+def one_of_each_voice() -> list[Planned]:
+    found = {(each.model, each.voice.protocol, each.voice.content_format): each for each in planned(400)}
+    return list(found.values())
+
+
+@pytest.mark.parametrize("each", one_of_each_voice(), ids=_named)
+def test_what_a_model_says_is_what_was_measured(each: Planned) -> None:
+    profile = each.voice.profile
+    it = SimDevice(each, profile.address.replace("{address}", "127.0.0.1:502/1" if profile.modbus else each.key))
+    measured = it.measure(NOW)
+    assert measured
+    if profile.modbus is not None:
+        uplink = Uplink(driver="modbus", address=it.address, registers=profile.encode(measured).registers)
+        said = dict(it.read_back(uplink)[0][1])
+    else:
+        said = {
+            key: value for message in it._encode(NOW) for _, values in message.said for key, value in values.items()
+        }
+    assert said.keys() == measured.keys()
+    for key, value in measured.items():
+        if isinstance(value, bool):
+            assert said[key] is value
+        else:
+            assert float(said[key]) == pytest.approx(float(value), rel=0.02, abs=1.0), key
+
+
+def test_five_measurements_make_one_array_with_their_own_times_and_numbers() -> None:
+    it = device("native-air-quality", "mqtt", buffered=5)
+    messages = [message for n in range(5) for message in it.messages(NOW.replace(second=n))]
+    assert len(messages) == 1
+    assert [time for time, _ in messages[0].said] == [NOW.replace(second=n) for n in range(5)]
+    assert messages[0].topic == f"iot/v1/{it.key}/telemetry"
+    decoded = it.plan.voice.profile.decode(
+        Uplink(driver="mqtt", address=it.address, topic=messages[0].topic, payload=messages[0].payload)
+    )
+    assert [(sample.seq, sample.run) for sample in decoded.samples] == [(n, "r1") for n in range(1, 6)]
+
+
+def test_a_fire_changes_what_the_detector_says_and_nothing_else() -> None:
+    it = device("native-fire-detector", "mqtt")
+    assert it.measure(NOW)["smoke"] is False
+    it.ignite(Fire(ignited=NOW.replace(minute=0, second=0), growth=0.2))
+    assert it.measure(NOW.replace(minute=1))["smoke"] is True
+
+
+def test_only_detectors_can_burn() -> None:
+    with pytest.raises(AssertionError, match="nuoc"):
+        device("native-water-meter", "mqtt").ignite(None)
+
+
+def test_every_class_of_the_platform_is_simulated() -> None:
+    assert {each.class_key for each in planned(8)} == set(profiles().classes)
