@@ -109,10 +109,12 @@ def sim() -> None:
 def run(*, devices: int, seconds: int | None, seed: int, mqtt: str, coap: str, host: str) -> int:
     import msgspec
 
-    from simulators.screen import screen
-    from simulators.sim import Size, Target, is_here, memory_folder, run_sim
-    from simulators.town import Endpoints
-
+    try:
+        from simulators.screen import screen
+        from simulators.sim import Size, Target, is_here, memory_folder, run_sim
+        from simulators.town import Endpoints
+    except ImportError as exc:
+        raise StartError("cli.client_only", detail=str(exc)) from exc
     core = endpoint()
     core_host = urlsplit(core.url).hostname or "127.0.0.1"
     if seconds is None and not sys.stdout.isatty():
