@@ -10,8 +10,8 @@ import asyncio
 import struct
 import sys
 import time
-from functools import partial
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -121,8 +121,9 @@ async def publish(load: Load) -> Sent:
             due -= device.send(share, load.window)
         await asyncio.sleep(_TICK_S if load.rate else 0)
     async with asyncio.timeout(60):
-        while any(device.acknowledged < device.written for device in devices):
-            await asyncio.sleep(_TICK_S)  # noqa: ASYNC110 - a thousand connections, looked at together
+        # A thousand connections, looked at together.
+        while any(device.acknowledged < device.written for device in devices):  # noqa: ASYNC110
+            await asyncio.sleep(_TICK_S)
     return Sent(
         sum(device.acknowledged for device in devices),
         sum(device.written for device in devices),
