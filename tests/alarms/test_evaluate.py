@@ -272,7 +272,7 @@ async def test_two_workers_at_the_same_source_make_one_change(city: City, before
         await until_blocked(city.pool)
         await transaction.commit()
         city.evaluator.committed(pending)
-        assert (await waiting).happenings == ()
+        assert not (await waiting).happenings
     assert await city.events() == [*events, "cleared" if before == "this alarm" else "raised"]
 
 
