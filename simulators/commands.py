@@ -138,9 +138,9 @@ def run(*, devices: int, seconds: int | None, seed: int, mqtt: str, coap: str, h
 @sim.command("remove", help=text("demo.help_remove"), examples=["iot sim remove"])
 def remove() -> None:
     from iot_core.cli.session import ask
-    from simulators.registration import retire_strangers
+    from simulators.registration import retire_all
 
-    click.echo(text("demo.retired", devices=ask(lambda client: retire_strangers(client, []))))
+    click.echo(text("demo.retired", devices=ask(retire_all)))
 
 
 def _port(part: str, default: int) -> int:

@@ -29,7 +29,7 @@ from simulators.judge import Cast, Stage, judge
 from simulators.ledger import Ledger
 from simulators.ports import free_ports
 from simulators.receiver import operations_center
-from simulators.registration import Memory, Registered, register, retire_strangers
+from simulators.registration import Memory, Registered, register
 from simulators.screen import Figures, Screen
 from simulators.signals import ending
 from simulators.story import TARGET, CommitEar, Fires, Way, way_of
@@ -90,11 +90,11 @@ async def _prepare(options: Options, cast: Cast, state: StateDir) -> Registered:
     memory = Memory.read(state.path)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     try:
-        registered = await register(client, planned, memory, run=run)
+        registered = await register(client, planned, memory, run=run, sole=True)
     finally:
         memory.write(state.path)
-    if strangers := await retire_strangers(client, registered.devices):
-        screen.line(text("demo.retired", devices=strangers))
+    if registered.retired:
+        screen.line(text("demo.retired", devices=registered.retired))
     ours = {device.key for device in registered.devices}
     old = [alarm for alarm in (await client.alarms(limit=10_000)).items if alarm.device in ours]
     for alarm in old:

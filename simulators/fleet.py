@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BURNING", "Planned", "plan"]
 
-SMALLEST: Final = 8
+DEFAULT_SEED: Final = 1
 BURNING: Final = buildings()[0]
 """The building that the demo sets on fire."""
 UNITS_PER_GATEWAY: Final = 16
@@ -108,7 +108,7 @@ def _planned(class_key: str, number: int, voice: Voice, seed: int) -> Planned:
         return _detector(building, number, voice, seed, own)
     place = somewhere(seed, class_key, number)
     return Planned(
-        key=f"{_PREFIX[class_key]}-{place.ward.key}-{number + 1:03}",
+        key=_key(_PREFIX[class_key], place.ward.key, number, seed),
         name=f"{_NAMES[class_key]} {place.name} {number + 1}",
         class_key=class_key,
         ward=place.ward.key,
@@ -119,11 +119,16 @@ def _planned(class_key: str, number: int, voice: Voice, seed: int) -> Planned:
     )
 
 
+def _key(prefix: str, where: str, number: int, seed: int) -> str:
+    """Name a device. Cities of other seeds are other cities, so that a counter never jumps between two of them."""
+    return f"{prefix}-{where}-{number + 1:03}" + ("" if seed == DEFAULT_SEED else f"-s{seed}")
+
+
 def _detector(building: Building, number: int, voice: Voice, seed: int, own: int) -> Planned:
     place = within(building.ward, seed, building.key)
     storey = number // 2 // len(buildings()) + 1
     return Planned(
-        key=f"bao-chay-{building.key}-{number + 1:03}",
+        key=_key("bao-chay", building.key, number, seed),
         name=f"Đầu báo cháy {building.name}, tầng {storey}, số {number % 2 + 1}",
         class_key="fire_detector",
         ward=building.ward.key,

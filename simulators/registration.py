@@ -1,12 +1,12 @@
 """Make the city known to a core over its API: areas, devices, secrets; what stood there before is taken over.
 
 A core shows a device's secret once, so secrets are kept in a file of ours (mode 0600), with the ports of the gateways.
-A device whose secret is lost, or whose model or address changed, is retired, and its place gets a new key.
+A device whose model or address changed is retired, and its place gets a new key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from iot_core.api.shapes import AreaNew, Device, DeviceNew, DeviceState
-from iot_core.errors import ConflictError
 from iot_core.model import Lifecycle
 from iot_core.state import write_private
 from simulators.city import PROVINCE, PROVINCE_CODE, PROVINCE_EN, PROVINCE_KEY, WARDS
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from iot_core.client import Client
     from simulators.fleet import Planned
 
-__all__ = ["Memory", "Registered", "register", "retire_strangers"]
+__all__ = ["Memory", "Registered", "register", "retire_all"]
 
 FILE = "simulated.json"
 BATCH = 500
@@ -67,27 +66,31 @@ class Registered:
 
     devices: list[SimDevice] = field(default_factory=list)
     behind: dict[tuple[str, int], list[tuple[SimDevice, int]]] = field(default_factory=dict)
+    retired: int = 0
 
 
 async def register(
-    client: Client, planned: Sequence[Planned], memory: Memory, *, run: str, host: str = LOOPBACK
+    client: Client, planned: Sequence[Planned], memory: Memory, *, run: str, host: str = LOOPBACK, sole: bool = False
 ) -> Registered:
-    """Register what is not there yet, and give every device its address and secret."""
+    """Register what is not there yet, and give every device its address and secret.
+
+    `sole`: no other simulated device may stand there, because one that nobody plays would only be silent.
+    """
     await _areas(client)
     there = {device.key: device for device in await everything(client)}
     places = _places(planned, memory, host)
     result = Registered()
-    new: list[tuple[SimDevice, DeviceNew]] = []
     for each in planned:
-        place = places.get(each.key)
-        device = await _settled(client, each, place, there, memory)
+        device = await _settled(client, each, places.get(each.key), there)
         device.run = run
         result.devices.append(device)
-        if place is not None:
+        if (place := places.get(each.key)) is not None:
             result.behind.setdefault((place.host, place.port), []).append((device, place.unit_id))
-        if device.key not in there:
-            new.append((device, _new(device)))
-    await _add(client, new, memory)
+    result.retired = await _make_room(client, result.devices, there, sole=sole)
+    for device in result.devices:
+        if (found := there.get(device.key)) is not None:
+            await _take_back(client, device, found, memory)
+    await _add(client, [_new(device) for device in result.devices if device.key not in there], memory)
     for device in result.devices:
         device.secret = memory.secrets.get(device.key, "")
     return result
@@ -107,13 +110,25 @@ async def everything(client: Client) -> list[Device]:
     return found
 
 
-async def retire_strangers(client: Client, keep: Iterable[SimDevice]) -> int:
-    """Retire simulated devices of earlier cities, which would only be silent in this one."""
-    kept = {device.key for device in keep}
+async def retire_all(client: Client) -> int:
+    """Retire all simulated devices."""
+    active = [device for device in await everything(client) if _plays(device)]
+    for device in active:
+        await client.remove_device(device.key)
+    return len(active)
+
+
+def _plays(device: Device) -> bool:
+    return device.simulated and device.lifecycle is not Lifecycle.RETIRED
+
+
+async def _make_room(client: Client, devices: Sequence[SimDevice], there: Mapping[str, Device], *, sole: bool) -> int:
+    """Retire simulated devices that stand in a place of ours, or all that are not ours."""
+    ours, addresses = {device.key for device in devices}, {device.address for device in devices}
     strangers = [
         device.key
-        for device in await everything(client)
-        if device.simulated and device.lifecycle is not Lifecycle.RETIRED and device.key not in kept
+        for device in there.values()
+        if _plays(device) and device.key not in ours and (sole or device.address in addresses)
     ]
     for key in strangers:
         await client.remove_device(key)
@@ -145,29 +160,35 @@ def _places(planned: Sequence[Planned], memory: Memory, host: str) -> dict[str, 
     return places
 
 
-async def _settled(
-    client: Client, each: Planned, place: Place | None, there: Mapping[str, Device], memory: Memory
-) -> SimDevice:
+async def _settled(client: Client, each: Planned, place: Place | None, there: Mapping[str, Device]) -> SimDevice:
     """Find the key under which a planned device lives: its own, or its own with a number."""
     for number in count(1):
         key = each.key if number == 1 else f"{each.key}-{number}"
         device = SimDevice(replace(each, key=key), _address(each, key, place))
         found = there.get(key)
-        if found is None:
+        if found is None or (found.simulated and await _hardware(client, found) == (each.model, device.address)):
             return device
-        usable = found.profile == each.model and found.address == device.address and found.simulated
-        if usable and (key in memory.secrets or place is not None):
-            if found.lifecycle is Lifecycle.RETIRED:
-                try:
-                    added = await client.restore_device(key)
-                except ConflictError:
-                    continue
-                if added.secret is not None:
-                    memory.secrets[key] = added.secret
-            return device
-        if found.simulated and found.lifecycle is not Lifecycle.RETIRED:
-            await client.remove_device(key)
     raise AssertionError("count is endless")
+
+
+async def _hardware(client: Client, found: Device) -> tuple[str | None, str | None]:
+    """Give model and address of a device's unit, of a retired one the last it had."""
+    if found.lifecycle is not Lifecycle.RETIRED:
+        return found.profile, found.address
+    units = (await client.device(found.key)).units
+    return (units[0].profile, units[0].address) if units else (None, None)
+
+
+async def _take_back(client: Client, device: SimDevice, found: Device, memory: Memory) -> None:
+    """Make a device of an earlier run ours again; one whose secret is lost gets a fresh one."""
+    lost = device.key not in memory.secrets and device.plan.voice.protocol != "modbus"
+    if found.lifecycle is not Lifecycle.RETIRED:
+        if not lost:
+            return
+        await client.remove_device(device.key)
+    restored = await client.restore_device(device.key, fresh_secret=lost)
+    if restored.secret is not None:
+        memory.secrets[device.key] = restored.secret
 
 
 def _address(each: Planned, key: str, place: Place | None) -> str:
@@ -189,9 +210,9 @@ def _new(device: SimDevice) -> DeviceNew:
     )
 
 
-async def _add(client: Client, new: Sequence[tuple[SimDevice, DeviceNew]], memory: Memory) -> None:
+async def _add(client: Client, new: Sequence[DeviceNew], memory: Memory) -> None:
     for start in range(0, len(new), BATCH):
-        added = await client.add_devices([each for _, each in new[start : start + BATCH]])
+        added = await client.add_devices(new[start : start + BATCH])
         for each in added.items:
             if each.secret is not None:
                 memory.secrets[each.device.key] = each.secret
