@@ -45,6 +45,17 @@ def code_of(error: IotError) -> int:
     return REFUSED
 
 
+def ours(group: BaseExceptionGroup[BaseException]) -> IotError | None:
+    """Find the one expected error that ended several tasks; None when anything else is among them."""
+    found: list[IotError] = []
+    for exc in group.exceptions:
+        inner = ours(exc) if isinstance(exc, BaseExceptionGroup) else exc
+        if not isinstance(inner, IotError):
+            return None
+        found.append(inner)
+    return found[0]
+
+
 def sentence(error: IotError) -> str:
     """Say an error; what a setting should have been is said in the language of the rest."""
     if error.code != "config.invalid":

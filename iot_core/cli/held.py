@@ -60,5 +60,4 @@ def held(device: str | None, limit: int) -> None:
 def glance(payload: str, registers: Mapping[str, list[int]] | None) -> str:
     """Show the beginning of what was said, on one line."""
     said = " ".join(payload.split()) or ", ".join(f"{block} {words}" for block, words in (registers or {}).items())
-    said = "".join(letter if letter.isprintable() else "·" for letter in said)
     return said if len(said) <= GLANCE else said[: GLANCE - 1] + "…"

@@ -30,6 +30,7 @@ __all__ = [
     "line",
     "plain",
     "print_rows",
+    "printable",
     "show_one",
     "show_rows",
 ]
@@ -113,7 +114,7 @@ class Stream:
 
 def fact_lines(facts: Iterable[tuple[str, object]]) -> None:
     """Print a heading and a value on each line, values aligned."""
-    rows = [(text(heading), "-" if value is None or value == "" else str(value)) for heading, value in facts]
+    rows = [(text(heading), "-" if value is None or value == "" else printable(str(value))) for heading, value in facts]
     width = max(len(heading) for heading, _ in rows)
     for heading, value in rows:
         click.echo(f"{heading:<{width}}  {value}")
@@ -164,7 +165,12 @@ def _cell(value: object) -> str:
         from iot_core.cli.times import local
 
         return local(value)
-    return str(value)
+    return printable(str(value))
+
+
+def printable(said: str) -> str:
+    """Take control characters out: what a stranger sends must not steer the terminal of whoever looks."""
+    return "".join(letter if letter.isprintable() else "·" for letter in said)
 
 
 def csv_lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

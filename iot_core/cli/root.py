@@ -9,7 +9,7 @@ import click
 
 import iot_core
 from iot_core.cli.base import LazyGroup, global_options, option
-from iot_core.cli.endings import INTERRUPTED, code_of, complain, sentence, usage_sentence
+from iot_core.cli.endings import INTERRUPTED, code_of, complain, ours, sentence, usage_sentence
 from iot_core.errors import ConfigError, IotError
 from iot_core.messages import text
 
@@ -101,10 +101,10 @@ def _guarded(work: Any) -> int:
     except IotError as exc:
         return _ended_by(exc)
     except BaseExceptionGroup as exc:
-        ours = _ours(exc)
-        if ours is None:
+        expected = ours(exc)
+        if expected is None:
             raise
-        return _ended_by(ours)
+        return _ended_by(expected)
     except click.exceptions.NoArgsIsHelpError as exc:
         exc.show()
         return exc.exit_code
@@ -119,17 +119,6 @@ def _guarded(work: Any) -> int:
 def _ended_by(error: IotError) -> int:
     complain(sentence(error))
     return code_of(error)
-
-
-def _ours(group: BaseExceptionGroup[BaseException]) -> IotError | None:
-    """Find the one expected error that ended several tasks; None when anything else is among them."""
-    found: list[IotError] = []
-    for exc in group.exceptions:
-        inner = _ours(exc) if isinstance(exc, BaseExceptionGroup) else exc
-        if not isinstance(inner, IotError):
-            return None
-        found.append(inner)
-    return found[0]
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,24 @@ class Watched:
         for reader in self.readers:
             reader.join(timeout=20)
         return code, "".join(self.notes)
+
+
+@contextmanager
+def one_answer(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Serve one canned answer; give the address and what was asked."""
+    asked: list[bytes] = []
+
+    def serve(server: socket.socket) -> None:
+        with server.accept()[0] as connection:
+            asked.append(connection.recv(65_536))
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", asked
+        thread.join()
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from iot_core.cli.endings import code_of, sentence
+from iot_core.cli.endings import code_of, ours, sentence
 from iot_core.errors import ConfigError, ConflictError, NotFoundError, RequestError, StartError, StoreUnavailable
-from tests.cli.conftest import IOT
+from tests.cli.conftest import IOT, one_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from iot_core.errors import IotError
     from tests.cli.conftest import Iot
-
-
-@contextmanager
-def one_answer(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """Serve one canned answer; give the address and what was asked."""
-    asked: list[bytes] = []
-
-    def serve(server: socket.socket) -> None:
-        with server.accept()[0] as connection:
-            asked.append(connection.recv(65_536))
-            connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
-        thread = threading.Thread(target=serve, args=[server])
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", asked
-        thread.join()
 
 
 USAGE = [
@@ -128,6 +107,12 @@ def test_the_local_token_is_never_shown_to_an_address_that_was_typed(iot: Iot) -
 )
 def test_the_exit_code_is_the_decision_a_script_takes(error: IotError, code: int) -> None:
     assert code_of(error) == code
+
+
+def test_one_expected_error_of_several_tasks_is_told_and_anything_else_is_not_hidden() -> None:
+    told = StartError("start.disk_full", path="/x")
+    assert ours(BaseExceptionGroup("a", [ExceptionGroup("b", [told]), StartError("x.y")])) is told
+    assert ours(ExceptionGroup("a", [told, ValueError("a bug")])) is None
 
 
 def test_an_error_without_a_sentence_is_said_by_its_code() -> None:

