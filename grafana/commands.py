@@ -6,51 +6,73 @@ from pathlib import Path
 
 import click
 
+from iot_core.cli.base import Command, Group, option
 from iot_core.errors import RequestError
-from iot_core.messages import LANGUAGES, language, text
+from iot_core.messages import language, text
 from iot_core.settings import environment
 
-_LANG = click.option("--lang", type=click.Choice(LANGUAGES), default=language, help=text("grafana.opt_lang"))
-_PROFILES = click.option(
-    "--profiles", type=click.Path(exists=True, file_okay=False, path_type=Path), help=text("grafana.opt_profiles")
+__all__ = ["grafana"]
+
+# The names differ from those of the common --url and --token, which are our core's.
+_URL = option("--url", "grafana_url", envvar="GRAFANA_URL", required=True, help=text("grafana.opt_url"))
+_TOKEN = option("--token", "grafana_token", envvar="GRAFANA_TOKEN", required=True, help=text("grafana.opt_token"))
+_PROFILES = option(
+    "--profiles",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help=text("grafana.opt_profiles"),
 )
 
 
-@click.group("grafana", help=text("grafana.help"))
+@click.group(
+    "grafana",
+    cls=Group,
+    help=text("grafana.help"),
+    examples=["iot grafana export ./grafana-files", "iot grafana apply --url http://127.0.0.1:3000"],
+)
 def grafana() -> None:
     """Group the two commands."""
 
 
-@grafana.command("apply", help=text("grafana.help_apply"))
-@click.option("--url", envvar="GRAFANA_URL", required=True, help=text("grafana.opt_url"))
-@click.option("--token", envvar="GRAFANA_TOKEN", required=True, help=text("grafana.opt_token"))
-@click.option("--timescaledb/--no-timescaledb", default=False, help=text("grafana.opt_timescaledb"))
-@_LANG
+@grafana.command(
+    "apply",
+    cls=Command,
+    help=text("grafana.help_apply"),
+    examples=["GRAFANA_TOKEN=glsa_... iot grafana apply --url http://127.0.0.1:3000"],
+)
+@_URL
+@_TOKEN
+@option("--timescaledb/--no-timescaledb", default=False, help=text("grafana.opt_timescaledb"))
 @_PROFILES
-def apply_command(url: str, token: str, lang: str, profiles: Path | None, *, timescaledb: bool) -> None:
-    from grafana.apply import Database, apply  # noqa: PLC0415 - `iot --help` must not wait for the SDK
-    from grafana.dashboard import build  # noqa: PLC0415
-    from iot_core.profiles import load  # noqa: PLC0415
+def apply_command(grafana_url: str, grafana_token: str, profiles: Path | None, *, timescaledb: bool) -> None:
+    from grafana.apply import Database, apply
+    from grafana.dashboard import build
+    from iot_core.profiles import load
 
     dsn = environment("IOT_GRAFANA_DSN")
     database = Database.parse(dsn, timescaledb=timescaledb) if dsn else None
     if database is None:
         click.echo(text("grafana.no_database"), err=True)
-    address = apply(url, token, build(load(profiles).classes, lang), text("grafana.folder", lang), database)
+    dashboard = build(load(profiles).classes, language())
+    address = apply(grafana_url, grafana_token, dashboard, text("grafana.folder"), database)
     click.echo(text("grafana.applied", url=address))
 
 
-@grafana.command("export", help=text("grafana.help_export"))
+@grafana.command(
+    "export",
+    cls=Command,
+    help=text("grafana.help_export"),
+    examples=["iot grafana export ./grafana-files", "iot grafana export ./grafana-files --lang vi"],
+)
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@_LANG
 @_PROFILES
-def export_command(folder: Path, lang: str, profiles: Path | None) -> None:
-    from grafana.dashboard import build  # noqa: PLC0415 - as above
-    from grafana.export import export  # noqa: PLC0415
-    from iot_core.profiles import load  # noqa: PLC0415
+def export_command(folder: Path, profiles: Path | None) -> None:
+    from grafana.dashboard import build
+    from grafana.export import export
+    from iot_core.profiles import load
 
     try:
-        written = export(folder, build(load(profiles).classes, lang), text("grafana.folder", lang))
+        written = export(folder, build(load(profiles).classes, language()), text("grafana.folder"))
     except OSError as exc:
         raise RequestError("grafana.cannot_write", path=folder, detail=exc.strerror) from exc
     for path in written:

@@ -132,7 +132,8 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
             return await replay_address(pool, prepare, flush, address)
 
         def healthy() -> bool:
-            return ingest.away_since is None and ingest.lag_s() < _LAG_IS_UNHEALTHY_S
+            reachable = all(driver.connected() for driver in drivers.values())
+            return reachable and ingest.away_since is None and ingest.lag_s() < _LAG_IS_UNHEALTHY_S
 
         authenticator = Authenticator(pool)
         context = DriverContext(

@@ -99,6 +99,10 @@ class Driver(ABC):
     async def listening(self) -> None:  # noqa: B027 - most drivers have nothing to wait for
         """Wait until what devices send from now on reaches us. Returns at once where nothing has to come up first."""
 
+    def connected(self) -> bool:
+        """Say whether what devices send can reach us; silence means nothing while it cannot."""
+        return True
+
     def address_line(self) -> str:
         """Say where this driver listens or looks, for the line printed at start."""
         return ""

@@ -26,7 +26,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of iot.toml; a key that is not listed is an error."""
 
 
-class Store(_Section):
+class Store(_Section, frozen=True, kw_only=True):
     """Where telemetry lives. Without `dsn` the core starts its own PostgreSQL in the state directory."""
 
     dsn: str = ""
@@ -34,14 +34,14 @@ class Store(_Section):
     statement_timeout_s: Positive = 30
 
 
-class Api(_Section):
+class Api(_Section, frozen=True, kw_only=True):
     """Where the HTTP API and the page listen."""
 
     host: str = "127.0.0.1"
     port: Port = 8080
 
 
-class Mqtt(_Section):
+class Mqtt(_Section, frozen=True, kw_only=True):
     """The broker: `auto` starts Mosquitto where it is installed, else the embedded one; `external` uses host, port."""
 
     broker: str = "auto"
@@ -56,7 +56,7 @@ class Mqtt(_Section):
     keepalive_s: Positive = 30
 
 
-class Coap(_Section):
+class Coap(_Section, frozen=True, kw_only=True):
     """Where the CoAP server listens."""
 
     host: str = "127.0.0.1"
@@ -64,7 +64,7 @@ class Coap(_Section):
     max_payload: Positive = 262_144
 
 
-class Modbus(_Section):
+class Modbus(_Section, frozen=True, kw_only=True):
     """How Modbus devices are polled. `max_gap` is how many unneeded registers one request may bridge.
 
     `connections` bounds the gateways that are connected at once, `spool_rows` the polls kept while the store is away.
@@ -76,7 +76,7 @@ class Modbus(_Section):
     spool_rows: Positive = 200_000
 
 
-class Ingest(_Section):
+class Ingest(_Section, frozen=True, kw_only=True):
     """Bounds of the ingest path. A batch is flushed at `batch` uplinks or after `batch_ms`, whichever comes first."""
 
     queue: Positive = 10_000
@@ -87,7 +87,7 @@ class Ingest(_Section):
     held_days: Positive = 30
 
 
-class Push(_Section):
+class Push(_Section, frozen=True, kw_only=True):
     """Alarms on their way out. Private addresses are refused as targets unless allowed."""
 
     allow_private: bool = False
@@ -95,7 +95,7 @@ class Push(_Section):
     give_up_after_h: float = 24.0
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True, kw_only=True):
     """All settings, checked before anything is started."""
 
     timezone: str = "Asia/Ho_Chi_Minh"
@@ -208,6 +208,11 @@ def default_state_dir(environ: Mapping[str, str] | None = None) -> Path:
 def environment(name: str, default: str = "") -> str:
     """Read one variable that is not a setting of the core (IOT_URL, IOT_TOKEN, GRAFANA_URL, NO_COLOR...)."""
     return os.environ.get(name, default)
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """Give this process's environment for a child, with some variables set."""
+    return {**os.environ, **more}
 
 
 def _typed(text: str, kind: Any) -> Any:

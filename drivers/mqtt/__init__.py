@@ -42,6 +42,10 @@ class MqttDriver(Driver):
         """Wait for the first SUBACK: what is published before it, on a broker that never saw us, reaches nobody."""
         await self._intake.subscribed.wait()
 
+    def connected(self) -> bool:
+        """Say whether the broker is there."""
+        return not self._intake.broker_away
+
     async def send(self, unit: MountedUnit, command: Command) -> None:
         """Publish a command. Raises DeviceUnreachable when the broker does not take it."""
         await self._outlet.send(unit, command)

@@ -39,7 +39,7 @@ class Intake:
         self._topics = topics
         self._patience_s = context.settings.mqtt.keepalive_s / 2
         self._store_away = False
-        self._broker_away = False
+        self.broker_away = False
         self._backoff = Backoff()
         self.subscribed = asyncio.Event()
 
@@ -82,8 +82,8 @@ class Intake:
         self.subscribed.set()
         if not self._store_away:
             self._backoff.succeeded()
-        if self._broker_away:
-            self._broker_away = False
+        if self.broker_away:
+            self.broker_away = False
             log.info("mqtt.recovered", broker=self._context.broker.kind)
 
     async def _read(self, link: Link, handover: Handover, units: Units, emit: Emit) -> None:
@@ -129,8 +129,8 @@ class Intake:
 
     def _broker_is_away(self, detail: str) -> None:
         self._context.count("mqtt_disconnected")
-        if not self._broker_away:
-            self._broker_away = True
+        if not self.broker_away:
+            self.broker_away = True
             log.warning("mqtt.broker_away", broker=self._context.broker.kind, detail=detail)
 
     def _store_is_away(self) -> None:

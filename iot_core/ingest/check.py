@@ -43,7 +43,7 @@ class Checker:
                 continue  # null is unknown, never zero
             found = self._columns.get(key)
             if found is None:
-                problems.append(Problem(Reason.UNKNOWN_METRIC, key, {key: said}))
+                problems.append(Problem(Reason.UNKNOWN_METRIC, str(key), {key: said}))
                 continue
             column, convert = found
             try:

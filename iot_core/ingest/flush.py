@@ -39,6 +39,8 @@ class _Batch:
     said_by: dict[tuple[int, datetime], Work] = field(default_factory=dict)
     held: list[held.Held] = field(default_factory=list)
     conflicts: list[tuple[Work, Problem]] = field(default_factory=list)
+    disputed: list[Observation] = field(default_factory=list)
+    """What was said second of a life-safety device: not stored, but rules must hear it."""
 
     def conflict(self, work: Work, each: Observation, values: Mapping[str, object]) -> None:
         """Hold values that say something else than what came first."""
@@ -53,6 +55,7 @@ class Flush:
     def __init__(self, tables: Mapping[str, ClassTable], tier: Tier, rules: Rules) -> None:
         self._telemetry = {key: TelemetryTable(table) for key, table in tables.items()}
         self._bits = {key: {column.name: 1 << column.bit for column in table.columns} for key, table in tables.items()}
+        self._life_safety = {key for key, table in tables.items() if table.device_class.life_safety}
         self._tier = tier
         self._rules = rules
         self._weeks: set[tuple[str, datetime]] = set()
@@ -88,7 +91,7 @@ class Flush:
             self._weeks.add((class_key, week))
 
     async def _write(self, connection: asyncpg.Connection, works: Sequence[Work], batch: _Batch, now: datetime) -> Any:
-        pending = await self._rules.evaluate(connection, list(batch.merged.values()), now=now)
+        pending = await self._rules.evaluate(connection, [*batch.merged.values(), *batch.disputed], now=now)
         for class_key, table in self._telemetry.items():
             mine = [each for each in batch.merged.values() if each.class_key == class_key]
             if mine:
@@ -114,6 +117,8 @@ class Flush:
                 merged = batch.merged[key] = replace(first, values=dict(first.values))
                 if conflicts := merge_values(merged, each, self._bits[each.class_key]):
                     batch.conflict(work, each, conflicts)
+                    if each.class_key in self._life_safety:
+                        batch.disputed.append(replace(each, values=dict(conflicts)))
             batch.held += [_held(work, problem) for problem in work.problems]
         return batch
 

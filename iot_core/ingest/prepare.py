@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import structlog
+
 from iot_core.errors import NotFoundError
 from iot_core.ingest.check import Checker, usable_time
 from iot_core.model import Decoded, MountedUnit, Observation, Problem, Quality, Reason, Sample, Uplink
+from iot_core.profiles.native import MAX_RUN, MAX_SEQ
 from iot_core.store.columns import ClassTable
 from iot_core.store.status import Seq
 
 if TYPE_CHECKING:
     from iot_core.profiles import Profiles
     from iot_core.registry.directory import Directory
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -40,12 +45,23 @@ class Prepare:
         self._profiles = profiles
         self._checkers = {key: Checker(table) for key, table in tables.items()}
         self._most = most
+        self._faulty: set[str] = set()
 
     def __call__(self, uplink: Uplink) -> Work:
         """Prepare one uplink."""
         unit = self._directory.at(uplink.address)
         if unit is None:
             return Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])
+        try:
+            return self._work(uplink, unit)
+        except Exception as exc:
+            # A fault of ours or of a codec's. Raised, it would end the worker and come again after each start.
+            if unit.profile not in self._faulty:
+                self._faulty.add(unit.profile)
+                log.exception("ingest.profile_failed", profile=unit.profile)
+            return Work(uplink, unit, problems=[Problem(Reason.WRONG_FORMAT, type(exc).__name__)])
+
+    def _work(self, uplink: Uplink, unit: MountedUnit) -> Work:
         work = Work(uplink, unit)
         decoded = self._decode(unit, uplink)
         work.online = decoded.online
@@ -94,6 +110,7 @@ class Prepare:
 
     def _add(self, work: Work, unit: MountedUnit, sample: Sample, *, alone: bool) -> None:
         uplink = work.uplink
+        sample = _countable(sample)
         if sample.seq is not None:
             work.numbers.append((unit.unit_id, sample.run, sample.seq))
         device_id = unit.channels.get(sample.channel, unit.device_id if sample.channel == "" else None)
@@ -135,6 +152,13 @@ class Prepare:
         work.observations.append(observation)
         if not timed:
             work.untimed.append(observation)
+
+
+def _countable(sample: Sample) -> Sample:
+    """Take away a vendor's number that no range can keep: the values stand, and their time tells a redelivery."""
+    if sample.seq is None or (0 <= sample.seq <= MAX_SEQ and len(sample.run) <= MAX_RUN and "\0" not in sample.run):
+        return sample
+    return replace(sample, seq=None, run="")
 
 
 def _presence(payload: bytes) -> Decoded:

@@ -22,6 +22,7 @@ import msgspec
 
 from iot_core.api import shapes
 from iot_core.errors import StartError
+from iot_core.settings import environment
 from simulators.bench.publisher import Load, Sent
 from simulators.bench.stage import Stage, core, database, scratch
 from simulators.ports import free_port
@@ -189,7 +190,7 @@ async def _baseline(options: Options) -> dict[str, Any]:
 
 
 async def _open_broker(folder: Path, port: int) -> asyncio.subprocess.Process:
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    program = shutil.which("mosquitto", path=f"{environment('PATH')}:/usr/sbin")
     if program is None:
         raise StartError("bench.no_mosquitto")
     config = folder / "open.conf"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 import sys
@@ -20,6 +19,7 @@ import psutil
 
 from iot_core.client import Client
 from iot_core.errors import StartError
+from iot_core.settings import child_environment
 from iot_core.state import StateDir, locked
 from iot_core.store.server import embedded
 from simulators.ports import free_ports
@@ -107,7 +107,7 @@ async def core(folder: Path, dsn: str, settings: Mapping[str, str] | None = None
     state = StateDir(folder / "core")
     api, mqtt, coap = free_ports()
     ports = {"IOT_API_PORT": str(api), "IOT_MQTT_PORT": str(mqtt), "IOT_COAP_PORT": str(coap)}
-    environment = {**os.environ, "IOT_STORE_DSN": dsn, **ports, **(settings or {})}
+    environment = child_environment(IOT_STORE_DSN=dsn, **ports, **(settings or {}))
     with (folder / "core.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "iot_core.cli", "up", "--state", str(state.path),

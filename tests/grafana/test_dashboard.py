@@ -72,7 +72,8 @@ async def city(dsn: str) -> tuple[asyncpg.Connection, bool]:
         )
     await connection.execute(
         "INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, metric,"
-        " raised_at, received_at) VALUES ('device', $1::integer, $1::integer, 'probe.high', 'high', 'Cao', 'High', 'level', $2, $2)",
+        " raised_at, received_at)"
+        " VALUES ('device', $1::integer, $1::integer, 'probe.high', 'high', 'Cao', 'High', 'level', $2, $2)",
         ids[0],
         T0,
     )

@@ -175,6 +175,24 @@ async def test_a_conflict_keeps_the_first_and_holds_the_second(dsn: str) -> None
         assert (await path.rows())[0]["pm25"] == 2.0
 
 
+async def test_a_fire_that_contradicts_another_reading_of_its_second_still_raises(dsn: str) -> None:
+    """Both orders, in one batch and in two: the second value is held, but a fire is never lost with it."""
+    async with running(dsn) as path:
+        for number, values in enumerate([(True, False), (False, True)]):
+            for together in (True, False):
+                key = f"fire-{number}-{together}".lower()
+                device = await path.add(key, "fire_detector")
+                if together:
+                    async with asyncio.TaskGroup() as group:
+                        for smoke in values:
+                            group.create_task(path.say(key, said(smoke=smoke), received_at=NOW))
+                else:
+                    for smoke in values:
+                        await path.say(key, said(smoke=smoke), received_at=NOW)
+                raised = await path.pool.fetchval("SELECT count(*) FROM iot.alarm WHERE device_id = $1", device)
+                assert raised == 1, key
+
+
 async def test_a_retained_message_restores_presence_only(dsn: str) -> None:
     async with running(dsn) as path:
         device = await path.add("fire-1", "fire_detector")
