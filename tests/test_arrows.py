@@ -48,7 +48,8 @@ MAY_IMPORT = {
     "cli": WORDS | {"api.shapes", "client", "profiles", "state"},
     "drivers": WORDS | {"driver"},
     "grafana": WORDS | {"profiles", "cli"},
-    "simulators": WORDS | {"profiles", "state", "client", "cli", "api.shapes", "app", "store"},
+    "simulators": WORDS | {"profiles", "state", "client", "cli", "api.shapes", "app"},
+    "bench": CORE | {"client", "cli", "api.shapes", "app", "simulators"},
 }
 MAY_NAME_TYPES_OF = {
     "errors": {"model"},
