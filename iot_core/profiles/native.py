@@ -30,8 +30,15 @@ JSON: Final = 50
 CBOR: Final = 60
 FORMATS: Final = (JSON, CBOR, JSON_FORMAT, CBOR_FORMAT)
 MAX_RUN: Final = 64
-_MAX_SEQ: Final = 2**63 - 1
-_QUALITY: Final = {quality.name.lower(): quality for quality in Quality}
+MAX_SEQ: Final = 2**63 - 2
+"""The range that ends with it is stored with its end excluded, and that must be a bigint as well."""
+_QUALITY: Final = {
+    **{quality.name.lower(): quality for quality in Quality},
+    # Circular 10/2021/TT-BTNMT: measuring, calibrating, device error.
+    "00": Quality.GOOD,
+    "01": Quality.CALIBRATION,
+    "02": Quality.BAD,
+}
 
 
 def decode_native(uplink: Uplink, class_file: ClassFile) -> Decoded:
@@ -108,11 +115,12 @@ def sample_of(  # noqa: C901 - the hot path: a function for each field would cos
     extra: Mapping[str, object] | None = None
     if "seq" in fields:
         seq = fields.pop("seq")
-        if seq is not None and (type(seq) is not int or not 0 <= seq <= _MAX_SEQ):
+        if seq is not None and (type(seq) is not int or not 0 <= seq <= MAX_SEQ):
             problems.append(Problem(Reason.BAD_FIELD, "seq is a whole number from 0 on", {"seq": seq}))
             seq = None
     if "run" in fields:
-        run = fields.pop("run") or ""
+        run = "" if fields["run"] is None else fields["run"]
+        del fields["run"]
         if type(run) is not str or len(run) > MAX_RUN or "\x00" in run:
             problems.append(Problem(Reason.BAD_FIELD, f"run is a text of at most {MAX_RUN} characters", {"run": run}))
             run, seq = "", None  # a seq without its run could not be told from another run's
@@ -124,10 +132,10 @@ def sample_of(  # noqa: C901 - the hot path: a function for each field would cos
             known = Quality.UNCERTAIN
         quality = quality if known is None else max(quality, known)
     if "correction" in fields:
-        correction = fields.pop("correction") or False
-        if type(correction) is not bool:
+        correction = fields.pop("correction")
+        if correction is not None and type(correction) is not bool:
             problems.append(Problem(Reason.BAD_FIELD, "correction is true or false", {"correction": correction}))
-            correction = False
+        correction = correction is True
     if "extra" in fields:
         extra = fields.pop("extra")
         if extra is not None and (type(extra) is not dict or b"\\u0000" in msgspec.json.encode(extra)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 __all__ = ["parse_time"]
@@ -16,7 +16,7 @@ def parse_time(value: object) -> datetime | None:
     """Read RFC 3339 with a zone, or a number of seconds or milliseconds since 1970; None when it is neither."""
     try:
         if type(value) is str:
-            time = datetime.fromisoformat(value)
+            time = _read_text(value)
             if time.tzinfo is UTC:
                 return time
             return None if time.tzinfo is None else time.astimezone(UTC)
@@ -25,3 +25,14 @@ def parse_time(value: object) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return None
+
+
+def _read_text(value: str) -> datetime:
+    """Read what RFC 3339 allows and `fromisoformat` does not: a small z, and a leap second, which is the next one."""
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        upright = value.upper()
+        if upright[16:19] == ":60":
+            return datetime.fromisoformat(upright[:16] + ":59" + upright[19:]) + timedelta(seconds=1)
+        return datetime.fromisoformat(upright)

@@ -41,6 +41,9 @@ def decode(profiles: Profiles) -> Decode:
         '"2026-01-15T15:30:00+07:00"',
         '"2026-01-15 08:30:00.000Z"',
         "1768465800",
+        '"2026-01-15t08:30:00z"',
+        '"2026-01-15T08:29:60Z"',
+        '"2026-01-15t15:29:60.0+07:00"',
         "1768465800.0",
         "1768465800000",
     ],
@@ -82,6 +85,18 @@ def test_numbers_that_are_none_leave_the_others_alone(decode: Decode) -> None:
     assert values["no2"] == math.inf
 
 
+@pytest.mark.parametrize("digits", [20, 400, 5000, 100_000])
+@pytest.mark.parametrize("content_format", [None, 110])
+def test_a_whole_number_without_bounds_leaves_the_others_alone(
+    decode: Decode, digits: int, content_format: int | None
+) -> None:
+    long = "1" * digits
+    native = f'{{"pm25": {long}, "pm10": 61}}'
+    pack = f'[{{"n": "co", "u": "ppm", "v": {long}}}, {{"n": "co2", "v": 5, "t": -{long}}}, {{"n": "pm10", "v": 61}}]'
+    decoded = decode(pack if content_format else native, content_format)
+    assert [sample.values["pm10"] for sample in decoded.samples if "pm10" in sample.values] == [61]
+
+
 def test_unknown_keys_stay_for_the_check(decode: Decode) -> None:
     assert decode('{"pm25": 1, "device_id": 9, "bad": 1}').samples[0].values == {"pm25": 1, "device_id": 9, "bad": 1}
 
@@ -92,7 +107,11 @@ def test_unknown_keys_stay_for_the_check(decode: Decode) -> None:
         '"seq": -1',
         '"seq": 1.5',
         '"seq": "7"',
+        '"seq": 9223372036854775807',
         '"run": 7',
+        '"run": 0',
+        '"run": []',
+        '"correction": 0',
         '"quality": "fine"',
         '"quality": 0',
         '"correction": "yes"',
@@ -114,6 +133,13 @@ def test_a_seq_whose_run_is_unusable_is_not_counted_in_another_run(decode: Decod
 def test_nonsense_for_a_quality_makes_the_values_uncertain(decode: Decode) -> None:
     assert decode('{"pm25": 1, "quality": "fine"}').samples[0].quality is Quality.UNCERTAIN
     assert decode('{"pm25": 1, "quality": "calibration"}').samples[0].quality is Quality.CALIBRATION
+
+
+@pytest.mark.parametrize(("said", "quality"), [("00", Quality.GOOD), ("01", Quality.CALIBRATION), ("02", Quality.BAD)])
+def test_the_words_of_circular_10_are_qualities(decode: Decode, said: str, quality: Quality) -> None:
+    decoded = decode(f'{{"pm25": 1, "quality": "{said}"}}')
+    assert decoded.samples[0].quality is quality
+    assert not decoded.problems
 
 
 def test_each_element_of_an_array_stands_for_itself(decode: Decode) -> None:
