@@ -15,8 +15,6 @@ from simulators.device import SimDevice
 from simulators.ledger import Ledger, Sent, Stopwatch
 from simulators.verdict import Stored
 
-_OLDEST: Final = timedelta(hours=1)
-"""How far before its arrival an observation's own time may lie: narrows the search to few partitions."""
 _IDS: Final = "SELECT id, key FROM iot.device WHERE key = ANY($1)"
 _HELD: Final = (
     "SELECT count(*) FROM iot.held_uplink WHERE received_at >= $1 AND (device_id = ANY($2) OR address = ANY($3))"
@@ -60,9 +58,14 @@ class Tables:
     """The tables, as far as the city's devices are concerned."""
 
     def __init__(
-        self, connection: asyncpg.Connection[Any], classes: Mapping[str, DeviceClass], devices: Sequence[SimDevice]
+        self,
+        connection: asyncpg.Connection[Any],
+        classes: Mapping[str, DeviceClass],
+        devices: Sequence[SimDevice],
+        start: datetime,
     ) -> None:
         self._connection = connection
+        self._start = start
         self._classes = classes
         self._devices = devices
         self._keys: dict[int, str] = {}
@@ -73,10 +76,13 @@ class Tables:
         self._keys = {row["id"]: row["key"] for row in rows}
 
     async def rows(self, since: datetime) -> list[Stored]:
-        """Read every row of the city's devices that was received from `since` on."""
+        """Read every row of the city's devices that was received from `since` on.
+
+        What was measured before the run began waited somewhere since an earlier one, and is not ours to count.
+        """
         found: list[Stored] = []
         for device_class in self._classes.values():
-            rows = await self._connection.fetch(_rows_of(device_class), list(self._keys), since, since - _OLDEST)
+            rows = await self._connection.fetch(_rows_of(device_class), list(self._keys), since, self._start)
             found += [_stored(self._keys[row["device_id"]], device_class, row) for row in rows]
         return found
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from iot_core.cli.base import Command, Group, option
-from iot_core.cli.session import endpoint, local_core
+from iot_core.cli.session import ask, endpoint, local_core
 from iot_core.errors import RequestError, StartError
 from iot_core.messages import text
 from iot_core.settings import default_state_dir, load
@@ -137,9 +137,10 @@ def run(*, devices: int, seconds: int | None, seed: int, mqtt: str, coap: str, h
 
 @sim.command("remove", help=text("demo.help_remove"), examples=["iot sim remove"])
 def remove() -> None:
-    from iot_core.cli.session import ask
-    from simulators.registration import retire_all
-
+    try:
+        from simulators.registration import retire_all
+    except ImportError as exc:
+        raise StartError("cli.client_only", detail=str(exc)) from exc
     click.echo(text("demo.retired", devices=ask(retire_all)))
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -66,9 +69,15 @@ async def run_demo(options: Options, settings: Settings, state: StateDir, screen
             running_core(settings, state, say=screen.line) as core,
             Client(core.url, core.token) as client,
         ):
-            command = f"iot --state {shlex.quote(str(state.path))}"
+            command = f"{_program()} --state {shlex.quote(str(state.path))}"
             cast = Cast(core=core, client=client, center=center, screen=screen, ended=ended, command=command)
             return await _play(options, cast, state)
+
+
+def _program() -> str:
+    """Say how a person starts `iot` where it is not on the path."""
+    started = Path(sys.argv[0])
+    return "iot" if started.name != "iot" or shutil.which("iot") else shlex.quote(str(started.absolute()))
 
 
 async def _play(options: Options, cast: Cast, state: StateDir) -> Verdict:
@@ -125,7 +134,7 @@ async def _stage(cast: Cast, registered: Registered) -> AsyncIterator[Stage]:
 
         async def tables() -> Tables:
             connection = await stack.enter_async_context(_connection(core.dsn))
-            made = Tables(connection, classes, registered.devices)
+            made = Tables(connection, classes, registered.devices, since)
             await made.know()
             return made
 

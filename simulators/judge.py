@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cast", "Stage", "judge"]
 
-_SETTLES_S: Final = 30.0
+_SETTLES_S: Final = 20.0
 _RECEIPT_S: Final = 10.0
 _LOOK_S: Final = 0.25
 _NAMED: Final = 5
