@@ -1,0 +1,109 @@
+"""What the documents say is there: links lead somewhere, commands parse, every page is in the index."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from iot_core.cli.root import iot
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+TOO_LARGE = 250_000
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    return _FENCED.sub("", page.read_text(encoding="utf-8"))
+
+
+def links(page: Path) -> Iterator[str]:
+    for found in _LINK.finditer(prose(page)):
+        link = found[1] or found[2]
+        if not re.match(r"[a-z]+:", link):
+            yield link
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings as a forge makes anchors of them: lower case, punctuation gone, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command line in a code block, and every `iot ...` within a sentence."""
+    for page in PAGES:
+        blocks = [line for _, block in _FENCED.findall(page.read_text(encoding="utf-8")) for line in block.splitlines()]
+        spans = re.findall(r"`(iot [^`]+)`", re.sub(r"\s+", " ", prose(page)))
+        for line in [*blocks, *spans]:
+            if found := re.match(r"(?:[A-Z_]+=\S+ )*iot ([a-z-].*)", line):
+                yield name(page), words(found[1])
+
+
+def words(line: str) -> list[str]:
+    """Split it as a shell does, up to a redirection or pipe; a synopsis only up to its first bracket."""
+    line = re.split(r" [>|] | \[", line.replace("...", ""))[0]
+    return [word for word in shlex.split(line, comments=True) if "|" not in word]
+
+
+COMMANDS = sorted({(page, tuple(line)) for page, line in commands()})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_to_a_file_and_a_heading_that_exist(page: Path) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name(page)} leads to {link}"
+        assert target.is_relative_to(ROOT), f"{name(page)} leads out of the repository: {link}"
+        assert not anchor or anchor in anchors(target), f"{name(page)}: no heading {link}"
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda each: each if isinstance(each, str) else " ".join(each))
+def test_every_command_that_a_document_shows_exists_with_its_options(page: str, line: tuple[str, ...]) -> None:
+    ended = CliRunner().invoke(iot, [*line, "--help"])
+    assert ended.exit_code == 0, f"{page}: {ended.output}"
+
+
+def test_the_documents_show_commands_at_all() -> None:
+    assert len(COMMANDS) > 30
+
+
+def test_every_make_target_and_script_that_the_readme_names_exists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"(?:^|`)(?:IOT_LANG=vi )?make ([a-z-]+)", readme, re.MULTILINE)
+    assert targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for script in re.findall(r"`?scripts/([a-z-]+)", readme):
+        assert (ROOT / "scripts" / script).is_file(), script
+
+
+def test_every_document_stands_in_the_index() -> None:
+    listed = {(DOCS / link.partition("#")[0]).resolve() for link in links(DOCS / "README.md")}
+    assert [name(page) for page in PAGES if page.is_relative_to(DOCS) and page not in listed] == ["docs/README.md"]
+
+
+def test_every_picture_is_shown_somewhere_and_small() -> None:
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+    for picture in (DOCS / "images").iterdir():
+        assert picture in shown, picture
+        assert picture.stat().st_size < TOO_LARGE, picture
+
+
+def test_pictures_ask_no_other_host() -> None:
+    for picture in (DOCS / "images").glob("*.svg"):
+        asked = re.findall(r"(?:url\(\"?|href=\")(https?:[^\")]+)", picture.read_text(encoding="utf-8"))
+        assert asked == [], picture
