@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-HEARTBEAT: Final = b": alive\n\n"
+HEARTBEAT: Final = b"event: alive\ndata:\n\n"
+"""An event, not a comment: browsers keep comments to themselves, and the page must notice a connection that died."""
 
 
 @dataclass(frozen=True, slots=True)

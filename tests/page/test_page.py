@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, Route, async_playwright, expect
 
 from iot_core.api import shapes
 from iot_core.app import Core
@@ -57,8 +58,8 @@ async def detector(client: Any) -> str:
     return str(added.secret)
 
 
-async def burn(core: Core, secret: str, *, smoke: bool = True) -> None:
-    body = json.dumps({"time": datetime.now(UTC).isoformat(), "smoke": smoke})
+async def burn(core: Core, secret: str, *, metric: str = "smoke") -> None:
+    body = json.dumps({"time": datetime.now(UTC).isoformat(), metric: True})
     code, _, err = await command(*mosquitto_pub(core, "fire-1", secret, "iot/v1/fire-1/telemetry", body))
     assert code == 0, err
 
@@ -118,3 +119,78 @@ async def test_a_name_with_markup_is_shown_as_text(dsn: str, state_path: Path, f
         await signed_in(page, core, client)
         await expect(page.locator(".alarm .where")).to_contain_text(name)
         assert "owned" not in await page.title()
+
+
+async def test_an_alarm_raised_while_the_whole_is_being_read_is_shown(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        secret = await detector(client)
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def late(route: Route) -> None:
+            response = await route.fetch()  # read before the fire, answered after it
+            asked.set()
+            await answer.wait()
+            await route.fulfill(response=response)
+
+        await page.route("**/api/v1/alarms?*", late)
+        await page.goto(f"{core.url}/#code={(await client.sign_in_code()).code}")
+        async with asyncio.timeout(20):
+            await asked.wait()
+        await burn(core, secret)
+        await expect(page.locator(".alarm.critical")).to_have_count(1)
+        answer.set()
+        await expect(page.locator("#map-note")).not_to_be_empty()
+        await expect(page.locator(".alarm.critical")).to_have_count(1)
+
+
+async def test_a_connection_that_died_without_a_word_is_noticed_and_mended(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        await page.clock.install()
+        await signed_in(page, core, client)
+        await page.route("**/api/v1/events", lambda route: route.abort())
+        await page.clock.fast_forward(50_000)
+        await expect(page.locator("#link")).to_have_class("lost")
+        await page.unroute("**/api/v1/events")
+        await page.clock.fast_forward(5_000)
+        await expect(page.locator("#link")).to_have_text("● Trực tuyến")
+
+
+async def test_a_new_alarm_leaves_the_keyboard_where_it_is(dsn: str, state_path: Path, free_ports: Free) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        secret = await detector(client)
+        await signed_in(page, core, client)
+        await burn(core, secret)
+        button = page.get_by_role("button", name="Xác nhận")
+        await button.focus()
+        await burn(core, secret, metric="tamper")
+        await expect(page.locator(".alarm")).to_have_count(2)
+        await expect(button.first).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".alarm.acknowledged")).to_contain_text("Báo cháy")
+        await expect(page.locator(".alarm.high .where")).to_be_focused()  # goes on with the next, on what does no harm
+
+
+async def test_a_session_that_ended_says_so(dsn: str, state_path: Path, free_ports: Free) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        await burn(core, await detector(client))
+        await signed_in(page, core, client)
+        await page.context.clear_cookies()
+        await page.get_by_role("button", name="Xác nhận").click()
+        await expect(page.locator("#sign-in-error")).to_contain_text("Phiên làm việc đã kết thúc")
+
+
+async def test_on_a_phone_a_device_opens_where_one_is_and_escape_closes_it(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        await page.set_viewport_size({"width": 360, "height": 400})
+        await burn(core, await detector(client))
+        await signed_in(page, core, client)
+        await page.click(".alarm .where")
+        await expect(page.locator("#device")).to_be_in_viewport(ratio=1)
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#device")).to_be_hidden()

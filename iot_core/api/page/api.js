@@ -12,7 +12,7 @@ export class Problem extends Error {
 export async function ask(method, path, body) {
   const headers = { Accept: "application/json", "Accept-Language": language, "X-Requested-With": "iot" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const response = await fetch(`/api/v1${path}`, { method, headers, body: body && JSON.stringify(body) });
+  const response = await fetch(`/api/v1${path}`, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(20_000) });
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Problem(response.status, answer.detail ?? response.statusText);
   return answer;

@@ -7,6 +7,10 @@ import { clock, language, number, other, say, setLanguage, title } from "./words
 const SEVERITIES = ["critical", "high", "medium", "low"];
 const COUNTED = ["alarm", "silent", "never", "ok"];
 const CLASSES = ["fire_detector", "streetlight", "water_meter", "air_quality"];
+const QUIET_MS = 40_000; // the core says something at least every 15 s: longer silence is a dead connection
+const LOOK_MS = 5_000;
+const FRESH_MS = 10_000;
+const AGAIN_MS = 3_000;
 const $ = (id) => document.getElementById(id);
 
 const devices = new Map();
@@ -15,6 +19,11 @@ let mayAcknowledge = false;
 let shown = null; // the device whose panel is open
 let lostAt = null;
 let source = null;
+let heardAt = 0;
+let panel = ""; // what the device panel was drawn from
+const refreshes = new Set(); // for each whole read under way, what the stream says meanwhile
+const items = new Map(); // alarm id -> its list item and what it was drawn from
+const taking = new Set(); // alarms whose acknowledgement is on its way
 const map = new DeviceMap($("map"), (key) => showDevice(key));
 
 function element(tag, text, attributes = {}) {
@@ -41,6 +50,7 @@ async function start() {
 
 function showSignIn() {
   source?.close();
+  source = null;
   $("console").hidden = true;
   $("sign-in").hidden = false;
   $("secret").focus();
@@ -75,50 +85,95 @@ async function enter(me) {
   $("sign-in").hidden = true;
   $("console").hidden = false;
   map.resize();
+  $("sign-in-error").textContent = "";
   follow();
 }
 
-function follow() {
-  source = new EventSource("/api/v1/events");
-  source.addEventListener("open", async () => {
-    try {
-      await refresh();
-      lostAt = null;
-    } catch (problem) {
-      if (problem.status === 401) showSignIn();
-    }
-    showLink();
-  });
-  source.addEventListener("error", () => {
-    lostAt ??= new Date();
-    showLink();
-    if (source.readyState === EventSource.CLOSED) {
-      ask("GET", "/me").then(() => setTimeout(follow, 3000), (problem) => {
-        if (problem.status === 401) showSignIn();
-        else setTimeout(follow, 3000);
-      });
-    }
-  });
-  source.addEventListener("alarm", (event) => {
-    const { alarm } = JSON.parse(event.data);
-    keep(alarm);
-    showAlarms();
-  });
-  source.addEventListener("device", (event) => {
-    const device = JSON.parse(event.data);
-    devices.set(device.key, device);
-    showDevices();
-    if (shown === device.key) showDevice(shown);
-  });
+function sessionEnded() {
+  showSignIn();
+  $("sign-in-error").textContent = say("session_ended");
 }
 
-/** What the stream may have missed is read whole on every (re)connection. */
+function follow() {
+  source?.close();
+  const mine = new EventSource("/api/v1/events");
+  source = mine;
+  heardAt = Date.now();
+  mine.addEventListener("open", async () => {
+    heardAt = Date.now();
+    try {
+      await refresh();
+      if (source === mine) lostAt = null;
+    } catch (problem) {
+      if (source === mine) lose(problem);
+    }
+    showLink();
+  });
+  mine.addEventListener("error", () => {
+    if (source !== mine) return;
+    lostAt ??= new Date();
+    showLink();
+    if (mine.readyState === EventSource.CLOSED) ask("GET", "/me").then(() => lose(), lose);
+  });
+  mine.addEventListener("alive", () => (heardAt = Date.now()));
+  for (const [kind, take] of Object.entries(TAKE)) {
+    mine.addEventListener(kind, (event) => {
+      heardAt = Date.now();
+      const said = JSON.parse(event.data);
+      for (const meanwhile of refreshes) meanwhile.push([take, said]);
+      take(said);
+      SHOW[kind](said);
+    });
+  }
+}
+
+const TAKE = {
+  alarm: ({ alarm }) => keep(alarm),
+  device: (device) => (device.state === "retired" ? devices.delete(device.key) : devices.set(device.key, device)),
+};
+const SHOW = {
+  alarm: () => showAlarms(),
+  device: (device) => {
+    showDevices();
+    if (shown === device.key) fillDevice(shown);
+  },
+};
+
+/** The connection is of no use: begin again, or sign in again. */
+function lose(problem) {
+  source?.close();
+  source = null;
+  if (problem?.status === 401) return sessionEnded();
+  lostAt ??= new Date(heardAt);
+  showLink();
+  setTimeout(() => {
+    if (!source && !$("console").hidden) follow();
+  }, AGAIN_MS);
+}
+
+// A connection can die without a word (a sleeping laptop, a router that forgot it): then nothing more comes, ever.
+setInterval(() => {
+  if (source && Date.now() - heardAt > QUIET_MS) lose();
+}, LOOK_MS);
+
+setInterval(() => {
+  if (shown && source && !document.hidden) fillDevice(shown);
+}, FRESH_MS);
+
+/** What the stream may have missed is read whole on every (re)connection; what it says meanwhile is newer. */
 async function refresh() {
-  const [found, open] = await Promise.all([ask("GET", "/map"), ask("GET", "/alarms?limit=1000")]);
-  devices.clear();
-  for (const device of found.items) devices.set(device.key, device);
-  alarms.clear();
-  open.items.forEach(keep);
+  const meanwhile = [];
+  refreshes.add(meanwhile);
+  try {
+    const [found, open] = await Promise.all([ask("GET", "/map"), ask("GET", "/alarms?limit=1000")]);
+    devices.clear();
+    for (const device of found.items) devices.set(device.key, device);
+    alarms.clear();
+    open.items.forEach(keep);
+    for (const [take, said] of meanwhile) take(said);
+  } finally {
+    refreshes.delete(meanwhile);
+  }
   showAll();
 }
 
@@ -145,7 +200,7 @@ function showAll() {
   showDevices();
   showAlarms();
   showLink();
-  if (shown) showDevice(shown);
+  if (shown) fillDevice(shown);
 }
 
 function showLink() {
@@ -196,9 +251,34 @@ function showAlarms() {
     return x[0] - y[0] || x[1] - y[1] || x[2] - y[2];
   });
   $("no-alarms").hidden = sorted.length > 0;
-  $("alarms").replaceChildren(...sorted.map(alarmItem));
+  arrange($("alarms"), sorted.map(kept));
+  for (const id of items.keys()) if (!alarms.has(id)) items.delete(id);
   const waiting = sorted.filter((alarm) => alarm.state === "unacknowledged").length;
   document.title = waiting ? `(${waiting}) ${say("title")}` : say("title");
+}
+
+/** Give an alarm's list item, the same one for as long as it says the same: focus and a half-made click stay on it. */
+function kept(alarm) {
+  const drawnFrom = `${language} ${mayAcknowledge} ${JSON.stringify(alarm)}`;
+  const before = items.get(alarm.id);
+  if (before?.drawnFrom === drawnFrom) return before.item;
+  const item = alarmItem(alarm);
+  items.set(alarm.id, { item, drawnFrom });
+  return item;
+}
+
+/** Put items in this order, touching only what moved; a screen reader then says only what is new. */
+function arrange(list, wanted) {
+  const at = [...list.children].indexOf(document.activeElement.closest("#alarms > li"));
+  const stay = new Set(wanted);
+  for (const child of [...list.children]) if (!stay.has(child)) child.remove();
+  wanted.forEach((item, index) => {
+    if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
+  });
+  // The focused one went (acknowledged, closed): go on at its place, on the button that does no harm.
+  if (at >= 0 && !list.contains(document.activeElement)) {
+    list.children[Math.min(at, wanted.length - 1)]?.querySelector("button")?.focus();
+  }
 }
 
 function alarmItem(alarm) {
@@ -234,32 +314,53 @@ function alarmTimes(alarm) {
 }
 
 async function acknowledge(alarm, button) {
-  button.disabled = true;
+  if (taking.has(alarm.id)) return;
+  taking.add(alarm.id);
+  button.setAttribute("aria-disabled", "true"); // `disabled` would throw the keyboard's focus away
   $("notice").textContent = "";
   try {
     keep(await ask("POST", `/alarms/${alarm.id}/acknowledge`, { version: alarm.version }));
   } catch (problem) {
-    if (problem.status === 401) return showSignIn();
+    button.removeAttribute("aria-disabled");
+    if (problem.status === 401) return sessionEnded();
     $("notice").textContent = problem.status === 409 ? say("changed_meanwhile") : say("failed", { detail: problem.message });
     await refresh().catch(() => {});
+  } finally {
+    taking.delete(alarm.id);
   }
   showAlarms();
 }
 
 // ------------------------------------------------------------------ one device
-async function showDevice(key) {
+function showDevice(key) {
   shown = key;
+  panel = "";
   if (!key) {
     $("device").hidden = true;
     return;
   }
   map.centre(key);
+  fillDevice(key);
+}
+
+function closeDevice() {
+  map.picked = null;
+  map.draw();
+  showDevice(null);
+}
+
+async function fillDevice(key) {
   try {
     const device = await ask("GET", `/devices/${encodeURIComponent(key)}`);
-    if (shown !== key) return; // another was picked meanwhile
+    const drawnFrom = `${language} ${JSON.stringify(device)}`;
+    if (shown !== key || panel === drawnFrom) return; // another was picked meanwhile, or nothing is new
+    panel = drawnFrom;
+    const focused = $("device").contains(document.activeElement);
     $("device").replaceChildren(...devicePanel(device));
     $("device").hidden = false;
+    if (focused) $("device").querySelector("button").focus();
   } catch (problem) {
+    if (problem.status === 401) return sessionEnded();
     $("notice").textContent = say("failed", { detail: problem.message });
   }
 }
@@ -267,17 +368,17 @@ async function showDevice(key) {
 function devicePanel(device) {
   const close = element("button", "×", { className: "close", type: "button", title: say("close") });
   close.setAttribute("aria-label", say("close"));
-  close.addEventListener("click", () => {
-    map.picked = null;
-    map.draw();
-    showDevice(null);
-  });
+  close.addEventListener("click", closeDevice);
   const place = [device.key, ...device.area_path, device.profile].filter(Boolean).join(" · ");
   const heard = device.last_received_at ? say("last_heard", { time: clock(device.last_received_at) }) : say("state_never");
   const table = element("table");
+  const newest = Math.max(...device.latest.map((value) => Date.parse(value.time)));
   for (const value of device.latest) {
     const row = table.insertRow();
-    row.insertCell().textContent = title(value.title);
+    const name = row.insertCell();
+    name.textContent = title(value.title);
+    // Each metric has its own time; it is said where it is not that of the newest.
+    if (Date.parse(value.time) < newest) name.append(element("br"), element("small", clock(value.time)));
     row.insertCell().textContent = reading(value) + (value.bad ? ` (${say("bad_value")})` : "");
   }
   const body = device.latest.length ? table : element("p", say("nothing_stored"));
@@ -303,6 +404,10 @@ $("zoom-out").addEventListener("click", () => map.zoom(1 / 1.4));
 $("fit").addEventListener("click", () => {
   map.fit();
   map.draw();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && shown) closeDevice();
 });
 
 start();

@@ -2,6 +2,8 @@
 
 const STATES = ["ok", "never", "silent", "alarm"]; // drawn in this order, the worst on top
 const RADIUS = 5.5;
+const SEVERITIES = ["low", "medium", "high", "critical"];
+const LONGEST = 32; // letters of a name on the map; the whole name stands in the list and the panel
 
 export function colour(device) {
   const style = getComputedStyle(document.documentElement);
@@ -28,6 +30,11 @@ export function outline(shape, context, x, y, r) {
   context.closePath();
 }
 
+function short(name) {
+  const letters = [...name.normalize("NFC")];
+  return letters.length > LONGEST ? `${letters.slice(0, LONGEST - 1).join("").trimEnd()}…` : name;
+}
+
 export class DeviceMap {
   constructor(canvas, onPick) {
     this.canvas = canvas;
@@ -49,7 +56,8 @@ export class DeviceMap {
     this.cosine = Math.cos(((placed[0]?.latitude ?? 0) * Math.PI) / 180);
     this.devices = placed
       .map((device) => ({ ...device, x: device.longitude * this.cosine, y: -device.latitude }))
-      .sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
+      .sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state)
+        || SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity));
     if (this.fitted) this.fit();
     this.draw();
   }
@@ -61,6 +69,8 @@ export class DeviceMap {
     this.canvas.width = Math.round(this.width * ratio);
     this.canvas.height = Math.round(this.height * ratio);
     this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 14; // larger on a wall
+    this.widths = new Map();
     if (this.fitted) this.fit();
     this.draw();
   }
@@ -126,12 +136,19 @@ export class DeviceMap {
     if (!this.view) return;
     this.scaleBar();
     let alive = false;
+    const shades = new Map();
+    const shadeOf = (device) => {
+      const name = `${device.state} ${device.severity}`;
+      if (!shades.has(name)) shades.set(name, colour(device));
+      return shades.get(name);
+    };
+    const ringed = [];
     for (const device of this.devices) {
       const [x, y] = this.pixel(device);
       if (x < -30 || y < -30 || x > this.width + 30 || y > this.height + 30) continue;
-      const shade = colour(device);
+      const shade = shadeOf(device);
       const ringing = device.state === "alarm";
-      const r = ringing ? RADIUS * 1.7 : RADIUS;
+      const r = RADIUS * this.unit * (ringing ? 1.7 : 1);
       if (ringing) {
         const phase = this.still ? 0.5 : (now % 1400) / 1400;
         alive = alive || !this.still;
@@ -149,20 +166,31 @@ export class DeviceMap {
       context.lineWidth = device.key === this.picked ? 2.5 : 1;
       context.strokeStyle = device.key === this.picked ? "#ffffff" : "#0a131a";
       context.stroke();
-      if (ringing) this.label(device, x, y + r + 14);
+      if (ringing) ringed.push([device, x, y + r + 14 * this.unit]);
     }
+    this.labels(ringed.reverse());
     if (alive) this.frame = requestAnimationFrame((time) => this.paint(time));
   }
 
-  label(device, x, y) {
-    const { context } = this;
-    context.font = "600 12px system-ui, sans-serif";
+  /** Names where there is room, the worst first: one written over another is read by nobody. */
+  labels(ringed) {
+    const { context, unit } = this;
+    context.font = `600 ${12 * unit}px system-ui, sans-serif`;
     context.textAlign = "center";
-    context.lineWidth = 4;
+    context.lineWidth = 4 * unit;
     context.strokeStyle = "#0a131a";
-    context.strokeText(device.name, x, y);
     context.fillStyle = "#ffffff";
-    context.fillText(device.name, x, y);
+    const taken = [];
+    for (const [device, x, y] of ringed) {
+      const text = short(device.name);
+      if (!this.widths.has(text)) this.widths.set(text, context.measureText(text).width);
+      const half = this.widths.get(text) / 2 + 2;
+      const room = taken.every((each) => Math.abs(each.x - x) > each.half + half || Math.abs(each.y - y) > 14 * unit);
+      if (!room && device.key !== this.picked) continue;
+      taken.push({ x, y, half });
+      context.strokeText(text, x, y);
+      context.fillText(text, x, y);
+    }
   }
 
   scaleBar() {
