@@ -14,6 +14,8 @@ SELECT coalesce(area_name, '—') AS __text, coalesce(area, '—') AS __value FR
 GROUP BY 1, 2 ORDER BY 1
 """
 IN_AREA: Final = "coalesce(d.area, '—') = ANY(ARRAY[${area}]::text[])"
+# A name is for people and may be given twice; without the key two devices would be averaged into one line.
+SERIES: Final = "d.name || CASE WHEN d.name = d.key THEN '' ELSE ' · ' || d.key END"
 
 MAP: Final = f"""
 SELECT d.latitude, d.longitude, d.name, d.key, d.class_key AS class, d.state,
@@ -31,7 +33,7 @@ FROM iot.device_overview d WHERE {IN_AREA}
 
 
 def open_alarms(lang: str) -> str:
-    """List open alarms, the most urgent first."""
+    """List open alarms as the page does: first those that nobody has taken, the most urgent of them on top."""
     return f"""
 SELECT a.raised_at AS time, a.severity, a.title_{lang} AS alarm, d.name AS device, d.area_name AS area,
     CASE WHEN a.cleared_at IS NOT NULL THEN 'returned' WHEN a.acknowledged_at IS NOT NULL THEN 'acknowledged'
@@ -39,7 +41,8 @@ SELECT a.raised_at AS time, a.severity, a.title_{lang} AS alarm, d.name AS devic
     a.value, a.acknowledged_by, a.id
 FROM iot.alarm a JOIN iot.device_overview d ON d.device_id = a.device_id
 WHERE a.closed_at IS NULL AND {IN_AREA}
-ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity), a.raised_at DESC
+ORDER BY a.acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity),
+    a.raised_at DESC
 LIMIT 200
 """
 
@@ -63,7 +66,7 @@ def chart(device_class: DeviceClass, metric: Metric) -> str:
     column = f't."{metric.key}"'
     value = f"{column}::integer" if metric.type is MetricType.BOOL else column
     return f"""
-SELECT $__timeGroupAlias(t.time, $__interval), d.name AS metric, avg({value})::double precision AS value
+SELECT $__timeGroupAlias(t.time, $__interval), {SERIES} AS metric, avg({value})::double precision AS value
 FROM telemetry."{device_class.key}" t
 JOIN iot.device_overview d ON d.device_id = t.device_id
 JOIN iot.metric m ON m.class_key = '{device_class.key}' AND m.key = '{metric.key}'

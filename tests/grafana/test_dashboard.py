@@ -111,6 +111,34 @@ async def test_every_query_runs_and_shows_the_city(any_dsn: str) -> None:
         await connection.close()
 
 
+async def test_devices_of_one_name_are_drawn_apart(dsn: str) -> None:
+    connection, timescaledb = await city(dsn)
+    try:
+        await connection.execute("UPDATE iot.device SET name = 'Trạm'")
+        chart = next(sql for title, sql in queries(built()) if title == "Probe · level")
+        rows = await connection.fetch(run(chart, ["hare", "—"], timescaledb=timescaledb))
+        assert {(row["metric"], row["value"]) for row in rows} == {("Trạm · p1", 15.0), ("Trạm · p2", 5.0)}
+    finally:
+        await connection.close()
+
+
+async def test_an_alarm_that_nobody_has_taken_stands_above_one_that_somebody_has(dsn: str) -> None:
+    connection, timescaledb = await city(dsn)
+    try:
+        await connection.execute(
+            "INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, raised_at,"
+            " received_at, acknowledged_at, acknowledged_by)"
+            " SELECT source_kind, source_id, device_id, 'probe.fire', 'critical', 'Cháy', 'Fire', $1, $1, $1, 'an'"
+            " FROM iot.alarm",
+            T0,
+        )
+        alarms = next(sql for title, sql in queries(built()) if title == "Open alarms")
+        rows = await connection.fetch(run(alarms, ["hare", "—"], timescaledb=timescaledb))
+        assert [row["alarm"] for row in rows] == ["High", "Fire"]
+    finally:
+        await connection.close()
+
+
 @pytest.mark.parametrize("areas", [["—"], []])
 async def test_an_area_filter_filters_and_no_area_at_all_is_no_error(dsn: str, areas: list[str]) -> None:
     connection, timescaledb = await city(dsn)
