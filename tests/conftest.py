@@ -34,8 +34,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and os.geteuid() != 0:
         _not_run["root"] += 1
         missing("needs root")
-    if item.get_closest_marker("browser") and not shutil.which("chromium"):
-        missing("Chromium is not installed: apt-get install --no-install-recommends chromium")
+    if item.get_closest_marker("browser") and (lacking := servers.browser_lacks()):
+        missing(f"not installed: sudo apt-get install --no-install-recommends {lacking}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -276,3 +277,17 @@ def mosquitto(folder: Path, *lines: str, port: int = 0) -> Iterator[Mosquitto]:
         until(lambda: server.poll() is not None or answers(port), what="Mosquitto")
         assert server.poll() is None, (folder / "log").read_text()
         yield Mosquitto(port, folder, server.pid)
+
+
+# ---------------------------------------------------------------- Chromium
+@cache
+def browser_lacks() -> str:
+    """Name the Debian package that tests in a browser still need; empty when there is nothing."""
+    if not shutil.which("chromium"):
+        return "chromium"
+    playwright = importlib.util.find_spec("playwright")
+    assert playwright is not None
+    assert playwright.origin is not None
+    driver = Path(playwright.origin).parent / "driver" / "node"
+    runs = subprocess.run([driver, "--version"], capture_output=True, timeout=30, check=False)
+    return "" if runs.returncode == 0 else "libatomic1"
