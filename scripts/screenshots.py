@@ -131,7 +131,8 @@ def _started(command: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("IOT_") and k != "NO_COLOR"}
-    environment |= {"TERM": "xterm-256color", "IOT_LANG": "en", "TZ": ZONE}
+    path = f"{IOT.parent}:{environment['PATH']}"  # so that the lines to try are as short as in an activated environment
+    environment |= {"TERM": "xterm-256color", "IOT_LANG": "en", "TZ": ZONE, "PATH": path}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     return process, ours
