@@ -48,12 +48,33 @@ async def prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary")
 
 
+class _Connect:
+    """Connects for the pool. A server that took us at the start and refuses us later is away, whatever it says.
+
+    Else a database that is closed for an hour, or whose password was changed, would look like refused data.
+    """
+
+    def __init__(self) -> None:
+        self.taken = False
+
+    async def __call__(self, *args: Any, **options: Any) -> asyncpg.Connection:
+        try:
+            connection: asyncpg.Connection = await asyncpg.connect(*args, **options)
+        except asyncpg.PostgresError as exc:
+            if not self.taken:
+                raise
+            raise ConnectionRefusedError(str(exc)) from exc
+        return connection
+
+
 @asynccontextmanager
 async def open_pool(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
     """Open the pool. Raises StartError when the database refuses us, is not there or is too old."""
+    connect = _Connect()
     try:
         pool = await asyncpg.create_pool(
             dsn,
+            connect=connect,
             min_size=1,
             max_size=settings.pool,
             init=prepare,
@@ -73,6 +94,7 @@ async def open_pool(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
             if version < OLDEST_SERVER:
                 shown = await connection.fetchval("SHOW server_version")
                 raise StartError("store.too_old", version=shown, oldest=OLDEST_SERVER // 10000)
+        connect.taken = True
         yield pool
     finally:
         pool.terminate()
