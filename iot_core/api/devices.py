@@ -14,7 +14,7 @@ from iot_core.api.alarms import alarm_shape
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, delete, get, post
 from iot_core.api.telemetry import latest_of
-from iot_core.errors import StoreUnavailable
+from iot_core.errors import NotFoundError, StoreUnavailable
 from iot_core.registry import devices, found
 from iot_core.registry.areas import names_above
 from iot_core.store.connection import AWAY, RETRY
@@ -29,6 +29,9 @@ _LET_IN_S = 5.0
 async def list_devices(call: Call[shapes.DeviceQuery]) -> shapes.Devices:
     """Find devices by class, area, state and text; `total` counts all that match."""
     asked = call.query
+    classes = call.services.profiles.classes
+    if asked.class_key is not None and asked.class_key not in classes:
+        raise NotFoundError("api.no_class", key=asked.class_key, choices=", ".join(sorted(classes)))
     wanted = found.Filter(class_key=asked.class_key, area=asked.area, state=asked.state, search=asked.search or "")
     async with call.connection() as connection:
         items = await found.devices(connection, wanted, limit=asked.limit, after=asked.after)

@@ -40,6 +40,8 @@ async def span(call: Call[shapes.TelemetryQuery]) -> shapes.Telemetry:
     asked = call.query
     end = asked.end or datetime.now(UTC) + _DAY  # a clock that is ahead is stored as it is, up to ten minutes
     start = asked.start or (asked.end or datetime.now(UTC)) - _DAY
+    if start >= end:
+        raise RequestError("api.span_reversed", start=start.isoformat(), end=end.isoformat())
     async with call.connection() as connection:
         device = await short(connection, call.path["key"])
         device_class = _class(call.services.profiles, device.class_key)

@@ -170,6 +170,8 @@ def _checked(new: NewDevice, profiles: Profiles) -> tuple[NewDevice, Profile]:
     """Fill in what follows from the rest: name, class, address."""
     if not is_key(new.key):
         raise RequestError("registry.bad_key", key=new.key)
+    if (new.latitude is None) is not (new.longitude is None):
+        raise RequestError("registry.half_position", key=new.key)
     profile = _profile(new, profiles)
     address = address_of(new.key, profile.address, new.address)
     return replace(

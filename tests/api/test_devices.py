@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+import msgspec
 import pytest
 
 from iot_core.api.shapes import AreaNew, DeviceNew, DeviceState, QualityName
@@ -64,6 +67,14 @@ async def test_a_batch_is_added_whole_or_not_at_all(city: City) -> None:
         with pytest.raises(ConflictError):
             await client.add_devices([DeviceNew(key="lamp-y", class_key="streetlight"), new[5]])
         assert (await client.devices()).total == 300
+
+
+async def test_half_a_position_is_refused(city: City) -> None:
+    async with city.client() as client:
+        for half in (DeviceNew(key="m-1", latitude=20.9), DeviceNew(key="m-1", longitude=107.1)):
+            with pytest.raises(RequestError, match=r"registry\.half_position"):
+                await client.add_device(msgspec.structs.replace(half, profile="native-water-meter"))
+        assert (await client.devices()).total == 0
 
 
 async def test_devices_are_found_by_class_area_state_and_folded_text(city: City) -> None:
@@ -184,6 +195,11 @@ async def test_what_is_not_there_is_said_so(city: City) -> None:
             await client.alarms(device="nobody")
         with pytest.raises(NotFoundError):
             await client.device("../areas?x=1")
+        with pytest.raises(NotFoundError, match=r"api\.no_class"):
+            await client.devices(class_key="street_light")
         await city.add("smoke-1")
+        now = datetime.now(UTC)
+        with pytest.raises(RequestError, match=r"api\.span_reversed"):
+            await client.telemetry("smoke-1", start=now, end=now - timedelta(hours=1))
         with pytest.raises(RequestError, match=r"api\.no_metric"):
             await client.telemetry("smoke-1", metrics=["smell"])
