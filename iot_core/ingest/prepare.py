@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,8 @@ class Prepare:
         decoded = self._decode(unit, uplink)
         work.online = decoded.online
         work.problems.extend(decoded.problems)
+        if unit.address.startswith("iot:"):
+            work.numbers.extend((unit.unit_id, run, seq) for run, seq in _numbers_held(decoded.problems))
         if uplink.retained:
             self._refuse_retained(work, decoded.samples)
             return work
@@ -152,6 +154,16 @@ class Prepare:
         work.observations.append(observation)
         if not timed:
             work.untimed.append(observation)
+
+
+def _numbers_held(problems: Sequence[Problem]) -> Iterator[tuple[str, int]]:
+    """Find the numbers of native objects that are held whole, such as an array's element without a time."""
+    for problem in problems:
+        part = problem.part
+        if isinstance(part, dict) and type(part.get("seq")) is int and isinstance(run := part.get("run") or "", str):
+            number = _countable(Sample({}, seq=part["seq"], run=run))
+            if number.seq is not None:
+                yield number.run, number.seq
 
 
 def _countable(sample: Sample) -> Sample:
