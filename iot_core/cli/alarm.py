@@ -143,7 +143,8 @@ def _print(found: shapes.AlarmDetail) -> None:
     if found.pushes:
         click.echo(f"\n{text('cli.head_pushes')}")
     for push in found.pushes:
-        click.echo(f"  {push.target}: {_delivery(push)}")
+        kind = word("event", push.type.removeprefix("alarm."))
+        click.echo(f"  {push.target}: {kind}, {_delivery(push)}")
 
 
 def _delivery(push: shapes.AlarmPush) -> str:

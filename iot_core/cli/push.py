@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -57,10 +57,12 @@ def push() -> None:
     default="low",
     help=text("cli.opt_min_severity"),
 )
-@option("--secret", metavar="whsec_...", help=text("cli.opt_push_secret"))
+@option("--secret-file", type=click.File(), metavar="FILE", help=text("cli.opt_push_secret"))
 @option("--simulated", is_flag=True, help=text("cli.opt_push_simulated"))
-def add(name: str, *, webhook: str, min_severity: str, secret: str | None, simulated: bool) -> None:
+def add(name: str, *, webhook: str, min_severity: str, secret_file: TextIO | None, simulated: bool) -> None:
     severity = Severity(min_severity)
+    # From a file, because a command line stands in the list of processes.
+    secret = secret_file.read().strip() if secret_file is not None else None
     added = ask(
         lambda client: client.add_push(name, webhook, secret=secret, accepts_simulated=simulated, min_severity=severity)
     )

@@ -28,13 +28,14 @@ SOURCES = {
     "inbox": "iot_core.cli.held:inbox",
     "held": "iot_core.cli.held:held",
     "push": "iot_core.cli.push:push",
+    "token": "iot_core.cli.token:token",
     "profile": "iot_core.cli.profile:profile",
     "config": "iot_core.cli.config:config",
     "page": "iot_core.cli.page:page",
     "completion": "iot_core.cli.completion:completion",
 }
 PLUGINS = "iot_core.commands"
-DESCRIBED_PLUGINS = frozenset({"demo", "sim", "grafana"})
+DESCRIBED_PLUGINS = frozenset({"bench", "demo", "sim", "grafana"})
 
 
 class Root(LazyGroup):
@@ -132,7 +133,7 @@ EXAMPLES: Sequence[str] = (
     "iot demo",
     "iot device list --state alarm",
     "iot alarm list --output json",
-    "iot --url https://iot.example.vn --token TOKEN inbox",
+    "IOT_TOKEN=... iot --url https://iot.example.vn inbox",
 )
 
 iot = Root(

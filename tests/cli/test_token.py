@@ -1,0 +1,34 @@
+"""`iot token`: a right is given, used, and taken back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Core
+
+
+def test_a_token_lets_its_holder_do_what_its_role_may_until_it_is_revoked(core: Core) -> None:
+    added = core.json("token", "add", "An", "--role", "viewer", "--days", "30")
+    mine = {"IOT_TOKEN": added["secret"], "IOT_URL": core.url}
+    assert core("device", "list", env=mine).code == 0
+    refused = core("area", "add", "x-1", "--name", "X", env=mine)
+    assert refused.code == 1
+    assert "viewer" in refused.err
+    assert added["token"]["id"] in [each["id"] for each in core.json("token", "list")]
+    assert core("token", "revoke", str(added["token"]["id"])).code == 0
+    assert core("device", "list", env=mine).code != 0
+
+
+def test_the_secret_of_a_token_is_shown_once(core: Core) -> None:
+    secret = core.json("token", "add", "scada", "--role", "operator")["secret"]
+    assert secret not in core("token", "list", "--output", "json").out
+
+
+def test_a_given_push_secret_comes_from_a_file_not_from_the_command_line(core: Core) -> None:
+    secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+    path = core.folder / "secret"
+    path.write_text(f"{secret}\n")
+    added = core.json("push", "add", "from-file", "--webhook", "http://127.0.0.1:9/x", "--secret-file", str(path))
+    assert added["secret"] == secret
+    assert core("push", "remove", "from-file").code == 0
