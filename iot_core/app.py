@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 Say = Callable[[str], None]
-_DRAIN_S: Final = 2.5
+_DRAIN_S: Final = 1.5
 _LISTENING_S: Final = 15.0
 _HOUSEKEEPING_S: Final = 600.0
 _LAG_IS_UNHEALTHY_S: Final = 5.0
@@ -200,9 +200,10 @@ class _Tasks:
 async def _end_tasks(ingest: Ingest, tasks: _Tasks) -> None:
     """Stop taking, flush and acknowledge what was taken, then close; bounded, because a SIGTERM must end."""
     ingest.close()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_S):
-            await ingest.drain()
+    if ingest.away_since is None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await ingest.drain()
     for task in reversed(tasks.running):
         task.cancel()
 
@@ -271,6 +272,8 @@ def _check_ports(settings: Settings) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
+            except socket.gaierror as exc:
+                raise StartError("app.no_such_host", part=part, host=host) from exc
             except OSError as exc:
                 raise StartError("app.port_in_use", part=part, host=host, port=port) from exc
 

@@ -226,6 +226,8 @@ class Sample:
     quality: Quality = Quality.GOOD
     correction: bool = False
     extra: Mapping[str, object] | None = None
+    element: bool = False
+    """It was one of an array: without a usable time of its own it is held, because arrival says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from iot_core.errors import ConfigError
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+Hours = Annotated[float, msgspec.Meta(gt=0, le=24 * 365)]
 NAME = "iot.toml"
 
 
@@ -70,8 +72,8 @@ class Modbus(_Section, frozen=True, kw_only=True):
     `connections` bounds the gateways that are connected at once, `spool_rows` the polls kept while the store is away.
     """
 
-    timeout_s: float = 2.0
-    max_gap: int = 8
+    timeout_s: Seconds = 2.0
+    max_gap: Annotated[int, msgspec.Meta(ge=0, le=125)] = 8
     connections: Positive = 200
     spool_rows: Positive = 200_000
 
@@ -91,8 +93,8 @@ class Push(_Section, frozen=True, kw_only=True):
     """Alarms on their way out. Private addresses are refused as targets unless allowed."""
 
     allow_private: bool = False
-    timeout_s: float = 10.0
-    give_up_after_h: float = 24.0
+    timeout_s: Seconds = 10.0
+    give_up_after_h: Hours = 24.0
 
 
 class Settings(_Section, frozen=True, kw_only=True):
@@ -111,6 +113,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     push: Push = Push()
 
 
+BROKERS = frozenset({"auto", "mosquitto", "embedded", "external"})
 SECRET_KEYS = frozenset({"password", "dsn", "token", "secret"})
 
 
@@ -141,27 +144,30 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
             key=key or "?",
             expected=re.sub(r" - at `.*`$", "", str(exc)),
         ) from exc
-    if settings.timezone not in zoneinfo.available_timezones():
-        raise ConfigError(
-            "config.invalid",
-            file=path or "environment",
-            line=_line_of(text, "timezone"),
-            key="timezone",
-            expected="an IANA name such as Asia/Ho_Chi_Minh",
-        )
-    if settings.mqtt.broker not in {"auto", "mosquitto", "embedded", "external"}:
-        raise ConfigError(
-            "config.invalid",
-            file=path or "environment",
-            line=_line_of(text, "mqtt.broker"),
-            key="mqtt.broker",
-            expected="auto, mosquitto, embedded or external",
-        )
+    for key, fits, expected in _further_checks(settings):
+        if not fits:
+            where = path or "environment"
+            raise ConfigError("config.invalid", file=where, line=_line_of(text, key), key=key, expected=expected)
     return settings
 
 
+def _further_checks(settings: Settings) -> list[tuple[str, bool, str]]:
+    """Check what a type cannot say: key, whether it fits, and what was expected."""
+    dsn = settings.store.dsn
+    return [
+        ("timezone", settings.timezone in zoneinfo.available_timezones(), "an IANA name such as Asia/Ho_Chi_Minh"),
+        ("mqtt.broker", settings.mqtt.broker in BROKERS, "auto, mosquitto, embedded or external"),
+        (
+            "store.dsn",
+            not dsn or dsn.startswith(("postgresql://", "postgres://")),
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+        ),
+        ("mqtt.port", settings.api.port != settings.mqtt.port, "another port than api.port"),
+    ]
+
+
 def overlay(table: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Lay `IOT_<SECTION>_<KEY>` variables over a parsed file, in place."""
+    """Lay `IOT_<SECTION>_<KEY>` variables over a parsed file, in place. Raises ConfigError for one nobody reads."""
     for field in msgspec.structs.fields(Settings):
         kind = field.type
         if isinstance(kind, type) and issubclass(kind, _Section):
@@ -169,8 +175,20 @@ def overlay(table: dict[str, Any], environ: Mapping[str, str]) -> None:
                 name = f"IOT_{field.name}_{inner.name}".upper()
                 if name in environ:
                     table.setdefault(field.name, {})[inner.name] = _typed(environ[name], inner.type)
+            _refuse_unknown(field.name, kind, environ)
         elif (name := f"IOT_{field.name}".upper()) in environ and field.name != "language":
             table[field.name] = environ[name]
+
+
+def _refuse_unknown(section: str, kind: type[_Section], environ: Mapping[str, str]) -> None:
+    """Refuse a misspelt variable: it would be a setting that never takes effect."""
+    prefix = f"IOT_{section}_".upper()
+    known = {f"{prefix}{inner.name}".upper() for inner in msgspec.structs.fields(kind)}
+    for name in sorted(environ):
+        if name.startswith(prefix) and name not in known:
+            key = name.removeprefix(prefix).lower()
+            expected = f"Object contains unknown field `{key}`"
+            raise ConfigError("config.invalid", file=name, line="?", key=f"{section}.{key}", expected=expected)
 
 
 def masked(settings: Settings) -> dict[str, Any]:
@@ -250,4 +268,6 @@ def _line_of(text: str, key: str) -> int | str:
                 return number
         elif inside and re.match(rf"\s*{re.escape(name)}\s*=", line):
             return number
+        elif re.match(rf"\s*{re.escape(key)}\s*=", line):
+            return number  # written with dots
     return "?"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from aiocoap import Context, Message
@@ -31,12 +33,29 @@ class Endpoint(Context):  # type: ignore[misc] # aiocoap is untyped
         messages.message_interface = await connect(messages)
         self.request_interfaces.append(tokens)
 
-    def take_whole_datagrams(self) -> None:
-        """Read datagrams whole: aiocoap's UDP transport cuts at 4,096 bytes without a word."""
+    def harden(self, count: Callable[[str], None]) -> None:
+        """Read datagrams whole, and drop and count those that cannot be read.
+
+        aiocoap's UDP transport cuts at 4,096 bytes without a word, and text in an option that is no UTF-8 raises out of
+        it: a page of traceback for every datagram that a stranger cares to send.
+        """
         for tokens in self.request_interfaces:
-            transport = getattr(tokens.token_interface.message_interface, "transport", None)
+            interface = tokens.token_interface.message_interface
+            transport = getattr(interface, "transport", None)
             if transport is not None:
                 transport.max_size = DATAGRAM
+            if hasattr(interface, "datagram_msg_received"):
+                interface.datagram_msg_received = _guarded(interface.datagram_msg_received, count)
+
+
+def _guarded(received: Callable[..., None], count: Callable[[str], None]) -> Callable[..., None]:
+    def guarded(*arguments: object) -> None:
+        try:
+            received(*arguments)
+        except (ValueError, LookupError, struct.error):
+            count("coap_unreadable")
+
+    return guarded
 
 
 class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped

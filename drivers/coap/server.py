@@ -49,7 +49,7 @@ class CoapDriver(Driver):
         server = await Endpoint.create_server_context(
             self._site(emit, in_flight), bind=address, loggername=LOGGER, transports=[_transport()]
         )
-        server.take_whole_datagrams()
+        server.harden(self.context.count)
         log.info("coap.listening", host=self._host, port=self._port)
         self._listening.set()
         try:

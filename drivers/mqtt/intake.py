@@ -28,7 +28,7 @@ _MOST_UNFINISHED: Final = 12_000
 _ASK_AGAIN_S: Final = 0.25
 _TURN: Final = 256
 """Neither the link's queue nor a queue with room ever waits, so others get their turn after this many."""
-_LAST_WORDS_S: Final = 2.0
+_LAST_WORDS_S: Final = 1.0
 
 
 class Intake:

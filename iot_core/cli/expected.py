@@ -38,6 +38,10 @@ def _least(match: re.Match[str], _: str) -> str:
     return text("config.expected_least", expected=_kind(match[1]), n=match[2])
 
 
+def _more(match: re.Match[str], _: str) -> str:
+    return text("config.expected_more", expected=_kind(match[1]), n=match[2])
+
+
 def _most(match: re.Match[str], _: str) -> str:
     return text("config.expected_most", expected=_kind(match[1]), n=match[2])
 
@@ -66,6 +70,8 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"Expected `([^`]+)`, got `([^`]+)`", _type),
     (r"Expected `([^`]+)` >= (.+)", _least),
     (r"Expected `([^`]+)` <= (.+)", _most),
+    (r"Expected `([^`]+)` > (.+)", _more),
+    (r"another port than (.+)", lambda match, _: text("config.expected_other_port", other=match[1])),
     (r"Object contains unknown field `([^`]+)`", _known),
     (r"an IANA name such as (.+)", lambda match, _: text("config.expected_zone", example=match[1])),
     (r"auto, mosquitto, embedded or external", lambda *_: text("config.expected_broker")),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["until_signalled", "up"]
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 LAST_PORT = 65_533
 """Three ports are taken from the base on."""
 
@@ -68,17 +69,18 @@ async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
     What the process started itself (database, broker) lives in sessions of its own: the next start adopts it.
     """
     task = asyncio.create_task(work, name="iot up")
+    loop = asyncio.get_running_loop()
     asked: list[int] = []
 
     def on_signal(number: int) -> None:
-        if asked:
-            os._exit(128 + number)
         asked.append(number)
+        for each in _ENDING:  # from here on without the loop, which may be waiting for something that hangs
+            loop.remove_signal_handler(each)
+            signal.signal(each, lambda again, _: os._exit(128 + again))
         click.echo(text("cli.up_ending"))
         task.cancel()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, on_signal, number)
     try:
         await task

@@ -35,6 +35,8 @@ class Work:
     online: bool | None = None
     numbers: list[Seq] = field(default_factory=list)
     """Every `seq` it carried, of what is stored and of what is held: the completeness record."""
+    abandoned: bool = False
+    """It could be neither stored nor held, and must not be acknowledged."""
 
 
 class Prepare:
@@ -46,6 +48,7 @@ class Prepare:
         self._checkers = {key: Checker(table) for key, table in tables.items()}
         self._most = most
         self._faulty: set[str] = set()
+        self._polls: dict[int, set[tuple[Reason, str]]] = {}
 
     def __call__(self, uplink: Uplink) -> Work:
         """Prepare one uplink."""
@@ -80,7 +83,15 @@ class Prepare:
                 self._add(work, owner, sample, alone=True)
         if not (work.observations or work.problems or decoded.online is not None):
             work.problems.append(Problem(Reason.NO_VALUES))
+        if uplink.registers is not None:
+            self._hold_changes_only(work, unit)
         return work
+
+    def _hold_changes_only(self, work: Work, unit: MountedUnit) -> None:
+        """Hold what is wrong with a poll when it changes: the same registers refused every minute are one fact."""
+        wrong = {(problem.reason, problem.detail) for problem in work.problems}
+        before, self._polls[unit.unit_id] = self._polls.get(unit.unit_id, set()), wrong
+        work.problems = [problem for problem in work.problems if (problem.reason, problem.detail) not in before]
 
     def _add_own(self, work: Work, unit: MountedUnit, samples: Sequence[Sample]) -> list[MountedUnit]:
         """Add what is this unit's own; give back earlier units at its address whose time some samples tell."""
@@ -89,7 +100,7 @@ class Prepare:
         for sample in samples:
             owner = self._directory.owner(unit, sample.time) if sample.time else unit
             if owner is unit:
-                self._add(work, unit, sample, alone=sample.channel not in several)
+                self._add(work, unit, sample, alone=not sample.element and sample.channel not in several)
             elif owner not in earlier:
                 earlier.append(owner)
         return earlier

@@ -164,6 +164,13 @@ class Ingest:
             except (*AWAY, *RETRY) as exc:
                 self._store_away(exc)
                 await asyncio.sleep(_FIRST_WAIT_S)
+            except Exception:
+                # Not acknowledged, so it comes again; meanwhile it must not stop the others.
+                self._store_back()
+                log.exception("ingest.cannot_hold", address=work.uplink.address)
+                self._counters.count("ingest_not_held")
+                work.abandoned = True
+                return
             else:
                 self._store_back()
                 return
@@ -199,6 +206,8 @@ class Ingest:
         now = datetime.now(UTC)
         stored = held = 0
         for work in works:
+            if work.abandoned:
+                continue
             uplink = work.uplink
             stored += len(work.observations)
             held += len(work.problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,7 +97,7 @@ def _decode_array(data: list[Any]) -> Decoded:
             problems.append(Problem(Reason.NO_TIME if stamp is None else Reason.BAD_TIME, part=element))
             continue
         del element["time"]
-        samples.append(sample_of(element, time, problems))
+        samples.append(replace(sample_of(element, time, problems), element=True))
     if not data:
         problems.append(Problem(Reason.NO_VALUES))
     return Decoded(samples, problems)

@@ -19,7 +19,7 @@ OWN_PAGE = {"X-Requested-With": "iot"}
 # The whole table of rights, written out a second time: role -> what it may do.
 RIGHTS = {
     "viewer": "read sign_in",
-    "technician": "read sign_in devices areas",
+    "technician": "read sign_in devices areas acknowledge",
     "operator": "read sign_in devices areas acknowledge",
     "admin": "read sign_in devices areas acknowledge push tokens",
 }

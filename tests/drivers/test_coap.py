@@ -489,6 +489,8 @@ async def test_hostile_datagrams_leave_the_server_standing(
         await until(lambda: any(b"after" in each for each in heard.heard))
         assert served.edges.ingest.uplinks[-1].payload == READING
     assert SECRET not in caplog.text
+    assert "Traceback" not in caplog.text
+    assert served.edges.counted["coap_unreadable"] == 1
     assert not served.edges.counted["coap_failed"]
 
 
