@@ -151,17 +151,17 @@ class Client:
 
     # ------------------------------------------------------------ alarms
     async def alarms(self, *, open_only: bool = True, device: str | None = None, limit: int = 200) -> shapes.Alarms:
-        """List alarms, the newest first."""
+        """List open alarms, the most urgent first, or all, the newest first."""
         return await self._get("/alarms", shapes.Alarms, shapes.AlarmQuery(open=open_only, device=device, limit=limit))
 
     async def alarm(self, alarm_id: int) -> shapes.AlarmDetail:
         """Show an alarm with its history and its messages."""
         return await self._get(f"/alarms/{alarm_id}", shapes.AlarmDetail)
 
-    async def acknowledge(self, alarm_id: int, *, version: int | None = None) -> shapes.Alarm:
+    async def acknowledge(self, alarm_id: int, *, version: int | None = None) -> shapes.Acknowledged:
         """Acknowledge an alarm. ConflictError when it is no longer at `version`."""
         body = shapes.Acknowledge(version=version)
-        return await self._send("POST", f"/alarms/{alarm_id}/acknowledge", shapes.Alarm, body)
+        return await self._send("POST", f"/alarms/{alarm_id}/acknowledge", shapes.Acknowledged, body)
 
     async def events(
         self, *, after: str = "", reconnect: bool = True

@@ -28,6 +28,10 @@ ORDER BY a.acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'high',
     a.raised_at DESC, a.id DESC LIMIT $2"""
 )
 ALL: Final = _SELECT + "WHERE ($1::text IS NULL OR d.key = $1) ORDER BY a.id DESC LIMIT $2"
+COUNT: Final = """
+SELECT count(*) FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
+WHERE ($1::text IS NULL OR d.key = $1) AND (a.closed_at IS NULL OR NOT $2)
+"""
 EVENTS: Final = """
 SELECT id, alarm_id, kind, at, recorded_at, by, value, note FROM iot.alarm_event WHERE alarm_id = $1 ORDER BY id
 """
@@ -68,6 +72,12 @@ async def list_alarms(
     """List alarms: those not closed yet, or all."""
     rows = await connection.fetch(OPEN if open_only else ALL, device_key, limit)
     return [from_record(row) for row in rows]
+
+
+async def count_alarms(connection: asyncpg.Connection, *, open_only: bool = True, device_key: str | None = None) -> int:
+    """Count what `list_alarms` would list without a limit."""
+    counted: int = await connection.fetchval(COUNT, device_key, open_only)
+    return counted
 
 
 async def get_alarm(connection: asyncpg.Connection, alarm_id: int) -> AlarmDetail:

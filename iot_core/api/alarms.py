@@ -1,53 +1,64 @@
 """Alarms: list, show with history, acknowledge."""
 
+from datetime import UTC, datetime
+
 import msgspec
 
-from iot_core.alarms.alarm import AlarmRow
-from iot_core.alarms.lifecycle import acknowledge, get_alarm, list_alarms
+from iot_core.alarms.alarm import AlarmEvent, AlarmRow
+from iot_core.alarms.lifecycle import AlarmPush, acknowledge, count_alarms, get_alarm, list_alarms
 from iot_core.api import shapes
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, get, post
 from iot_core.errors import NotFoundError
+from iot_core.model import MetricType
+from iot_core.profiles import Profiles
+from iot_core.push.targets import said_failure
 from iot_core.registry.audit import Change, record
 from iot_core.registry.found import short
 
 
 async def list_(call: Call[shapes.AlarmQuery]) -> shapes.Alarms:
-    """List open alarms, the most urgent first, or all, the newest first."""
+    """List open alarms, the most urgent first, or all, the newest first; `total` counts all that match."""
     asked = call.query
     async with call.connection() as connection:
         if asked.device is not None:
             await short(connection, asked.device)
         rows = await list_alarms(connection, open_only=asked.open, device_key=asked.device, limit=asked.limit)
-    return shapes.Alarms(items=tuple(alarm_shape(row) for row in rows))
+        total = len(rows)
+        if total == asked.limit:
+            total = await count_alarms(connection, open_only=asked.open, device_key=asked.device)
+    return shapes.Alarms(items=tuple(alarm_shape(row, call.services.profiles) for row in rows), total=total)
 
 
 async def show(call: Call[NoQuery]) -> shapes.AlarmDetail:
     """Show an alarm with its history and what became of its messages."""
+    profiles = call.services.profiles
     async with call.connection() as connection:
         found = await get_alarm(connection, _id(call))
     return shapes.AlarmDetail(
-        **msgspec.structs.asdict(alarm_shape(found.alarm)),
-        events=tuple(msgspec.convert(each, shapes.AlarmEvent, from_attributes=True) for each in found.events),
-        pushes=tuple(msgspec.convert(each, shapes.AlarmPush, from_attributes=True) for each in found.pushes),
+        **msgspec.structs.asdict(alarm_shape(found.alarm, profiles)),
+        events=tuple(_event(each, found.alarm, profiles) for each in found.events),
+        pushes=tuple(_push(each, call.lang) for each in found.pushes),
     )
 
 
-async def take(call: Call[NoQuery], body: shapes.Acknowledge) -> shapes.Alarm:
-    """Acknowledge an alarm; doing it again changes nothing."""
+async def take(call: Call[NoQuery], body: shapes.Acknowledge) -> shapes.Acknowledged:
+    """Acknowledge an alarm; doing it again changes nothing, and the answer says whose it was `already`."""
     alarm_id = _id(call)
     async with call.connection() as connection, connection.transaction():
         before = (await get_alarm(connection, alarm_id)).alarm
-        row = await acknowledge(connection, alarm_id, by=call.who.name, version=body.version)
-        if row.version != before.version:
+        now = datetime.now(UTC)
+        row = await acknowledge(connection, alarm_id, by=call.who.name, version=body.version, now=now)
+        already = row.acknowledged_at != now  # not `before`: another may have taken it since
+        if not already:
             await record(
                 connection, call.who.name, "alarm.acknowledge",
                 Change(f"alarm/{alarm_id}", {"state": before.state}, {"state": row.state}),
             )  # fmt: skip
-    return alarm_shape(row)
+    return shapes.Acknowledged(**msgspec.structs.asdict(alarm_shape(row, call.services.profiles)), already=already)
 
 
-def alarm_shape(row: AlarmRow) -> shapes.Alarm:
+def alarm_shape(row: AlarmRow, profiles: Profiles) -> shapes.Alarm:
     """Give an alarm as it is shown."""
     return shapes.Alarm(
         id=row.id,
@@ -59,11 +70,12 @@ def alarm_shape(row: AlarmRow) -> shapes.Alarm:
         device_name=row.device_name,
         class_key=row.class_key,
         area=row.area_key,
+        area_name=row.area_name,
         latitude=row.latitude,
         longitude=row.longitude,
         metric=row.metric,
-        value=row.value,
-        threshold=row.threshold,
+        value=typed(row.value, row, profiles),
+        threshold=typed(row.threshold, row, profiles),
         latched=row.latched,
         late=row.late,
         simulated=row.simulated,
@@ -74,6 +86,33 @@ def alarm_shape(row: AlarmRow) -> shapes.Alarm:
         acknowledged_by=row.acknowledged_by,
         closed_at=row.closed_at,
         version=row.version,
+    )
+
+
+def typed(value: float | None, row: AlarmRow, profiles: Profiles) -> float | bool | None:
+    """Give a number of an alarm, where truth is kept as 1 and 0, the type of its metric back."""
+    device_class = profiles.classes.get(row.class_key or "")
+    metric = device_class.metric(row.metric) if device_class is not None and row.metric is not None else None
+    return bool(value) if value is not None and metric is not None and metric.type is MetricType.BOOL else value
+
+
+def _event(event: AlarmEvent, row: AlarmRow, profiles: Profiles) -> shapes.AlarmEvent:
+    plain = msgspec.convert(event, shapes.AlarmEvent, from_attributes=True)
+    return msgspec.structs.replace(plain, value=typed(event.value, row, profiles))
+
+
+def _push(push: AlarmPush, lang: str) -> shapes.AlarmPush:
+    said = said_failure(push.last_error, lang) if push.last_error else None
+    return shapes.AlarmPush(
+        target=push.target,
+        type=push.type,
+        created_at=push.created_at,
+        attempts=push.attempts,
+        last_status=push.last_status,
+        last_error=push.last_error,
+        last_error_said=said,
+        delivered_at=push.delivered_at,
+        dead_at=push.dead_at,
     )
 
 

@@ -57,7 +57,7 @@ async def show(call: Call[NoQuery]) -> shapes.DeviceDetail:
         stored_once=_stored_once(detail, latest),
         units=tuple(msgspec.convert(unit, shapes.Unit, from_attributes=True) for unit in detail.units),
         latest=latest,
-        alarms=tuple(alarm_shape(each) for each in alarms),
+        alarms=tuple(alarm_shape(each, call.services.profiles) for each in alarms),
     )
 
 

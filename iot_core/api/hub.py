@@ -23,7 +23,7 @@ from aiohttp import web
 
 from iot_core.alarms.alarm import from_record
 from iot_core.api import shapes
-from iot_core.api.alarms import alarm_shape
+from iot_core.api.alarms import alarm_shape, typed
 from iot_core.api.sse import Message
 from iot_core.errors import StoreUnavailable
 from iot_core.registry.found import MapDevice, map_devices
@@ -31,6 +31,7 @@ from iot_core.store.connection import AWAY
 
 if TYPE_CHECKING:
     from iot_core.api.services import Services
+    from iot_core.profiles import Profiles
 
 __all__ = ["HUB", "Hub", "Subscriber"]
 
@@ -48,7 +49,8 @@ _OUT_OF_ORDER: Final = 200  # ids are given before COMMIT, so a lower one can be
 
 _EVENTS: Final = """
 SELECT e.id AS event_id, e.kind, e.at, e.recorded_at AS event_recorded_at, e.by, e.value AS event_value, e.note,
-    a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude, area.key AS area_key
+    a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude,
+    area.key AS area_key, area.name AS area_name
 FROM iot.alarm_event e JOIN iot.alarm a ON a.id = e.alarm_id
 LEFT JOIN iot.device d ON d.id = a.device_id LEFT JOIN iot.area ON area.id = d.area_id
 """
@@ -150,7 +152,7 @@ class Hub:
         if last_id in sent:
             return list(self._log)[sent.index(last_id) + 1 :]
         rows = await self._services.pool.fetch(_SINCE, int(last_id), _MOST_MISSED)
-        return [_message(row) for row in rows]
+        return [_message(row, self._services.profiles) for row in rows]
 
     # ------------------------------------------------------------ the listener
     async def run(self) -> None:
@@ -223,7 +225,7 @@ class Hub:
 
     def _tell_alarms(self, rows: Iterable[asyncpg.Record]) -> None:
         for row in rows:
-            message = _message(row)
+            message = _message(row, self._services.profiles)
             self._newest = max(self._newest or 0, row["event_id"])
             self._log.append(message)
             self._tell(message)
@@ -247,7 +249,8 @@ class Hub:
 HUB: Final = web.AppKey("hub", Hub)
 
 
-def _message(row: asyncpg.Record) -> Message:
+def _message(row: asyncpg.Record, profiles: Profiles) -> Message:
+    alarm = from_record(row)
     happened = shapes.AlarmHappened(
         event=shapes.AlarmEvent(
             id=row["event_id"],
@@ -255,10 +258,10 @@ def _message(row: asyncpg.Record) -> Message:
             at=row["at"],
             recorded_at=row["event_recorded_at"],
             by=row["by"],
-            value=row["event_value"],
+            value=typed(row["event_value"], alarm, profiles),
             note=row["note"],
         ),
-        alarm=alarm_shape(from_record(row)),
+        alarm=alarm_shape(alarm, profiles),
     )
     return Message("alarm", msgspec.json.encode(happened).decode(), str(row["event_id"]))
 

@@ -27,6 +27,7 @@ SELECT h.id, h.received_at, d.key AS device, h.driver, h.address, h.topic, h.kin
 FROM iot.held_uplink h LEFT JOIN iot.device d ON d.id = h.device_id
 WHERE ($1::integer IS NULL OR h.device_id = $1) ORDER BY h.id DESC LIMIT $2
 """
+_COUNT: Final = "SELECT count(*) FROM iot.held_uplink WHERE $1::integer IS NULL OR device_id = $1"
 
 
 async def inbox(call: Call[NoQuery]) -> shapes.Inbox:
@@ -37,11 +38,14 @@ async def inbox(call: Call[NoQuery]) -> shapes.Inbox:
 
 
 async def held(call: Call[shapes.HeldQuery]) -> shapes.HeldList:
-    """List held uplinks, or parts of them, the newest first."""
+    """List held uplinks, or parts of them, the newest first; `total` counts all that match."""
+    limit = call.query.limit
     async with call.connection() as connection:
         device = await short(connection, call.query.device) if call.query.device is not None else None
-        rows = await connection.fetch(_HELD, device.id if device else None, call.query.limit)
-    return shapes.HeldList(items=tuple(_held(row, call.lang) for row in rows))
+        wanted = device.id if device else None
+        rows = await connection.fetch(_HELD, wanted, limit)
+        total = len(rows) if len(rows) < limit else await connection.fetchval(_COUNT, wanted)
+    return shapes.HeldList(items=tuple(_held(row, call.lang) for row in rows), total=total)
 
 
 def _sender(row: asyncpg.Record) -> shapes.Sender:

@@ -43,7 +43,7 @@ async def sign_in(call: Call[NoQuery], body: shapes.SessionNew) -> shapes.Me:
         await record(
             connection, session.name, "session.add", Change(f"token/{session.id}", after={"role": session.role})
         )
-    return _me(session)
+    return _me(session, call.services.settings.timezone)
 
 
 async def sign_out(call: Call[NoQuery]) -> shapes.Nothing:
@@ -57,7 +57,7 @@ async def sign_out(call: Call[NoQuery]) -> shapes.Nothing:
 
 async def me(call: Call[NoQuery]) -> shapes.Me:
     """Say who asks and what they may do."""
-    return _me(call.who)
+    return _me(call.who, call.services.settings.timezone)
 
 
 async def list_tokens(call: Call[NoQuery]) -> shapes.Tokens:
@@ -83,8 +83,8 @@ async def revoke(call: Call[NoQuery]) -> shapes.Nothing:
     return shapes.Nothing()
 
 
-def _me(token: tokens.Token) -> shapes.Me:
-    return shapes.Me(name=token.name, role=shapes.Role(token.role), actions=actions_of(token.role))
+def _me(token: tokens.Token, timezone: str) -> shapes.Me:
+    return shapes.Me(name=token.name, role=shapes.Role(token.role), actions=actions_of(token.role), timezone=timezone)
 
 
 def _shape(token: tokens.Token) -> shapes.Token:

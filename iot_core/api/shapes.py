@@ -319,7 +319,7 @@ class Reading(Row, frozen=True, kw_only=True):
 
 # ---------------------------------------------------------------- alarms
 class Alarm(Answer, frozen=True, kw_only=True):
-    """The occurrence of a rule at a device."""
+    """The occurrence of a rule at a device. `value` and `threshold` are true or false where the metric is."""
 
     id: int
     rule: str
@@ -330,11 +330,12 @@ class Alarm(Answer, frozen=True, kw_only=True):
     device_name: str | None
     class_key: str | None = field(name="class")
     area: str | None
+    area_name: str | None
     latitude: float | None
     longitude: float | None
     metric: str | None
-    value: float | None
-    threshold: float | None
+    value: float | bool | None
+    threshold: float | bool | None
     latched: bool
     late: bool
     simulated: bool
@@ -355,12 +356,15 @@ class AlarmEvent(Answer, frozen=True, kw_only=True):
     at: datetime
     recorded_at: datetime
     by: str | None
-    value: float | None
+    value: float | bool | None
     note: str | None
 
 
 class AlarmPush(Answer, frozen=True, kw_only=True):
-    """A message about an alarm on its way to a target; `type` is `alarm.raised` or another step."""
+    """A message about an alarm on its way to a target; `type` is `alarm.raised` or another step.
+
+    `last_error` is a code, `last_error_said` its sentence in the reader's language.
+    """
 
     target: str
     type: str
@@ -368,6 +372,7 @@ class AlarmPush(Answer, frozen=True, kw_only=True):
     attempts: int
     last_status: int | None
     last_error: str | None
+    last_error_said: str | None
     delivered_at: datetime | None
     dead_at: datetime | None
 
@@ -378,9 +383,10 @@ class AlarmDetail(Alarm, frozen=True, kw_only=True):
 
 
 class Alarms(Answer, frozen=True, kw_only=True):
-    """Alarms, the newest first."""
+    """Open alarms, the most urgent that nobody has taken first, or all, the newest first; `total` counts them all."""
 
     items: tuple[Alarm, ...]
+    total: int
 
 
 class AlarmQuery(Query, frozen=True, kw_only=True):
@@ -395,6 +401,12 @@ class Acknowledge(Request, frozen=True, kw_only=True):
     """`version` is what the person saw; when the alarm changed meanwhile, the answer is a conflict."""
 
     version: int | None = None
+
+
+class Acknowledged(Alarm, frozen=True, kw_only=True):
+    """An alarm that somebody has taken. `already`: before this request, which changed nothing then."""
+
+    already: bool
 
 
 class AlarmHappened(Answer, frozen=True, kw_only=True):
@@ -447,9 +459,10 @@ class Held(Answer, frozen=True, kw_only=True):
 
 
 class HeldList(Answer, frozen=True, kw_only=True):
-    """Held uplinks, the newest first."""
+    """Held uplinks, the newest first; `total` counts all that match."""
 
     items: tuple[Held, ...]
+    total: int
 
 
 # ---------------------------------------------------------------- push
@@ -630,11 +643,12 @@ class Endpoints(Answer, frozen=True, kw_only=True):
 
 
 class Me(Answer, frozen=True, kw_only=True):
-    """Who asks, and what they may do."""
+    """Who asks, what they may do, and the zone that the core's times are shown in (an IANA name)."""
 
     name: str
     role: Role
     actions: tuple[str, ...]
+    timezone: str
 
 
 # ---------------------------------------------------------------- health, broker
