@@ -129,10 +129,10 @@ class Flush:
             batch.conflict(work, each, {metric: each.values[metric] for metric in conflict.metrics})
 
     async def _write_status(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
-        heard: dict[int, tuple[datetime, datetime | None]] = {}
+        heard: dict[int, tuple[datetime, datetime | None, int]] = {}
         online: dict[int, tuple[bool, datetime]] = {}
         for work in works:
-            _note_heard(work, heard)
+            self._note_heard(work, heard)
             if work.unit is not None and work.online is not None:
                 online[work.unit.device_id] = (work.online, work.uplink.received_at)
         if heard:
@@ -144,17 +144,32 @@ class Flush:
         if numbers := _numbers(works):
             await status.add_seqs(connection, numbers)
 
+    def _note_heard(self, work: Work, heard: dict[int, tuple[datetime, datetime | None, int]]) -> None:
+        """Note that a device lives: anything but a retained message shows it, garbage included."""
+        if work.unit is None or work.uplink.retained or work.uplink.kind != "telemetry":
+            return
+        received = work.uplink.received_at
+        for each in work.observations:
+            bits = self._bits[each.class_key]
+            said = sum([bits[metric] for metric in each.values])
+            _hear(heard, each.device_id, received, each.time, said)
+        if not work.observations:
+            _hear(heard, work.unit.device_id, received, None, 0)
 
-def _note_heard(work: Work, heard: dict[int, tuple[datetime, datetime | None]]) -> None:
-    """Anything but a retained message shows that a device is alive, garbage included."""
-    if work.unit is None or work.uplink.retained or work.uplink.kind != "telemetry":
-        return
-    received = work.uplink.received_at
-    times: dict[int, datetime | None] = {each.device_id: each.time for each in work.observations}
-    for device_id, time in (times or {work.unit.device_id: None}).items():
-        before = heard.get(device_id)
-        newest = max(filter(None, (time, before[1] if before else None)), default=None)
-        heard[device_id] = (max(received, before[0]) if before else received, newest)
+
+def _hear(
+    heard: dict[int, tuple[datetime, datetime | None, int]],
+    device_id: int,
+    received: datetime,
+    time: datetime | None,
+    said: int,
+) -> None:
+    before = heard.get(device_id)
+    if before is not None:
+        received = max(received, before[0])
+        time = time if before[1] is None or (time is not None and time > before[1]) else before[1]
+        said |= before[2]
+    heard[device_id] = (received, time, said)
 
 
 async def _redelivered(connection: asyncpg.Connection, works: Sequence[Work]) -> set[int]:

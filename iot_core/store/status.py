@@ -8,11 +8,12 @@ from datetime import datetime
 import asyncpg
 
 HEARD = """
-INSERT INTO iot.device_status (device_id, last_received_at, last_time)
-SELECT * FROM unnest($1::integer[], $2::timestamptz[], $3::timestamptz[])
+INSERT INTO iot.device_status (device_id, last_received_at, last_time, said)
+SELECT * FROM unnest($1::integer[], $2::timestamptz[], $3::timestamptz[], $4::bigint[])
 ON CONFLICT (device_id) DO UPDATE SET
     last_received_at = GREATEST(device_status.last_received_at, excluded.last_received_at),
     last_time = GREATEST(device_status.last_time, excluded.last_time),
+    said = device_status.said | excluded.said,
     silent_since = NULL
 """
 PRESENCE = """
@@ -34,8 +35,8 @@ FROM unnest($1::integer[], $2::text[], $3::bigint[]) AS asked (unit_id, run, seq
 JOIN iot.seq_range r ON r.unit_id = asked.unit_id AND r.run = asked.run AND r.seqs @> asked.seq
 """
 
-Heard = Mapping[int, tuple[datetime, datetime | None]]
-"""Device id -> (newest arrival, newest measured time)."""
+Heard = Mapping[int, tuple[datetime, datetime | None, int]]
+"""Device id -> (newest arrival, newest measured time, bits of the metrics it said)."""
 Seq = tuple[int, str, int]
 """Unit id, run, seq."""
 
@@ -43,7 +44,8 @@ Seq = tuple[int, str, int]
 async def mark_heard(connection: asyncpg.Connection, heard: Heard) -> None:
     """Note when each device was last heard. Rows are written in id order, so two workers cannot deadlock."""
     ids = sorted(heard)
-    await connection.execute(HEARD, ids, [heard[id_][0] for id_ in ids], [heard[id_][1] for id_ in ids])
+    received, times, said = ([heard[id_][part] for id_ in ids] for part in range(3))
+    await connection.execute(HEARD, ids, received, times, said)
 
 
 async def mark_presence(connection: asyncpg.Connection, online: Mapping[int, tuple[bool, datetime]]) -> None:

@@ -124,5 +124,7 @@ def _latest_arm(table: ClassTable, index: int) -> str:
         f"SELECT d.id AS device_id, '{each.name}'::text AS metric, r.value, r.time, r.quality, r.bad FROM iot.device d"
         f" CROSS JOIN LATERAL (SELECT time, quality, {shown} AS value, (bad >> {each.bit}) & 1 = 1 AS bad"
         f' FROM telemetry."{table.name}" WHERE device_id = d.id AND {value} IS NOT NULL ORDER BY time DESC LIMIT 1) r'
-        f" WHERE d.class_key = '{table.name}'"
+        " LEFT JOIN iot.device_status s ON s.device_id = d.id"
+        # To find no value of a metric that a device never says, all of its rows would be read.
+        f" WHERE d.class_key = '{table.name}' AND (s.device_id IS NULL OR (s.said >> {each.bit}) & 1 = 1)"
     )

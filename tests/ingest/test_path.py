@@ -257,6 +257,18 @@ async def test_what_an_exchanged_unit_still_had_queued_is_stored_as_its_own(dsn:
         assert [row["device_id"] for row in await path.rows()] == [device, device]
 
 
+async def test_latest_looks_only_for_what_a_device_ever_said(any_dsn: str) -> None:
+    async with running(any_dsn) as path:
+        device = await path.add("aq-1")
+        await path.say("aq-1", json.dumps({"time": "2026-11-20T01:00:00Z", "pm25": 1, "co2": 400}), received_at=NOW)
+        await path.say("aq-1", json.dumps({"time": "2026-11-20T01:00:02Z", "pm25": 2}), received_at=NOW)
+        await path.say("aq-1", json.dumps({"time": "2026-11-20T01:00:01Z", "pm25": 3, "humidity": 5}), received_at=NOW)
+        found = await path.pool.fetch("SELECT metric, value FROM telemetry.latest ORDER BY metric")
+        assert [tuple(row) for row in found] == [("co2", 400.0), ("humidity", 5.0), ("pm25", 2.0)]
+        said = await path.pool.fetchval("SELECT said FROM iot.device_status WHERE device_id = $1", device)
+        assert said.bit_count() == 3
+
+
 async def test_garbage_from_a_device_shows_that_it_lives(dsn: str) -> None:
     async with running(dsn) as path:
         device = await path.add("aq-1")

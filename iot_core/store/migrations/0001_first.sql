@@ -88,6 +88,7 @@ CREATE TABLE iot.device_status (
     device_id integer PRIMARY KEY REFERENCES iot.device,
     last_received_at timestamptz,
     last_time timestamptz,
+    said bigint NOT NULL DEFAULT 0,           -- bits of the metrics it ever said: nobody looks for the others
     online boolean,
     online_changed_at timestamptz,
     silent_since timestamptz
