@@ -26,6 +26,8 @@ __all__ = ["Child", "User", "adopt", "boot", "start", "start_time"]
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 """What a child sees: nothing of ours, so that no secret of the core's environment leaks into it."""
 _POLL_S: Final = 0.02
+_STARTED: Final[list[subprocess.Popen[bytes]]] = []
+"""Kept: Python warns of a Popen that goes while its process lives, and ours outlive a killed core on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def start(
         process.kill()
         process.wait()
         raise
+    _STARTED.append(process)
     return Child(process.pid, started, record, process)
 
 
