@@ -87,6 +87,9 @@ async def _play(options: Options, cast: Cast, state: StateDir) -> Verdict:
         endpoints = Endpoints(mqtt=(cast.core.broker.host, cast.core.broker.port), coap=cast.core.coap)
         async with running_town(registered, endpoints, stage.ledger) as town:
             way = await _run(options, stage, town)
+            if burning := [device for device in town.devices if device.key in stage.fires.burning]:
+                cast.screen.line(text("demo.put_out"))
+                await town.put_out(burning)
             cast.screen.line(text("demo.resting"))
             await town.rest()
             return await judge(stage, way)

@@ -123,7 +123,7 @@ def _say_verdict(stage: Stage, verdict: Verdict, account: Account, raised: Seque
     line(text("demo.verdict_held", held=verdict.held))
     alarms = msgspec.structs.asdict(verdict.alarms)
     line(text("demo.verdict_alarms", **alarms, rejected=stage.cast.center.rejected))
-    unscripted = [alarm for alarm in raised if alarm.device not in stage.fires.burning]
+    unscripted = [alarm for alarm in raised if not stage.fires.explain(alarm)]
     if unscripted:
         names = ", ".join(f"{alarm.device} ({alarm.rule})" for alarm in unscripted[:_NAMED])
         line(text("demo.verdict_unscripted", alarms=len(unscripted), names=names))

@@ -13,9 +13,9 @@ from simulators.ledger import Ledger, Sent
 if TYPE_CHECKING:
     import asyncpg
 
-    from simulators.audit import Tables
+    from simulators.audit import Raised, Tables
     from simulators.device import SimDevice
-    from simulators.receiver import Center
+    from simulators.receiver import Center, Receipt
 
 TARGET: Final = "trung-tam-dieu-hanh"
 """The key of the stand-in operations center among the push targets."""
@@ -54,6 +54,10 @@ class Fires:
         """Say which detectors have a fire below them."""
         self.burning, self.ignited = frozenset(device.key for device in devices), at
 
+    def explain(self, alarm: Raised) -> bool:
+        """Say whether an alarm is in the script: at a detector above the fire, and not before it."""
+        return alarm.device in self.burning and self.ignited is not None and alarm.recorded_at >= self.ignited
+
     def _offered(self, line: Sent) -> None:
         if line.device in self.burning and line.values.get("smoke") is True:
             self.first.setdefault(line.device, line)
@@ -77,27 +81,31 @@ class CommitEar:
 
 
 async def way_of(center: Center, tables: Tables, fires: Fires, ear: CommitEar, since: datetime) -> Way:
-    """Wait for the first fire alarm at the center, then look up each step of its way."""
+    """Wait for the first alarm of the fire at the center, then look up each step of its way."""
     while True:
         for receipt in center.raised():
-            said = receipt.said.data
-            if said.device is None or said.alarm is None or (sent := fires.first.get(said.device.key)) is None:
-                continue
-            raised = {alarm.id: alarm for alarm in await tables.raised(since)}
-            pushed = await tables.pushed(TARGET, [said.alarm.id])
-            alarm = raised.get(said.alarm.id)
-            if alarm is None or not pushed or fires.ignited is None:
-                continue
-            event = await tables.raised_event(alarm.id)
-            return Way(
-                device=alarm.device,
-                rule=alarm.rule,
-                ignited=fires.ignited,
-                sent=sent.sent_at,
-                received=alarm.received_at,
-                alarm_written=alarm.recorded_at,
-                outbox_written=pushed[0].created_at,
-                committed=ear.heard.get(event),
-                receipt=receipt.at,
-            )
+            if (way := await _way(receipt, tables, fires, ear, since)) is not None:
+                return way
         await asyncio.sleep(_LOOK_S)
+
+
+async def _way(receipt: Receipt, tables: Tables, fires: Fires, ear: CommitEar, since: datetime) -> Way | None:
+    said = receipt.said.data
+    if said.device is None or said.alarm is None or (sent := fires.first.get(said.device.key)) is None:
+        return None
+    raised = {alarm.id: alarm for alarm in await tables.raised(since)}
+    pushed = await tables.pushed(TARGET, [said.alarm.id])
+    alarm = raised.get(said.alarm.id)
+    if alarm is None or not pushed or fires.ignited is None or not fires.explain(alarm):
+        return None
+    return Way(
+        device=alarm.device,
+        rule=alarm.rule,
+        ignited=fires.ignited,
+        sent=sent.sent_at,
+        received=alarm.received_at,
+        alarm_written=alarm.recorded_at,
+        outbox_written=pushed[0].created_at,
+        committed=ear.heard.get(await tables.raised_event(alarm.id)),
+        receipt=receipt.at,
+    )

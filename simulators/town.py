@@ -24,6 +24,7 @@ EVERY_S: Final = 2.0
 """How often a device speaks. Modbus devices speak when they are polled."""
 _LAST_WORDS_S: Final = 20.0
 _LAST_POLL_S: Final = 0.3
+_LOOK_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,17 @@ class Town:
         for device in burning:
             device.ignite(Fire(ignited=at, growth=ULTRA_FAST))
         return burning
+
+    async def put_out(self, burning: Sequence[SimDevice]) -> None:
+        """End a fire, and let its detectors say so: delays that began with it end too. Bounded."""
+        spoken = {device.key: device.seq for device in burning}
+        for device in burning:
+            device.ignite(None)
+        deadline = asyncio.get_running_loop().time() + _LAST_WORDS_S
+        while any(device.seq == spoken[device.key] for device in burning):
+            if asyncio.get_running_loop().time() >= deadline:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def rest(self) -> None:
         """Let every device finish its sentence; then gateways answer no more. Bounded."""
