@@ -13,6 +13,7 @@ from pymodbus.pdu import ModbusPDU
 
 from drivers.modbus.address import Endpoint
 from drivers.modbus.frames import Question
+from iot_core.driver import notice_cancellation
 
 # pymodbus logs every occurrence; this driver logs transitions.
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
@@ -79,7 +80,9 @@ class Link:
             trace_packet=self._traced,
             trace_connect=self._noticed,
         )
-        if not await client.connect():
+        connected = await client.connect()
+        notice_cancellation()
+        if not connected:
             raise Broken("no connection")
         # Some gateways answer a question of the last connection on this one: never count from 1 again.
         client.ctx.next_tid = random.randrange(60_000)  # noqa: S311 - not a secret
@@ -105,6 +108,7 @@ class Link:
             raise Broken(str(exc)) from exc
         finally:
             self._question = None
+        notice_cancellation()
         return _words(answer, read)
 
     def _traced(self, sending: bool, packet: bytes) -> bytes:

@@ -102,6 +102,7 @@ async def connected(
                 await client.connect(broker.host, broker.port, ssl=True if tls else None)
         except (MQTTError, OSError) as exc:
             raise DriverUnavailable("broker.away", detail=_said(exc)) from exc
+        notice_cancellation()
         yield Link(client)
     finally:
         await client.disconnect()
