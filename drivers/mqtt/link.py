@@ -10,6 +10,7 @@ from mqttium import MQTTError, MQTTProtocolVersion
 from mqttium.api import AsyncClient, Message
 from mqttium.transport.tcp import TcpTransport
 
+from iot_core.driver import notice_cancellation
 from iot_core.errors import DriverUnavailable
 
 if TYPE_CHECKING:
