@@ -74,6 +74,7 @@ async def test_a_fire_appears_without_reload_and_is_acknowledged(dsn: str, state
         alarm = page.locator(".alarm.critical.unacknowledged")
         await expect(alarm).to_contain_text("Báo cháy")
         await expect(alarm).to_contain_text("Đầu báo tầng 1")
+        await expect(alarm).to_contain_text("GMT+7")  # the core's zone, whatever the browser's is
         await expect(page.locator("#counts [data-state=alarm] b")).to_have_text("1")
         await expect(page).to_have_title("(1) Trung tâm điều hành")
         await alarm.get_by_role("button", name="Xác nhận").click()

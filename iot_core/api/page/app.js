@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { colour, DeviceMap, outline } from "./map.js";
-import { clock, language, number, other, say, setLanguage, title } from "./words.js";
+import { clock, language, number, other, say, setLanguage, setZone, title } from "./words.js";
 
 const SEVERITIES = ["critical", "high", "medium", "low"];
 const COUNTED = ["alarm", "silent", "never", "ok"];
@@ -81,6 +81,7 @@ $("sign-out").addEventListener("click", async () => {
 
 // ------------------------------------------------------------------ live
 async function enter(me) {
+  setZone(me.timezone);
   mayAcknowledge = me.actions.includes("acknowledge") || me.actions.includes("alarms.acknowledge");
   $("sign-in").hidden = true;
   $("console").hidden = false;
@@ -291,7 +292,7 @@ function alarmItem(alarm) {
   }
   item.append(head, element("strong", title(alarm.title)));
   if (alarm.device) {
-    const where = element("button", [alarm.device_name, alarm.area].filter(Boolean).join(" · "), { className: "where", type: "button" });
+    const where = element("button", [alarm.device_name, alarm.area_name ?? alarm.area].filter(Boolean).join(" · "), { className: "where", type: "button" });
     where.addEventListener("click", () => showDevice(alarm.device));
     item.append(where);
   }

@@ -30,13 +30,21 @@ export function title(both) {
   return both[language];
 }
 
-const sameDay = (a, b) => a.toDateString() === b.toDateString();
+let zone; // the core's own, so that a wall and a technician's screen say the same; until it is known, the browser's
 
-/** A time in the browser's zone, the zone shown; the date only when it is not today. */
+export function setZone(name) {
+  zone = name;
+}
+
+const day = (time) => time.toLocaleDateString("en", { timeZone: zone });
+
+/** A time in the core's zone, the zone shown; the date only when it is not today. */
 export function clock(text) {
   const time = new Date(text);
-  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" };
-  if (!sameDay(time, new Date())) Object.assign(options, { day: "2-digit", month: "2-digit", year: "numeric" });
+  const options = {
+    hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: zone, timeZoneName: "short",
+  };
+  if (day(time) !== day(new Date())) Object.assign(options, { day: "2-digit", month: "2-digit", year: "numeric" });
   return new Intl.DateTimeFormat(language, options).format(time);
 }
 
