@@ -82,7 +82,7 @@ $("sign-out").addEventListener("click", async () => {
 // ------------------------------------------------------------------ live
 async function enter(me) {
   setZone(me.timezone);
-  mayAcknowledge = me.actions.includes("acknowledge") || me.actions.includes("alarms.acknowledge");
+  mayAcknowledge = me.actions.includes("acknowledge");
   $("sign-in").hidden = true;
   $("console").hidden = false;
   map.resize();
