@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 _RECENT: Final = 20_000
 
-disable_created_metrics()  # a series beside each counter that says when this process started
+disable_created_metrics()  # type: ignore[no-untyped-call] # a series beside each counter that says when this process started
 
 
 class Counters:

@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ async def test_an_independent_modbus_server_is_polled_in_few_requests(
             for unit_id in (1, 2):
                 await add(client, f"meter-{unit_id}", "tuf-2000m", address=f"modbus://127.0.0.1:{port}/{unit_id}")
             for key in ("meter-1", "meter-2"):
-                await until(lambda key=key: _count(client, key, 1), within_s=30)
+                await until(partial(_count, client, key, 1), within_s=30)
                 assert (await rows(client, key))[0][1]["flow"] == 40.5
         assert gateway.most_open == 1, "one connection a gateway"
 

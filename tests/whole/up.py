@@ -94,6 +94,10 @@ class Publisher:
     interval_s: float = 0.005
     acknowledged: list[int] = field(default_factory=list)
 
+    def has(self, number: int) -> bool:
+        """Say whether so many were acknowledged."""
+        return len(self.acknowledged) >= number
+
     async def run(self, body: object, stop: asyncio.Event) -> None:
         """Publish `body(n)` one after another, each until it is acknowledged."""
         number = 0
