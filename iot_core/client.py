@@ -25,7 +25,7 @@ from iot_core.errors import ConflictError, ForbiddenError, NotFoundError, Reques
 from iot_core.messages import language, text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
     from datetime import datetime
     from types import TracebackType
 
@@ -141,13 +141,25 @@ class Client:
         asked = shapes.TelemetryQuery(start=start, end=end, metrics=",".join(metrics) or None, limit=limit)
         return await self._get(f"/devices/{_part(key)}/telemetry", shapes.Telemetry, asked)
 
-    async def watch(self, *keys: str) -> AsyncGenerator[shapes.Reading, None]:
-        """Follow the readings of devices, the newest ones first of all."""
+    async def watch(
+        self, *keys: str, connected: Callable[[], None] | None = None
+    ) -> AsyncGenerator[shapes.Reading, None]:
+        """Follow the readings of devices, the newest ones first of all; `connected` is called once it stands.
+
+        Each connection begins with the newest rows; what was shown before it was lost is not shown again.
+        """
         path = "/telemetry/watch?device=" + quote(",".join(keys))
-        async with aclosing(self._stream(path)) as messages:
+        newest: dict[str, shapes.Reading] = {}
+        async with aclosing(self._stream(path, connected=connected)) as messages:
             async for message in messages:
                 if message.event == "reading":
-                    yield _decode(message.data.encode(), shapes.Reading, self.url)
+                    reading = _decode(message.data.encode(), shapes.Reading, self.url)
+                    before = newest.get(reading.device)
+                    if reading == before:
+                        continue
+                    if before is None or reading.time >= before.time:
+                        newest[reading.device] = reading
+                    yield reading
 
     # ------------------------------------------------------------ alarms
     async def alarms(self, *, open_only: bool = True, device: str | None = None, limit: int = 200) -> shapes.Alarms:
@@ -164,10 +176,14 @@ class Client:
         return await self._send("POST", f"/alarms/{alarm_id}/acknowledge", shapes.Acknowledged, body)
 
     async def events(
-        self, *, after: str = "", reconnect: bool = True
+        self, *, after: str = "", reconnect: bool = True, connected: Callable[[], None] | None = None
     ) -> AsyncGenerator[shapes.AlarmHappened | shapes.MapDevice, None]:
-        """Follow alarm events and device states; after a lost connection, missed alarm events come first."""
-        async with aclosing(self._stream("/events", after=after, reconnect=reconnect)) as messages:
+        """Follow alarm events and device states; after a lost connection, missed alarm events come first.
+
+        `connected` is called once it stands.
+        """
+        stream = self._stream("/events", after=after, reconnect=reconnect, connected=connected)
+        async with aclosing(stream) as messages:
             async for message in messages:
                 if message.event == "alarm":
                     yield _decode(message.data.encode(), shapes.AlarmHappened, self.url)
@@ -284,20 +300,24 @@ class Client:
         return _decode(data, answer, self.url)
 
     # ------------------------------------------------------------ streams
-    async def _stream(self, path: str, *, after: str = "", reconnect: bool = True) -> AsyncGenerator[Message, None]:
+    async def _stream(
+        self, path: str, *, after: str = "", reconnect: bool = True, connected: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Message, None]:
         """Give the messages of a stream. The first connection must succeed; later ones are tried for ever."""
         attempt = 0
-        connected = False
+        stood = False
         while True:
             try:
                 async with aclosing(self._read_stream(path, after)) as messages:
                     async for message in messages:
-                        connected, attempt = True, 0
+                        if not stood and connected is not None:
+                            connected()
+                        stood, attempt = True, 0
                         if message is not None:
                             after = message.id or after
                             yield message
             except (StoreUnavailable, RequestError) as error:
-                if not connected or not reconnect or isinstance(error, ForbiddenError | NotFoundError):
+                if not stood or not reconnect or isinstance(error, ForbiddenError | NotFoundError):
                     raise
             if not reconnect:
                 return

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -100,3 +103,41 @@ async def test_a_long_span_comes_whole_and_in_order(city: City, monkeypatch: pyt
     assert whole == list(range(29))
     assert newest == list(range(19, 29))
     assert all("pm25" not in row["values"] for row in one)
+
+
+async def test_a_reading_that_was_shown_before_the_connection_was_lost_is_not_shown_again(
+    free_port: Callable[[], int],
+) -> None:
+    def row(minute: int, power: float) -> dict[str, Any]:
+        return {
+            "device": "a", "time": f"2026-06-01T00:0{minute}:00Z", "received_at": f"2026-06-01T00:0{minute}:01Z",
+            "quality": "good", "bad": [], "values": {"power": power},
+        }  # fmt: skip
+
+    connections = [[row(1, 1.0), row(2, 2.0), row(1, 1.5)], [row(2, 2.0)], [row(2, 2.5)], [row(3, 2.5)]]
+    stands: list[bool] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for each in connections.pop(0) if connections else []:
+            await response.write(b"event: reading\ndata: " + msgspec.json.encode(each) + b"\n\n")
+        return response
+
+    app = web.Application()
+    app.router.add_get("/api/v1/telemetry/watch", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        async with (
+            asyncio.timeout(30),
+            Client(f"http://127.0.0.1:{port}", "x") as client,
+            aclosing(client.watch("a", connected=lambda: stands.append(True))) as readings,
+        ):
+            seen = [(await anext(readings)).values["power"] for _ in range(5)]
+            assert stands == [True]
+    finally:
+        await runner.cleanup()
+    assert seen == [1.0, 2.0, 1.5, 2.5, 2.5]
