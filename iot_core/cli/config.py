@@ -55,7 +55,11 @@ def show(path: Path | None) -> None:
 @config_option
 def check(path: Path | None) -> None:
     file = found(path)
-    load(file)
+    settings = load(file)
+    if settings.profiles:
+        from iot_core.profiles import load as load_profiles
+
+        load_profiles(Path(settings.profiles))
     answer = {"file": None if file is None else str(file), "ok": True}
     show_one(answer, lambda: line("cli.config_fine", file=_named(file)))
 

@@ -108,7 +108,7 @@ def _plain_usage(error: click.ClickException) -> str:
 def _name(error: click.BadParameter) -> str:
     param = error.param
     if isinstance(param, click.Argument):
-        return str(param.name).upper()
+        return (param.metavar or str(param.name).upper()).rstrip(".")
     if param is not None:
         return param.opts[-1]
     return str(error.param_hint or "")

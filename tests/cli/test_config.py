@@ -95,6 +95,20 @@ def test_a_named_file_wins_over_the_environment_and_the_folder(iot: Iot) -> None
     assert api_port(iot, "--config", "b.toml", env=env) == 1003
 
 
+def test_a_folder_of_profiles_that_the_core_would_refuse_is_refused(iot: Iot) -> None:
+    (iot.folder / "iot.toml").write_text('profiles = "mine"\n')
+    missing = iot("config", "check")
+    assert (missing.code, missing.out) == (2, "")
+    assert "mine" in missing.err
+    own = iot.folder / "mine" / "streetlight"
+    own.mkdir(parents=True)
+    assert iot("config", "check").code == 0
+    (own / "odd.yaml").write_text("model: odd\ncolour: red\n")
+    broken = iot("config", "check")
+    assert (broken.code, broken.out) == (2, "")
+    assert "odd.yaml" in broken.err
+
+
 def test_settings_that_are_right_end_with_0(iot: Iot) -> None:
     (iot.folder / "iot.toml").write_text("[api]\nport = 9090\n")
     ended = iot("config", "check", "--output", "json")
