@@ -8,7 +8,7 @@ import click
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.keys import DEVICE
-from iot_core.cli.output import Column, Stream, fact_lines, line, note, show_one, show_rows
+from iot_core.cli.output import Column, Stream, cut, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from iot_core.api import shapes
     from iot_core.client import Client
 
-__all__ = ["ALARM_COLUMNS", "alarm"]
+__all__ = ["ALARM_COLUMNS", "alarm", "delivery"]
 
 
 @click.group(
@@ -32,15 +32,15 @@ def alarm() -> None:
 
 
 ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
-    Column("cli.col_id", lambda row: row.id, right=True),
+    Column("cli.col_id", lambda row: row.id, right=True, whole=True),
     Column("cli.col_severity", lambda row: word("severity", row.severity), lambda row: SEVERITY_STYLE[row.severity]),
     Column("cli.col_state", lambda row: word("alarm_is", row.state)),
     Column("cli.col_alarm", lambda row: title(row.title) + _marks(row)),
-    Column("cli.col_device", lambda row: row.device or "-"),
-    Column("cli.col_value", lambda row: value(row.value), right=True),
-    Column("cli.col_raised", lambda row: local(row.raised_at)),
-    Column("cli.col_age", lambda row: age(row.raised_at)),
-    Column("cli.col_ack_by", lambda row: row.acknowledged_by),
+    Column("cli.col_device", lambda row: row.device),
+    Column("cli.col_value", lambda row: value(row.value), right=True, whole=True, drop=1),
+    Column("cli.col_raised", lambda row: local(row.raised_at), whole=True, drop=3),
+    Column("cli.col_age", lambda row: age(row.raised_at), whole=True),
+    Column("cli.col_ack_by", lambda row: row.acknowledged_by, drop=2),
 ]
 
 
@@ -54,7 +54,8 @@ ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
 @option("--limit", type=click.IntRange(1, 10_000), default=200, metavar="N", help=text("cli.opt_limit"))
 def list_(closed_too: bool, device: str | None, limit: int) -> None:
     found = ask(lambda client: client.alarms(open_only=not closed_too, device=device, limit=limit))
-    show_rows(found.items, ALARM_COLUMNS, nothing="cli.alarm_none")
+    show_rows(found.items, ALARM_COLUMNS, nothing="cli.alarm_none_all" if closed_too else "cli.alarm_none")
+    cut(len(found.items), found.total)
 
 
 @alarm.command("show", help=text("cli.help_alarm_show"), examples=["iot alarm show 17"])
@@ -67,7 +68,7 @@ def show(alarm_id: int) -> None:
 @alarm.command("ack", help=text("cli.help_alarm_ack"), examples=["iot alarm ack 17", "iot alarm ack 17 18 19"])
 @click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
 def ack(alarm_ids: tuple[int, ...]) -> None:
-    async def acknowledge(client: Client) -> list[shapes.Alarm]:
+    async def acknowledge(client: Client) -> list[shapes.Acknowledged]:
         return [await client.acknowledge(alarm_id) for alarm_id in alarm_ids]
 
     done = ask(acknowledge)
@@ -82,11 +83,10 @@ def watch() -> None:
 
     async def follow(client: Client) -> None:
         stream = Stream(EVENT_HEAD)
-        async for happened in client.events():
+        async for happened in client.events(connected=stream.begin):
             if isinstance(happened, shapes.AlarmHappened):
                 stream.say(happened, _happened(happened), [_flat(happened)])
 
-    note("cli.watching")
     ask(follow)
 
 
@@ -105,9 +105,11 @@ def _marks(row: shapes.Alarm) -> str:
     return f" ({', '.join(marks)})" if marks else ""
 
 
-def _say_acknowledged(done: list[shapes.Alarm]) -> None:
+def _say_acknowledged(done: list[shapes.Acknowledged]) -> None:
     for row in done:
-        line("cli.alarm_acknowledged", id=row.id, title=title(row.title), by=row.acknowledged_by or "-")
+        taken = "cli.alarm_already" if row.already else "cli.alarm_acknowledged"
+        code = taken if row.acknowledged_at is not None else "cli.alarm_over"
+        line(code, id=row.id, title=title(row.title), by=row.acknowledged_by or "-", time=local(row.acknowledged_at))
 
 
 def _happened(happened: shapes.AlarmHappened) -> str:
@@ -130,6 +132,7 @@ def _print(found: shapes.AlarmDetail) -> None:
             ("cli.col_severity", word("severity", found.severity)),
             ("cli.col_state", word("alarm_is", found.state)),
             ("cli.col_device", f"{found.device or '-'}  {found.device_name or ''}".strip()),
+            ("cli.col_area", found.area_name),
             ("cli.col_metric", found.metric),
             ("cli.col_value", value(found.value)),
             ("cli.col_threshold", value(found.threshold)),
@@ -144,13 +147,16 @@ def _print(found: shapes.AlarmDetail) -> None:
         click.echo(f"\n{text('cli.head_pushes')}")
     for push in found.pushes:
         kind = word("event", push.type.removeprefix("alarm."))
-        click.echo(f"  {push.target}: {kind}, {_delivery(push)}")
+        click.echo(f"  {push.target}: {kind}, {delivery(push)}")
 
 
-def _delivery(push: shapes.AlarmPush) -> str:
+def delivery(push: shapes.AlarmPush) -> str:
+    """Say how far a message about an alarm has come."""
     if push.delivered_at is not None:
         return text("cli.push_delivered", time=local(push.delivered_at), attempts=push.attempts)
-    error = push.last_error or "-"
+    if push.dead_at is None and not push.attempts:
+        return text("cli.push_untried")
+    error = push.last_error_said or "-"
     if push.dead_at is not None:
         return text("cli.push_given_up", time=local(push.dead_at), error=error)
     return text("cli.push_waiting", attempts=push.attempts, error=error)

@@ -9,7 +9,7 @@ import click
 from iot_core.cli.base import Group, option
 from iot_core.cli.connect import facts
 from iot_core.cli.keys import DEVICE, NEW_KEY
-from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
+from iot_core.cli.output import Column, cut, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age
 from iot_core.cli.words import STATE_STYLE, word
@@ -27,11 +27,11 @@ STATES = ("alarm", "silent", "never", "ok", "retired")
 DEVICE_COLUMNS: list[Column[shapes.Device]] = [
     Column("cli.col_key", lambda row: row.key),
     Column("cli.col_name", lambda row: row.name),
-    Column("cli.col_class", lambda row: row.class_key),
+    Column("cli.col_class", lambda row: row.class_key, drop=2),
     Column("cli.col_area", lambda row: row.area),
     Column("cli.col_state", lambda row: word("state", row.state), lambda row: STATE_STYLE[row.state]),
-    Column("cli.col_heard", lambda row: age(row.last_received_at)),
-    Column("cli.col_address", lambda row: row.address),
+    Column("cli.col_heard", lambda row: age(row.last_received_at), drop=1),
+    Column("cli.col_address", lambda row: row.address, drop=3),
 ]
 
 
@@ -115,8 +115,7 @@ def list_(class_key: str | None, area: str | None, state_name: str | None, searc
     state = None if state_name is None else DeviceState(state_name)
     found = ask(lambda client: client.devices(class_key=class_key, area=area, state=state, search=search, limit=limit))
     show_rows(found.items, DEVICE_COLUMNS, nothing="cli.device_none")
-    if len(found.items) < found.total:
-        line("cli.device_more", shown=len(found.items), total=found.total)
+    cut(len(found.items), found.total)
 
 
 @device.command(

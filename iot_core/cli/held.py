@@ -8,7 +8,7 @@ import click
 
 from iot_core.cli.base import Command, option
 from iot_core.cli.keys import DEVICE
-from iot_core.cli.output import Column, line, show_rows
+from iot_core.cli.output import Column, cut, line, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.messages import text
@@ -24,18 +24,18 @@ GLANCE = 60
 
 SENDER_COLUMNS: list[Column[shapes.Sender]] = [
     Column("cli.col_address", lambda row: row.address),
-    Column("cli.col_messages", lambda row: row.messages, right=True),
-    Column("cli.col_first", lambda row: local(row.first_at)),
+    Column("cli.col_messages", lambda row: row.messages, right=True, whole=True),
+    Column("cli.col_first", lambda row: local(row.first_at), drop=2),
     Column("cli.col_last", lambda row: age(row.last_at)),
-    Column("cli.col_last_said", lambda row: glance(row.payload, row.registers)),
+    Column("cli.col_last_said", lambda row: glance(row.payload, row.registers), raw=True, drop=1),
 ]
 HELD_COLUMNS: list[Column[shapes.Held]] = [
-    Column("cli.col_id", lambda row: row.id, right=True),
+    Column("cli.col_id", lambda row: row.id, right=True, whole=True),
     Column("cli.col_received", lambda row: local(row.received_at)),
     Column("cli.col_sender", lambda row: row.device or row.address),
     Column("cli.col_why", lambda row: row.said),
-    Column("cli.col_detail", lambda row: row.detail),
-    Column("cli.col_said", lambda row: glance(row.payload, row.registers)),
+    Column("cli.col_detail", lambda row: row.detail, raw=True, drop=2),
+    Column("cli.col_said", lambda row: glance(row.payload, row.registers), raw=True, drop=1),
 ]
 
 
@@ -55,6 +55,7 @@ def inbox() -> None:
 def held(device: str | None, limit: int) -> None:
     found = ask(lambda client: client.held(device=device, limit=limit))
     show_rows(found.items, HELD_COLUMNS, nothing="cli.held_none")
+    cut(len(found.items), found.total)
 
 
 def glance(payload: str, registers: Mapping[str, list[int]] | None) -> str:

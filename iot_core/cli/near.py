@@ -1,4 +1,4 @@
-"""Which device was meant, when the key that was typed is none."""
+"""Which device, area or push target was meant, when the key that was typed is none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from iot_core.errors import IotError, NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from iot_core.client import Client
 
 __all__ = ["better"]
@@ -17,18 +19,19 @@ CANDIDATES = 1_000
 
 
 async def better(client: Client, error: NotFoundError) -> NotFoundError:
-    """Say an unknown device again with the keys that are near it; any other error stays as it is."""
-    if error.code != "registry.no_device":
+    """Say an unknown key again with those that are near it; any other error stays as it is."""
+    if error.code not in _SOUGHT:
         return error
+    candidates, code = _SOUGHT[error.code]
     key = str(error.facts.get("key", ""))
     try:
-        names = difflib.get_close_matches(key, await _candidates(client, key), n=FEW)
+        names = difflib.get_close_matches(key, await candidates(client, key), n=FEW)
     except IotError:
         return error  # the first error is the one to tell
-    return NotFoundError("cli.device_unknown_like", key=key, names=", ".join(names)) if names else error
+    return NotFoundError(code, key=key, names=", ".join(names)) if names else error
 
 
-async def _candidates(client: Client, key: str) -> list[str]:
+async def _devices(client: Client, key: str) -> list[str]:
     """Take devices that share the beginning of the key; when none does, the first ones there are."""
     begin = key.partition("-")[0]
     for search in (begin, None):
@@ -36,3 +39,18 @@ async def _candidates(client: Client, key: str) -> list[str]:
         if found.items:
             return [device.key for device in found.items]
     return []
+
+
+async def _areas(client: Client, _: str) -> list[str]:
+    return [area.key for area in (await client.areas()).items]
+
+
+async def _targets(client: Client, _: str) -> list[str]:
+    return [target.key for target in (await client.push_targets()).items]
+
+
+_SOUGHT: dict[str, tuple[Callable[[Client, str], Awaitable[list[str]]], str]] = {
+    "registry.no_device": (_devices, "cli.device_unknown_like"),
+    "registry.no_area": (_areas, "cli.area_unknown_like"),
+    "push.not_found": (_targets, "cli.push_unknown_like"),
+}

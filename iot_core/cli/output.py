@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
+from iot_core.cli.layout import GAP, Room, fit
 from iot_core.cli.session import chosen
 from iot_core.messages import text
+from iot_core.settings import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +27,7 @@ __all__ = [
     "Stream",
     "console",
     "csv_lines",
+    "cut",
     "fact_lines",
     "is_for_people",
     "line",
@@ -38,16 +41,27 @@ __all__ = [
 Row = TypeVar("Row")
 SCRIPT_WIDTH = 400
 """Wide enough that no column is cut when a table goes into a file or a pipe."""
+EASY = 14
+"""A column of words is not made narrower than this where it has more to say."""
+LONGEST_WORD = 40
+"""What is longer may be broken anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[Row]):
-    """One column of a table for people: its heading's code and how a row fills it."""
+    """One column of a table for people: its heading's code and how a row fills it.
+
+    On a narrow terminal the columns of the highest `drop` go first (0: never); a `whole` one stays on one line; a
+    `raw` one holds what has no words and may be broken anywhere.
+    """
 
     heading: str
     cell: Callable[[Row], object]
     style: Callable[[Row], str] = lambda _: ""
     right: bool = False
+    drop: int = 0
+    whole: bool = False
+    raw: bool = False
 
 
 def is_for_people() -> bool:
@@ -80,7 +94,8 @@ def show_rows(
 
 def print_rows(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> None:
     """Print rows as a table for a person."""
-    console().print(_table(rows, columns))
+    screen = console()
+    screen.print(_table(rows, columns, screen.width))
 
 
 def show_one(value: object, people: Callable[[], None]) -> None:
@@ -99,8 +114,13 @@ class Stream:
 
     def __init__(self, head: Sequence[str]) -> None:
         self.form = chosen().output
+        self._head = head
+
+    def begin(self) -> None:
+        """Say that it stands: to a person that they watch now, to a spreadsheet the heading."""
+        note("cli.watching")
         if self.form == "csv":
-            click.echo(csv_lines(head, ()), nl=False)
+            click.echo(csv_lines(self._head, ()), nl=False)
 
     def say(self, value: object, people: str, rows: Iterable[Sequence[object]]) -> None:
         """Print one thing; `rows` is what it is in CSV."""
@@ -132,6 +152,12 @@ def note(code: str, /, **facts: object) -> None:
         click.echo(text(code, **facts), err=True)
 
 
+def cut(shown: int, total: int) -> None:
+    """Say on stderr, to scripts too, that a list stopped at its limit."""
+    if shown < total:
+        click.echo(text("cli.cut", more=total - shown), err=True)
+
+
 def plain(value: object) -> Any:
     """Turn shapes into plain data with their own field names."""
     import msgspec
@@ -140,22 +166,47 @@ def plain(value: object) -> Any:
 
 
 def console() -> Console:
-    """Make a rich console: no colours where NO_COLOR or a pipe says so, no cut columns in a file."""
+    """Make a rich console: neither colours nor bold where NO_COLOR or a pipe says so, no cut columns in a file."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else SCRIPT_WIDTH, highlight=False, soft_wrap=False)
+    return Console(
+        width=None if sys.stdout.isatty() else SCRIPT_WIDTH,
+        color_system=None if environment("NO_COLOR") else "auto",
+        highlight=False,
+        soft_wrap=False,
+    )
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> object:
+def _table(rows: Sequence[Row], columns: Sequence[Column[Row]], width: int) -> object:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(text(column.heading), justify="right" if column.right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(column.cell(row)), style=column.style(row)) for column in columns))
+    said = [[text(column.heading), *(_cell(column.cell(row)) for row in rows)] for column in columns]
+    widths = fit([_room(column, cells) for column, cells in zip(columns, said, strict=True)], width)
+    shown = sorted(widths)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for index in shown:
+        table.add_column(
+            said[index][0],
+            justify="right" if columns[index].right else "left",
+            overflow="fold",
+            width=widths[index] or None,
+        )
+    for number, row in enumerate(rows, 1):
+        table.add_row(*(Text(said[index][number], style=columns[index].style(row)) for index in shown))
     return table
+
+
+def _room(column: Column[Row], cells: Sequence[str]) -> Room:
+    """Measure a column's heading and cells."""
+    from rich.cells import cell_len
+
+    most = max(cell_len(cell) for cell in cells)
+    if column.whole:
+        return Room(most, most, column.drop)
+    words = cells[:1] if column.raw else cells
+    longest = max(cell_len(word) for cell in words for word in cell.split() or [""])
+    return Room(min(most, max(EASY, min(longest, LONGEST_WORD))), most, column.drop, column.raw)
 
 
 def _cell(value: object) -> str:

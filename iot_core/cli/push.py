@@ -22,12 +22,12 @@ __all__ = ["push"]
 
 TARGET_COLUMNS: list[Column[shapes.PushTarget]] = [
     Column("cli.col_name", lambda row: row.key),
-    Column("cli.col_url", lambda row: row.url),
-    Column("cli.col_from_severity", lambda row: word("severity", row.min_severity)),
+    Column("cli.col_url", lambda row: row.url, raw=True),
+    Column("cli.col_from_severity", lambda row: word("severity", row.min_severity), drop=1),
     Column("cli.col_backlog", lambda row: row.backlog, lambda row: "yellow" if row.backlog else "", right=True),
     Column("cli.col_dead", lambda row: row.dead, lambda row: "red" if row.dead else "", right=True),
-    Column("cli.col_delivered", lambda row: local(row.last_delivered_at)),
-    Column("cli.col_error", lambda row: row.last_error),
+    Column("cli.col_delivered", lambda row: local(row.last_delivered_at), drop=2),
+    Column("cli.col_error", lambda row: row.last_error_said),
 ]
 
 

@@ -12,7 +12,7 @@ import click
 
 from iot_core.cli.base import Globals
 from iot_core.cli.endings import Unreachable
-from iot_core.errors import ConfigError, NotFoundError
+from iot_core.errors import ConfigError, ForbiddenError, NotFoundError
 from iot_core.settings import default_state_dir, environment
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ def ask(work: Callable[[Client], Awaitable[T]]) -> T:
                 return await work(client)
             except NotFoundError as error:
                 raise await better(client, error) from error
+            except ForbiddenError as error:
+                if where.token or error.code != "api.unauthorized":
+                    raise
+                raise ForbiddenError("cli.no_token", url=where.url) from error
 
     return asyncio.run(inside())
 

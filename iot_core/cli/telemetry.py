@@ -8,7 +8,7 @@ import click
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.keys import DEVICE
-from iot_core.cli.output import Column, Stream, csv_lines, note, show_rows
+from iot_core.cli.output import Column, Stream, csv_lines, show_rows
 from iot_core.cli.session import ask, chosen
 from iot_core.cli.times import When, age, local
 from iot_core.cli.words import value, value_with_unit, word
@@ -26,7 +26,7 @@ LATEST_COLUMNS: list[Column[shapes.Latest]] = [
     Column("cli.col_metric", lambda row: row.metric),
     Column("cli.col_value", value_with_unit, lambda row: "red" if row.bad else "", right=True),
     Column("cli.col_title", lambda row: title(row.title)),
-    Column("cli.col_time", lambda row: local(row.time)),
+    Column("cli.col_time", lambda row: local(row.time), whole=True, drop=1),
     Column("cli.col_age", lambda row: age(row.time)),
     Column("cli.col_quality", lambda row: text("cli.implausible") if row.bad else word("quality", row.quality)),
 ]
@@ -84,10 +84,9 @@ def get(key: str, start: datetime | None, end: datetime | None, metrics: tuple[s
 def watch(keys: tuple[str, ...]) -> None:
     async def follow(client: Client) -> None:
         stream = Stream(["device", "time", "quality", "metric", "value", "bad"])
-        async for reading in client.watch(*keys):
+        async for reading in client.watch(*keys, connected=stream.begin):
             stream.say(reading, _sentence(reading), _flat(reading))
 
-    note("cli.watching")
     ask(follow)
 
 

@@ -101,6 +101,19 @@ def test_an_unknown_key_names_the_near_ones(core: Core) -> None:
     assert "Ý bạn là sl-near-0101" in core("device", "show", "sl-near-101", "--lang", "vi").err
 
 
+def test_an_unknown_area_names_the_near_ones(core: Core) -> None:
+    core("area", "add", "ben-nghe", "--name", "Bến Nghé")
+    for command in (
+        ["device", "list", "--area", "ben-ngh"],
+        ["device", "add", "sl-lost", "--profile", "native-streetlight", "--area", "ben-ngh"],
+        ["area", "add", "ben-nghe-1", "--name", "x", "--parent", "ben-ngh"],
+    ):
+        ended = core(*command)
+        assert (ended.code, ended.out) == (1, "")
+        assert ended.err == "There is no area “ben-ngh”. Did you mean ben-nghe?\n"
+    assert "`iot area tree`" in core("device", "list", "--area", "zzzz").err
+
+
 def test_a_bad_key_is_refused_before_the_core_is_asked(core: Core) -> None:
     ended = core("device", "add", "Đèn 1", "--profile", "native-streetlight")
     assert ended.code == 2
@@ -148,7 +161,11 @@ def test_lists_are_the_same_data_in_json_and_csv_whatever_the_language(core: Cor
 def test_a_list_that_is_cut_says_so(core: Core) -> None:
     core.add("sl-cut-1")
     core.add("sl-cut-2")
-    assert "1 of 2 are shown" in core("device", "list", "--search", "sl-cut", "--limit", "1").out
+    for output in ("table", "json", "csv"):
+        cut = core("device", "list", "--search", "sl-cut", "--limit", "1", "--output", output)
+        assert (cut.code, cut.err) == (0, "1 more; use --limit.\n")
+        assert "sl-cut-2" not in cut.out
+        assert core("device", "list", "--search", "sl-cut", "--limit", "2", "--output", output).err == ""
 
 
 def test_areas_are_a_tree_with_names_of_the_language(core: Core) -> None:

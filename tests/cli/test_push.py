@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
+from iot_core.api.shapes import AlarmPush
+from iot_core.cli.alarm import delivery
 from tests.cli.conftest import wait_until
 
 if TYPE_CHECKING:
@@ -64,7 +67,44 @@ def test_a_place_that_is_down_shows_backlog_and_last_error(core: Core, free_port
     wait_until(lambda: bool(core.json("push", "list")[0]["last_error"]))
     target = core.json("push", "list")[0]
     assert (target["key"], target["backlog"], target["min_severity"]) == ("down", 1, "high")
+    assert target["last_error"] == "unreachable"
+    listed = core("push", "list").out
+    assert "cannot be reached" in listed
+    assert "unreachable" not in listed
+    assert "không kết nối được" in core("push", "list", "--lang", "vi").out
     assert core("push", "remove", "down").code == 0
+
+
+def test_what_became_of_an_alarms_messages_is_said_in_words(core: Core, free_port: Callable[[], int]) -> None:
+    core("push", "add", "away", "--webhook", f"http://127.0.0.1:{free_port()}/")
+    core.tell("smoke-push", core.add("smoke-push", "native-fire-detector"), smoke=True, seq=1)
+    number = str(core.json("alarm", "list", "--device", "smoke-push")[0]["id"])
+    wait_until(lambda: core.json("alarm", "show", number)["pushes"][0]["attempts"] > 0)
+    said = core("alarm", "show", number).out
+    assert re.search(r"away: raised, waiting; tries so far: \d+, the last one: cannot be reached\n", said)
+    assert re.search(
+        r"away: phát sinh, đang chờ; đã thử \d+ lần, lần cuối: không kết nối được\n",
+        core("alarm", "show", number, "--lang", "vi").out,
+    )
+    core("push", "remove", "away")
+    assert re.search(r"away: raised, given up \S+ \S+ \S+: target was removed\n", core("alarm", "show", number).out)
+
+
+def test_an_unknown_place_names_the_near_ones(core: Core) -> None:
+    core("push", "add", "night-shift", "--webhook", "http://127.0.0.1:9/")
+    for command in ("test", "remove"):
+        ended = core("push", command, "nightshift")
+        assert (ended.code, ended.out) == (1, "")
+        assert ended.err == "There is no push target “nightshift”. Did you mean night-shift?\n"
+    assert core("push", "remove", "night-shift").code == 0
+
+
+def test_a_message_that_nobody_tried_to_send_yet_has_no_failure() -> None:
+    push = AlarmPush(
+        target="ioc", type="alarm.raised", created_at=datetime(2026, 6, 1, tzinfo=UTC), attempts=0, last_status=None,
+        last_error=None, last_error_said=None, delivered_at=None, dead_at=None,
+    )  # fmt: skip
+    assert delivery(push) == "waiting, not tried yet"
 
 
 def test_a_bad_address_is_refused_and_a_missing_one_is_asked_for(core: Core) -> None:

@@ -37,6 +37,13 @@ def test_a_wrong_token_is_refused_with_a_sentence(core: Core, iot: Iot) -> None:
     assert "token" in ended.err.lower()
 
 
+def test_an_address_without_a_token_says_that_none_was_given(core: Core, iot: Iot) -> None:
+    for command in (["device", "list"], ["alarm", "watch"]):
+        ended = iot(*command, "--url", core.url)
+        assert (ended.code, ended.out) == (1, "")
+        assert ended.err.startswith(f"No token was given for {core.url}. Set IOT_TOKEN")
+
+
 def test_a_token_that_cannot_be_one_is_refused_before_it_is_sent(core: Core, iot: Iot) -> None:
     assert core.token.endswith("\n")  # as `$(cat token)` or an editor may leave it; accepted above
     ended = iot("device", "list", "--url", core.url, "--token", "a\nb")
@@ -104,5 +111,5 @@ def test_a_terminal_gets_colours_unless_no_color_says_otherwise(core: Core) -> N
     for arguments in (["device", "list", "--search", "sl-colour"], ["device", "show", "nowhere-at-all-zzz"]):
         assert RED in on_a_terminal(core, *arguments)
         seen = on_a_terminal(core, *arguments, NO_COLOR="1")
-        assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", seen)
+        assert RED not in seen  # neither colour nor bold
     assert RED not in core("device", "list").out

@@ -65,12 +65,50 @@ def test_an_alarm_is_listed_acknowledged_and_shown(core: Core) -> None:
     assert [(alarm["severity"], alarm["state"]) for alarm in listed] == [("critical", "unacknowledged")]
     number = str(listed[0]["id"])
     assert f"iot alarm ack {number}" in core("device", "show", "smoke-1").out
-    assert re.search(rf" {number} +critical +not acknowledged +\S.* smoke-1 ", core("alarm", "list").out)
+    assert re.search(rf"(?m)^ *{number} +critical +not acknowledged +\S.* smoke-1 ", core("alarm", "list").out)
     acknowledged = core("alarm", "ack", number)
     assert acknowledged.code == 0
     assert f"Alarm {number} is acknowledged by" in acknowledged.out
+    again = core("alarm", "ack", number)
+    assert again.code == 0
+    assert re.fullmatch(rf"Alarm {number} was acknowledged already, by .+ at \d{{4}}-\d\d-\d\d .+: .+\n", again.out)
+    assert core.json("alarm", "ack", number)["already"] is True
     assert core.json("alarm", "show", number)["state"] == "acknowledged"
     assert re.search(r"raised\n.*acknowledged  \S", core("alarm", "show", number).out)
+
+
+def test_the_value_of_an_alarm_of_yes_and_no_is_said_so(core: Core) -> None:
+    core("area", "add", "cau-giay", "--name", "Cầu Giấy")
+    core.tell("smoke-yes", core.add("smoke-yes", "native-fire-detector", "--area", "cau-giay"), smoke=True, seq=1)
+    (listed,) = core.json("alarm", "list", "--device", "smoke-yes")
+    assert (listed["value"], listed["threshold"], listed["area_name"]) == (True, True, "Cầu Giấy")
+    assert re.search(r" smoke-yes +yes +\d{4}-", core("alarm", "list", "--device", "smoke-yes").out)
+    assert re.search(r" smoke-yes +có +\d{4}-", core("alarm", "list", "--device", "smoke-yes", "--lang", "vi").out)
+    said = core("alarm", "show", str(listed["id"])).out
+    assert re.search(r"^Value +yes$", said, re.MULTILINE)
+    assert re.search(r"^Threshold +yes$", said, re.MULTILINE)
+    assert re.search(r"^Area +Cầu Giấy$", said, re.MULTILINE)
+
+
+def test_alarms_and_held_messages_that_are_cut_say_so_on_stderr(core: Core) -> None:
+    secret = core.add("smoke-cut", "native-fire-detector")
+    core.tell("smoke-cut", secret, smoke=True, heat=True, smell=1, seq=1)
+    core.tell("smoke-cut", secret, smell=2, seq=2)
+    for command in ("alarm list", "held"):
+        for output in ("table", "json", "csv"):
+            line = [*command.split(), "--device", "smoke-cut", "--output", output]
+            assert core(*line, "--limit", "1").err == "1 more; use --limit.\n"
+            assert core(*line, "--limit", "2").err == ""
+    assert core("held", "--device", "smoke-cut", "--limit", "1", "--lang", "vi").err == (
+        "Còn 1 mục nữa; hãy dùng --limit để xem thêm.\n"
+    )
+
+
+def test_watching_what_is_not_there_begins_with_nothing(core: Core) -> None:
+    for output in ("table", "json", "csv"):
+        ended = core("telemetry", "watch", "zzzz-nope", "--output", output)
+        assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert "zzzz-nope" in ended.err
 
 
 def test_an_alarm_that_is_not_there_is_exit_code_1(core: Core) -> None:
