@@ -23,8 +23,8 @@ ALARM: dict[str, object] = {
     "title": {"vi": "Đèn hỏng", "en": "Lamp failure"}, "device": "sl-1", "device_name": "sl-1",
     "class": "streetlight", "area": None, "area_name": None, "latitude": None, "longitude": None,
     "metric": "lamp_failure", "value": True, "threshold": True, "latched": False, "late": False, "simulated": False,
-    "raised_at": NOW, "received_at": NOW, "cleared_at": None, "acknowledged_at": None, "acknowledged_by": None, "closed_at": None,
-    "version": 1,
+    "raised_at": NOW, "received_at": NOW, "cleared_at": None, "acknowledged_at": None, "acknowledged_by": None,
+    "closed_at": None, "version": 1,
 }  # fmt: skip
 SEEN = ALARM | {"state": "acknowledged", "acknowledged_at": NOW, "acknowledged_by": "lan"}
 
