@@ -16,6 +16,7 @@ const $ = (id) => document.getElementById(id);
 const devices = new Map();
 const alarms = new Map();
 let mayAcknowledge = false;
+let unlisted = 0; // open alarms beyond what one answer holds
 let shown = null; // the device whose panel is open
 let lostAt = null;
 let source = null;
@@ -171,6 +172,7 @@ async function refresh() {
     for (const device of found.items) devices.set(device.key, device);
     alarms.clear();
     open.items.forEach(keep);
+    unlisted = Math.max(0, open.total - open.items.length);
     for (const [take, said] of meanwhile) take(said);
   } finally {
     refreshes.delete(meanwhile);
@@ -252,6 +254,7 @@ function showAlarms() {
     return x[0] - y[0] || x[1] - y[1] || x[2] - y[2];
   });
   $("no-alarms").hidden = sorted.length > 0;
+  $("more-alarms").textContent = unlisted ? say("more", { count: number(unlisted) }) : "";
   arrange($("alarms"), sorted.map(kept));
   for (const id of items.keys()) if (!alarms.has(id)) items.delete(id);
   const waiting = sorted.filter((alarm) => alarm.state === "unacknowledged").length;
