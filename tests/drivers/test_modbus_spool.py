@@ -134,7 +134,7 @@ class Store:
 async def drained(outbox: Outbox, spool: Spool) -> None:
     draining = asyncio.create_task(outbox.drain())
     try:
-        await until(lambda: len(spool) == 0)
+        await until(lambda: len(spool) == 0 and not outbox._filled.is_set())
     finally:
         draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)

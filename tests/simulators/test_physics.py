@@ -66,7 +66,8 @@ def test_values_stay_in_believable_ranges(seed: int, time: datetime) -> None:
 def test_counters_never_run_backwards(seed: int, time: datetime, gap: int) -> None:
     later = time + timedelta(seconds=gap)
     for thing in (HouseMeter(seed, seed), MainMeter(seed, seed)):
-        assert float(thing.at(later)["volume"]) >= float(thing.at(time)["volume"])
+        # Sums of floats: a billionth of a cubic metre is no step back.
+        assert float(thing.at(later)["volume"]) >= float(thing.at(time)["volume"]) - 1e-9
     assert Lamp(seed, seed).energy(later) > Lamp(seed, seed).energy(time)
 
 
