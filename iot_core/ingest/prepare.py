@@ -106,8 +106,6 @@ class Prepare:
         return earlier
 
     def _decode(self, unit: MountedUnit, uplink: Uplink) -> Decoded:
-        if uplink.kind == "status" and unit.address.startswith("iot:"):
-            return _presence(uplink.payload)
         if len(uplink.payload) > self._most:
             return Decoded(problems=[Problem(Reason.TOO_LARGE, f"{len(uplink.payload)} > {self._most}")])
         try:
@@ -182,14 +180,6 @@ def _countable(sample: Sample) -> Sample:
     if sample.seq is None or (0 <= sample.seq <= MAX_SEQ and len(sample.run) <= MAX_RUN and "\0" not in sample.run):
         return sample
     return replace(sample, seq=None, run="")
-
-
-def _presence(payload: bytes) -> Decoded:
-    """Read the native `status` topic: `online` or `offline`, as plain text."""
-    said = payload[:32].strip()
-    if said in {b"online", b"offline"}:
-        return Decoded(online=said == b"online")
-    return Decoded(problems=[Problem(Reason.WRONG_FORMAT, "status is `online` or `offline`")])
 
 
 def _several_times(samples: Sequence[Sample]) -> set[str]:

@@ -65,10 +65,8 @@ def decode_native(uplink: Uplink, class_file: ClassFile) -> Decoded:
 
 def decode_status(payload: bytes) -> Decoded:
     """Read presence: `online` or `offline` (the last will)."""
-    if payload == b"online":
-        return Decoded(online=True)
-    if payload == b"offline":
-        return Decoded(online=False)
+    if len(payload) <= 32 and (state := payload.strip()) in {b"online", b"offline"}:
+        return Decoded(online=state == b"online")
     said = payload[:40].decode("utf-8", "replace")
     return Decoded(problems=(Problem(Reason.BAD_FIELD, "status is online or offline", said),))
 
