@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -15,9 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from iot_core.errors import StartError
-from simulators.bench.ingest import METRICS, Say, _cpu_name, _register, _rows
+from simulators.bench import Say
 from simulators.bench.poster import Load, Sent
-from simulators.bench.stage import Stage, core, database, scratch
+from simulators.bench.report import report
+from simulators.bench.stage import EMBEDDED, Stage, core, database, scratch
+from simulators.bench.stations import METRICS, count, register
 
 TARGETS: Final = {"con": 2_000, "non": 3_000}
 """Messages a second that two cores should carry, publisher, core and database together."""
@@ -29,7 +29,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     devices: int = 500
     seconds: float = 10.0
     rate: float = 0.0
-    dsn: str = ""
+    store: str = EMBEDDED
     confirmable: bool | None = None
 
 
@@ -38,27 +38,26 @@ async def run(options: Options, say: Say) -> dict[str, Any]:
     kinds = ("con", "non") if options.confirmable is None else ("con" if options.confirmable else "non",)
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(scratch())
-        say("start", 0.0)
-        dsn = await stack.enter_async_context(database(folder, options.dsn))
+        say("bench.step_start", 0.0)
+        dsn = await stack.enter_async_context(database(folder, options.store))
         stage = await stack.enter_async_context(core(folder, dsn))
-        accounts = tuple(await _register(stage, options.devices, say))
+        accounts = tuple(await register(stage, options.devices, say))
         results = {kind: await _measure(stage, options, accounts, kind, say) for kind in kinds}
-        memory = stage.memory_peak_mb()
+        memory, versions = stage.memory_peak_mb(), await stage.versions()
     # A rate that was asked for is no measurement of the highest one.
     fast = all(each["messages_per_s"] >= TARGETS[kind] for kind, each in results.items()) or options.rate > 0
     clean = all(each["lost"] == each["duplicate"] == each["refused_in_all"] == 0 for each in results.values())
-    return {
-        "bench": "coap",
-        "settings": msgspec.to_builtins(msgspec.structs.replace(options, dsn="given" if options.dsn else "embedded")),
-        "machine": {"cores": os.cpu_count(), "cpu": _cpu_name(), "system": platform.platform()},
-        "versions": {name: version(name) for name in ("iot-core", "aiocoap", "asyncpg", "msgspec")},
+    return report(
+        "coap",
+        options,
+        ok=fast and clean,
+        versions={**versions, "aiocoap": version("aiocoap")},
         **results,
-        "targets_per_s": {kind: TARGETS[kind] for kind in kinds},
-        "core_memory_peak_mb": memory,
-        "lost": sum(each["lost"] for each in results.values()),
-        "duplicate": sum(each["duplicate"] for each in results.values()),
-        "ok": fast and clean,
-    }
+        targets_per_s={kind: TARGETS[kind] for kind in kinds},
+        memory_peak_mb=memory,
+        lost=sum(each["lost"] for each in results.values()),
+        duplicate=sum(each["duplicate"] for each in results.values()),
+    )
 
 
 async def _measure(
@@ -67,13 +66,13 @@ async def _measure(
     # A run of its own for each kind: else the second would only meet rows that are there.
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2 if kind == "con" else 1)
     load = Load("127.0.0.1", stage.coap_port, accounts, options.seconds, kind == "con", options.rate, start.isoformat())
-    rows, before, began = await _rows(stage.dsn), stage.cpu(), time.perf_counter()
+    (rows, _), before, began = await count(stage), stage.cpu(), time.perf_counter()
     posting = asyncio.create_task(_post(load), name="poster")
     while not posting.done():
-        say("post", min(1.0, (time.perf_counter() - began) / options.seconds))
+        say("bench.step_post", min(1.0, (time.perf_counter() - began) / options.seconds))
         await asyncio.wait([posting], timeout=0.2)
     sent, after = posting.result(), stage.cpu()
-    new = await _rows(stage.dsn) - rows
+    new = (await count(stage))[0] - rows
     cpu = {name: round(after[name] - before[name], 2) for name in after}
     return {
         "messages": sent.acknowledged,

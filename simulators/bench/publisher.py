@@ -1,38 +1,60 @@
-"""A lean MQTT publisher, a process of its own: many device connections, each with a window of unacknowledged messages.
+"""A lean MQTT publisher, a process of its own: many connections, each with a window of unacknowledged messages.
 
-Run as `python -m simulators.bench.publisher` with a Load as JSON on standard input; a Sent comes out. It speaks just
+Run as `python -m simulators.bench.publisher` with a Load as one line of JSON on standard input; a Sent comes out. Later
+lines are numbers: how many messages may be written in all by now, so that no queue grows without bound. It speaks just
 enough MQTT 3.1.1 by itself (CONNECT, PUBLISH at QoS 1), because a client library would be what is measured.
 """
 
 from __future__ import annotations
 
-import asyncio
+import os
+import select
+import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Final
 
 import msgspec
 
-_CONNACK: Final = 2
-_PUBACK: Final = 4
+__all__ = ["Load", "Login", "Sent"]
+
+_ANSWER: Final = 4
+"""CONNACK and PUBACK are this long, and nothing else comes."""
 _IDS: Final = 65_535
-_TICK_S: Final = 0.01
+_TICK_S: Final = 0.005
+_PATIENCE_S: Final = 60.0
+_MID: Final = struct.Struct(">H")
+
+
+class Login(msgspec.Struct, frozen=True):
+    """One connection, and the devices it speaks for."""
+
+    client_id: str
+    username: str
+    password: str
+    keys: tuple[str, ...]
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What to publish: as `accounts`, for `seconds`, at `rate` messages a second over all (0: as fast as it goes)."""
+    """What to publish, for `seconds`, at `rate` messages a second over all (0: as fast as it goes).
+
+    Device keys are alike in length, so that the parts of a packet are made once for all of them. At full speed a device
+    says `burst` observations at a time, a second apart from `start` on; at a rate one, of that very moment.
+    """
 
     host: str
     port: int
-    accounts: tuple[tuple[str, str], ...]
+    logins: tuple[Login, ...]
     seconds: float
     rate: float = 0.0
     window: int = 20
+    burst: int = 10
     start: str = ""
-    """Time of each device's first reading, RFC 3339; the next ones follow by seconds."""
+    paced: bool = True
+    """Whether numbers will come on standard input; no message is written before the first one."""
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -44,112 +66,141 @@ class Sent(msgspec.Struct, frozen=True):
     cpu_s: float
 
 
-class Device(asyncio.Protocol):
-    """One connection: sends the next message for every acknowledgement, within its window."""
+class Connection:
+    """One connection: what was written, what of it was acknowledged."""
 
-    def __init__(self, key: str, secret: str, start: datetime) -> None:
-        self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, load: Load, login: Login) -> None:
         self.written = self.acknowledged = 0
-        self._key, self._secret = key, secret
-        self._topic = _text(f"iot/v1/{key}/telemetry")
-        self._start = start
-        self._buffer = b""
-        self._transport: asyncio.Transport | None = None
+        self.topics = [_text(f"iot/v1/{key}/telemetry") for key in login.keys]
+        self.socket = socket.create_connection((load.host, load.port), timeout=_PATIENCE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        flags = 0xC2 if login.username else 0x02
+        names = b"".join(_text(name) for name in (login.client_id, login.username, login.password) if name)
+        self.socket.sendall(_packet(0x10, _text("MQTT") + bytes([4, flags]) + struct.pack(">H", 0) + names))
+        answer = self.socket.recv(_ANSWER)
+        if len(answer) != _ANSWER or answer[3]:
+            raise ConnectionError(f"{login.client_id} was refused: {answer.hex()}")
+        self._half = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say who we are."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        flags = 0xC2 if self._secret else 0x02
-        names = _text(self._key) + (_text(self._key) + _text(self._secret) if self._secret else b"")
-        transport.write(_packet(0x10, _text("MQTT") + bytes([4, flags]) + struct.pack(">H", 0) + names))
+    def send(self, topic: bytes, bodies: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write messages, each given as head and body. It never waits for long: a window fits the socket's buffer."""
+        parts: list[bytes] = []
+        number = self.written
+        for head, body in bodies:
+            parts += (head, topic, _MID.pack(number % _IDS + 1), body)
+            number += 1
+        self.socket.sendall(b"".join(parts))
+        self.written = number
 
-    def data_received(self, data: bytes) -> None:
-        """Count acknowledgements; every answer we can get is four bytes long."""
-        self._buffer += data
-        whole = len(self._buffer) // 4 * 4
-        for at in range(0, whole, 4):
-            kind = self._buffer[at] >> 4
-            if kind == _PUBACK:
-                self.acknowledged += 1
-            elif kind == _CONNACK and not self.connected.done():
-                if self._buffer[at + 3]:
-                    self.connected.set_exception(ConnectionError(f"refused: {self._buffer[at + 3]}"))
-                else:
-                    self.connected.set_result(None)
-        self._buffer = self._buffer[whole:]
+    def receive(self) -> None:
+        """Count the acknowledgements that are there."""
+        data = self.socket.recv(65_536, socket.MSG_DONTWAIT)
+        if not data:
+            raise ConnectionError("the broker closed a connection")
+        acknowledged, self._half = divmod(len(data) + self._half, _ANSWER)
+        self.acknowledged += acknowledged
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail a connection that never came to be."""
-        if not self.connected.done():
-            self.connected.set_exception(exc or ConnectionError("closed"))
 
-    def send(self, most: int, window: int) -> int:
-        """Write up to `most` messages, as far as the window goes; say how many."""
-        number = min(most, window - (self.written - self.acknowledged))
-        if number > 0:
-            assert self._transport is not None
-            self._transport.write(b"".join(self._message(self.written + n) for n in range(number)))
-            self.written += number
-        return max(number, 0)
+class Publisher:
+    """All connections, written to in turn."""
 
-    def _message(self, n: int) -> bytes:
-        at = (self._start + timedelta(seconds=n)).isoformat()
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._connections = [Connection(load, login) for login in load.logins]
+        self._turns = [(each, topic) for each in self._connections for topic in each.topics]
+        self._topic_size = len(self._turns[0][1])
+        self._by_fd = {each.socket.fileno(): each for each in self._connections}
+        self._poll = select.epoll()
+        for fd in self._by_fd:
+            self._poll.register(fd, select.EPOLLIN)
+        self._allowed = 0 if load.paced else sys.maxsize
+        if load.paced:
+            os.set_blocking(0, False)
+            self._poll.register(0, select.EPOLLIN)
+        self._start = datetime.fromisoformat(load.start) if load.start else datetime.now(UTC) - timedelta(hours=6)
+        self._burst = 1 if load.rate else load.burst
+        self._turn = self._round = self.written = 0
+        self._bodies: list[tuple[bytes, bytes]] = []
+
+    def run(self) -> Sent:
+        """Publish the load and wait (bounded) for the last acknowledgements."""
+        began, cpu = time.perf_counter(), time.process_time()
+        while (elapsed := time.perf_counter() - began) < self._load.seconds:
+            due = int(elapsed * self._load.rate) if self._load.rate else sys.maxsize
+            waits = not self._write(min(due, self._allowed))
+            self._listen(_TICK_S if waits else 0)
+        patience = time.perf_counter() + _PATIENCE_S
+        while self.acknowledged < self.written and time.perf_counter() < patience:
+            self._listen(_TICK_S)
+        took = time.perf_counter() - began
+        return Sent(self.acknowledged, self.written, took, time.process_time() - cpu)
+
+    @property
+    def acknowledged(self) -> int:
+        """Count what the broker acknowledged."""
+        return sum(each.acknowledged for each in self._connections)
+
+    def _write(self, most: int) -> bool:
+        """Write until `most` are written in all, a window is full or everyone had a turn; say whether it was that."""
+        burst = self._burst
+        stale = self._load.rate > 0
+        for _ in range(len(self._turns)):
+            connection, topic = self._turns[self._turn]
+            if self.written + burst > most or connection.written - connection.acknowledged > self._load.window - burst:
+                return False
+            if stale or self._turn == 0:
+                now = datetime.now(UTC)
+                self._bodies = [self._body(self._round * burst + n, now) for n in range(burst)]
+                stale = False
+            connection.send(topic, self._bodies)
+            self.written += burst
+            self._turn += 1
+            if self._turn == len(self._turns):
+                self._turn, self._round = 0, self._round + 1
+        return True
+
+    def _listen(self, seconds: float) -> None:
+        for fd, _ in self._poll.poll(seconds):
+            if fd == 0:
+                self._be_told()
+            else:
+                self._by_fd[fd].receive()
+
+    def _be_told(self) -> None:
+        lines = os.read(0, 65_536).split()
+        if not lines:
+            self._poll.unregister(0)
+            return
+        self._allowed = int(lines[-1])
+
+    def _body(self, n: int, now: datetime) -> tuple[bytes, bytes]:
+        at = now if self._load.rate else self._start + timedelta(seconds=n)
         body = (
-            f'{{"time":"{at}","seq":{n},"pm25":{n % 900 / 10},"pm10":{n % 800 / 10},"temperature":{20 + n % 90 / 10},'
-            f'"humidity":{40 + n % 50},"co2":{400 + n % 900},"pressure":{1000 + n % 200 / 10}}}'
-        )
-        return _packet(0x32, self._topic + struct.pack(">H", n % _IDS + 1) + body.encode())
-
-
-async def publish(load: Load) -> Sent:
-    """Publish the load and wait (bounded) for the last acknowledgements."""
-    loop = asyncio.get_running_loop()
-    start = datetime.fromisoformat(load.start) if load.start else datetime.now(UTC) - timedelta(hours=6)
-    devices = [Device(key, secret, start) for key, secret in load.accounts]
-    for device in devices:
-        await loop.create_connection(partial(_same, device), load.host, load.port)
-        await device.connected
-    began, cpu = time.perf_counter(), time.process_time()
-    due = 0.0
-    while (elapsed := time.perf_counter() - began) < load.seconds:
-        due = elapsed * load.rate - sum(device.written for device in devices) if load.rate else float("inf")
-        share = int(due / len(devices)) + 1 if load.rate else load.window
-        for device in devices:
-            if due < 1:
-                break
-            due -= device.send(share, load.window)
-        await asyncio.sleep(_TICK_S if load.rate else 0)
-    async with asyncio.timeout(60):
-        # A thousand connections, looked at together.
-        while any(device.acknowledged < device.written for device in devices):  # noqa: ASYNC110
-            await asyncio.sleep(_TICK_S)
-    return Sent(
-        sum(device.acknowledged for device in devices),
-        sum(device.written for device in devices),
-        time.perf_counter() - began,
-        time.process_time() - cpu,
-    )
-
-
-def _same(device: Device) -> Device:
-    return device
+            f'{{"time":"{at.isoformat()}","seq":{n},"pm25":{n % 900 / 10},"pm10":{n % 800 / 10},'
+            f'"temperature":{20 + n % 90 / 10},"humidity":{40 + n % 50},"co2":{400 + n % 900},'
+            f'"pressure":{1000 + n % 200 / 10}}}'
+        ).encode()
+        return bytes([0x32]) + _length(self._topic_size + 2 + len(body)), body
 
 
 def _text(said: str) -> bytes:
     return struct.pack(">H", len(said)) + said.encode()
 
 
-def _packet(kind: int, body: bytes) -> bytes:
-    length = len(body)
+def _length(size: int) -> bytes:
     sizes = bytearray()
     while True:
-        length, rest = divmod(length, 128)
-        sizes.append(rest | (0x80 if length else 0))
-        if not length:
-            return bytes([kind]) + bytes(sizes) + body
+        size, rest = divmod(size, 128)
+        sizes.append(rest | (0x80 if size else 0))
+        if not size:
+            return bytes(sizes)
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    return bytes([kind]) + _length(len(body)) + body
 
 
 if __name__ == "__main__":
-    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
-    sys.stdout.write(msgspec.json.encode(asyncio.run(publish(asked))).decode() + "\n")
+    with open(0, "rb", buffering=0, closefd=False) as said:  # unbuffered: the numbers are read from the descriptor
+        asked = msgspec.json.decode(said.readline(), type=Load)
+    sys.stdout.write(msgspec.json.encode(Publisher(asked).run()).decode() + "\n")

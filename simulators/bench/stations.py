@@ -1,0 +1,39 @@
+"""The devices of a benchmark: air-quality stations that say six metrics a message, and what is stored of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+
+from iot_core.api import shapes
+from simulators.bench import Say
+from simulators.bench.stage import Stage
+
+__all__ = ["METRICS", "count", "register"]
+
+METRICS: Final = 6
+
+
+async def register(stage: Stage, number: int, say: Say) -> list[tuple[str, str]]:
+    """Register stations; give their keys, alike in length, and secrets."""
+    accounts: list[tuple[str, str]] = []
+    for first in range(0, number, shapes.MAX_BATCH):
+        say("bench.step_register", first / number)
+        keys = [f"bench-{n:06}" for n in range(first, min(first + shapes.MAX_BATCH, number))]
+        added = await stage.client.add_devices(
+            [shapes.DeviceNew(key=key, profile="native-air-quality", simulated=True) for key in keys]
+        )
+        accounts += [(each.device.key, each.secret or "") for each in added.items]
+    return accounts
+
+
+async def count(stage: Stage) -> tuple[int, int]:
+    """Count the rows, and what was held."""
+    connection = await asyncpg.connect(stage.dsn)
+    try:
+        rows: int = await connection.fetchval("SELECT count(*) FROM telemetry.air_quality")
+        held: int = await connection.fetchval("SELECT count(*) FROM iot.held_uplink")
+        return rows, held
+    finally:
+        await connection.close()
