@@ -173,17 +173,27 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
         )
         for name, driver in drivers.items():
             own.start(f"driver {name}", partial(driver.run, directory, ingest.emit))
-        async with asyncio.timeout(_LISTENING_S):
-            for name, driver in drivers.items():
-                await driver.listening()
-                say(text("app.driver", name=name, line=driver.address_line()))
+        # Before waiting for the drivers: a broker elsewhere asks the API whether our own driver may log in.
         url = await stack.enter_async_context(_serving(services, settings))
+        deadline = asyncio.get_running_loop().time() + _LISTENING_S
+        for name, driver in drivers.items():
+            say(await _driver_line(name, driver, deadline))
         say(text("app.api", url=url))
         state.announce(Running(pid=os.getpid(), url=url, ports=_ports(settings)))
         yield Core(
             url, token, dsn, broker.endpoint, (settings.coap.host, settings.coap.port),
             pool, profiles, counters, ingest, directory,
         )  # fmt: skip
+
+
+async def _driver_line(name: str, driver: Driver, deadline: float) -> str:
+    """Wait until a driver listens, and say where; one whose other end is away goes on trying by itself."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await driver.listening()
+    except TimeoutError:
+        return text("app.driver_not_yet", name=name, line=driver.address_line())
+    return text("app.driver", name=name, line=driver.address_line())
 
 
 class _Tasks:

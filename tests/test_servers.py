@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import asyncpg
+import pytest
 
 from tests import servers
 
@@ -23,10 +24,17 @@ async def test_a_database_is_empty_and_sorts_by_code_point(dsn: str) -> None:
         await connection.close()
 
 
-async def test_both_tiers_take_connections(any_dsn: str) -> None:
+async def test_every_database_is_what_its_name_says(any_dsn: str, request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.params["any_dsn"]
     connection = await asyncpg.connect(any_dsn)
     try:
-        assert await connection.fetchval("SELECT 1") == 1
+        version = await connection.fetchval("SELECT current_setting('server_version_num')::int / 10000")
+        extension = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')")
+        assert (kind, extension) in {
+            (f"postgresql-{version}", False),
+            (f"embedded-{version}", False),
+            ("timescaledb", True),
+        }
     finally:
         await connection.close()
 

@@ -46,7 +46,9 @@ async def acl(request: web.Request) -> web.Response:
     asked = acl_ask(request.content_type, await _body(request))
     if asked is None:
         raise RequestError("api.broker_question")
-    return _response(answer(asked.format, allowed=may(asked, await _rights(request, asked))))
+    mqtt = request.app[SERVICES].settings.mqtt
+    core_client = mqtt.client_id if mqtt.username and asked.username == mqtt.username else ""
+    return _response(answer(asked.format, allowed=may(asked, await _rights(request, asked), core_client)))
 
 
 async def _only_brokers(request: web.Request) -> None:

@@ -11,6 +11,7 @@ another one's session, and read its commands.
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 _EXCHANGE: Final = "amq.topic"
-_QUEUES: Final = ("mqtt-subscription-{}qos0", "mqtt-subscription-{}qos1", "mqtt-will-{}")
+_QUEUE: Final = re.compile(r"mqtt-subscription-(.+)qos[01]|mqtt-will-(.+)", re.DOTALL)
 
 
 class Format(StrEnum):
@@ -129,19 +130,30 @@ def takes_over(ask: LoginAsk) -> bool:
     return is_key(ask.client_id) and ask.client_id != ask.username
 
 
-def may(ask: AclAsk, rights: Iterable[tuple[str, str]]) -> bool:
-    """Say whether somebody with these rights (action, topic filter) may do what is asked."""
+def may(ask: AclAsk, rights: Iterable[tuple[str, str]], core_client: str = "") -> bool:
+    """Say whether somebody with these rights (action, topic filter) may do what is asked.
+
+    RabbitMQ keeps a client's subscriptions in queues named after its client id: a device's is its key. The core's own
+    account has several connections; `core_client` is how all their client ids begin, empty for everybody else.
+    """
     match ask.resource:
         case "vhost":
             return True
         case "exchange":
             return ask.name == _EXCHANGE and ask.action in {READ, WRITE}
         case "queue":
-            return ask.name in {name.format(ask.username) for name in _QUEUES}
+            found = _QUEUE.fullmatch(ask.name)
+            return found is not None and _is_own(found[1] or found[2], ask.username, core_client)
         case "topic":
             return any(action == ask.action and covers(granted, ask.topic) for action, granted in rights)
         case _:
             return False
+
+
+def _is_own(client_id: str, username: str, core_client: str) -> bool:
+    if core_client:
+        return client_id == core_client or client_id.startswith(f"{core_client}-")
+    return client_id == username
 
 
 def answer(kind: Format, *, allowed: bool) -> Answer:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_core.broker.answers import Format, acl_ask, answer, core_may_login, login_ask, may, takes_over
-from iot_core.broker.rights import acl_file, covers, granted, native
+from iot_core.broker.rights import acl_file, core, covers, granted, native
 
 JSON, FORM = "application/json; charset=utf-8", "application/x-www-form-urlencoded"
 
@@ -81,6 +81,22 @@ def test_rabbitmq_asks_about_more_than_topics(fields: dict[str, str], *, allowed
     ask = acl_ask(FORM, rabbit(username="aq-1", **fields))
     assert ask is not None
     assert may(ask, native("aq-1")) is allowed
+
+
+@pytest.mark.parametrize(
+    ("queue", "allowed"),
+    [
+        ("mqtt-subscription-iot-core-ingestqos1", True),
+        ("mqtt-subscription-iot-core-ingest-commandsqos0", True),
+        ("mqtt-subscription-iot-core-ingestionqos1", False),
+        ("mqtt-subscription-aq-1qos1", False),
+        ("orders", False),
+    ],
+)
+def test_the_core_keeps_its_sessions_in_queues_of_its_own(queue: str, *, allowed: bool) -> None:
+    ask = acl_ask(FORM, rabbit(username="iot", resource="queue", name=queue, permission="configure"))
+    assert ask is not None
+    assert may(ask, core(), "iot-core-ingest") is allowed
 
 
 def test_the_cores_own_account_needs_its_exact_password_and_one_that_is_set() -> None:

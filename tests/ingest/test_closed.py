@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
 from iot_core.errors import StoreUnavailable
 from tests.ingest.harness import running
-from tests.servers import Postgres
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -20,11 +19,11 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_database_that_was_closed_meanwhile_is_away(dsn: str, postgres_server: Postgres) -> None:
+async def test_a_database_that_was_closed_meanwhile_is_away(dsn: str) -> None:
     name = urlsplit(dsn).path.strip("/")
     async with running(dsn) as path:
         await path.add("aq-1")
-        admin = await asyncpg.connect(postgres_server.dsn_of("postgres"))
+        admin = await asyncpg.connect(urlunsplit(urlsplit(dsn)._replace(path="/postgres")))
         try:
             await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
             await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)

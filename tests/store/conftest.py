@@ -1,0 +1,19 @@
+"""The store is the same on every database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import ON_EVERY, database_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(params=ON_EVERY)
+def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give a fresh, empty database: in CI of every kind, else of the newest PostgreSQL."""
+    with database_of(request) as made:
+        yield made
