@@ -50,6 +50,10 @@ class Authenticate(Protocol):
 
     async def __call__(self, device_key: str, secret: str) -> bool: ...
 
+    def remembers(self, device_key: str, secret: str) -> bool:
+        """Say without waiting whether this is known to be right; False only means that it is not known."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerEndpoint:

@@ -2,97 +2,146 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+import socket
 import struct
-import time
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from typing import Any, Final
 
 from aiocoap import Context, Message
 from aiocoap.messagemanager import MessageManager
+from aiocoap.numbers.constants import TransportTuning
 from aiocoap.numbers.types import CON
 from aiocoap.tokenmanager import TokenManager
+from aiocoap.util import socknumbers
 
-LOGGER = "iot.coap"
-REMEMBERED = 20_000
-"""How many messages the duplicate filter knows at most; beyond it, merging by time and seq tells repetitions."""
+from drivers.coap.recent import Recent
 
-DATAGRAM = 65_536
+LOGGER: Final = "iot.coap"
+DATAGRAM: Final = 65_536
+EMPTY_ACK_S: Final = 1.0
+"""A confirmable request not answered by then is acknowledged empty; a sender repeats it after 2 s at the least."""
+
+_RECEIVE_BUFFER: Final = 4 * 1024 * 1024
+"""A thousand devices may speak in one moment (a power cut ended); what the socket has no room for is lost."""
+_ANCILLARY: Final = 256
+_TURN: Final = 64
+"""Datagrams read at once, before others get their turn."""
 _SECRET = re.compile(r"(token=)[^&\s'\"<>]+", re.IGNORECASE)
+
+Received = Callable[[bytes, Any, Any, Any], None]
+First = Callable[[bytes, Any, Any], bool]
+"""Offered each datagram first; says whether it took it."""
 
 
 class Endpoint(Context):  # type: ignore[misc] # aiocoap is untyped
     """A server context whose message layer is `Messages`."""
 
+    messages: Messages
+
     async def _append_tokenmanaged_messagemanaged_transport(self, connect: Any) -> None:
         tokens = TokenManager(self)
-        messages = Messages(tokens)
-        tokens.token_interface = messages
-        messages.message_interface = await connect(messages)
+        self.messages = Messages(tokens)
+        tokens.token_interface = self.messages
+        self.messages.message_interface = await connect(self.messages)
         self.request_interfaces.append(tokens)
 
-    def harden(self, count: Callable[[str], None]) -> None:
-        """Read datagrams whole, and drop and count those that cannot be read.
+    @property
+    def by_socket(self) -> bool:
+        """Say whether datagrams come from one socket that we may read ourselves (aiocoap's `udp6`)."""
+        return hasattr(self.messages.message_interface, "datagram_msg_received")
+
+    def harden(self, count: Callable[[str], None], first: First) -> None:
+        """Read datagrams whole and many at once, offer them to `first`, drop and count those that cannot be read.
 
         aiocoap's UDP transport cuts at 4,096 bytes without a word, and text in an option that is no UTF-8 raises out of
         it: a page of traceback for every datagram that a stranger cares to send.
         """
-        for tokens in self.request_interfaces:
-            interface = tokens.token_interface.message_interface
-            transport = getattr(interface, "transport", None)
-            if transport is not None:
-                transport.max_size = DATAGRAM
-            if hasattr(interface, "datagram_msg_received"):
-                interface.datagram_msg_received = _guarded(interface.datagram_msg_received, count)
+        interface = self.messages.message_interface
+        if not self.by_socket:
+            return
+        interface.transport.max_size = DATAGRAM
+        interface.datagram_msg_received = received = _guarded(interface.datagram_msg_received, count)
+        sock: socket.socket = interface.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        asyncio.get_running_loop().add_reader(sock.fileno(), _reader(interface, sock, first, received))
 
 
-def _guarded(received: Callable[..., None], count: Callable[[str], None]) -> Callable[..., None]:
-    def guarded(*arguments: object) -> None:
+def _reader(interface: Any, sock: socket.socket, first: First, received: Received) -> Callable[[], None]:
+    """Read what is there, up to a turn of it: aiocoap's own reader goes around the event loop for each datagram."""
+
+    def read() -> None:
+        with suppress(BlockingIOError, InterruptedError):  # nothing on the queue of ICMP errors, as nearly always
+            interface.datagram_errqueue_received(*sock.recvmsg(DATAGRAM, _ANCILLARY, socknumbers.MSG_ERRQUEUE))
+        for _ in range(_TURN):
+            try:
+                data, ancillary, flags, address = sock.recvmsg(DATAGRAM, _ANCILLARY)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                interface.error_received(exc)
+                return
+            if not first(data, ancillary, address):
+                received(data, ancillary, flags, address)
+                return  # of two requests with one token in one turn, aiocoap would drop the first before it began
+
+    return read
+
+
+def _guarded(received: Received, count: Callable[[str], None]) -> Received:
+    def guarded(*datagram: Any) -> None:
         try:
-            received(*arguments)
+            received(*datagram)
         except (ValueError, LookupError, struct.error):
             count("coap_unreadable")
 
     return guarded
 
 
-class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
-    """The message layer with a bounded memory.
+class _Tuning(TransportTuning):  # type: ignore[misc] # aiocoap is untyped
+    EMPTY_ACK_DELAY = EMPTY_ACK_S
 
-    aiocoap remembers every request for 247 s, with its answer and a timer each: at 1,000 requests a second some
-    hundred megabytes. Here the oldest are forgotten early, and no timer is needed.
-    """
+
+class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
+    """The message layer with a bounded memory."""
 
     def __init__(self, tokens: TokenManager) -> None:
         super().__init__(tokens)
-        self._recent_messages = OrderedDict[tuple[Any, int], Message | None]()
-        self._seen = OrderedDict[tuple[Any, int], float]()
+        self.recent = Recent()
+
+    def next_message_id(self) -> int:
+        """Reserve a message id."""
+        return int(self._next_message_id())
+
+    def _process_request(self, request: Message) -> None:
+        request.transport_tuning = _Tuning()
+        super()._process_request(request)
 
     def _deduplicate_message(self, message: Message) -> bool:
-        key = (message.remote, message.mid)
-        self._forget(time.monotonic() - message.transport_tuning.EXCHANGE_LIFETIME)
-        if key not in self._recent_messages:
-            self._recent_messages[key] = None
-            self._seen[key] = time.monotonic()
+        key = _key(message)
+        if not self.recent.repeated(key):
             return False
-        answer = self._recent_messages[key]
+        answer = self.recent.answer(key)
         if message.mtype is CON and answer is not None:
-            self._send_initially(answer)
+            if isinstance(answer, bytes):
+                pktinfo = message.remote.pktinfo
+                ancillary = [] if pktinfo is None else [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, pktinfo)]
+                self.message_interface.transport.sendmsg(answer, ancillary, 0, message.remote.sockaddr)
+            else:
+                self._send_initially(answer)
         return True
 
-    def _forget(self, before: float) -> None:
-        while self._seen:
-            key, seen = next(iter(self._seen.items()))
-            if seen >= before and len(self._seen) < REMEMBERED:
-                return
-            del self._seen[key]
-            self._recent_messages.pop(key, None)
-
     def _store_response_for_duplicates(self, message: Message) -> None:
-        super()._store_response_for_duplicates(message)
+        self.recent.answered(_key(message), message)
         message.request = None  # else each remembered answer keeps its request's payload
+
+
+def _key(message: Message) -> Hashable:
+    remote = message.remote
+    return (getattr(remote, "sockaddr", remote), message.mid)
 
 
 class _Redact(logging.Filter):

@@ -1,6 +1,8 @@
 """The CoAP server: one socket, one site, bounded work.
 
-datagram -> Endpoint (duplicates) -> Telemetry (who, what format, how large) -> emit -> done -> 2.04
+datagram -> Express (a plain POST of a known sender) ------------------------------.
+   |                                                                               |
+   '-> Endpoint (duplicates) -> Telemetry (who, what format, how large, blocks) -> emit -> done -> 2.04
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from typing import TYPE_CHECKING, ClassVar
 import structlog
 from aiocoap import resource
 
+from drivers.coap import telemetry
 from drivers.coap.endpoint import LOGGER, Endpoint, keep_secrets_out_of_the_log
+from drivers.coap.express import Express
 from drivers.coap.inflight import InFlight
 from drivers.coap.telemetry import Telemetry
 from iot_core.driver import Driver, DriverContext, Emit, Units
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REQUESTS_IN_FLIGHT = 1_000
+PLAIN_IN_FLIGHT = 4_000
 LAST_ANSWERS_S = 1.0
 """How long a stopping server still waits for commits that would let it answer."""
 
@@ -49,14 +54,15 @@ class CoapDriver(Driver):
         server = await Endpoint.create_server_context(
             self._site(emit, in_flight), bind=address, loggername=LOGGER, transports=[_transport()]
         )
-        server.harden(self.context.count)
+        express = Express(self.context, emit, server.messages, most=PLAIN_IN_FLIGHT, patience_s=telemetry.PATIENCE_S)
+        server.harden(self.context.count, express.received)
         log.info("coap.listening", host=self._host, port=self._port)
         self._listening.set()
         try:
-            await asyncio.Event().wait()
+            await express.run()
         finally:
             self._listening.clear()
-            await in_flight.settle(LAST_ANSWERS_S)
+            await asyncio.gather(in_flight.settle(LAST_ANSWERS_S), express.settle(LAST_ANSWERS_S))
             await server.shutdown()
 
     async def send(self, unit: MountedUnit, command: Command) -> None:

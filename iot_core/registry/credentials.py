@@ -87,17 +87,20 @@ class Authenticator:
         """Say whether `secret` is this device's. Raises StoreUnavailable when that is not known and nobody answers."""
         if not is_key(device_key):
             return False
-        cache = self._cache
-        # Only a digest is remembered, so that memory holds no secret.
-        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-        if cache is not None and hmac.compare_digest(cache.right.get(device_key, b""), digest):
+        if self.remembers(device_key, secret):
             return True
+        cache = self._cache
         hashed = await self._hash_of(device_key, cache)
         if hashed is None or not check_secret(secret, hashed):
             return False
         if cache is not None:
-            cache.right[device_key] = digest
+            cache.right[device_key] = _digest(secret)
         return True
+
+    def remembers(self, device_key: str, secret: str) -> bool:
+        """Say whether this was found right since the registry last changed."""
+        cache = self._cache
+        return cache is not None and hmac.compare_digest(cache.right.get(device_key, b""), _digest(secret))
 
     async def watch(self) -> None:
         """Forget what changed, for ever. Without a connection that listens, nothing is answered from the cache."""
@@ -129,6 +132,11 @@ class Authenticator:
                 cache.hashes.clear()
             cache.hashes[device_key] = hashed
         return hashed
+
+
+def _digest(secret: str) -> bytes:
+    """Only this is remembered, so that memory holds no secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 class _Cache:

@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from drivers.coap import answers, server, telemetry
 from drivers.coap import driver as coap_driver
-from drivers.coap.endpoint import LOGGER, REMEMBERED, Messages
+from drivers.coap.endpoint import LOGGER, Messages
 from drivers.coap.inflight import InFlight
 from iot_core.errors import CommandRejected, StartError
 from iot_core.messages import said
@@ -34,6 +34,17 @@ from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 
 SECRET = "Gk7wq2-ZsecretZ-Vx"
 READING = b'{"time":"2026-03-01T08:00:00Z","pm25":35.2}'
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["by aiocoap", "express"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Every test twice: its sender is asked for, as with its first message, or known, as with all the others."""
+    monkeypatch.setattr("tests.drivers.wire_edges.Secrets.remembering", request.param)
+    monkeypatch.setattr("drivers.coap.endpoint.EMPTY_ACK_S", 0.1)
+    monkeypatch.setattr("drivers.coap.endpoint._Tuning.EMPTY_ACK_DELAY", 0.1)
+    monkeypatch.setattr("drivers.coap.express.EMPTY_ACK_S", 0.1)
+    monkeypatch.setattr("drivers.coap.express._LOOK_S", 0.02)
+    return bool(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -333,6 +344,7 @@ async def test_too_many_requests_at_once_are_sent_away(
     coap_client: str, free_port: Callable[[], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "REQUESTS_IN_FLIGHT", 1)
+    monkeypatch.setattr(server, "PLAIN_IN_FLIGHT", 1)
     edges = Edges()
     commit = gate(edges)
     async with serving(free_port(), edges) as served:
@@ -537,17 +549,16 @@ def _heard(heard: Wire, many: int) -> bool:
     return len(heard.heard) >= many
 
 
-async def test_memory_of_duplicates_is_bounded(free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drivers.coap.endpoint.REMEMBERED", 50)
-    assert REMEMBERED >= 10_000
+async def test_an_answer_that_is_remembered_does_not_keep_its_request(free_port: Callable[[], int]) -> None:
     async with serving(free_port()) as served, wire(served.port) as (heard, send):
-        for number in range(200):
+        for number in range(20):
             send(post(number, READING))
             await until(partial(_heard, heard, number + 1))
         gc.collect()
-        (messages,) = [each for each in gc.get_objects() if isinstance(each, Messages) and each._seen]
-        assert len(messages._recent_messages) == len(messages._seen) <= 50
-        assert all(answer.request is None for answer in messages._recent_messages.values() if answer is not None)
+        (messages,) = [each for each in gc.get_objects() if isinstance(each, Messages) and len(each.recent)]
+        kept = [messages.recent.answer(key) for key in list(messages.recent._answers)]
+        assert len(kept) == 20
+        assert all(isinstance(answer, bytes) or (answer is not None and answer.request is None) for answer in kept)
 
 
 async def test_a_port_in_use_is_one_clear_sentence(free_port: Callable[[], int]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import StoreUnavailable
@@ -110,6 +110,11 @@ class Secrets:
     known: dict[str, str] = field(default_factory=dict)
     away: bool = False
     asked: list[str] = field(default_factory=list)
+    remembering: ClassVar[bool] = False
+    """Whether a known sender is recognised without asking, as it is from its second message on."""
+
+    def remembers(self, device_key: str, secret: str) -> bool:
+        return self.remembering and not self.away and bool(self.known) and self.known.get(device_key) == secret
 
     async def __call__(self, device_key: str, secret: str) -> bool:
         self.asked.append(device_key)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from iot_core.model import MountedUnit
     from iot_core.profiles import Profiles
-    from tests.servers import Mosquitto
+from tests.drivers.wire_edges import Secrets
+from tests.servers import Mosquitto
 
 DURABLE = ("allow_anonymous true", "upgrade_outgoing_qos true", "max_queued_messages 500000", "sys_interval 1")
 STORED = Outcome(stored=1)
@@ -58,10 +59,6 @@ class NoUnits:
         await asyncio.Event().wait()
 
 
-async def _nobody(device_key: str, secret: str) -> bool:
-    return False
-
-
 def context(
     port: int,
     *profiles: StubProfile,
@@ -79,7 +76,7 @@ def context(
     return DriverContext(
         settings=Settings(mqtt=Mqtt(keepalive_s=keepalive_s)),
         profiles=cast("Profiles", StubProfiles(*profiles)),
-        authenticate=_nobody,
+        authenticate=Secrets(),
         broker=endpoint or BrokerEndpoint("127.0.0.1", port, None, None, 20, kind, socket),
         count=count,
     )
