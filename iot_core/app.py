@@ -46,7 +46,7 @@ from iot_core.settings import Settings
 from iot_core.state import Running, StateDir
 from iot_core.store import held
 from iot_core.store.columns import ClassTable
-from iot_core.store.connection import open_pool
+from iot_core.store.connection import open_pool, open_readers
 from iot_core.store.migrate import migrate
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.server import embedded
@@ -149,6 +149,7 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
             token = await ensure_local_token(connection, state.token_file)
         services = Services(
             pool=pool,
+            readers=await stack.enter_async_context(open_readers(dsn, settings.store)),
             profiles=profiles,
             settings=settings,
             counters=counters,

@@ -135,11 +135,36 @@ class Client:
         start: datetime | None = None,
         end: datetime | None = None,
         metrics: Iterable[str] = (),
+        level: shapes.Level | None = None,
         limit: int = 10_000,
     ) -> shapes.Telemetry:
-        """Give the newest rows of a span, oldest first."""
-        asked = shapes.TelemetryQuery(start=start, end=end, metrics=",".join(metrics) or None, limit=limit)
+        """Give a span, oldest first: raw rows, hours or days; without `level` the one that suits the span."""
+        asked = shapes.TelemetryQuery(start=start, end=end, metrics=",".join(metrics) or None, level=level, limit=limit)
         return await self._get(f"/devices/{_part(key)}/telemetry", shapes.Telemetry, asked)
+
+    async def chart(
+        self,
+        key: str,
+        metric: str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        points: int = 500,
+    ) -> shapes.Chart:
+        """Give one metric of a span in at most `points` points that look like all of them."""
+        asked = shapes.ChartQuery(metric=metric, start=start, end=end, points=points)
+        return await self._get(f"/devices/{_part(key)}/chart", shapes.Chart, asked)
+
+    async def newest(
+        self, *, class_key: str | None = None, area: str | None = None, devices: Iterable[str] = ()
+    ) -> shapes.LatestList:
+        """Give the newest values of many devices."""
+        asked = shapes.ScopeQuery(class_key=class_key, area=area, devices=",".join(devices) or None)
+        return await self._get("/telemetry/latest", shapes.LatestList, asked)
+
+    async def stats(self, asked: shapes.StatsQuery) -> shapes.Stats:
+        """Aggregate a span over devices of one class."""
+        return await self._get("/telemetry/stats", shapes.Stats, asked)
 
     async def watch(
         self, *keys: str, connected: Callable[[], None] | None = None

@@ -34,6 +34,9 @@ class Store(_Section, frozen=True, kw_only=True):
     dsn: str = ""
     pool: Positive = 12
     statement_timeout_s: Positive = 30
+    readers: Positive = 4
+    """Connections for people and dashboards that read; apart from `pool`, so that they cannot starve ingest."""
+    read_timeout_s: Positive = 20
 
 
 class Api(_Section, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from iot_core.api import (
     inbox,
     pages,
     push,
+    series,
     session,
     telemetry,
 )
@@ -42,6 +43,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *areas.routes,
     *devices.routes,
     *telemetry.routes,
+    *series.routes,
     *alarms.routes,
     *events.routes,
     *inbox.routes,

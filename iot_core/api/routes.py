@@ -19,6 +19,7 @@ from aiohttp import web
 
 from iot_core.api import access, shapes
 from iot_core.api.problems import TooMuch, WrongType, asked_language, from_validation
+from iot_core.api.reading import reader
 from iot_core.api.roles import Action, require
 from iot_core.api.services import Services
 from iot_core.errors import RequestError
@@ -66,6 +67,10 @@ class Call(Generic[Q]):
     def connection(self) -> Any:
         """Borrow a database connection for a block."""
         return connection(self.services)
+
+    def reader(self) -> Any:
+        """Borrow a connection for a block that reads much: bounded, and cancelled when the client leaves."""
+        return reader(self.services, self.request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,12 +21,14 @@ __all__ = ["Services"]
 class Services:
     """Collaborators of the handlers.
 
+    `readers` is the small pool for what may take long: its statements are bounded, and cannot take ingest's place.
     `replay_address(address)` is awaited after a unit was mounted at an address that has uplinks in the inbox: it runs
     them through the ingest path, where the new unit must be known by then, and says how many it took. `healthy` is
     False while ingest lags or the store is away. `broker` is None where none runs (tests).
     """
 
     pool: asyncpg.Pool
+    readers: asyncpg.Pool
     profiles: Profiles
     settings: Settings
     counters: Counters

@@ -277,12 +277,24 @@ class DeviceQuery(Query, frozen=True, kw_only=True):
 
 
 # ---------------------------------------------------------------- telemetry
+class Level(StrEnum):
+    """How closely a span is read: each reading, by the hour, by the civil day of the core's zone."""
+
+    RAW = "raw"
+    HOUR = "1h"
+    DAY = "1d"
+
+
 class TelemetryQuery(Query, frozen=True, kw_only=True):
-    """`from` (default: a day before `to`) is included, `to` (default: now) is not. `metrics`: keys, comma between."""
+    """`from` (default: a day before `to`) is included, `to` (default: now) is not. `metrics`: keys, comma between.
+
+    Without `level` the span picks one. `limit` bounds raw rows; the newest are given.
+    """
 
     start: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
     end: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
     metrics: str | None = None
+    level: Level | None = None
     limit: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
 
 
@@ -297,12 +309,145 @@ class Row(Answer, frozen=True, kw_only=True):
     extra: dict[str, Any] | None = None
 
 
+class Spread(Answer, frozen=True, kw_only=True):
+    """One metric over a bucket or a span, without implausible values and rows of quality calibration or bad.
+
+    `bad` counts the implausible ones. `avg` of a bool is its share of true; an enum has `last` alone. `used` is what
+    a counter consumed.
+    """
+
+    count: int
+    min: float | None = None
+    max: float | None = None
+    avg: float | None = None
+    last: Value | None = None
+    bad: int = 0
+    used: float | None = None
+
+
+class Bucket(Answer, frozen=True, kw_only=True):
+    """An hour or a civil day, by its start."""
+
+    time: datetime
+    values: dict[str, Spread]
+
+
+class Gap(Answer, frozen=True, kw_only=True):
+    """Where nothing is stored: from the last reading before to the first one after."""
+
+    start: datetime = field(name="from")
+    end: datetime = field(name="to")
+
+
 class Telemetry(Answer, frozen=True, kw_only=True):
-    """The newest rows of a span, oldest first."""
+    """A span of one device at one level, oldest first: rows in `items` when it is raw, else `buckets`.
+
+    `zone` is whose civil days are meant. `cut` tells that raw rows before the first one were left out.
+    """
 
     device: str
     class_key: str = field(name="class")
+    level: Level = Level.RAW
+    zone: str = "UTC"
+    start: datetime | None = field(default=None, name="from")
+    end: datetime | None = field(default=None, name="to")
     items: tuple[Row, ...]
+    buckets: tuple[Bucket, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    cut: bool = False
+
+
+class ChartQuery(Query, frozen=True, kw_only=True):
+    """One metric (default: the class's first) of a span as a chart draws it, in at most `points`."""
+
+    metric: str | None = None
+    start: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
+    end: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
+    level: Level | None = None
+    points: Annotated[int, Meta(ge=10, le=5_000)] = 500
+
+
+class ChartPoint(Answer, frozen=True, kw_only=True):
+    """A value at a time; with `min` and `max` where it stands for an hour or a day. An enum is its number."""
+
+    time: datetime
+    value: float
+    min: float | None = None
+    max: float | None = None
+
+
+class Chart(Answer, frozen=True, kw_only=True):
+    """Points that were really stored (LTTB), oldest first, implausible values left out. A line breaks at `gaps`."""
+
+    device: str
+    metric: str
+    title: Title
+    ucum: str
+    level: Level
+    zone: str
+    start: datetime = field(name="from")
+    end: datetime = field(name="to")
+    items: tuple[ChartPoint, ...]
+    gaps: tuple[Gap, ...]
+    of: int
+    """How many points there were before some were left out."""
+
+
+class ScopeQuery(Query, frozen=True, kw_only=True):
+    """Devices by class, area (those inside it too) or `devices` (keys, comma between), whatever is said of these."""
+
+    class_key: str | None = field(default=None, name="class")
+    area: str | None = None
+    devices: str | None = None
+
+
+class LatestOfMany(Answer, frozen=True, kw_only=True):
+    """A device's newest row, and in `earlier` the metrics whose newest value is older. `bad` as in a row."""
+
+    device: str
+    class_key: str = field(name="class")
+    time: datetime
+    quality: QualityName
+    bad: tuple[str, ...]
+    values: dict[str, Value]
+    earlier: tuple[Latest, ...] = ()
+
+
+class LatestList(Answer, frozen=True, kw_only=True):
+    """Devices that ever said something, in key order."""
+
+    items: tuple[LatestOfMany, ...]
+
+
+class StatsQuery(ScopeQuery, frozen=True, kw_only=True):
+    """Aggregates of a span over devices of one class; `from` and `to` are widened to whole buckets of the level."""
+
+    start: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
+    end: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
+    metrics: str | None = None
+    level: Level | None = None
+    by: Literal["all", "device", "time"] = "all"
+
+
+class Stat(Spread, frozen=True, kw_only=True):
+    """One metric over the span, together, by device or by bucket. `devices` counts those that said it."""
+
+    metric: str
+    ucum: str
+    devices: int
+    device: str | None = None
+    time: datetime | None = None
+
+
+class Stats(Answer, frozen=True, kw_only=True):
+    """Aggregates of a span, widened to `from` and `to`."""
+
+    class_key: str = field(name="class")
+    level: Level
+    zone: str
+    start: datetime = field(name="from")
+    end: datetime = field(name="to")
+    items: tuple[Stat, ...]
 
 
 class WatchQuery(Query, frozen=True, kw_only=True):

@@ -11,13 +11,27 @@ from aiohttp import web
 from iot_core.api import shapes
 from iot_core.api.hub import HUB
 from iot_core.api.routes import Call, NoQuery, get
+from iot_core.api.spans import (
+    Chosen,
+    choose_level,
+    class_of,
+    gaps_of,
+    interval_of,
+    metric_keys,
+    metrics_of,
+    one_device,
+    span_of,
+    spread,
+    value,
+)
 from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
 from iot_core.errors import RequestError
-from iot_core.model import DeviceClass, Metric, MetricType
+from iot_core.model import DeviceClass, Metric
 from iot_core.profiles import Profiles
 from iot_core.registry.found import Short, short
-from iot_core.store import read
+from iot_core.store import buckets, read
+from iot_core.store.levels import Level
 
 _DAY: Final = timedelta(days=1)
 _EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -36,28 +50,58 @@ async def latest(call: Call[NoQuery]) -> shapes.LatestValues:
 
 
 async def span(call: Call[shapes.TelemetryQuery]) -> shapes.Telemetry:
-    """Give the newest rows of a span, oldest first."""
-    asked = call.query
-    end = asked.end or datetime.now(UTC) + _DAY  # a clock that is ahead is stored as it is, up to ten minutes
-    start = asked.start or (asked.end or datetime.now(UTC)) - _DAY
-    if start >= end:
-        raise RequestError("api.span_reversed", start=start.isoformat(), end=end.isoformat())
-    async with call.connection() as connection:
-        device = await short(connection, call.path["key"])
-        device_class = _class(call.services.profiles, device.class_key)
-        chosen = _metrics(device_class, asked.metrics)
-        parts: list[list[shapes.Row]] = []
-        for left in range(asked.limit, 0, -_PART):
-            limit = min(left, _PART)
-            rows = await read.series(
-                connection, device_class, device.id, start=start, end=end, metrics=chosen, limit=limit
+    """Give a span at the level that suits it: the newest raw rows, or hours, or civil days; oldest first."""
+    asked, profiles = call.query, call.services.profiles
+    asked_span = span_of(asked.start, asked.end)
+    rows: list[read.Row] = []
+    found: list[buckets.Bucket] = []
+    cut = False
+    async with call.reader() as connection:
+        device = await one_device(connection, call.path["key"])
+        device_class = class_of(profiles, device.class_key)
+        keys = metric_keys(device_class, asked.metrics)
+        metrics = metrics_of(device_class, keys)
+        chosen = await choose_level(connection, device_class, device.id, asked_span, keys=keys, asked=asked.level)
+        if chosen.level is Level.RAW:
+            rows, cut = await _rows(connection, (device_class, device.id), chosen, keys, asked.limit)
+        else:
+            found = await buckets.buckets(
+                connection, device_class, device.id, chosen.level, start=chosen.start, end=chosen.end, metrics=metrics
             )
-            parts.append([_row(row) for row in rows])
-            if len(rows) < limit:
-                break
-            end = rows[0].time
-    items = tuple(row for part in reversed(parts) for row in part)
-    return shapes.Telemetry(device=device.key, class_key=device.class_key, items=items)
+    times = [row.time for row in rows] or [bucket.time for bucket in found]
+    named = {metric.key: metric for metric in metrics}
+    return shapes.Telemetry(
+        device=device.key,
+        class_key=device.class_key,
+        level=shapes.Level(chosen.level),
+        zone=chosen.zone,
+        start=chosen.start,
+        end=chosen.end,
+        items=tuple(row_shape(row) for row in rows),
+        buckets=tuple(
+            shapes.Bucket(time=each.time, values={key: spread(one, named[key]) for key, one in each.spreads.items()})
+            for each in found
+        ),
+        gaps=gaps_of(times, chosen, interval_of(profiles, device.profile), cut=cut),
+        cut=cut,
+    )
+
+
+async def _rows(
+    connection: asyncpg.Connection, device: tuple[DeviceClass, int], chosen: Chosen, keys: Sequence[str], limit: int
+) -> tuple[list[read.Row], bool]:
+    """Read the newest rows in parts; say whether there are more before them."""
+    parts: list[list[read.Row]] = []
+    end = chosen.end
+    for left in range(limit, 0, -_PART):
+        most = min(left, _PART)
+        rows = await read.series(connection, *device, start=chosen.start, end=end, metrics=keys, limit=most)
+        parts.insert(0, rows)
+        if len(rows) < most:
+            return [row for part in parts for row in part], False
+        end = rows[0].time
+    before, _ = await read.extent(connection, *device, start=chosen.start, end=end, metrics=keys, most=1)
+    return [row for part in parts for row in part], bool(before)
 
 
 async def watch(call: Call[shapes.WatchQuery]) -> web.StreamResponse:
@@ -74,10 +118,12 @@ async def latest_of(
     connection: asyncpg.Connection, profiles: Profiles, device_id: int, class_key: str
 ) -> tuple[shapes.Latest, ...]:
     """Read a device's newest values, in the order of its class."""
-    metrics = {metric.key: metric for metric in _class(profiles, class_key).metrics}
+    metrics = {metric.key: metric for metric in class_of(profiles, class_key).metrics}
     order = list(metrics)
     found = [row for row in await read.latest(connection, [device_id]) if row.metric in metrics]
-    return tuple(_latest(row, metrics[row.metric]) for row in sorted(found, key=lambda row: order.index(row.metric)))
+    return tuple(
+        latest_shape(row, metrics[row.metric]) for row in sorted(found, key=lambda row: order.index(row.metric))
+    )
 
 
 # ---------------------------------------------------------------- watching
@@ -86,7 +132,7 @@ class _Watched:
 
     def __init__(self, device: Short, profiles: Profiles) -> None:
         self.device = device
-        self.device_class = _class(profiles, device.class_key)
+        self.device_class = class_of(profiles, device.class_key)
         self._shown: dict[datetime, read.Row] = {}
 
     async def newest(self, connection: asyncpg.Connection) -> list[shapes.Reading]:
@@ -110,7 +156,7 @@ class _Watched:
         return await read.series(connection, self.device_class, self.device.id, start=start, end=end, limit=limit)
 
     def _reading(self, row: read.Row) -> shapes.Reading:
-        return shapes.Reading(device=self.device.key, **msgspec.structs.asdict(_row(row)))
+        return shapes.Reading(device=self.device.key, **msgspec.structs.asdict(row_shape(row)))
 
 
 async def _readings(call: Call[shapes.WatchQuery], watched: Sequence[_Watched]) -> AsyncGenerator[Message | None, None]:
@@ -127,24 +173,7 @@ async def _readings(call: Call[shapes.WatchQuery], watched: Sequence[_Watched]) 
 
 
 # ---------------------------------------------------------------- shapes
-def _class(profiles: Profiles, key: str) -> DeviceClass:
-    """Find a class; a device whose class was taken out of the profiles has no readable telemetry."""
-    found = profiles.classes.get(key)
-    if found is None:
-        raise RequestError("api.class_gone", key=key)
-    return found
-
-
-def _metrics(device_class: DeviceClass, asked: str | None) -> tuple[str, ...]:
-    keys = tuple(key.strip() for key in (asked or "").split(",") if key.strip())
-    for key in keys:
-        if device_class.metric(key) is None:
-            known = ", ".join(metric.key for metric in device_class.metrics)
-            raise RequestError("api.no_metric", key=key, class_key=device_class.key, known=known)
-    return keys
-
-
-def _row(row: read.Row) -> shapes.Row:
+def row_shape(row: read.Row) -> shapes.Row:
     return shapes.Row(
         time=row.time,
         received_at=row.received_at,
@@ -155,29 +184,16 @@ def _row(row: read.Row) -> shapes.Row:
     )
 
 
-def _latest(row: read.Latest, metric: Metric) -> shapes.Latest:
+def latest_shape(row: read.Latest, metric: Metric) -> shapes.Latest:
     return shapes.Latest(
         metric=metric.key,
         title=metric.title,
         ucum=metric.ucum,
-        value=_value(row.value, metric),
+        value=value(row.value, metric),
         time=row.time,
         quality=shapes.QualityName[row.quality.name],
         bad=row.bad,
     )
-
-
-def _value(stored: float, metric: Metric) -> shapes.Value:
-    """Give a value of the long form, where everything is a number, its own type back."""
-    match metric.type:
-        case MetricType.BOOL:
-            return bool(stored)
-        case MetricType.INT:
-            return int(stored)
-        case MetricType.ENUM:
-            return next((name for name, number in metric.members.items() if number == stored), str(int(stored)))
-        case MetricType.FLOAT:
-            return round(stored, metric.precision)
 
 
 routes = (

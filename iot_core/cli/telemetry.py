@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from iot_core.cli.base import Group, option
+from iot_core.cli.base import LazyGroup, option
+from iot_core.cli.buckets import LEVELS, is_row, show_buckets, time_or_gap, with_gaps
 from iot_core.cli.keys import DEVICE
-from iot_core.cli.output import Column, Stream, csv_lines, show_rows
+from iot_core.cli.output import Column, Stream, csv_lines, note, show_rows
+from iot_core.cli.scope import area_option, class_option, from_option, to_option
 from iot_core.cli.session import ask, chosen
-from iot_core.cli.times import When, age, local
+from iot_core.cli.times import age, local, zone_name
 from iot_core.cli.words import value, value_with_unit, word
 from iot_core.messages import text, title
 
@@ -31,12 +33,27 @@ LATEST_COLUMNS: list[Column[shapes.Latest]] = [
     Column("cli.col_quality", lambda row: text("cli.implausible") if row.bad else word("quality", row.quality)),
 ]
 
+MANY_COLUMNS: list[Column[shapes.LatestOfMany]] = [
+    Column("telemetry.col_device", lambda row: row.device, whole=True),
+    Column("cli.col_time", lambda row: local(row.time), whole=True, drop=1),
+    Column("cli.col_age", lambda row: age(row.time)),
+    Column("telemetry.col_values", lambda row: _all_values(row)),  # noqa: PLW0108 - defined below
+    Column("cli.col_quality", lambda row: word("quality", row.quality)),
+]
+
+
+def _all_values(row: shapes.LatestOfMany) -> str:
+    said = [f"{key} {value(one)}{'(!)' if key in row.bad else ''}" for key, one in row.values.items()]
+    said += [f"{each.metric} {value(each.value)}{'(!)' if each.bad else ''}" for each in row.earlier]
+    return "  ".join(said)
+
 
 @click.group(
     "telemetry",
-    cls=Group,
+    cls=LazyGroup,
+    sources={"stats": "iot_core.cli.telemetry_stats:stats"},
     help=text("cli.help_telemetry"),
-    examples=["iot telemetry latest aq-0012", "iot telemetry get aq-0012 --from 2h", "iot telemetry watch aq-0012"],
+    examples=["iot telemetry latest aq-0012", "iot telemetry get aq-0012 --from 30d", "iot telemetry watch aq-0012"],
 )
 def telemetry() -> None:
     pass
@@ -45,12 +62,25 @@ def telemetry() -> None:
 @telemetry.command(
     "latest",
     help=text("cli.help_telemetry_latest"),
-    examples=["iot telemetry latest aq-0012", "iot telemetry latest aq-0012 --output json"],
+    examples=[
+        "iot telemetry latest aq-0012",
+        "iot telemetry latest --area ben-thanh",
+        "iot telemetry latest --class water_meter --output json",
+    ],
 )
-@click.argument("key", type=DEVICE)
-def latest(key: str) -> None:
-    found = ask(lambda client: client.latest(key))
-    show_rows(found.items, LATEST_COLUMNS, nothing="cli.telemetry_none_yet")
+@click.argument("key", type=DEVICE, required=False)
+@class_option
+@area_option
+def latest(key: str | None, class_key: str | None, area: str | None) -> None:
+    if key is not None:
+        one = key
+        found = ask(lambda client: client.latest(one))
+        show_rows(found.items, LATEST_COLUMNS, nothing="cli.telemetry_none_yet")
+        return
+    if class_key is None and area is None:
+        raise click.UsageError(text("telemetry.which"))
+    many = ask(lambda client: client.newest(class_key=class_key, area=area))
+    show_rows(many.items, MANY_COLUMNS, nothing="telemetry.none_many")
 
 
 @telemetry.command(
@@ -58,21 +88,45 @@ def latest(key: str) -> None:
     help=text("cli.help_telemetry_get"),
     examples=[
         "iot telemetry get aq-0012 --from 2h",
-        "iot telemetry get aq-0012 --from 2025-06-01 --to 2025-06-08 --metric pm25 --output csv > june.csv",
+        "iot telemetry get aq-0012 --from 30d --metric pm25",
+        "iot telemetry get aq-0012 --from 2025-06-01 --to 2025-06-08 --level raw --output csv > june.csv",
     ],
 )
 @click.argument("key", type=DEVICE)
-@option("--from", "start", type=When(), metavar="WHEN", help=text("cli.opt_from"))
-@option("--to", "end", type=When(), metavar="WHEN", help=text("cli.opt_to"))
+@from_option
+@to_option
 @option("--metric", "metrics", multiple=True, metavar="METRIC", help=text("cli.opt_metric"))
+@option("--level", type=click.Choice(LEVELS), help=text("telemetry.opt_level"))
 @option("--limit", type=click.IntRange(1, 100_000), default=10_000, metavar="N", help=text("cli.opt_limit_rows"))
-def get(key: str, start: datetime | None, end: datetime | None, metrics: tuple[str, ...], limit: int) -> None:
-    found = ask(lambda client: client.telemetry(key, start=start, end=end, metrics=metrics, limit=limit))
+def get(
+    key: str,
+    *,
+    start: datetime | None,
+    end: datetime | None,
+    metrics: tuple[str, ...],
+    level: str | None,
+    limit: int,
+) -> None:
+    from iot_core.api.shapes import Level
+
+    asked = Level(level) if level else None
+    found = ask(lambda client: client.telemetry(key, start=start, end=end, metrics=metrics, level=asked, limit=limit))
+    if found.level is Level.RAW:
+        _show_raw(found, metrics)
+    else:
+        show_buckets(found, metrics)
+    if found.cut:
+        click.echo(text("telemetry.cut", shown=len(found.items), key=key), err=True)
+
+
+def _show_raw(found: shapes.Telemetry, metrics: tuple[str, ...]) -> None:
     keys = list(metrics) or list(dict.fromkeys(metric for row in found.items for metric in row.values))
     if chosen().output == "csv":
         click.echo(csv_lines(HEAD + keys, (_cells(row, keys) for row in found.items)), nl=False)
         return
-    show_rows(found.items, _columns(keys), nothing="cli.telemetry_none_then")
+    if found.items:
+        note("telemetry.level_raw", zone=zone_name())
+    show_rows(with_gaps(found.items, found.gaps), _columns(keys), nothing="cli.telemetry_none_then")
 
 
 @telemetry.command(
@@ -99,19 +153,19 @@ def _cells(row: shapes.Row, keys: list[str]) -> list[object]:
     return [*fixed, *(row.values.get(key, "") for key in keys)]
 
 
-def _columns(keys: list[str]) -> list[Column[shapes.Row]]:
+def _columns(keys: list[str]) -> list[Column[shapes.Row | shapes.Gap]]:
     return [
-        Column("cli.col_time", lambda row: local(row.time)),
+        Column("cli.col_time", time_or_gap),
         *(_metric_column(key) for key in keys),
-        Column("cli.col_quality", lambda row: word("quality", row.quality)),
+        Column("cli.col_quality", lambda row: word("quality", row.quality) if is_row(row) else ""),
     ]
 
 
-def _metric_column(key: str) -> Column[shapes.Row]:
+def _metric_column(key: str) -> Column[shapes.Row | shapes.Gap]:
     return Column(
         key,
-        lambda row: value(row.values.get(key)),
-        lambda row: "red" if key in row.bad else "",
+        lambda row: value(row.values.get(key)) if is_row(row) else "",
+        lambda row: "red" if is_row(row) and key in row.bad else "",
         right=True,
     )
 

@@ -13,7 +13,7 @@ import click
 from iot_core.messages import text
 from iot_core.settings import Settings, environment
 
-__all__ = ["When", "age", "local", "span"]
+__all__ = ["When", "age", "local", "span", "zone_name"]
 
 _AGO = re.compile(r"(\d+)\s*(s|m|min|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -27,6 +27,11 @@ def zone() -> tzinfo | None:
         return ZoneInfo(environment("IOT_TIMEZONE") or Settings().timezone)
     except (ZoneInfoNotFoundError, ValueError):
         return None
+
+
+def zone_name() -> str:
+    """Name the zone that times are shown in."""
+    return str(zone() or datetime.now().astimezone().tzinfo)
 
 
 def local(time: datetime | None) -> str:

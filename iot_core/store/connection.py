@@ -72,16 +72,10 @@ async def open_pool(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
     """Open the pool. Raises StartError when the database refuses us, is not there or is too old."""
     connect = _Connect()
     try:
-        pool = await asyncpg.create_pool(
-            dsn,
-            connect=connect,
-            min_size=1,
-            max_size=settings.pool,
-            init=prepare,
-            timeout=_CONNECT_TIMEOUT_S,
+        pool = await _create(
+            dsn, "iot-core", connect=connect, min_size=1, max_size=settings.pool,
             command_timeout=settings.statement_timeout_s,
-            server_settings={"application_name": "iot-core", "timezone": "UTC", "jit": "off"},
-        )
+        )  # fmt: skip
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as exc:
         raise StartError("store.refused", detail=str(exc)) from exc
     except ValueError as exc:  # asyncpg's word for a DSN it cannot read; the text may hold the password
@@ -98,3 +92,26 @@ async def open_pool(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
         yield pool
     finally:
         pool.terminate()
+
+
+@asynccontextmanager
+async def open_readers(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
+    """Open the small pool of those who only read, each statement bounded by the server itself."""
+    pool = await _create(
+        dsn, "iot-core-read", min_size=0, max_size=settings.readers,
+        server={"statement_timeout": f"{settings.read_timeout_s}s", "default_transaction_read_only": "on"},
+    )  # fmt: skip
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+async def _create(dsn: str, name: str, *, server: dict[str, str] | None = None, **options: Any) -> asyncpg.Pool:
+    return await asyncpg.create_pool(
+        dsn,
+        init=prepare,
+        timeout=_CONNECT_TIMEOUT_S,
+        server_settings={"application_name": name, "timezone": "UTC", "jit": "off", **(server or {})},
+        **options,
+    )

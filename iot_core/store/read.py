@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
-from iot_core.model import DeviceClass, MetricType, Quality
+from iot_core.model import DeviceClass, Metric, MetricType, Quality
 
 LATEST = """
 SELECT device_id, metric, value, time, quality, bad FROM telemetry.latest WHERE device_id = ANY($1)
@@ -42,11 +42,16 @@ class Row:
 
 async def latest(connection: asyncpg.Connection, device_ids: Sequence[int]) -> list[Latest]:
     """Give the newest value of every metric of these devices."""
-    rows = await connection.fetch(LATEST, list(device_ids))
-    return [
-        Latest(row["device_id"], row["metric"], row["value"], row["time"], Quality(row["quality"]), row["bad"])
-        for row in rows
-    ]
+    return [_latest(row) for row in await connection.fetch(LATEST, list(device_ids))]
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """A device's newest row, and the metrics whose newest value is older than it."""
+
+    device_id: int
+    row: Row
+    earlier: tuple[Latest, ...]
 
 
 async def series(
@@ -60,44 +65,137 @@ async def series(
     limit: int = 10_000,
 ) -> list[Row]:
     """Give the newest `limit` rows of a device from `start` (included) to `end` (excluded), oldest first."""
-    chosen = [metric for metric in device_class.metrics if not metrics or metric.key in metrics]
-    bits = {
-        row["key"]: 1 << row["bit"]
-        for row in await connection.fetch("SELECT key, bit FROM iot.metric WHERE class_key = $1", device_class.key)
-    }
-    columns = "".join(f', "{metric.key}"' for metric in chosen)
-    asked = ""
-    if metrics and chosen:
-        asked = " AND num_nonnulls(" + ", ".join(f'"{metric.key}"' for metric in chosen) + ") > 0"
+    reading = await Reading.of(connection, device_class, metrics)
     rows = await connection.fetch(
-        f'SELECT time, received_at, quality, bad, extra{columns} FROM telemetry."{device_class.key}"'
-        f" WHERE device_id = $1 AND time >= $2 AND time < $3{asked} ORDER BY time DESC LIMIT $4",
+        f"SELECT {reading.columns} FROM {reading.relation}"
+        f" WHERE device_id = $1 AND time >= $2 AND time < $3{reading.said} ORDER BY time DESC LIMIT $4",
         device_id,
         start,
         end,
         limit,
     )
-    numbers = {
-        metric.key: {number: name for name, number in metric.members.items()}
-        for metric in chosen
-        if metric.type is MetricType.ENUM
-    }
-    decimals = {metric.key: metric.precision for metric in chosen if metric.type is MetricType.FLOAT}
-    return [
-        Row(
+    return [reading.row(row) for row in reversed(rows)]
+
+
+async def extent(
+    connection: asyncpg.Connection,
+    device_class: DeviceClass,
+    device_id: int,
+    *,
+    start: datetime,
+    end: datetime,
+    metrics: Sequence[str] = (),
+    most: int,
+) -> tuple[int, datetime | None]:
+    """Count a device's rows in a span, up to `most`, and give the time of the first one if all were counted."""
+    reading = await Reading.of(connection, device_class, metrics)
+    row = await connection.fetchrow(
+        f"SELECT count(*) AS rows, min(time) AS first FROM (SELECT time FROM {reading.relation}"
+        f" WHERE device_id = $1 AND time >= $2 AND time < $3{reading.said} ORDER BY time DESC LIMIT $4) r",
+        device_id,
+        start,
+        end,
+        most,
+    )
+    return row["rows"], row["first"] if row["rows"] < most else None
+
+
+async def newest(connection: asyncpg.Connection, device_class: DeviceClass, device_ids: Sequence[int]) -> list[Newest]:
+    """Give the newest values of many devices of one class, which ever said something.
+
+    `iot.device_status` knows when each spoke last: one look an index entry for its row, and the view of the newest
+    value only for metrics that this row does not say.
+    """
+    status = await connection.fetch(_STATUS, list(device_ids))
+    reading = await Reading.of(connection, device_class)
+    rows: dict[int, Row] = {}
+    for some in _by_age([(row["device_id"], row["last_time"]) for row in status]):
+        ids, times = [device_id for device_id, _ in some], [time for _, time in some]
+        for row in await connection.fetch(
+            f"SELECT device_id, {reading.columns} FROM unnest($1::integer[], $2::timestamptz[]) AS s (id, at)"
+            f" JOIN {reading.relation} ON device_id = s.id AND time = s.at WHERE time BETWEEN $3 AND $4",
+            ids, times, min(times), max(times),
+        ):  # fmt: skip
+            rows[row["device_id"]] = reading.row(row)
+    lacking: dict[str, list[int]] = {}
+    for device in status:
+        said, row = device["said"], rows.get(device["device_id"])
+        for metric in reading.metrics:
+            if said & reading.bits[metric.key] and (row is None or metric.key not in row.values):
+                lacking.setdefault(metric.key, []).append(device["device_id"])
+    earlier: dict[int, list[Latest]] = {}
+    for key, ids in lacking.items():
+        for found in await connection.fetch(
+            f"SELECT * FROM telemetry.\"{device_class.key}_latest\" WHERE metric = '{key}' AND device_id = ANY($1)", ids
+        ):
+            earlier.setdefault(found["device_id"], []).append(_latest(found))
+    return [_newest(device_id, rows.get(device_id), earlier.get(device_id, [])) for device_id in rows | earlier]
+
+
+_STATUS = "SELECT device_id, last_time, said FROM iot.device_status WHERE device_id = ANY($1) AND last_time IS NOT NULL"
+_FRESH = timedelta(days=8)
+
+
+def _by_age(devices: Sequence[tuple[int, datetime]]) -> list[list[tuple[int, datetime]]]:
+    """Part devices that spoke lately from those that fell silent long ago, so that most looks see one chunk or two."""
+    if not devices:
+        return []
+    since = max(time for _, time in devices) - _FRESH
+    fresh, silent = [each for each in devices if each[1] >= since], [each for each in devices if each[1] < since]
+    return [part for part in (fresh, silent) if part]
+
+
+def _newest(device_id: int, row: Row | None, earlier: Sequence[Latest]) -> Newest:
+    if row is None:  # its newest row was dropped or never merged: the newest of its values leads
+        first = max(earlier, key=lambda each: each.time)
+        row = Row(first.time, first.time, first.quality, (), {}, None)
+    return Newest(device_id, row, tuple(earlier))
+
+
+class Reading:
+    """How rows of one class are read: its columns, and what undoes storage."""
+
+    def __init__(self, device_class: DeviceClass, bits: Mapping[str, int], metrics: Sequence[str] = ()) -> None:
+        self.metrics = [metric for metric in device_class.metrics if not metrics or metric.key in metrics]
+        self.bits = bits
+        self.relation = f'telemetry."{device_class.key}"'
+        names = [f'"{metric.key}"' for metric in self.metrics]
+        self.columns = ", ".join(["time", "received_at", "quality", "bad", "extra", *names])
+        self.said = f" AND num_nonnulls({', '.join(names)}) > 0" if metrics and names else ""
+        self._numbers = {
+            metric.key: {number: name for name, number in metric.members.items()}
+            for metric in self.metrics
+            if metric.type is MetricType.ENUM
+        }
+        self._decimals = {metric.key: metric.precision for metric in self.metrics if metric.type is MetricType.FLOAT}
+
+    @classmethod
+    async def of(
+        cls, connection: asyncpg.Connection, device_class: DeviceClass, metrics: Sequence[str] = ()
+    ) -> Reading:
+        """Read which bit of `bad` is whose."""
+        rows = await connection.fetch("SELECT key, bit FROM iot.metric WHERE class_key = $1", device_class.key)
+        return cls(device_class, {row["key"]: 1 << row["bit"] for row in rows}, metrics)
+
+    def row(self, row: asyncpg.Record) -> Row:
+        """Make a row of what the database gave."""
+        bad = row["bad"]
+        return Row(
             row["time"],
             row["received_at"],
             Quality(row["quality"]),
-            tuple(key for key, bit in bits.items() if row["bad"] & bit),
+            tuple(key for key, bit in self.bits.items() if bad & bit) if bad else (),
             {
-                metric.key: _shown(row[metric.key], decimals.get(metric.key), numbers.get(metric.key))
-                for metric in chosen
-                if row[metric.key] is not None
+                metric.key: _shown(value, self._decimals.get(metric.key), self._numbers.get(metric.key))
+                for metric in self.metrics
+                if (value := row[metric.key]) is not None
             },
             row["extra"],
         )
-        for row in reversed(rows)
-    ]
+
+
+def _latest(row: asyncpg.Record) -> Latest:
+    return Latest(row["device_id"], row["metric"], row["value"], row["time"], Quality(row["quality"]), row["bad"])
 
 
 def _shown(value: float | bool, decimals: int | None, names: Mapping[int, str] | None) -> float | bool | str:
@@ -105,3 +203,27 @@ def _shown(value: float | bool, decimals: int | None, names: Mapping[int, str] |
     if names is not None:
         return names.get(int(value), str(int(value)))
     return round(value, decimals) if decimals is not None else value
+
+
+async def points(
+    connection: asyncpg.Connection,
+    device_class: DeviceClass,
+    device_id: int,
+    metric: Metric,
+    *,
+    start: datetime,
+    end: datetime,
+    most: int,
+) -> list[tuple[datetime, float]]:
+    """Give the newest `most` plausible values of a metric as numbers, oldest first."""
+    bits = (await Reading.of(connection, device_class)).bits
+    name = f'"{metric.key}"'
+    number = f"{name}::integer" if metric.type is MetricType.BOOL else name
+    rows = await connection.fetch(
+        f'SELECT time, {number}::double precision AS value FROM telemetry."{device_class.key}" WHERE device_id = $1'
+        f" AND time >= $2 AND time < $3 AND {name} IS NOT NULL AND bad & $4::bigint = 0 AND quality < $5"
+        " ORDER BY time DESC LIMIT $6",
+        device_id, start, end, bits[metric.key], int(Quality.CALIBRATION), most,
+    )  # fmt: skip
+    decimals = metric.precision if metric.type is MetricType.FLOAT else 0
+    return [(row["time"], round(row["value"], decimals)) for row in reversed(rows)]

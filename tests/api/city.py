@@ -19,7 +19,8 @@ from iot_core.client import Client
 from iot_core.ingest.replay import replay_address
 from iot_core.profiles import load
 from iot_core.registry.tokens import create
-from iot_core.settings import Push, Settings
+from iot_core.settings import Push, Settings, Store
+from iot_core.store.connection import open_readers
 from tests.ingest.harness import Path, running
 
 
@@ -70,18 +71,20 @@ class Reply:
 
 
 @asynccontextmanager
-async def served(dsn: str, port: int, *, healthy: Callable[[], bool] = lambda: True) -> AsyncIterator[City]:
+async def served(
+    dsn: str, port: int, *, healthy: Callable[[], bool] = lambda: True, store: Store | None = None
+) -> AsyncIterator[City]:
     """Serve the API of a core over `dsn`."""
-    settings = Settings(push=Push(allow_private=True))
-    async with running(dsn, settings) as path:
+    settings = Settings(push=Push(allow_private=True), store=store or Store())
+    async with running(dsn, settings) as path, open_readers(dsn, settings.store) as readers:
 
         async def replay(address: str) -> int:
             await path.reload()
             return await replay_address(path.pool, path.prepare, path.flush, address)
 
         services = Services(
-            pool=path.pool, profiles=load(), settings=settings, counters=path.counters, replay_address=replay,
-            healthy=healthy,
+            pool=path.pool, readers=readers, profiles=load(), settings=settings, counters=path.counters,
+            replay_address=replay, healthy=healthy,
         )  # fmt: skip
         app = make_app(services)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from iot_core.api import shapes
+from iot_core.api.shapes import Level
 from iot_core.client import Client
 from iot_core.state import StateDir
 from tests.core import command, until
@@ -39,7 +40,7 @@ async def add(client: Client, key: str) -> str:
 
 
 async def stored(client: Client, key: str) -> list[tuple[datetime, float]]:
-    rows = await client.telemetry(key, start=START, end=START + timedelta(days=2), limit=100_000)
+    rows = await client.telemetry(key, start=START, end=START + timedelta(days=2), level=Level.RAW, limit=100_000)
     return [(row.time, float(row.values["co2"])) for row in rows.items]
 
 

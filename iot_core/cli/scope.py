@@ -1,0 +1,20 @@
+"""Options that choose devices and a span, alike in every command that has them."""
+
+from __future__ import annotations
+
+import click
+
+from iot_core.cli.base import option
+from iot_core.cli.keys import DEVICE
+from iot_core.cli.times import When
+from iot_core.messages import text
+
+__all__ = ["area_option", "class_option", "device_option", "from_option", "to_option"]
+
+class_option = option("--class", "class_key", metavar="CLASS", help=text("telemetry.opt_class"))
+area_option = option("--area", metavar="AREA", type=click.STRING, help=text("telemetry.opt_area"))
+device_option = option(
+    "--device", "devices", multiple=True, type=DEVICE, metavar="KEY", help=text("telemetry.opt_device")
+)
+from_option = option("--from", "start", type=When(), metavar="WHEN", help=text("cli.opt_from"))
+to_option = option("--to", "end", type=When(), metavar="WHEN", help=text("cli.opt_to"))

@@ -1,0 +1,69 @@
+"""Which devices a question over many is about: a class, an area with those inside it, or a list of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from iot_core.errors import NotFoundError, RequestError
+
+__all__ = ["Scope", "Scoped", "scoped"]
+
+_SCOPED: Final = """
+WITH RECURSIVE inside AS (
+    SELECT id FROM iot.area WHERE key = $2
+    UNION
+    SELECT area.id FROM iot.area JOIN inside ON area.parent_id = inside.id
+)
+SELECT d.id, d.key, d.class_key, u.profile, d.retired_at IS NOT NULL AS retired
+FROM iot.device d
+LEFT JOIN LATERAL (
+    SELECT profile FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
+) u ON true
+WHERE ($1::text IS NULL OR d.class_key = $1)
+    AND ($2::text IS NULL OR d.area_id IN (SELECT id FROM inside))
+    AND CASE WHEN $3::text[] IS NULL THEN d.retired_at IS NULL ELSE d.key = ANY($3) END
+ORDER BY d.key LIMIT $4
+"""
+_AREA: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What is asked for, all of it at once; retired devices are meant only when they are named."""
+
+    class_key: str | None = None
+    area: str | None = None
+    keys: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoped:
+    """A device that is meant, with the profile of its mounted unit."""
+
+    id: int
+    key: str
+    class_key: str
+    profile: str | None
+    retired: bool
+
+
+async def scoped(connection: asyncpg.Connection, wanted: Scope, *, most: int) -> list[Scoped]:
+    """Find the devices in key order.
+
+    Raises NotFoundError for an area or key that is not there, RequestError when there are more than `most`.
+    """
+    if wanted.area is not None and not await connection.fetchval(_AREA, wanted.area):
+        raise NotFoundError("registry.no_area", key=wanted.area)
+    keys = None if wanted.keys is None else list(wanted.keys)
+    rows = await connection.fetch(_SCOPED, wanted.class_key, wanted.area, keys, most + 1)
+    if len(rows) > most:
+        raise RequestError("read.too_many", most=most)
+    found = [Scoped(**row) for row in rows]
+    for key in keys or ():
+        if all(each.key != key for each in found):
+            raise NotFoundError("registry.no_device", key=key)
+    return found

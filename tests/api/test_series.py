@@ -1,0 +1,194 @@
+"""Spans at the level that suits them, charts, newest values and aggregates of many devices; on both tiers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from iot_core.api.shapes import AreaNew, Level, StatsQuery
+from iot_core.errors import NotFoundError, RequestError
+from iot_core.settings import Store
+from iot_core.store.partitions import ensure_partitions, week_of
+from tests.api.city import City, served, until
+
+NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+START = NOW - timedelta(days=5)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def any_city(any_migrated_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
+    async with served(any_migrated_dsn, free_port()) as made:
+        yield made
+
+
+async def fill(city: City, key: str, minutes: range, **values: str) -> None:
+    """Store readings in SQL: pm25 as an expression of the minute `n`, humidity always implausible."""
+    device = await city.path.pool.fetchval("SELECT id FROM iot.device WHERE key = $1", key)
+    if await city.path.pool.fetchval(
+        "SELECT relkind = 'p' FROM pg_class WHERE oid = 'telemetry.air_quality'::regclass"
+    ):
+        async with city.path.pool.acquire() as connection:
+            await ensure_partitions(connection, "air_quality", {week_of(START + MINUTE * n) for n in minutes})
+    humidity = await city.path.pool.fetchval(
+        "SELECT bit FROM iot.metric WHERE key = 'humidity' AND class_key = 'air_quality'"
+    )
+    await city.path.pool.execute(
+        "INSERT INTO telemetry.air_quality (time, received_at, device_id, pm25, humidity, quality, bad)"
+        f" SELECT $1::timestamptz + n * interval '1 minute', now(), $2, {values.get('pm25', 'n % 60')}, 400,"
+        f" {values.get('quality', '0')}, {1 << humidity} FROM generate_series($3::integer, $4, $5) n",
+        START, device, minutes.start, minutes.stop - 1, minutes.step,
+    )  # fmt: skip
+
+
+async def test_a_long_span_is_answered_by_the_hour_and_says_so(any_city: City) -> None:
+    await any_city.add("aq-1", "air_quality")
+    await fill(any_city, "aq-1", range(4_000))
+    async with any_city.client() as client:
+        found = await client.telemetry("aq-1", start=START, end=START + timedelta(days=4), metrics=["pm25", "humidity"])
+        day = await client.telemetry("aq-1", start=START, end=NOW, metrics=["pm25"], level=Level.DAY)
+    assert (found.level, found.zone, found.items) == (Level.HOUR, "UTC", ())
+    first = found.buckets[0]
+    assert first.time == START
+    assert (first.values["pm25"].count, first.values["pm25"].min, first.values["pm25"].max) == (60, 0.0, 59.0)
+    assert first.values["pm25"].avg == pytest.approx(29.5)
+    assert first.values["pm25"].last == 59.0
+    assert (first.values["humidity"].count, first.values["humidity"].bad) == (0, 60)
+    assert [(gap.start, gap.end) for gap in found.gaps] == [(START + timedelta(hours=67), START + timedelta(days=4))]
+    assert sum(each.values["pm25"].count for each in day.buckets) == 4_000
+
+
+async def test_a_short_span_is_raw_and_shows_its_gaps(any_city: City) -> None:
+    await any_city.add("aq-1", "air_quality")
+    await fill(any_city, "aq-1", range(60))
+    await fill(any_city, "aq-1", range(200, 260))
+    async with any_city.client() as client:
+        found = await client.telemetry("aq-1", start=START, end=START + 260 * MINUTE, metrics=["pm25"])
+    assert found.level is Level.RAW
+    assert len(found.items) == 120
+    assert [(gap.start, gap.end) for gap in found.gaps] == [(START + 59 * MINUTE, START + 200 * MINUTE)]
+
+
+async def test_calibration_and_bad_rows_are_in_no_bucket(any_city: City) -> None:
+    await any_city.add("aq-1", "air_quality")
+    await fill(any_city, "aq-1", range(30))
+    await fill(any_city, "aq-1", range(30, 60), quality="2", pm25="999")
+    async with any_city.client() as client:
+        found = await client.telemetry("aq-1", start=START, end=NOW, metrics=["pm25"], level=Level.HOUR)
+    (spread,) = [each.values["pm25"] for each in found.buckets if each.values]
+    assert (spread.count, spread.max) == (30, 29.0)
+
+
+async def test_a_chart_has_no_more_points_than_asked_and_only_real_ones(city: City) -> None:
+    await city.add("aq-1", "air_quality")
+    await fill(city, "aq-1", range(2_000), pm25="CASE WHEN n = 1234 THEN 500 ELSE 10 + n % 3 END")
+    async with city.client() as client:
+        chart = await client.chart("aq-1", "pm25", start=START, end=START + timedelta(days=2), points=100)
+        with pytest.raises(RequestError, match=r"api\.no_metric"):
+            await client.chart("aq-1", "smell")
+    assert (chart.level, len(chart.items), chart.of, chart.ucum) == (Level.RAW, 100, 2_000, "ug/m3")
+    assert max(point.value for point in chart.items) == 500.0
+    assert [gap.start for gap in chart.gaps] == [START + 1_999 * MINUTE]
+
+
+async def test_newest_values_of_many_devices_include_what_was_said_earlier(any_city: City) -> None:
+    async with any_city.client() as client:
+        await client.add_area(AreaNew(key="ward", name="Phường"))
+    for key, area in (("aq-1", "ward"), ("aq-2", None), ("aq-3", "ward")):
+        await any_city.add(key, "air_quality", area=area)
+    at = NOW - timedelta(hours=3)
+    for key in ("aq-1", "aq-2"):
+        await any_city.path.say(key, json.dumps({"time": at.isoformat(), "pm25": 5, "co2": 410}))
+        await any_city.path.say(key, json.dumps({"time": (at + MINUTE).isoformat(), "pm25": 6, "humidity": 400}))
+    async with any_city.client() as client:
+        (found,) = (await client.newest(area="ward")).items
+        assert [each.device for each in (await client.newest(class_key="air_quality")).items] == ["aq-1", "aq-2"]
+        assert (await client.newest(class_key="streetlight")).items == ()
+        with pytest.raises(NotFoundError, match=r"registry\.no_area"):
+            await client.newest(area="nowhere")
+        one = await client.latest("aq-1")
+    assert (found.time, found.values, found.bad) == (at + MINUTE, {"pm25": 6.0, "humidity": 400.0}, ("humidity",))
+    assert [(each.metric, each.value, each.time) for each in found.earlier] == [("co2", 410.0, at)]
+    together = {each.metric: each.value for each in found.earlier} | found.values
+    assert together == {each.metric: each.value for each in one.items}
+
+
+async def test_aggregates_are_the_same_at_every_level_and_by_every_group(any_city: City) -> None:
+    for key in ("aq-1", "aq-2"):
+        await any_city.add(key, "air_quality")
+    await fill(any_city, "aq-1", range(0, 3_000, 7))
+    await fill(any_city, "aq-2", range(0, 3_000, 11), pm25="100 + n % 7")
+    async with any_city.client() as client:
+        found = {}
+        for level in Level:
+            asked = StatsQuery(class_key="air_quality", start=START, end=NOW, metrics="pm25", level=level)
+            (found[level],) = (await client.stats(asked)).items
+        by_device = await client.stats(
+            StatsQuery(class_key="air_quality", start=START, end=NOW, metrics="pm25", by="device")
+        )
+        one = await client.stats(StatsQuery(devices="aq-2", start=START, end=NOW, metrics="pm25", by="time"))
+        await any_city.add("sl-1", "streetlight")
+        with pytest.raises(RequestError, match=r"read\.one_class"):
+            await client.stats(StatsQuery(devices="aq-1,sl-1"))
+    facts = {(each.count, each.min, each.max, each.devices, each.bad) for each in found.values()}
+    assert facts == {(429 + 273, 0.0, 106.0, 2, 0)}
+    assert len({round(each.avg or 0, 3) for each in found.values()}) == 1
+    assert [(each.device, each.count) for each in by_device.items] == [("aq-1", 429), ("aq-2", 273)]
+    assert sum(each.count for each in one.items) == 273
+    assert {each.devices for each in one.items} == {1}
+
+
+async def test_a_reader_that_takes_too_long_is_stopped_with_a_sentence(
+    migrated_dsn: str, free_port: Callable[[], int]
+) -> None:
+    async with served(migrated_dsn, free_port(), store=Store(read_timeout_s=1)) as city:
+        await city.add("aq-1", "air_quality")
+        await slow(city, 60)
+        async with city.client() as client:
+            with pytest.raises(RequestError, match=r"read\.too_long: seconds=1"):
+                await client.telemetry("aq-1", start=START, end=NOW)
+
+
+async def test_a_client_that_leaves_takes_its_query_along(city: City) -> None:
+    await city.add("aq-1", "air_quality")
+    await slow(city, 60)
+    async with city.client() as client:
+        asking = asyncio.create_task(client.telemetry("aq-1", start=START, end=NOW))
+        await until(lambda: sleeping(city))
+        asking.cancel()
+    await until(lambda: awake(city))
+
+
+async def test_readers_are_bounded_by_the_server_and_cannot_write(city: City) -> None:
+    (services,) = [value for value in city.app.values() if hasattr(value, "readers")]
+    async with services.readers.acquire() as connection:
+        assert await connection.fetchval("SHOW statement_timeout") == "20s"
+        assert await connection.fetchval("SHOW transaction_read_only") == "on"
+
+
+async def slow(city: City, seconds: int) -> None:
+    """Make reading the class's table take long, for those who read it through the API."""
+    await city.path.pool.execute(
+        "ALTER TABLE telemetry.air_quality RENAME TO stored;"
+        "CREATE VIEW telemetry.air_quality AS SELECT s.* FROM telemetry.stored s,"
+        f" LATERAL (SELECT pg_sleep({seconds}) WHERE s.time IS NOT NULL OFFSET 0) z"
+    )
+    await city.path.pool.execute(
+        "INSERT INTO telemetry.stored (time, received_at, device_id)"
+        " SELECT now() - interval '1 hour', now(), id FROM iot.device"
+    )
+
+
+async def sleeping(city: City) -> int | None:
+    found: int | None = await city.path.pool.fetchval(
+        "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    )
+    return found
+
+
+async def awake(city: City) -> bool:
+    return await sleeping(city) is None
