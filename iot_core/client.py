@@ -75,9 +75,13 @@ class Client:
             self._session = None
 
     # ------------------------------------------------------------ areas
-    async def areas(self) -> shapes.Areas:
-        """List all areas."""
-        return await self._get("/areas", shapes.Areas)
+    async def areas(self, *, ended: bool = False) -> shapes.Areas:
+        """List all areas, those that ended too when asked for."""
+        return await self._get("/areas", shapes.Areas, shapes.AreasQuery(ended=ended))
+
+    async def area(self, key: str) -> shapes.AreaDetail:
+        """Show an area with its history."""
+        return await self._get(f"/areas/{_part(key)}", shapes.AreaDetail)
 
     async def area_tree(self) -> shapes.AreaTree:
         """Give the areas as a tree."""
@@ -86,6 +90,31 @@ class Client:
     async def add_area(self, new: shapes.AreaNew) -> shapes.Area:
         """Add an area."""
         return await self._send("POST", "/areas", shapes.Area, new)
+
+    async def rename_area(self, key: str, body: shapes.AreaRename) -> shapes.Changed:
+        """Give an area another name."""
+        return await self._send("POST", f"/areas/{_part(key)}/rename", shapes.Changed, body)
+
+    async def move_area(self, key: str, body: shapes.AreaMove) -> shapes.Changed:
+        """Hang an area under another one."""
+        return await self._send("POST", f"/areas/{_part(key)}/move", shapes.Changed, body)
+
+    async def merge_areas(self, body: shapes.AreaMerge) -> shapes.Changed:
+        """Merge areas into another one."""
+        return await self._send("POST", "/areas/merge", shapes.Changed, body)
+
+    async def import_areas(self, body: shapes.AreaImport) -> shapes.Changed:
+        """Add many areas and bring those that are there up to date, all or none."""
+        return await self._send("POST", "/areas/import", shapes.Changed, body)
+
+    # ------------------------------------------------------------ what was changed
+    async def audit(self, asked: shapes.AuditQuery) -> shapes.Audit:
+        """List what was changed, the newest first."""
+        return await self._get("/audit", shapes.Audit, asked)
+
+    async def undo(self, operation: int) -> shapes.Changed:
+        """Take an operation back."""
+        return await self._send("POST", f"/operations/{operation}/undo", shapes.Changed)
 
     # ------------------------------------------------------------ devices
     async def devices(

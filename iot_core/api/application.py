@@ -15,6 +15,7 @@ from iot_core.api import (
     alarms,
     areas,
     broker,
+    changes,
     classes,
     devices,
     endpoints,
@@ -41,6 +42,7 @@ _MOST_BYTES: Final = 8 * 1024 * 1024
 
 ROUTES: Final[tuple[Route, ...]] = (
     *areas.routes,
+    *changes.routes,
     *devices.routes,
     *telemetry.routes,
     *series.routes,

@@ -1,4 +1,4 @@
-"""Areas: list, tree, add."""
+"""Areas: list, tree, add, import; renamed, moved and merged with their history."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,15 +6,31 @@ from collections.abc import Sequence
 import msgspec
 
 from iot_core.api import shapes
+from iot_core.api.changes import changed
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, get, post
-from iot_core.registry import areas
+from iot_core.errors import RequestError
+from iot_core.registry import area_changes, area_history, areas
+from iot_core.registry.area_changes import trial
+
+_IMPORT_MOST = 8 * 1024 * 1024
 
 
-async def list_areas(call: Call[NoQuery]) -> shapes.Areas:
-    """List all areas in key order."""
+async def list_areas(call: Call[shapes.AreasQuery]) -> shapes.Areas:
+    """List areas in key order."""
     async with call.connection() as connection:
-        return shapes.Areas(items=tuple(_area(each) for each in await areas.areas(connection)))
+        found = await areas.areas(connection, ended=call.query.ended)
+        return shapes.Areas(items=tuple(_area(each) for each in found))
+
+
+async def show(call: Call[NoQuery]) -> shapes.AreaDetail:
+    """Show an area with what it was called and where it hung, from when to when."""
+    key = call.path["key"]
+    async with call.connection() as connection:
+        found = _area(await areas.find(connection, key))
+        history = await area_history.versions(connection, key)
+    versions = tuple(msgspec.convert(each, shapes.AreaVersion, from_attributes=True) for each in history)
+    return shapes.AreaDetail(**msgspec.structs.asdict(found), history=versions)
 
 
 async def tree(call: Call[NoQuery]) -> shapes.AreaTree:
@@ -25,9 +41,43 @@ async def tree(call: Call[NoQuery]) -> shapes.AreaTree:
 
 async def add(call: Call[NoQuery], body: shapes.AreaNew) -> shapes.Area:
     """Add an area."""
-    new = areas.NewArea(**msgspec.structs.asdict(body))
     async with call.connection() as connection:
-        return _area(await areas.add(connection, new, by=call.who.name))
+        return _area(await areas.add(connection, _new(body), by=call.who.name))
+
+
+async def rename(call: Call[NoQuery], body: shapes.AreaRename) -> shapes.Changed:
+    """Give an area another name; the old one stays findable."""
+    async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        done = await area_changes.rename(
+            connection, call.path["key"], name=body.name, name_en=body.name_en, at=body.at, by=call.who.name
+        )
+    return changed(done, dry=body.dry_run)
+
+
+async def move(call: Call[NoQuery], body: shapes.AreaMove) -> shapes.Changed:
+    """Hang an area under another one, or make it a root."""
+    async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        done = await area_changes.move(connection, call.path["key"], parent=body.parent, at=body.at, by=call.who.name)
+    return changed(done, dry=body.dry_run)
+
+
+async def merge(call: Call[NoQuery], body: shapes.AreaMerge) -> shapes.Changed:
+    """Merge areas into another one; no telemetry is rewritten."""
+    if (body.into is None) is (body.new is None):
+        raise RequestError("registry.merge_into_what")
+    into = body.into if body.new is None else _new(body.new)
+    assert into is not None
+    async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        done = await area_changes.merge(connection, body.areas, into, at=body.at, by=call.who.name)
+    return changed(done, dry=body.dry_run)
+
+
+async def import_(call: Call[NoQuery], body: shapes.AreaImport) -> shapes.Changed:
+    """Add areas and bring those that are there up to date; all or none."""
+    async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        new = [_new(each) for each in body.areas]
+        done = await area_changes.import_(connection, new, at=body.at, by=call.who.name)
+    return changed(done, dry=body.dry_run)
 
 
 def grow(found: Sequence[areas.Area]) -> tuple[shapes.AreaNode, ...]:
@@ -44,8 +94,21 @@ def grow(found: Sequence[areas.Area]) -> tuple[shapes.AreaNode, ...]:
     return tuple(node(root) for root in inside[None])
 
 
+def _new(body: shapes.AreaNew) -> areas.NewArea:
+    return areas.NewArea(**msgspec.structs.asdict(body))
+
+
 def _area(area: areas.Area) -> shapes.Area:
     return msgspec.convert(area, shapes.Area, from_attributes=True)
 
 
-routes = (get("/areas", list_areas), get("/areas/tree", tree), post("/areas", add, Action.AREAS, status=201))
+routes = (
+    get("/areas", list_areas),
+    get("/areas/tree", tree),
+    get("/areas/{key}", show),
+    post("/areas", add, Action.AREAS, status=201),
+    post("/areas/import", import_, Action.AREAS, most=_IMPORT_MOST),
+    post("/areas/merge", merge, Action.AREAS),
+    post("/areas/{key}/rename", rename, Action.AREAS),
+    post("/areas/{key}/move", move, Action.AREAS),
+)

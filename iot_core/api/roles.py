@@ -18,6 +18,7 @@ class Action(StrEnum):
     SIGN_IN = "sign_in"
     DEVICES = "devices"
     AREAS = "areas"
+    AUDIT = "audit"
     ACKNOWLEDGE = "acknowledge"
     PUSH = "push"
     TOKENS = "tokens"
@@ -25,7 +26,7 @@ class Action(StrEnum):
 
 _VIEWER: Final = frozenset({Action.READ, Action.SIGN_IN})
 # On site a technician takes an alarm that the work itself set off, so acknowledging is theirs too.
-_TECHNICIAN: Final = _VIEWER | {Action.DEVICES, Action.AREAS, Action.ACKNOWLEDGE}
+_TECHNICIAN: Final = _VIEWER | {Action.DEVICES, Action.AREAS, Action.AUDIT, Action.ACKNOWLEDGE}
 _OPERATOR: Final = _TECHNICIAN
 # Push targets name webhooks, whose addresses are often secrets themselves: not even shown below admin.
 _ADMIN: Final = frozenset(Action)

@@ -93,7 +93,7 @@ class Problem(Answer, frozen=True, kw_only=True):
 
 # ---------------------------------------------------------------- areas
 class AreaNew(Request, frozen=True, kw_only=True):
-    """A node to be added to the tree of areas."""
+    """A node to be added to the tree of areas. `outline` is a GeoJSON geometry, the position its centre (WGS 84)."""
 
     key: Key
     name: Name
@@ -102,6 +102,9 @@ class AreaNew(Request, frozen=True, kw_only=True):
     """province, commune, ward, zone, dma, street..."""
     code: Annotated[str, Meta(max_length=40)] | None = None
     parent: Key | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    outline: dict[str, Any] | None = None
 
 
 class Area(Answer, frozen=True, kw_only=True):
@@ -114,8 +117,119 @@ class Area(Answer, frozen=True, kw_only=True):
     code: str | None
     parent: str | None
     devices: int
+    latitude: float | None = None
+    longitude: float | None = None
+    ended_at: datetime | None = None
+    into: str | None = None
+    """The area that it was merged into."""
 
 
+class AreaVersion(Answer, frozen=True, kw_only=True):
+    """What an area was from `since` (None: as far back as anyone knows) to `until` (None: still)."""
+
+    since: datetime | None
+    until: datetime | None
+    name: str
+    name_en: str | None
+    kind: str
+    code: str | None
+    parent: str | None
+
+
+class AreaDetail(Area, frozen=True, kw_only=True):
+    """An area with its history, the newest first."""
+
+    history: tuple[AreaVersion, ...]
+
+
+class AreasQuery(Query, frozen=True, kw_only=True):
+    """Whether to list areas that ended too."""
+
+    ended: bool = False
+
+
+class AreaRename(Request, frozen=True, kw_only=True):
+    """Another name, from `at` on (now when left out). A dry run says what would change and writes nothing."""
+
+    name: Name | None = None
+    name_en: Name | None = None
+    at: datetime | None = None
+    dry_run: bool = False
+
+
+class AreaMove(Request, frozen=True, kw_only=True):
+    """Another parent (None: a root), from `at` on."""
+
+    parent: Key | None
+    at: datetime | None = None
+    dry_run: bool = False
+
+
+class AreaMerge(Request, frozen=True, kw_only=True):
+    """Areas that end and go into another one, from `at` on; `new` describes that one where it is not there yet."""
+
+    areas: Annotated[tuple[Key, ...], Meta(min_length=1, max_length=1_000)]
+    into: Key | None = None
+    new: AreaNew | None = None
+    at: datetime | None = None
+    dry_run: bool = False
+
+
+class AreaImport(Request, frozen=True, kw_only=True):
+    """Areas to be added or brought up to date, in any order."""
+
+    areas: Annotated[tuple[AreaNew, ...], Meta(max_length=20_000)]
+    at: datetime | None = None
+    dry_run: bool = False
+
+
+# ---------------------------------------------------------------- what was changed, by whom
+class Change(Answer, frozen=True, kw_only=True):
+    """One thing before and after: None where it was not there. `subject` is `device/aq-001`."""
+
+    subject: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class Changed(Answer, frozen=True, kw_only=True):
+    """What an operation changed; `operation` undoes it, and is None where nothing was written. 100 are shown."""
+
+    operation: int | None
+    total: int
+    changes: tuple[Change, ...]
+
+
+class AuditQuery(Query, frozen=True, kw_only=True):
+    """Changes of one device, area, push target or token, by one person, since a time, of one operation."""
+
+    key: Annotated[str, Meta(max_length=63)] | None = None
+    by: Annotated[str, Meta(max_length=200)] | None = None
+    since: datetime | None = None
+    operation: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
+
+
+class AuditEntry(Answer, frozen=True, kw_only=True):
+    """One thing that somebody changed. `undone_by` is the operation that took it back."""
+
+    at: datetime
+    by: str
+    action: str
+    subject: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    operation: int | None
+    effective_at: datetime | None
+    undoes: int | None
+    undone_by: int | None
+
+
+class Audit(Answer, frozen=True, kw_only=True):
+    items: tuple[AuditEntry, ...]
+
+
+# ---------------------------------------------------------------- the tree
 class AreaNode(Area, frozen=True, kw_only=True):
     """An area with those inside it; `devices_below` counts the whole subtree."""
 

@@ -29,6 +29,8 @@ SOURCES = {
     "held": "iot_core.cli.held:held",
     "push": "iot_core.cli.push:push",
     "token": "iot_core.cli.token:token",
+    "audit": "iot_core.cli.audit:audit",
+    "undo": "iot_core.cli.audit:undo",
     "profile": "iot_core.cli.profile:profile",
     "config": "iot_core.cli.config:config",
     "page": "iot_core.cli.page:page",

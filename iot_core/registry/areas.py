@@ -1,30 +1,33 @@
-"""Areas: the administrative tree that devices stand in."""
+"""Areas: the administrative tree that devices stand in, as it is now. How it came to be: area_history.py."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Final
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
 
 import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import is_key
+from iot_core.registry import area_history
 from iot_core.registry.audit import Change, record
-from iot_core.registry.search import folded
 
-__all__ = ["Area", "NewArea", "add", "areas", "find", "names_above"]
+__all__ = ["Area", "NewArea", "add", "areas", "find", "insert", "names_above"]
 
 _AREAS: Final = """
-SELECT area.key, area.name, area.name_en, area.kind, area.code, parent.key AS parent,
+SELECT area.key, area.name, area.name_en, area.kind, area.code, parent.key AS parent, area.latitude, area.longitude,
+    area.ended_at, successor.key AS into,
     (SELECT count(*) FROM iot.device WHERE device.area_id = area.id AND device.retired_at IS NULL) AS devices
 FROM iot.area LEFT JOIN iot.area AS parent ON parent.id = area.parent_id
+LEFT JOIN iot.area AS successor ON successor.id = area.into_id
 """
-_ALL: Final = _AREAS + "ORDER BY area.key"
+_ALL: Final = _AREAS + "WHERE area.ended_at IS NULL OR $1 ORDER BY area.key"
 _ONE: Final = _AREAS + "WHERE area.key = $1"
-_ID: Final = "SELECT id FROM iot.area WHERE key = $1"
+_PARENT: Final = "SELECT id, ended_at FROM iot.area WHERE key = $1"
 _ADD: Final = """
-INSERT INTO iot.area (key, name, name_en, kind, code, parent_id, search) VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (key) DO NOTHING RETURNING id
+INSERT INTO iot.area (key, name, name_en, kind, code, parent_id, latitude, longitude, outline, search)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (key) DO NOTHING RETURNING id
 """
 _ABOVE: Final = """
 WITH RECURSIVE above AS (
@@ -39,7 +42,7 @@ SELECT name FROM above ORDER BY step DESC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewArea:
-    """An area to be added."""
+    """An area to be added. `outline` is a GeoJSON geometry, the position its centre in degrees (WGS 84)."""
 
     key: str
     name: str
@@ -47,22 +50,41 @@ class NewArea:
     kind: str = "zone"
     code: str | None = None
     parent: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    outline: dict[str, Any] | None = None
+
+    def said(self) -> dict[str, Any]:
+        """Give what the audit keeps of it."""
+        return {
+            "name": self.name, "name_en": self.name_en, "kind": self.kind, "code": self.code, "parent": self.parent,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Area(NewArea):
-    """An area; `devices` counts those not retired that stand in it directly."""
+class Area:
+    """An area; `devices` counts those not retired that stand in it directly. One that `ended` went `into` another."""
 
+    key: str
+    name: str
+    name_en: str | None
+    kind: str
+    code: str | None
+    parent: str | None
+    latitude: float | None
+    longitude: float | None
+    ended_at: datetime | None
+    into: str | None
     devices: int
 
 
-async def areas(connection: asyncpg.Connection) -> list[Area]:
-    """List all areas in key order."""
-    return [Area(**row) for row in await connection.fetch(_ALL)]
+async def areas(connection: asyncpg.Connection, *, ended: bool = False) -> list[Area]:
+    """List areas in key order, those that ended too when asked for."""
+    return [Area(**row) for row in await connection.fetch(_ALL, ended)]
 
 
 async def find(connection: asyncpg.Connection, key: str) -> Area:
-    """Find an area by its key."""
+    """Find an area by its key, ended or not."""
     row = await connection.fetchrow(_ONE, key)
     if row is None:
         raise NotFoundError("registry.no_area", key=key)
@@ -76,15 +98,32 @@ async def names_above(connection: asyncpg.Connection, key: str) -> tuple[str, ..
 
 async def add(connection: asyncpg.Connection, new: NewArea, *, by: str) -> Area:
     """Add an area. Raises ConflictError when its key is taken, NotFoundError when its parent is not there."""
+    async with connection.transaction():
+        area_id = await insert(connection, new)
+        await area_history.begin(connection, [area_id])
+        await area_history.refresh_search(connection)
+        await record(connection, by, "area.add", Change(f"area/{new.key}", after=new.said()))
+    return await find(connection, new.key)
+
+
+async def insert(connection: asyncpg.Connection, new: NewArea) -> int:
+    """Write the row of a new area, inside the caller's transaction, and give its number."""
     if not is_key(new.key):
         raise RequestError("registry.bad_key", key=new.key)
-    async with connection.transaction():
-        parent_id = await connection.fetchval(_ID, new.parent) if new.parent else None
-        if new.parent and parent_id is None:
+    if (new.latitude is None) is not (new.longitude is None):
+        raise RequestError("registry.half_position", key=new.key)
+    parent_id = None
+    if new.parent is not None:
+        parent = await connection.fetchrow(_PARENT, new.parent)
+        if parent is None:
             raise NotFoundError("registry.no_area", key=new.parent)
-        search = folded([new.key, new.name, new.name_en, new.code])
-        added = await connection.fetchval(_ADD, new.key, new.name, new.name_en, new.kind, new.code, parent_id, search)
-        if added is None:
-            raise ConflictError("registry.area_exists", key=new.key)
-        await record(connection, by, "area.add", Change(f"area/{new.key}", after=asdict(new)))
-    return await find(connection, new.key)
+        if parent["ended_at"] is not None:
+            raise ConflictError("registry.area_ended", key=new.parent)
+        parent_id = parent["id"]
+    area_id: int | None = await connection.fetchval(
+        _ADD, new.key, new.name, new.name_en, new.kind, new.code, parent_id, new.latitude, new.longitude, new.outline,
+        area_history.found_by(new.key, [new.name, new.name_en, new.code]),
+    )  # fmt: skip
+    if area_id is None:
+        raise ConflictError("registry.area_exists", key=new.key)
+    return area_id

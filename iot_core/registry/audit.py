@@ -1,20 +1,38 @@
-"""Who changed what: a row for every write, in the transaction of the write; never a secret."""
+"""Who changed what: an operation for every deed, a row for each thing it changed, in the transaction of the write.
+
+Never a secret: what stands here is shown to whoever may read it, for years.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
-__all__ = ["Change", "record"]
+__all__ = ["Change", "Entry", "Operation", "changes_of", "entries", "operation", "record"]
 
-_ADD: Final = """
-INSERT INTO iot.audit (by, action, subject, before, after)
-SELECT $1, $2, change.subject, change.before, change.after
-FROM unnest($3::text[], $4::jsonb[], $5::jsonb[]) AS change (subject, before, after)
+_OPERATION: Final = """
+INSERT INTO iot.operation (by, action, effective_at, undoes) VALUES ($1, $2, $3, $4) RETURNING id
 """
+_ADD: Final = """
+INSERT INTO iot.audit (by, action, operation, subject, before, after)
+SELECT $1, $2, $3, change.subject, change.before, change.after
+FROM unnest($4::text[], $5::jsonb[], $6::jsonb[]) AS change (subject, before, after)
+"""
+_ENTRIES: Final = """
+SELECT audit.id, audit.at, audit.by, audit.action, audit.subject, audit.before, audit.after, audit.operation,
+    operation.effective_at, operation.undoes, operation.undone_by
+FROM iot.audit LEFT JOIN iot.operation ON operation.id = audit.operation
+WHERE ($1::text IS NULL OR subject = ANY(ARRAY['device/' || $1, 'area/' || $1, 'push/' || $1, 'token/' || $1]))
+    AND ($2::text IS NULL OR audit.by = $2) AND ($3::timestamptz IS NULL OR audit.at >= $3)
+    AND ($4::bigint IS NULL OR audit.operation = $4)
+ORDER BY audit.id DESC LIMIT $5
+"""
+_ONE: Final = "SELECT id, at, by, action, effective_at, undoes, undone_by FROM iot.operation WHERE id = $1 FOR UPDATE"
+_CHANGES: Final = "SELECT subject, before, after FROM iot.audit WHERE operation = $1 ORDER BY id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +44,71 @@ class Change:
     after: Mapping[str, Any] | None = None
 
 
-async def record(connection: asyncpg.Connection, by: str, action: str, *changes: Change) -> None:
-    """Write what `by` did, inside the caller's transaction."""
-    await connection.execute(
-        _ADD, by, action, _subjects(changes), [each.before for each in changes], [each.after for each in changes]
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One deed of one person."""
+
+    id: int
+    at: datetime
+    by: str
+    action: str
+    effective_at: datetime | None
+    undoes: int | None
+    undone_by: int | None
 
 
-def _subjects(changes: Sequence[Change]) -> list[str]:
-    return [each.subject for each in changes]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A row of the audit; entries written before operations were numbered have none."""
+
+    id: int
+    at: datetime
+    by: str
+    action: str
+    subject: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    operation: int | None
+    effective_at: datetime | None
+    undoes: int | None
+    undone_by: int | None
+
+
+async def record(
+    connection: asyncpg.Connection,
+    by: str,
+    action: str,
+    *changes: Change,
+    effective_at: datetime | None = None,
+    undoes: int | None = None,
+) -> int:
+    """Write what `by` did, inside the caller's transaction; give the operation's number, by which it can be undone."""
+    number: int = await connection.fetchval(_OPERATION, by, action, effective_at, undoes)
+    subjects = [each.subject for each in changes]
+    before, after = [each.before for each in changes], [each.after for each in changes]
+    await connection.execute(_ADD, by, action, number, subjects, before, after)
+    return number
+
+
+async def entries(
+    connection: asyncpg.Connection,
+    *,
+    key: str | None = None,
+    by: str | None = None,
+    since: datetime | None = None,
+    operation: int | None = None,
+    limit: int = 100,
+) -> list[Entry]:
+    """List what was changed, the newest first: of one key, by one person, since a time, in one operation."""
+    return [Entry(**row) for row in await connection.fetch(_ENTRIES, key, by, since, operation, limit)]
+
+
+async def operation(connection: asyncpg.Connection, number: int) -> Operation | None:
+    """Find an operation and lock it, so that it is undone once."""
+    row = await connection.fetchrow(_ONE, number)
+    return None if row is None else Operation(**row)
+
+
+async def changes_of(connection: asyncpg.Connection, number: int) -> Sequence[Change]:
+    """Give what an operation changed, in the order it did."""
+    return [Change(**row) for row in await connection.fetch(_CHANGES, number)]

@@ -50,7 +50,7 @@ WITH RECURSIVE inside AS (
     WHERE ($1::text IS NULL OR d.class_key = $1)
         AND ($2::text IS NULL OR d.area_id IN (SELECT id FROM inside))
         AND (d.retired_at IS NULL OR $3::text = 'retired' OR d.key = ANY($5::text[]))
-        AND d.search LIKE ALL ($4::text[])
+        AND (d.search || ' ' || coalesce(area.path_search, '')) LIKE ALL ($4::text[])
         AND ($5::text[] IS NULL OR d.key = ANY($5))
 )
 """

@@ -19,12 +19,15 @@ OWN_PAGE = {"X-Requested-With": "iot"}
 # The whole table of rights, written out a second time: role -> what it may do.
 RIGHTS = {
     "viewer": "read sign_in",
-    "technician": "read sign_in devices areas acknowledge",
-    "operator": "read sign_in devices areas acknowledge",
-    "admin": "read sign_in devices areas acknowledge push tokens",
+    "technician": "read sign_in devices areas audit acknowledge",
+    "operator": "read sign_in devices areas audit acknowledge",
+    "admin": "read sign_in devices areas audit acknowledge push tokens",
 }
 ACTIONS = {
     "GET /areas": "read", "GET /areas/tree": "read", "POST /areas": "areas",
+    "GET /areas/{key}": "read", "POST /areas/import": "areas", "POST /areas/merge": "areas",
+    "POST /areas/{key}/rename": "areas", "POST /areas/{key}/move": "areas",
+    "GET /audit": "audit", "POST /operations/{number}/undo": "areas",
     "GET /devices": "read", "POST /devices": "devices", "POST /devices/batch": "devices",
     "GET /devices/{key}": "read", "DELETE /devices/{key}": "devices", "POST /devices/{key}/restore": "devices",
     "GET /devices/{key}/latest": "read", "GET /devices/{key}/telemetry": "read", "GET /telemetry/watch": "read",

@@ -1,0 +1,49 @@
+"""What was changed, by whom; and the way back."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from iot_core.api import shapes
+from iot_core.api.roles import Action
+from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.errors import NotFoundError
+from iot_core.registry import area_changes, audit
+from iot_core.registry.undo import undo as undo_operation
+
+SHOWN: Final = 100
+
+
+async def entries(call: Call[shapes.AuditQuery]) -> shapes.Audit:
+    """List what was changed, the newest first."""
+    asked = call.query
+    async with call.connection() as connection:
+        found = await audit.entries(
+            connection, key=asked.key, by=asked.by, since=asked.since, operation=asked.operation, limit=asked.limit
+        )
+    return shapes.Audit(items=tuple(msgspec.convert(each, shapes.AuditEntry, from_attributes=True) for each in found))
+
+
+async def undo(call: Call[NoQuery]) -> shapes.Changed:
+    """Take an operation back; refused when what it changed was changed again since."""
+    number = call.number("number", NotFoundError("registry.no_operation", number=call.path["number"]))
+    async with call.connection() as connection:
+        return changed(await undo_operation(connection, number, by=call.who.name), dry=False)
+
+
+def changed(done: area_changes.Changed, *, dry: bool) -> shapes.Changed:
+    """Say what an operation changed, or would."""
+    shown = tuple(
+        shapes.Change(subject=each.subject, before=_plain(each.before), after=_plain(each.after))
+        for each in done.changes[:SHOWN]
+    )
+    return shapes.Changed(operation=None if dry else done.operation, total=len(done.changes), changes=shown)
+
+
+def _plain(side: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    plain: dict[str, Any] | None = msgspec.to_builtins(side)
+    return plain
+
+
+routes = (get("/audit", entries, action=Action.AUDIT), post("/operations/{number}/undo", undo, Action.AREAS))

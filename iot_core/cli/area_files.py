@@ -1,0 +1,79 @@
+"""Areas out of files: a table (CSV, .xlsx) or GeoJSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from iot_core.api import shapes
+from iot_core.cli import sheets
+from iot_core.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["read"]
+
+_COLUMNS: Final = {
+    "key": ("key",),
+    "code": ("code", "ma", "mã"),
+    "name": ("name", "name_vi", "ten", "tên"),
+    "name_en": ("name_en",),
+    "kind": ("kind", "type", "cap", "cấp"),
+    "parent": ("parent", "parent_code", "parent_key"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon", "lng"),
+}
+
+
+def read(path: Path) -> tuple[tuple[shapes.AreaNew, ...], str]:
+    """Read the areas in a file, and say how it was read. Raises RequestError naming file, row and column."""
+    if path.suffix.lower() in {".geojson", ".json"}:
+        return _geojson(path)
+    sheet = sheets.read(path)
+    areas = tuple(_area(path, row.number, _known(row.cells), {}) for row in sheet.rows)
+    return areas, sheet.dialect
+
+
+def _geojson(path: Path) -> tuple[tuple[shapes.AreaNew, ...], str]:
+    """Read a FeatureCollection: a polygon becomes the outline, a point the centre (RFC 7946: longitude first)."""
+    try:
+        collection = json.loads(path.read_text(encoding="utf-8-sig"))
+        features = collection["features"]
+        return tuple(_feature(path, number, each) for number, each in enumerate(features, 1)), "GeoJSON"
+    except OSError as exc:
+        raise RequestError("sheet.unreadable", file=path, detail=exc.strerror or str(exc)) from exc
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise RequestError("sheet.not_geojson", file=path, detail=type(exc).__name__) from exc
+
+
+def _feature(path: Path, number: int, feature: Mapping[str, Any]) -> shapes.AreaNew:
+    said = {key.lower(): str(value) for key, value in (feature["properties"] or {}).items() if value is not None}
+    geometry = feature["geometry"]
+    if geometry is None:
+        return _area(path, number, _known(said), {})
+    if geometry["type"] == "Point":
+        longitude, latitude = geometry["coordinates"][:2]
+        return _area(path, number, _known(said), {"latitude": float(latitude), "longitude": float(longitude)})
+    return _area(path, number, _known(said), {"outline": geometry})
+
+
+def _known(cells: Mapping[str, str]) -> dict[str, str]:
+    """Rename the columns to ours; what is none of ours is left out."""
+    found = ((ours, next((cells[name] for name in names if name in cells), None)) for ours, names in _COLUMNS.items())
+    return {ours: value for ours, value in found if value is not None}
+
+
+def _area(path: Path, number: int, said: Mapping[str, str], more: Mapping[str, Any]) -> shapes.AreaNew:
+    import msgspec
+
+    values: dict[str, Any] = {**said, **more}
+    values.setdefault("key", values.get("code", "").lower())
+    for column in ("latitude", "longitude"):
+        if isinstance(values.get(column), str):
+            values[column] = values[column].replace(",", ".")
+    try:
+        return msgspec.convert(values, shapes.AreaNew, strict=False)
+    except msgspec.ValidationError as exc:
+        raise RequestError("sheet.bad_row", file=path, row=number, detail=str(exc)) from exc

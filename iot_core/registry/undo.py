@@ -1,0 +1,134 @@
+"""Take an operation back: what it changed becomes what it was before, from the same moment on.
+
+Refused when something that it changed was changed again since: then a person has to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from iot_core.errors import ConflictError, NotFoundError
+from iot_core.registry import area_history
+from iot_core.registry.area_changes import FIELDS, Changed, write
+from iot_core.registry.audit import Change, Operation, changes_of, operation, record
+
+__all__ = ["undo"]
+
+UNDOABLE: Final = frozenset({"area.add", "area.rename", "area.move", "area.merge", "area.import"})
+_AREAS: Final = """
+SELECT area.key, area.name, area.name_en, area.kind, area.code, parent.key AS parent, successor.key AS into,
+    area.ended_at
+FROM iot.area LEFT JOIN iot.area AS parent ON parent.id = area.parent_id
+LEFT JOIN iot.area AS successor ON successor.id = area.into_id
+WHERE area.key = ANY($1)
+"""
+_DEVICES: Final = """
+SELECT device.key, area.key AS area FROM iot.device LEFT JOIN iot.area ON area.id = device.area_id
+WHERE device.key = ANY($1)
+"""
+_SINCE: Final = """
+SELECT operation, by FROM iot.audit WHERE subject = $1 AND operation > $2 ORDER BY operation DESC LIMIT 1
+"""
+_EFFECTIVE: Final = "SELECT set_config('iot.effective_at', $1, true)"
+_PUT_DEVICES: Final = """
+UPDATE iot.device SET area_id = area.id FROM unnest($1::text[], $2::text[]) AS back (key, area)
+LEFT JOIN iot.area ON area.key = back.area WHERE device.key = back.key
+"""
+_USED: Final = """
+SELECT area.key FROM iot.area WHERE key = ANY($1) AND (
+    EXISTS (SELECT FROM iot.device_area_version WHERE area_id = area.id)
+    OR EXISTS (SELECT FROM iot.area AS child WHERE child.parent_id = area.id AND NOT child.key = ANY($1))
+    OR EXISTS (SELECT FROM iot.area_version AS child WHERE child.parent_id = area.id
+        AND NOT child.area_id IN (SELECT id FROM iot.area WHERE key = ANY($1)))
+) LIMIT 1
+"""
+_FORGET_VERSIONS: Final = "DELETE FROM iot.area_version WHERE area_id IN (SELECT id FROM iot.area WHERE key = ANY($1))"
+_DROP: Final = "DELETE FROM iot.area WHERE key = ANY($1)"
+
+
+async def undo(connection: asyncpg.Connection, number: int, *, by: str) -> Changed:
+    """Take an operation back.
+
+    Raises NotFoundError for a number that is none, ConflictError when it cannot be taken back, with the reason.
+    """
+    async with connection.transaction():
+        done = await operation(connection, number)
+        if done is None:
+            raise NotFoundError("registry.no_operation", number=number)
+        if done.undone_by is not None:
+            raise ConflictError("registry.undone_already", number=number, by=done.undone_by)
+        if done.action not in UNDOABLE:
+            raise ConflictError("registry.not_undoable", number=number, action=done.action)
+        changes = await changes_of(connection, number)
+        await _refuse_changed(connection, done, changes)
+        at = done.effective_at or done.at
+        await connection.execute(_EFFECTIVE, at.isoformat())
+        await _put_devices(connection, _of("device", changes))
+        await _put_areas(connection, _of("area", changes), at)
+        await area_history.refresh_search(connection)
+        back = [Change(each.subject, each.after, each.before) for each in reversed(changes)]
+        own = await record(connection, by, "undo", *back, effective_at=at, undoes=number)
+        await connection.execute("UPDATE iot.operation SET undone_by = $2 WHERE id = $1", number, own)
+        return Changed(own, back)
+
+
+async def _refuse_changed(connection: asyncpg.Connection, done: Operation, changes: Sequence[Change]) -> None:
+    now = await _current(connection, _AREAS, "area", changes) | await _current(connection, _DEVICES, "device", changes)
+    for each in changes:
+        left = now.get(each.subject)
+        if left is None or any(not _same(left[field], value) for field, value in (each.after or {}).items()):
+            later = await connection.fetchrow(_SINCE, each.subject, done.id)
+            raise ConflictError(
+                "registry.changed_since",
+                number=done.id,
+                subject=each.subject,
+                later=later["operation"] if later else "?",
+                by=later["by"] if later else "?",
+            )
+
+
+async def _current(
+    connection: asyncpg.Connection, query: str, kind: str, changes: Sequence[Change]
+) -> dict[str, Mapping[str, Any]]:
+    keys = list(_of(kind, changes))
+    return {f"{kind}/{row['key']}": row for row in await connection.fetch(query, keys)} if keys else {}
+
+
+async def _put_devices(connection: asyncpg.Connection, changes: Mapping[str, Change]) -> None:
+    if changes:
+        before = [(each.before or {}).get("area") for each in changes.values()]
+        await connection.execute(_PUT_DEVICES, list(changes), before)
+
+
+async def _put_areas(connection: asyncpg.Connection, changes: Mapping[str, Change], at: datetime) -> None:
+    wanted = {key: _fields(each.before) for key, each in changes.items() if each.before is not None}
+    if wanted:
+        await write(connection, wanted, at)
+    added = [key for key, each in changes.items() if each.before is None]
+    if added:
+        used = await connection.fetchval(_USED, added)
+        if used is not None:
+            raise ConflictError("registry.area_used", key=used)
+        await connection.execute(_FORGET_VERSIONS, added)
+        await connection.execute(_DROP, added)
+
+
+def _of(kind: str, changes: Sequence[Change]) -> dict[str, Change]:
+    """Pick the changes of one kind of thing, by key."""
+    return {each.subject.partition("/")[2]: each for each in changes if each.subject.startswith(f"{kind}/")}
+
+
+def _fields(before: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: _time(value) if field == "ended_at" else value for field, value in before.items() if field in FIELDS}
+
+
+def _time(value: Any) -> Any:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _same(left: Any, said: Any) -> bool:
+    return bool(left == (_time(said) if isinstance(left, datetime) else said))
