@@ -23,7 +23,18 @@ DATA_SOURCE_UID: Final = "iot-store"
 WIDTH: Final = 24
 
 # What a person asks of a class first; a class without an entry shows its first number.
-_SHOWN: Final = {"air_quality": "pm25", "streetlight": "power", "water_meter": "flow", "fire_detector": "smoke_density"}
+_SHOWN: Final = {
+    "air_quality": "pm25",
+    "camera_health": "latency",
+    "fire_detector": "smoke_density",
+    "flood_gauge": "level",
+    "lighting_cabinet": "power",
+    "panic_button": "battery",
+    "streetlight": "power",
+    "water_meter": "flow",
+    "water_quality": "turbidity",
+    "weather": "temperature",
+}
 
 # UCUM to Grafana's unit ids; an unknown one is shown as a suffix.
 _UNITS: Final = {
@@ -34,6 +45,8 @@ _UNITS: Final = {
     "A": "amp",
     "kW.h": "kwatth",
     "ug/m3": "conμgm3",
+    "m": "lengthm",
+    "ms": "ms",
 }
 _MARKER: Final = {
     "size": {"fixed": 6, "min": 4, "max": 12},

@@ -26,12 +26,13 @@ __all__ = ["demo", "sim"]
 _UNWATCHED_S: Final = 60
 _SHORTEST_S: Final = 15
 _SMALLEST: Final = 8
+_CITY: Final = 120
 _MQTT_PORT: Final = 1883
 _COAP_PORT: Final = 5683
 LOG: Final = "demo.log"
 
 _devices = option(
-    "--devices", type=click.IntRange(_SMALLEST, 2000), default=120, metavar="N", help=text("demo.opt_devices")
+    "--devices", type=click.IntRange(_SMALLEST, 2000), default=_CITY, metavar="N", help=text("demo.opt_devices")
 )
 _seed = option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="N", help=text("demo.opt_seed"))
 
@@ -98,15 +99,22 @@ def sim() -> None:
 @sim.command(
     "run",
     help=text("demo.help_run"),
-    examples=["iot sim run --devices 50 --seconds 120", "iot --url https://iot.example.vn --token TOKEN sim run"],
+    examples=[
+        "iot sim run --devices 50 --seconds 120",
+        "iot sim run --model milesight-ct101 --model sdm630 --devices 4",
+        "iot --url https://iot.example.vn --token TOKEN sim run",
+    ],
 )
-@_devices
+@option("--devices", type=click.IntRange(1, 2000), metavar="N", help=text("demo.opt_sim_devices"))
+@option("--model", "models", multiple=True, metavar="MODEL", help=text("demo.opt_model"))
 @option("--seconds", type=click.IntRange(min=1), metavar="N", help=text("demo.opt_seconds"))
 @_seed
 @option("--mqtt", default="", metavar="HOST:PORT", help=text("demo.opt_mqtt"))
 @option("--coap", default="", metavar="HOST:PORT", help=text("demo.opt_coap"))
 @option("--host", default="", metavar="ADDRESS", help=text("demo.opt_host"))
-def run(*, devices: int, seconds: int | None, seed: int, mqtt: str, coap: str, host: str) -> int:
+def run(
+    *, devices: int | None, models: tuple[str, ...], seconds: int | None, seed: int, mqtt: str, coap: str, host: str
+) -> int:
     import msgspec
 
     try:
@@ -130,7 +138,9 @@ def run(*, devices: int, seconds: int | None, seed: int, mqtt: str, coap: str, h
         memory=memory_folder(default_state_dir().with_name("iot-sim"), core.url),
     )
     with screen() as seen:
-        summary = asyncio.run(run_sim(Size(devices=devices, seconds=seconds, seed=seed), target, seen))
+        count = devices or (len(models) if models else _CITY)
+        size = Size(devices=count, seconds=seconds, seed=seed, models=models, profiles=load(None).profiles)
+        summary = asyncio.run(run_sim(size, target, seen))
     click.echo(msgspec.json.encode(summary).decode())
     return 1 if summary.unanswered else 0
 

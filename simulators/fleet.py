@@ -3,31 +3,65 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Final
 
+from iot_core.errors import NotFoundError
+from iot_core.profiles import native_model
 from simulators.city import Building, buildings, somewhere, within
-from simulators.physics import AirStation, Detector, HouseMeter, Lamp, MainMeter, Physics
+from simulators.physics import (
+    AirStation,
+    Button,
+    Cabinet,
+    Camera,
+    Detector,
+    HouseMeter,
+    Lamp,
+    MainMeter,
+    Physics,
+    RiverGauge,
+    WaterProbe,
+    WeatherStation,
+)
 from simulators.physics.chance import between, seeded
 
 if TYPE_CHECKING:
     from iot_core.profiles import Profile, Profiles
 
-__all__ = ["BURNING", "Planned", "plan"]
+__all__ = ["BURNING", "SMALLEST", "Planned", "plan", "plan_of", "voice_of"]
 
 DEFAULT_SEED: Final = 1
+SMALLEST: Final = 8
+"""Devices of the smallest city: two of each class that it has."""
 BURNING: Final = buildings()[0]
 """The building that the demo sets on fire."""
 UNITS_PER_GATEWAY: Final = 16
 _PARTS: Final = {"fire_detector": 0.15, "air_quality": 0.15, "water_meter": 0.30, "streetlight": 0.40}
-_PREFIX: Final = {"fire_detector": "bao-chay", "air_quality": "khong-khi", "water_meter": "nuoc", "streetlight": "den"}
+_PREFIX: Final = {
+    "air_quality": "khong-khi",
+    "camera_health": "camera",
+    "fire_detector": "bao-chay",
+    "flood_gauge": "muc-nuoc",
+    "lighting_cabinet": "tu-den",
+    "panic_button": "khan-cap",
+    "streetlight": "den",
+    "water_meter": "nuoc",
+    "water_quality": "chat-luong-nuoc",
+    "weather": "khi-tuong",
+}
 _NAMES: Final = {
-    "fire_detector": "Đầu báo cháy",
     "air_quality": "Trạm không khí",
-    "water_meter": "Đồng hồ nước",
+    "camera_health": "Camera",
+    "fire_detector": "Đầu báo cháy",
+    "flood_gauge": "Trạm đo mực nước",
+    "lighting_cabinet": "Tủ chiếu sáng",
+    "panic_button": "Nút khẩn cấp",
     "streetlight": "Đèn đường",
+    "water_meter": "Đồng hồ nước",
+    "water_quality": "Trạm chất lượng nước",
+    "weather": "Trạm khí tượng",
 }
 _JSON, _SENML_JSON, _SENML_CBOR = 50, 110, 112
 _RATED_WATTS: Final = (60.0, 90.0, 120.0, 150.0)
@@ -79,15 +113,23 @@ def voices(profiles: Profiles, class_key: str) -> tuple[Voice, ...]:
     return (*first, *more)
 
 
-def _vendor(profile: Profile) -> list[Voice]:
-    """Say how a vendor's model speaks. What comes over LoRaWAN needs a network server; channels, several devices."""
-    if profile.model.startswith("native-") or profile.channels != ("",):
-        return []
+def voice_of(profile: Profile) -> Voice | None:
+    """Say how a model speaks; None for one that only feeds devices behind it, or whose driver asks and is not told."""
+    if "" not in profile.channels:
+        return None
     if profile.modbus is not None:
-        return [Voice("modbus", profile)]
-    if profile.address.startswith("mqtt:"):
-        return [Voice("mqtt", profile)]
-    return [Voice("coap", profile, _SENML_CBOR)] if profile.address.startswith("iot:") else []
+        return Voice("modbus", profile)
+    if profile.model == native_model(profile.class_key) or profile.address.startswith(("mqtt:", "lorawan:")):
+        return Voice("mqtt", profile)
+    return Voice("coap", profile, _SENML_CBOR) if profile.address.startswith("iot:") else None
+
+
+def _vendor(profile: Profile) -> list[Voice]:
+    """Say how a vendor's model speaks in the city. What comes over LoRaWAN, or feeds several devices, is not in it."""
+    if profile.model.startswith("native-") or profile.address.startswith("lorawan:") or profile.channels != ("",):
+        return []
+    voice = voice_of(profile)
+    return [] if voice is None else [voice]
 
 
 def plan(profiles: Profiles, *, devices: int, seed: int) -> tuple[Planned, ...]:
@@ -101,6 +143,23 @@ def plan(profiles: Profiles, *, devices: int, seed: int) -> tuple[Planned, ...]:
     )
 
 
+def plan_of(profiles: Profiles, models: Sequence[str], *, devices: int, seed: int) -> tuple[Planned, ...]:
+    """Plan devices of these models only, one after the other. Raises NotFoundError for a model that nobody can play."""
+    voices: list[Voice] = []
+    for model in models:
+        voice = voice_of(profiles.get(model))
+        if voice is None:
+            raise NotFoundError("demo.not_played", model=model)
+        voices.append(voice)
+    numbers: Counter[str] = Counter()
+    planned: list[Planned] = []
+    for voice in islice(cycle(voices), devices):
+        class_key = voice.profile.class_key
+        planned.append(_planned(class_key, numbers[class_key], voice, seed))
+        numbers[class_key] += 1
+    return tuple(planned)
+
+
 def _planned(class_key: str, number: int, voice: Voice, seed: int) -> Planned:
     own = seeded(seed, class_key, number)
     if class_key == "fire_detector":
@@ -108,8 +167,8 @@ def _planned(class_key: str, number: int, voice: Voice, seed: int) -> Planned:
         return _detector(building, number, voice, seed, own)
     place = somewhere(seed, class_key, number)
     return Planned(
-        key=_key(_PREFIX[class_key], place.ward.key, number, seed),
-        name=f"{_NAMES[class_key]} {place.name} {number + 1}",
+        key=_key(_PREFIX.get(class_key, class_key.replace("_", "-")), place.ward.key, number, seed),
+        name=f"{_NAMES.get(class_key, voice.profile.device_class.title.vi)} {place.name} {number + 1}",
         class_key=class_key,
         ward=place.ward.key,
         latitude=round(place.latitude, 6),
@@ -141,13 +200,24 @@ def _detector(building: Building, number: int, voice: Voice, seed: int, own: int
 
 
 def _physics(class_key: str, voice: Voice, city: int, own: int) -> Physics:
-    if class_key == "air_quality":
-        return AirStation(city, own)
-    if class_key == "streetlight":
-        return Lamp(city, own, rated=_RATED_WATTS[own % len(_RATED_WATTS)])
-    if voice.protocol == "modbus":  # ultrasonic meters on mains speak Modbus; a house's speaks by radio
-        return MainMeter(city, own, mean=between(20, 120, own, "mean"))
-    return HouseMeter(city, own, mean=between(0.3, 0.8, own, "mean"))
+    if class_key == "water_meter" and voice.protocol != "modbus":  # a house's meter speaks by radio
+        return HouseMeter(city, own, mean=between(0.3, 0.8, own, "mean"))
+    return _PHYSICS[class_key](city, own)
+
+
+_PHYSICS: Final[Mapping[str, Callable[[int, int], Physics]]] = {
+    "air_quality": AirStation,
+    "camera_health": Camera,
+    "fire_detector": lambda city, own: Detector(city=city, seed=own),
+    "flood_gauge": RiverGauge,
+    "lighting_cabinet": lambda city, own: Cabinet(city, own, lamps=20 + own % 30),
+    "panic_button": lambda _, own: Button(seed=own),
+    "streetlight": lambda city, own: Lamp(city, own, rated=_RATED_WATTS[own % len(_RATED_WATTS)]),
+    "water_meter": lambda city, own: MainMeter(city, own, mean=between(20, 120, own, "mean")),
+    "water_quality": WaterProbe,
+    "weather": WeatherStation,
+}
+"""What a device of each class measures; what speaks Modbus is on mains, so a water meter is then one of a main."""
 
 
 def gateways(planned: Sequence[Planned]) -> Iterator[tuple[Planned, str, int]]:

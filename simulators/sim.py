@@ -17,7 +17,7 @@ from iot_core.client import Client
 from iot_core.messages import text
 from iot_core.profiles import load
 from iot_core.state import make_folder
-from simulators.fleet import plan
+from simulators.fleet import SMALLEST, plan, plan_of
 from simulators.ledger import Ledger
 from simulators.ports import LOOPBACK
 from simulators.registration import Memory, register
@@ -50,6 +50,10 @@ class Size:
     devices: int
     seconds: float | None
     seed: int
+    models: Sequence[str] = ()
+    """Play these models only; none: a city of all kinds."""
+    profiles: str = ""
+    """Folder of own profiles, which override shipped ones."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -75,7 +79,11 @@ def memory_folder(root: Path, url: str) -> Path:
 
 def _speakable(size: Size, target: Target) -> Sequence[Planned]:
     """Plan the city, without Modbus devices where the core could not reach them."""
-    planned = plan(load(), devices=size.devices, seed=size.seed)
+    profiles = load(Path(size.profiles) if size.profiles else None)
+    if size.models:
+        planned = plan_of(profiles, size.models, devices=size.devices, seed=size.seed)
+    else:
+        planned = plan(profiles, devices=max(size.devices, SMALLEST), seed=size.seed)
     return [each for each in planned if target.gateway_host or each.voice.protocol != "modbus"]
 
 

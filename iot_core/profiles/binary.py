@@ -185,7 +185,7 @@ class TlvFormat:
         frame = bytearray()
         for key, record in self.records.items():
             wanted = {name for name in _keys(record.fields) if name in values} - written
-            if record.time is not None or not wanted:
+            if record.time is not None or not wanted or _cannot_say(record, values):
                 continue
             body = bytearray(record.length)
             _fill(record.fields, values, body)
@@ -198,6 +198,11 @@ def compile_bytes(spec: ByteSpec, default: Endian) -> Bytes:
     """Compile where a field stands."""
     mask = 1 << spec.bit if spec.bit is not None else spec.mask or 0
     return Bytes(spec.at, wire_type(spec.type, spec.length), spec.endian or default, mask)
+
+
+def _cannot_say(record: TlvRecord, values: Mapping[str, Value]) -> bool:
+    """Say whether one of a record's states has no word for what is given."""
+    return any(isinstance(each.codec, Cases) and each.codec.write(values) is None for each in record.fields)
 
 
 def _fill(fields: tuple[Field[bytes], ...], values: Mapping[str, Value], data: bytearray) -> None:

@@ -6,6 +6,7 @@ a molar volume of 24.465 L/mol.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,15 +33,44 @@ _KINDS: Final[tuple[dict[str, Linear], ...]] = (
     {"%": Linear(), "1": Linear(100), "[ppth]": Linear(0.1)},
     {"hPa": Linear(), "mbar": Linear(), "Pa": Linear(0.01), "kPa": Linear(10), "bar": Linear(1000)},
     {"W": Linear(), "mW": Linear(0.001), "kW": Linear(1000)},
-    {"V": Linear(), "mV": Linear(0.001)},
+    {"V.A": Linear(), "kV.A": Linear(1000)},
+    {"V.A{reactive}": Linear(), "kV.A{reactive}": Linear(1000)},
+    {"V": Linear(), "mV": Linear(0.001), "kV": Linear(1000)},
     {"A": Linear(), "mA": Linear(0.001)},
+    {"Hz": Linear(), "kHz": Linear(1000)},
     {"kW.h": Linear(), "W.h": Linear(0.001), "mW.h": Linear(1e-6), "J": Linear(1 / 3.6e6), "MW.h": Linear(1000)},
+    {"kV.A.h{reactive}": Linear(), "V.A.h{reactive}": Linear(0.001)},
     {"m3": Linear(), "L": Linear(0.001), "dm3": Linear(0.001), "[gal_us]": Linear(0.003785411784)},
     {"m3/h": Linear(), "L/h": Linear(0.001), "L/min": Linear(0.06), "L/s": Linear(3.6), "m3/s": Linear(3600)},
     {"ug/m3": Linear(), "mg/m3": Linear(1000), "ng/m3": Linear(0.001)},
     {"[ppm]": Linear(), "[ppb]": Linear(0.001)},
     {"dB[SPL]": Linear(), "B[SPL]": Linear(10)},
     {"dB/m": Linear()},
+    {
+        "m": Linear(),
+        "mm": Linear(0.001),
+        "cm": Linear(0.01),
+        "km": Linear(1000),
+        "[in_i]": Linear(0.0254),
+        "[ft_i]": Linear(0.3048),
+    },
+    {"mm/h": Linear(), "[in_i]/h": Linear(25.4)},
+    {
+        "m/s": Linear(),
+        "mm/s": Linear(0.001),
+        "cm/s": Linear(0.01),
+        "km/h": Linear(1 / 3.6),
+        "[mi_i]/h": Linear(0.44704),
+        "[kn_i]": Linear(1852 / 3600),
+    },
+    {"deg": Linear(), "rad": Linear(180 / math.pi)},
+    {"lx": Linear(), "klx": Linear(1000)},
+    {"W/m2": Linear()},
+    {"uS/cm": Linear(), "mS/cm": Linear(1000), "S/m": Linear(10_000)},
+    {"{NTU}": Linear(), "{FNU}": Linear()},
+    {"mg/L": Linear(), "ug/L": Linear(0.001), "g/L": Linear(1000)},
+    {"[pH]": Linear()},
+    {"s": Linear(), "ms": Linear(0.001), "min": Linear(60), "h": Linear(3600), "d": Linear(86_400)},
 )
 # What SenML (RFC 8428 section 12.1), LwM2M and vendors write for a UCUM unit.
 _ALIASES: Final = {
@@ -64,6 +94,21 @@ _ALIASES: Final = {
     "µg/m³": "ug/m3",
     "ug/m³": "ug/m3",
     "m³": "m3",
+    "VA": "V.A",
+    "kVA": "kV.A",
+    "var": "V.A{reactive}",
+    "kvar": "kV.A{reactive}",
+    "varh": "V.A.h{reactive}",
+    "kvarh": "kV.A.h{reactive}",
+    "NTU": "{NTU}",
+    "FNU": "{FNU}",
+    "mg/l": "mg/L",
+    "ug/l": "ug/L",
+    "pH": "[pH]",
+    "in": "[in_i]",
+    "ft": "[ft_i]",
+    "W/m²": "W/m2",
+    "°": "deg",
 }
 
 

@@ -145,10 +145,11 @@ class Cases:
                 return says
         raise DecodeError(Reason.BAD_FIELD, f"{self.key}: {str(raw)[:40]} is no case of the profile")
 
-    def write(self, values: Mapping[str, Value]) -> float | str:
+    def write(self, values: Mapping[str, Value]) -> float | str | None:
         """Find the case that says what is given best: what is true (an alarm) first, then what is false.
 
-        Where the wire cannot say it all, the case that stands first in the file wins.
+        Where the wire cannot say it all, the case that stands first in the file wins. None when every case would say
+        something that is not so: a button that only knows how to say "pressed" is then not heard of.
         """
 
         def fit(says: Mapping[str, Value]) -> tuple[int, int, int]:
@@ -157,7 +158,8 @@ class Cases:
             invented = sum(1 for key, said in says.items() if said is True and values.get(key) is False)
             return true, -invented, len(agreed) - true
 
-        return max(self.cases, key=lambda case: fit(case[2]))[0]
+        best = max(self.cases, key=lambda case: fit(case[2]))
+        return None if fit(best[2]) < (0, 0, 0) else best[0]
 
 
 def apply(linear: Linear, value: float) -> float:

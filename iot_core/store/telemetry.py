@@ -95,8 +95,7 @@ def _span(observations: Sequence[Observation]) -> tuple[datetime, datetime]:
 
 def _fill(table: ClassTable, stage: str, target: str, same: str, *, correction: bool) -> str:
     """Write the UPDATE that merges staged rows into existing ones; a correction replaces what it says."""
-    sets, changed = [], []
-    mask = "t.bad"
+    sets, changed, taken = [], [], []
     for column in table.columns:
         name = f'"{column.name}"'
         bit = 1 << column.bit
@@ -104,10 +103,14 @@ def _fill(table: ClassTable, stage: str, target: str, same: str, *, correction: 
         sets.append(f"{name} = COALESCE({first}.{name}, {second}.{name})")
         if correction:
             changed.append(f"(s.{name} IS NOT NULL AND s.{name} IS DISTINCT FROM t.{name})")
-            mask = f"CASE WHEN s.{name} IS NULL THEN {mask} ELSE ({mask} & ~{bit}::bigint) | (s.bad & {bit}) END"
+            taken.append(f"CASE WHEN s.{name} IS NULL THEN 0 ELSE {bit} END")
         else:
             changed.append(f"(t.{name} IS NULL AND s.{name} IS NOT NULL)")
-            mask = f"{mask} | CASE WHEN t.{name} IS NULL AND s.{name} IS NOT NULL THEN s.bad & {bit} ELSE 0 END"
+            taken.append(f"CASE WHEN t.{name} IS NULL AND s.{name} IS NOT NULL THEN {bit} ELSE 0 END")
+    # The bits of metrics that take the staged value follow it. Written twice, not once a metric within the other:
+    # a nested CASE doubles with each metric, and a class may have 63.
+    bits = f"({' | '.join(taken)})::bigint"
+    mask = f"(t.bad & ~{bits}) | (s.bad & {bits})"
     empty = "'{}'::jsonb"
     extra = f"COALESCE(t.extra, {empty}) || s.extra" if correction else f"s.extra || COALESCE(t.extra, {empty})"
     quality = "s.quality" if correction else "GREATEST(t.quality, s.quality)"

@@ -6,11 +6,42 @@ Nothing is stepped, so a counter that integrates (energy, volume) never runs bac
 from __future__ import annotations
 
 from simulators.physics.air import AirStation
+from simulators.physics.button import Button
+from simulators.physics.cabinet import Cabinet
+from simulators.physics.camera import Camera
 from simulators.physics.fire import Detector, Fire
 from simulators.physics.light import Lamp
+from simulators.physics.river import RiverGauge, WaterProbe
+from simulators.physics.station import WeatherStation
 from simulators.physics.water import HouseMeter, MainMeter
 
-__all__ = ["AirStation", "Detector", "Fire", "HouseMeter", "Lamp", "MainMeter", "Physics"]
+__all__ = [
+    "AirStation",
+    "Button",
+    "Cabinet",
+    "Camera",
+    "Detector",
+    "Fire",
+    "HouseMeter",
+    "Lamp",
+    "MainMeter",
+    "Physics",
+    "RiverGauge",
+    "WaterProbe",
+    "WeatherStation",
+]
 
-Physics = AirStation | Lamp | HouseMeter | MainMeter | Detector
+Physics = (
+    AirStation
+    | Button
+    | Cabinet
+    | Camera
+    | Detector
+    | HouseMeter
+    | Lamp
+    | MainMeter
+    | RiverGauge
+    | WaterProbe
+    | WeatherStation
+)
 """What a simulated device measures: `at(time)` gives values by the metric keys of its class."""

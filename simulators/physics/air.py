@@ -20,7 +20,7 @@ def traffic(time: datetime) -> float:
     return min(1.0, 0.06 + week * (0.75 * peaks + day))
 
 
-def _sunshine(time: datetime) -> float:
+def sunshine(time: datetime) -> float:
     """How high the sun stands, 0 at night to 1 at noon: what makes ozone."""
     rise, sink = day_light(time.astimezone(LOCAL).date(), LATITUDE, LONGITUDE)
     if not rise < time < sink:
@@ -47,7 +47,7 @@ class AirStation:
         pm25 = street * thinning * background * (0.65 + 0.6 * cars) * math.exp(0.12 * self._noise("pm25", at))
         fine_part = between(0.55, 0.68, self.seed, "fine") * math.exp(0.03 * self._noise("fine", at))
         no2 = street * thinning * (8 + 55 * cars) * math.exp(0.15 * self._noise("no2", at))
-        ozone = (18 + 95 * _sunshine(time)) * math.exp(0.1 * self._noise("o3", at)) * 40 / (40 + no2)
+        ozone = (18 + 95 * sunshine(time)) * math.exp(0.1 * self._noise("o3", at)) * 40 / (40 + no2)
         return {
             "pm1": pm25 * between(0.66, 0.76, self.seed, "pm1"),
             "pm25": pm25,
@@ -61,5 +61,10 @@ class AirStation:
             "humidity": max(15.0, min(100.0, sky.humidity + 1.2 * self._noise("humidity", at))),
             "pressure": sky.pressure - between(0.2, 6.0, self.seed, "height") + 0.1 * self._noise("pressure", at),
             "noise": 49 + 8 * math.log10(1 + 60 * cars * street) + 1.5 * self._noise("noise", at, 15),
+            "no": 0.35 * no2,
+            "h2s": 3 * thinning,
+            "nh3": 9 * thinning,
+            "hcho": 4 + 6 * cars,
+            "pm4": 1.15 * pm25,
             "battery": 96 + 3 * math.sin(math.pi * (local_hour(time) - 9) / 12),
         }

@@ -89,4 +89,8 @@ class Detector:
             "fault": False,
             "tamper": False,
             "test": False,
+            "gas": False,
+            "alarm": density >= SMOKE_ALARM or temperature >= HEAT_ALARM,
+            "prealarm": SMOKE_ALARM > density >= 0.65 * SMOKE_ALARM,
+            "disabled": False,
         }

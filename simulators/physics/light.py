@@ -83,6 +83,12 @@ class Lamp:
         hours = max(0.0, (time - start).total_seconds() / 3600)
         return (self.standby * hours + (self.rated - self.standby) * full) / 1000
 
+    @staticmethod
+    def lit_hours(time: datetime) -> float:
+        """Count the hours of light since installation: eleven and a half a night, near enough for the tropics."""
+        start = datetime.combine(INSTALLED, datetime.min.time(), LOCAL)
+        return max(0.0, (time - start).total_seconds() / 86_400 * 11.5)
+
     def at(self, time: datetime) -> dict[str, float | int | bool | str]:
         """Give everything the node measures."""
         at, dim = time.timestamp(), dim_at(time)
@@ -100,4 +106,8 @@ class Lamp:
             "temperature": weather(self.city, time).temperature + 18 * power / self.rated,
             "lamp_failure": False,
             "day_burner": False,
+            "gear_failure": False,
+            "relay_failure": False,
+            "overload": False,
+            "lamp_hours": self.lit_hours(time),
         }

@@ -92,6 +92,9 @@ def _common(city: int, seed: int, time: datetime, drop: float) -> dict[str, floa
         "reverse_flow": False,
         "tamper": False,
         "dry": False,
+        "fault": False,
+        "battery_low": False,
+        "blocked": False,
     }
 
 

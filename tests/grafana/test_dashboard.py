@@ -15,6 +15,7 @@ import pytest
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.dashboard import build
+from iot_core.profiles import load
 from iot_core.store.connection import prepare
 from iot_core.store.migrate import migrate
 from iot_core.store.partitions import ensure_partitions, week_of
@@ -188,3 +189,18 @@ def test_both_languages_are_said() -> None:
 
 def test_no_tile_is_fetched_from_outside() -> None:
     assert "http" not in json.dumps(built())
+
+
+def test_every_shipped_class_has_a_chart_of_its_own_in_a_place_of_its_own() -> None:
+    classes = load().classes
+    panels = build(classes, "vi")["panels"]
+    charts = [panel for panel in panels if panel["type"] == "timeseries"]
+    assert len(charts) == len(classes) == 10
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = {
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    }
+    assert len(taken) == sum(panel["gridPos"]["w"] * panel["gridPos"]["h"] for panel in panels)

@@ -155,18 +155,18 @@ def test_two_files_of_one_folder_may_not_define_one_model(tmp_path: Path) -> Non
 
 def test_an_own_folder_overrides_a_shipped_model_and_adds_a_class(tmp_path: Path) -> None:
     write(tmp_path, GOOD.replace("acme-aq4", "tuf-2000m"))
-    (tmp_path / "flood_gauge").mkdir()
-    (tmp_path / "flood_gauge" / "class.yaml").write_text(
+    (tmp_path / "tide_gauge").mkdir()
+    (tmp_path / "tide_gauge" / "class.yaml").write_text(
         "title: {vi: Trạm đo mực nước, en: Flood gauge}\n"
         "metrics:\n  level: {title: {vi: Mực nước, en: Level}, ucum: '1'}\n"
     )
     profiles = load(tmp_path)
     assert profiles.get("tuf-2000m").class_key == "air_quality"
-    assert "flood_gauge" in profiles.classes
+    assert "tide_gauge" in profiles.classes
 
 
 def test_a_profile_in_a_folder_that_is_no_class_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, GOOD, "weather")
+    write(tmp_path, GOOD, "tide_gauge")
     with pytest.raises(ConfigError) as caught:
         load(tmp_path)
     assert caught.value.code == "profile.no_class"

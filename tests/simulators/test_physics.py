@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
@@ -10,12 +11,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulators.physics import AirStation, Detector, Fire, HouseMeter, Lamp, MainMeter, Physics
+from simulators.physics import (
+    AirStation,
+    Button,
+    Cabinet,
+    Camera,
+    Detector,
+    Fire,
+    HouseMeter,
+    Lamp,
+    MainMeter,
+    Physics,
+    RiverGauge,
+    WaterProbe,
+    WeatherStation,
+)
 from simulators.physics.air import traffic
 from simulators.physics.fire import FAST, MEDIUM, SLOW, ULTRA_FAST
 from simulators.physics.light import dim_at, night, power_factor
+from simulators.physics.river import run_off
+from simulators.physics.station import rain_total
 from simulators.physics.sun import day_light
 from simulators.physics.weather import LATITUDE, LOCAL, LONGITUDE, weather
+from tests.simulators.conftest import profiles
 
 SEEDS = st.integers(min_value=0, max_value=2**63)
 TIMES = st.datetimes(min_value=datetime(2025, 6, 1), max_value=datetime(2028, 6, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -37,6 +55,12 @@ def every(seed: int) -> list[Physics]:
         HouseMeter(seed, seed + 3),
         MainMeter(seed, seed + 4),
         Detector(city=seed, seed=seed + 5),
+        WeatherStation(seed, seed + 6),
+        Cabinet(seed, seed + 7),
+        RiverGauge(seed, seed + 8),
+        WaterProbe(seed, seed + 9),
+        Button(seed=seed + 10),
+        Camera(seed, seed + 11),
     ]
 
 
@@ -56,9 +80,46 @@ def test_another_seed_gives_another_series() -> None:
 def test_values_stay_in_believable_ranges(seed: int, time: datetime) -> None:
     for thing in every(seed):
         for key, value in thing.at(time).items():
-            if not isinstance(value, bool):
+            if not isinstance(value, bool) and key in RANGES and not isinstance(thing, Cabinet | WaterProbe):
                 low, high = RANGES[key]
                 assert low <= float(value) <= high, f"{key} of {thing}"
+
+
+CLASSES: dict[str, Callable[[int, int], Physics]] = {
+    "air_quality": AirStation, "camera_health": Camera, "flood_gauge": RiverGauge, "lighting_cabinet": Cabinet,
+    "streetlight": Lamp, "water_meter": HouseMeter, "water_quality": WaterProbe, "weather": WeatherStation,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("class_key", CLASSES)
+@given(seed=SEEDS, time=TIMES)
+@patient
+def test_every_metric_of_a_class_is_played_and_plausible(class_key: str, seed: int, time: datetime) -> None:
+    metrics = profiles().classes[class_key].metrics
+    values = CLASSES[class_key](seed, seed).at(time)
+    assert values.keys() == {metric.key for metric in metrics}
+    assert [metric.key for metric in metrics if not metric.plausible(values[metric.key])] == []
+
+
+def test_a_button_says_its_press_and_then_that_nobody_presses_it() -> None:
+    at = datetime(2026, 3, 1, 3, tzinfo=UTC)
+    button = Button(seed=1, pressed=at)
+    said = [button.at(at + timedelta(seconds=s)) for s in (-1, 0, 9, 10)]
+    assert [values["pressed"] for values in said] == [False, True, True, False]
+    assert ["press" in values for values in said] == [False, True, True, False]
+
+
+def test_rain_falls_on_some_days_lifts_the_river_and_muddies_it() -> None:
+    day = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    times = [day + timedelta(hours=n) for n in range(24 * 30)]
+    wettest = max(times, key=lambda time: run_off(1, time))
+    driest = min(times, key=lambda time: run_off(1, time))
+    assert run_off(1, wettest) > 10
+    assert run_off(1, driest) == pytest.approx(0, abs=1e-6)
+    probe = WaterProbe(1, 1)
+    assert float(probe.at(wettest)["turbidity"]) > 2 * float(probe.at(driest)["turbidity"])
+    rising = float(RiverGauge(1, 1).at(wettest)["level"]) - 0.015 * run_off(1, wettest)
+    assert float(RiverGauge(1, 1).at(wettest)["level"]) > rising
 
 
 @given(seed=SEEDS, time=TIMES, gap=GAPS)
@@ -69,6 +130,7 @@ def test_counters_never_run_backwards(seed: int, time: datetime, gap: int) -> No
         # Sums of floats: a billionth of a cubic metre is no step back.
         assert float(thing.at(later)["volume"]) >= float(thing.at(time)["volume"]) - 1e-9
     assert Lamp(seed, seed).energy(later) > Lamp(seed, seed).energy(time)
+    assert rain_total(seed, later) >= rain_total(seed, time) - 1e-9
 
 
 @given(seed=SEEDS, time=TIMES)

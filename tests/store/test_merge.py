@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iot_core.model import Observation, Quality, Value
+from iot_core.model import Metric, MetricType, Observation, Quality, Title, Value
+from iot_core.store.columns import ClassTable, column
 from iot_core.store.connection import prepare
 from iot_core.store.migrate import migrate
 from iot_core.store.partitions import ensure_partitions, week_of
@@ -186,3 +187,12 @@ async def test_merging_one_by_one_equals_the_plain_model(dsn: str, said: list[Ob
             for row in await rows(connection)
         }
         assert found == plain_model(said)
+
+
+def test_the_statements_of_a_class_with_63_metrics_stay_short() -> None:
+    metrics = tuple(Metric(key=f"m{n}", title=Title("v", "e"), type=MetricType.FLOAT) for n in range(63))
+    columns = tuple(column(metric, bit, "double precision") for bit, metric in enumerate(metrics))
+    wide = replace(PROBE, key="wide", metrics=metrics)
+    table = TelemetryTable(ClassTable(wide, columns))
+    assert len(table._correct) < 40_000
+    assert len(table._fill) < 40_000

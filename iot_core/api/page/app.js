@@ -6,7 +6,10 @@ import { clock, language, number, other, say, setLanguage, setZone, title } from
 
 const SEVERITIES = ["critical", "high", "medium", "low"];
 const COUNTED = ["alarm", "silent", "never", "ok"];
-const CLASSES = ["fire_detector", "streetlight", "water_meter", "air_quality"];
+const CLASSES = [ // in the order of the legend
+  "fire_detector", "panic_button", "flood_gauge", "streetlight", "lighting_cabinet",
+  "water_meter", "water_quality", "air_quality", "weather", "camera_health",
+];
 const QUIET_MS = 40_000; // the core says something at least every 15 s: longer silence is a dead connection
 const LOOK_MS = 5_000;
 const FRESH_MS = 10_000;
@@ -231,7 +234,8 @@ function showDevices() {
 }
 
 function showLegend() {
-  $("legend").replaceChildren(...CLASSES.map((name) => {
+  const there = new Set([...devices.values()].map((device) => device.class));
+  $("legend").replaceChildren(...CLASSES.filter((name) => there.has(name)).map((name) => {
     const item = element("li");
     const sign = element("canvas", undefined, { width: 18, height: 14 });
     const context = sign.getContext("2d");
@@ -392,7 +396,8 @@ function devicePanel(device) {
 function reading(value) {
   if (typeof value.value === "boolean") return say(value.value ? "yes" : "no");
   if (typeof value.value === "string") return value.value;
-  const shownAs = { Cel: "°C", "ug/m3": "µg/m³", m3: "m³", "m3/h": "m³/h", "kW.h": "kWh", "[ppm]": "ppm", 1: "" };
+  const shownAs = { Cel: "°C", "ug/m3": "µg/m³", m3: "m³", "m3/h": "m³/h", "kW.h": "kWh", "[ppm]": "ppm", deg: "°", "uS/cm": "µS/cm",
+    "dB[SPL]": "dB", "[pH]": "", "{NTU}": "NTU", "V.A": "VA", "V.A{reactive}": "var", "kV.A.h{reactive}": "kvarh", "W/m2": "W/m²", 1: "" };
   return `${number(value.value)} ${shownAs[value.ucum] ?? value.ucum}`.trim();
 }
 

@@ -5,6 +5,13 @@ const RADIUS = 5.5;
 const SEVERITIES = ["low", "medium", "high", "critical"];
 const LONGEST = 32; // letters of a name on the map; the whole name stands in the list and the panel
 
+const CORNERS = { // of a regular shape, and the angle of its first corner; a class that is not named is a circle
+  flood_gauge: [3, Math.PI / 2],
+  weather: [5, -Math.PI / 2],
+  water_quality: [6, 0],
+  panic_button: [8, Math.PI / 8],
+};
+
 export function colour(device) {
   const style = getComputedStyle(document.documentElement);
   const name = device.state === "alarm" ? (device.severity ?? "high") : device.state;
@@ -24,6 +31,16 @@ export function outline(shape, context, x, y, r) {
     context.lineTo(x - r * 1.2, y);
   } else if (shape === "water_meter") {
     context.rect(x - r * 0.9, y - r * 0.9, r * 1.8, r * 1.8);
+  } else if (shape === "lighting_cabinet") {
+    context.rect(x - r * 0.65, y - r * 1.2, r * 1.3, r * 2.4);
+  } else if (shape === "camera_health") {
+    context.rect(x - r * 1.2, y - r * 0.65, r * 2.4, r * 1.3);
+  } else if (CORNERS[shape]) {
+    const [corners, turn] = CORNERS[shape];
+    for (let n = 0; n < corners; n += 1) {
+      const angle = turn + (2 * Math.PI * n) / corners;
+      context.lineTo(x + r * 1.15 * Math.cos(angle), y + r * 1.15 * Math.sin(angle));
+    }
   } else {
     context.arc(x, y, r, 0, 2 * Math.PI);
   }
