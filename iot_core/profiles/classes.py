@@ -21,6 +21,7 @@ from iot_core.model import (
     is_metric_key,
 )
 from iot_core.profiles.document import Document, Place, duration
+from iot_core.profiles.table import Table
 from iot_core.profiles.units import is_ucum
 
 if TYPE_CHECKING:
@@ -29,18 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["ClassFile", "Titles", "check_metric_key", "read_class", "read_duration"]
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of a file; a key that is not listed is an error."""
-
-
-class Titles(_Table, frozen=True, kw_only=True):
+class Titles(Table, frozen=True, kw_only=True):
     """What people read, in both languages."""
 
     vi: str
     en: str
 
 
-class _Metric(_Table, frozen=True, kw_only=True):
+class _Metric(Table, frozen=True, kw_only=True):
     title: Titles
     ucum: str = "1"
     type: Literal["float", "int", "bool", "enum"] = "float"
@@ -52,7 +49,7 @@ class _Metric(_Table, frozen=True, kw_only=True):
     smart_data_model: str | None = None
 
 
-class _When(_Table, frozen=True, kw_only=True):
+class _When(Table, frozen=True, kw_only=True):
     metric: str | None = None
     above: float | int | None = None
     below: float | int | None = None
@@ -60,7 +57,7 @@ class _When(_Table, frozen=True, kw_only=True):
     silent_for: float | int | None = None
 
 
-class _Rule(_Table, frozen=True, kw_only=True):
+class _Rule(Table, frozen=True, kw_only=True):
     title: Titles
     severity: Literal["critical", "high", "medium", "low"]
     when: _When
@@ -70,7 +67,7 @@ class _Rule(_Table, frozen=True, kw_only=True):
     latched: bool = False
 
 
-class _Class(_Table, frozen=True, kw_only=True):
+class _Class(Table, frozen=True, kw_only=True):
     title: Titles
     metrics: dict[str, Any]
     rules: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -35,6 +35,7 @@ class Document:
     def __init__(self, file: Path | str, text: str) -> None:
         self.file = str(file)
         self._lines: dict[Place, int] = {}
+        self._foreign: dict[Place, tuple[str, int]] = {}
         try:
             node = yaml.compose(text, Loader=_loader())
         except (yaml.YAMLError, RecursionError) as exc:
@@ -48,22 +49,65 @@ class Document:
             place = place[:-1]
         return self._lines.get(place, 1)
 
+    def inherited(self, place: Place) -> bool:
+        """Say whether a place stands in the file that this one extends."""
+        return place in self._foreign
+
     def error(self, place: Place, expected: str) -> ConfigError:
         """Make the error for a place."""
-        return ConfigError(
-            "profile.invalid", file=self.file, line=self.line(place), key=_dotted(place), expected=expected
-        )
+        shown = _dotted(place)
+        while place and place not in self._foreign and place not in self._lines:
+            place = place[:-1]
+        file, line = self._foreign.get(place) or (self.file, self.line(place))
+        return ConfigError("profile.invalid", file=file, line=line, key=shown, expected=expected)
+
+    def extend(self, base: Document) -> None:
+        """Take over everything of `base` that this document does not say itself; what it says is null is left out."""
+        self.data = self._merged(base, base.data, self.data, ())
+
+    def _merged(self, base: Document, theirs: Any, mine: Any, place: Place) -> Any:
+        if not isinstance(theirs, dict) or not isinstance(mine, dict):
+            return mine
+        merged: dict[Any, Any] = {}
+        for key, value in theirs.items():
+            where = (*place, key)
+            if key not in mine:
+                merged[key] = value
+                self._adopt(base, value, where)
+            elif mine[key] is not None or value is None:
+                merged[key] = self._merged(base, value, mine[key], where)
+        merged.update((key, value) for key, value in mine.items() if key not in theirs)
+        return merged
+
+    def _adopt(self, base: Document, value: Any, place: Place) -> None:
+        self._foreign[place] = base._foreign.get(place) or (base.file, base.line(place))
+        children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, child in children:
+            self._adopt(base, child, (*place, key))
 
     def read(self, place: Place, kind: type[T]) -> T:
         """Convert what stands at a place to a typed struct. Raises ConfigError with the exact key."""
         value: Any = self.data
         for step in place:
             value = value[step]
+        return self.convert(place, value, kind)
+
+    def convert(self, place: Place, value: Any, kind: type[T]) -> T:
+        """Convert a value that is meant for a place. Raises ConfigError with the exact key."""
         try:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as exc:
             inner, expected = _explain(str(exc))
             raise self.error(place + inner, expected) from exc
+
+    def at(self, place: Place) -> Any:
+        """Give what stands at a place, None when nothing does."""
+        value: Any = self.data
+        for step in place:
+            value = (
+                value.get(step) if isinstance(value, dict) else value[int(step)] if isinstance(value, list) else None
+            )
+        return value
 
     def table(self, place: Place) -> Mapping[str, Any]:
         """Give the mapping at a place, which must be there, have text keys and not be empty."""

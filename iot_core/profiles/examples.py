@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from iot_core.model import Reason, Uplink
+from iot_core.profiles.envelope import LorawanFormat, wrap
+from iot_core.profiles.formats import Context
 from iot_core.profiles.profile import Example
+from iot_core.profiles.times import parse_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from iot_core.profiles.document import Document, Place
     from iot_core.profiles.profile import Profile
 
@@ -26,6 +31,10 @@ class _Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base64: str | None = None
     registers: dict[str, list[int]] | None = None
     topic: str = ""
+    port: int | None = None
+    """LoRaWAN: the fPort. `hex` or `base64` are then the device's own bytes, put into an envelope."""
+    time: str | None = None
+    """LoRaWAN: when the network server heard it."""
     content_format: int | None = None
     values: dict[str, Any] | None = None
     samples: list[dict[str, Any]] | None = None
@@ -49,6 +58,8 @@ def read_examples(document: Document) -> tuple[Example, ...]:
         data = _bytes_of(spec)
         if data is None:
             raise document.error((*place, given[0]), f"valid {given[0]}")
+        if (spec.port is not None or spec.time is not None) and given[0] not in {"hex", "base64"}:
+            raise document.error(place, "hex or base64 beside port and time: the device's own bytes")
         examples.append(
             Example(
                 name=spec.name or f"example {index + 1}",
@@ -57,6 +68,8 @@ def read_examples(document: Document) -> tuple[Example, ...]:
                     "payload": data,
                     "registers": spec.registers,
                     "topic": spec.topic,
+                    "port": spec.port,
+                    "time": _time(document, place, spec.time),
                     "content_format": spec.content_format,
                 },
                 values=spec.values,
@@ -78,9 +91,18 @@ def uplink_of(
     registers: Mapping[str, list[int]] | None = None,
     topic: str = "",
     content_format: int | None = None,
+    port: int | None = None,
+    time: datetime | None = None,
 ) -> Uplink:
-    """Make the uplink that a profile would get for a text, bytes or registers."""
+    """Make the uplink that a profile would get for a text, bytes or registers; LoRaWAN bytes get an envelope."""
     scheme = profile.address.partition(":")[0]
+    if data is not None and scheme == "lorawan":
+        lorawan = next((route.format for route in profile.routes if isinstance(route.format, LorawanFormat)), None)
+        if lorawan is not None and data[:1] not in {b"{", b"["}:
+            fitting = next(iter(lorawan.ports), 1)
+            own = port if port is not None else max(fitting, 1)
+            data = wrap(data, own, Context(time=time, address="0101010101010101"))
+            topic = topic or "application/1/device/0101010101010101/event/up"
     return Uplink(
         driver={"iot": "mqtt", "lorawan": "mqtt"}.get(scheme, scheme),
         address=profile.address.replace("{address}", "example"),
@@ -99,7 +121,16 @@ def example_uplink(profile: Profile, example: Example) -> Uplink:
         registers=example.given["registers"],
         topic=example.given["topic"],
         content_format=example.given["content_format"],
+        port=example.given["port"],
+        time=example.given["time"],
     )
+
+
+def _time(document: Document, place: Place, text: str | None) -> datetime | None:
+    time = None if text is None else parse_time(text)
+    if text is not None and time is None:
+        raise document.error((*place, "time"), "a time with its zone, such as 2026-01-15T08:30:00Z")
+    return time
 
 
 def _bytes_of(spec: _Example) -> bytes | None:

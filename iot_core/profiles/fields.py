@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from iot_core.errors import DecodeError
 from iot_core.model import Problem, Reason
-from iot_core.profiles.units import Linear
-from iot_core.profiles.values import Cases, Codec, apply
+from iot_core.profiles.units import SAME, Linear
+from iot_core.profiles.values import Cases, Codec, Test, apply
 
 if TYPE_CHECKING:
     from iot_core.model import Value
 
-__all__ = ["MISSING", "Field", "Group", "Trace", "collect"]
+__all__ = ["MISSING", "Field", "Group", "Trace", "When", "always", "chained", "collect", "scaled_by", "unit_named"]
 
 S = TypeVar("S")
+_SHOWN: Final = 40
+_MOST_POWER: Final = 10
 
 
 class _Missing:
@@ -32,13 +34,105 @@ Trace = Callable[[str, str, object, object], None]
 class Field(Generic[S]):
     """One entry of `values`, `states` or `extra`.
 
-    `place` is where its format writes it; `adjust` gives a further scale that the message itself names.
+    `place` is where its format writes it; `adjust` gives a further scale that the message itself names; `when` is what
+    must hold in the message for the entry to be said at all.
     """
 
     codec: Codec | Cases
     locate: Callable[[S], object]
     adjust: Callable[[S], Linear | None] | None = None
     place: Any = None
+    when: When[S] | None = None
+    beside: tuple[tuple[Any, object], ...] = ()
+    """What is written in other places so that this entry is read as it was meant: conditions, units, factors."""
+    given: Linear = SAME
+    """The conversion that `adjust` makes of what `beside` writes."""
+    power: Any = None
+    """Where the power stands that scales it, so that a writer can choose one."""
+
+    def raw(self, values: Mapping[str, Any]) -> object:
+        """Give what the wire holds for these values; what is not given is unknown, None without a word for that."""
+        if isinstance(self.codec, Cases):
+            return self.codec.write(values)  # of a code that must say something the best that fits
+        if self.codec.key not in values:
+            return self.codec.nothing()
+        value = values[self.codec.key]
+        if self.given != SAME and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = (value - self.given.offset) / self.given.factor
+        return self.codec.write(value)
+
+
+@dataclass(frozen=True, slots=True)
+class When(Generic[S]):
+    """A condition on another place of the message."""
+
+    locate: Callable[[S], object]
+    test: Test
+    place: Any = None
+
+    def holds(self, source: S) -> bool:
+        """Say whether it is fulfilled; a place that the message does not have fulfils only `unless`."""
+        raw = self.locate(source)
+        return self.test.negated if raw is MISSING else self.test.holds(raw)
+
+
+def always(_: object) -> object:
+    """Locate a constant."""
+    return True
+
+
+def chained(first: Callable[[S], Linear | None] | None, second: Callable[[S], Linear | None] | None) -> Any:
+    """Apply one conversion after another; None when there is neither. Unknown stays unknown."""
+    if first is None or second is None:
+        return first or second
+
+    def both(source: S) -> Linear | None:
+        one, other = first(source), second(source)
+        if one is None or other is None:
+            return None
+        return Linear(one.factor * other.factor, one.offset * other.factor + other.offset)
+
+    return both
+
+
+def scaled_by(
+    locate: Callable[[S], object], factors: Mapping[object, float], power: float | None
+) -> Callable[[S], Linear | None]:
+    """Make the function that finds the scale a message names: by a list, as a power, or as it stands."""
+
+    def adjust(source: S) -> Linear | None:
+        raw = locate(source)
+        if raw is MISSING or raw is None:
+            return None
+        if factors:
+            if not isinstance(raw, (int, str)) or raw not in factors:
+                raise DecodeError(Reason.BAD_FIELD, f"scale {str(raw)[:_SHOWN]} is not known")
+            return Linear(factors[raw])
+        if not isinstance(raw, (int, float)) or isinstance(raw, bool):
+            raise DecodeError(Reason.BAD_FIELD, f"scale {str(raw)[:_SHOWN]} is not a number")
+        if power is None:
+            return Linear(raw) if raw else None
+        if raw == -0x8000:  # SunSpec: not implemented
+            return None
+        if not -_MOST_POWER <= raw <= _MOST_POWER:
+            raise DecodeError(Reason.BAD_FIELD, f"power of ten {raw}")
+        return Linear(power**raw)
+
+    return adjust
+
+
+def unit_named(locate: Callable[[S], object], units: Mapping[object, Linear]) -> Callable[[S], Linear | None]:
+    """Make the function that finds the conversion from the unit a message names; none named is none needed."""
+
+    def adjust(source: S) -> Linear | None:
+        unit = locate(source)
+        if unit is MISSING or unit is None:
+            return Linear()
+        if isinstance(unit, (str, int)) and unit in units:
+            return units[unit]
+        raise DecodeError(Reason.BAD_FIELD, f"unit {str(unit)[:_SHOWN]} is not known")
+
+    return adjust
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +156,8 @@ def collect(
     for each in fields:
         raw: object = MISSING
         try:
+            if each.when is not None and not each.when.holds(source):
+                continue
             raw = each.locate(source)
             if raw is MISSING or raw is None:
                 continue

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from iot_core.errors import ConfigError, NotFoundError
 from iot_core.model import DeviceClass
+from iot_core.profiles.bases import Bases, read_document
 from iot_core.profiles.classes import ClassFile, read_class
 from iot_core.profiles.compile import compile_profile
-from iot_core.profiles.document import Document
 from iot_core.profiles.profile import Profile
 
 __all__ = ["Profiles", "load", "load_file"]
@@ -22,7 +22,11 @@ _CLASS_FILE = "class.yaml"
 class Profiles:
     """All classes and profiles, compiled."""
 
-    def __init__(self, classes: Mapping[str, ClassFile], profiles: Mapping[str, Profile]) -> None:
+    def __init__(
+        self, classes: Mapping[str, ClassFile], profiles: Mapping[str, Profile], folders: Sequence[Path] = ()
+    ) -> None:
+        self.folders = tuple(folders)
+        """Where they come from, the own folder first."""
         self._class_files = dict(classes)
         self._profiles = dict(sorted(profiles.items()))
         self.classes: Mapping[str, DeviceClass] = {
@@ -62,35 +66,38 @@ def load(folder: Path | None = None) -> Profiles:
     if folder is not None and not folder.is_dir():
         raise ConfigError("profile.no_folder", folder=folder)
     with resources.as_file(resources.files("device_profiles")) as shipped:
-        for source in (shipped, *([folder] if folder is not None else [])):
-            _load_folder(source, classes, profiles)
-    return Profiles(classes, profiles)
+        folders = [shipped, *([folder] if folder is not None else [])]
+        bases = Bases(folders[::-1])
+        for source in folders:
+            _load_folder(source, bases, classes, profiles)
+    return Profiles(classes, profiles, folders[::-1])
 
 
 def load_file(path: Path, profiles: Profiles) -> Profile:
     """Compile one profile file. Its class is the folder that it lies in. Raises ConfigError."""
+    bases = Bases([path.resolve().parent.parent, *profiles.folders])
     class_key = path.resolve().parent.name
     class_file = profiles.class_file(class_key)
     beside = path.parent / _CLASS_FILE
     if beside.is_file():
-        class_file = read_class(_document(beside), class_key)
+        class_file = read_class(read_document(beside), class_key)
     if class_file is None:
         known = ", ".join(profiles.classes)
         raise ConfigError("profile.no_class", file=path, folder=class_key, known=known)
-    return compile_profile(_document(path), class_file)
+    return compile_profile(bases.document(path), class_file)
 
 
-def _load_folder(folder: Path, classes: dict[str, ClassFile], profiles: dict[str, Profile]) -> None:
+def _load_folder(folder: Path, bases: Bases, classes: dict[str, ClassFile], profiles: dict[str, Profile]) -> None:
     mine: dict[str, str] = {}
     for class_folder in sorted(each for each in folder.iterdir() if _holds_yaml(each)):
         if (class_folder / _CLASS_FILE).is_file():
-            classes[class_folder.name] = read_class(_document(class_folder / _CLASS_FILE), class_folder.name)
+            classes[class_folder.name] = read_class(read_document(class_folder / _CLASS_FILE), class_folder.name)
         class_file = classes.get(class_folder.name)
         for path in _profile_files(class_folder):
             if class_file is None:
                 known = ", ".join(sorted(classes))
                 raise ConfigError("profile.no_class", file=path, folder=class_folder.name, known=known)
-            document = _document(path)
+            document = bases.document(path)
             profile = compile_profile(document, class_file)
             if profile.model in mine:
                 raise document.error(("model",), f"a model that {mine[profile.model]} does not define already")
@@ -104,10 +111,3 @@ def _holds_yaml(path: Path) -> bool:
 
 def _profile_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.glob("*.yaml")) if path.name != _CLASS_FILE)
-
-
-def _document(path: Path) -> Document:
-    try:
-        return Document(path, path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError("profile.unreadable", file=path, detail=str(exc)) from exc

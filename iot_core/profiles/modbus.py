@@ -4,43 +4,118 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
 from iot_core.profiles.fields import MISSING, Field, Group, Trace, collect
-from iot_core.profiles.units import Linear
-from iot_core.profiles.values import Cases, Codec, ValueSpec
+from iot_core.profiles.places import shift_of, split_sum
+from iot_core.profiles.values import Scalar, ValueSpec
 from iot_core.profiles.wire import Order, TypeName, WireType, reorder, wire_type
 
 if TYPE_CHECKING:
     from iot_core.model import Uplink, Value
 
-__all__ = ["ModbusMap", "Point", "PointSpec", "Read", "Words"]
+__all__ = [
+    "ModbusMap",
+    "Numbering",
+    "Point",
+    "PointSpec",
+    "Read",
+    "RegisterSpec",
+    "Words",
+    "compile_point",
+    "wire_address",
+]
 
 Table = Literal["holding", "input", "coil", "discrete"]
 _BASE: Final[Mapping[str, int]] = {"holding": 0, "input": 1 << 16, "coil": 2 << 16, "discrete": 3 << 16}
 _TABLES: Final = tuple(_BASE)
 _MOST: Final[Mapping[str, int]] = {"holding": 125, "input": 125, "coil": 2000, "discrete": 2000}
 _MAX_WORDS: Final = 65_536
+_PLC: Final[Mapping[int, Table]] = {0: "coil", 1: "discrete", 3: "input", 4: "holding"}
+
+Numbering = Literal["wire", "one", "plc"]
+"""How a profile counts: as on the wire from 0; from 1 within a table; as 40001, 30001, 10001, 00001 (or six digits)."""
 
 Words = Mapping[int, int]
 """Every word that was read, by table and 0-based address in one number."""
 
 
+class RegisterSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a raw value stands among registers."""
+
+    table: Table | None = None
+    """`holding` (default), `input`, `coil` or `discrete`."""
+    address: int
+    """The register's number, counted as `numbering` says: as on the wire, from 0, unless the profile says otherwise."""
+    type: TypeName | Literal["bool"] | None = None
+    """None for coils and discrete inputs, which are one bit."""
+    order: Order = "ABCD"
+    """Of bytes and words: `CDAB` low word first, `BADC` bytes swapped, `DCBA` both."""
+    length: int = 0
+    """The bytes of a `string` or `hex`."""
+    mask: int | None = None
+    """The bits that count; what they hold is shifted down. With an `int` type it is signed."""
+    bit: int | None = None
+    """The one bit that counts; 0 is the lowest."""
+
+
+class PlusRegister(RegisterSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A second register that is added."""
+
+    scale: float | int = 1
+
+
+class WhenRegister(RegisterSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A condition: what must stand there. Without equals or between: anything but zero."""
+
+    equals: Scalar | list[Scalar] | None = None
+    between: tuple[float | int, float | int] | None = None
+    unless: bool = False
+    """Turn it round: fulfilled when it is not so."""
+
+
+class ScaleRegister(RegisterSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A factor that stands in a register: a ratio of transformers, a multiplier."""
+
+    factors: dict[str | int, float | int] = msgspec.field(default_factory=dict)
+    """What each raw value means: `{0: 1, 1: 0.1, 2: 0.01}`; without it the raw value is the factor."""
+    power: float | int | None = None
+    """The raw value is a power of this: 10."""
+
+
 class PointSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of one point."""
 
-    table: Table = "holding"
+    table: Table | None = None
+    """`holding` (default), `input`, `coil` or `discrete`."""
     address: int
+    """The register's number, counted as `numbering` says: as on the wire, from 0, unless the profile says otherwise."""
     type: TypeName | Literal["bool"] | None = None
+    """None for coils and discrete inputs, which are one bit."""
     order: Order = "ABCD"
+    """Of bytes and words: `CDAB` low word first, `BADC` bytes swapped, `DCBA` both."""
     length: int = 0
+    """The bytes of a `string` or `hex`."""
     mask: int | None = None
+    """The bits that count; what they hold is shifted down. With an `int` type it is signed."""
     bit: int | None = None
-    scale_from: int | None = None
-    plus: Mapping[str, Any] | None = None
+    """The one bit that counts; 0 is the lowest."""
+    scale_from: int | ScaleRegister | None = None
+    """A factor that stands in another register; a number alone is the address of a power of ten (SunSpec `sunssf`)."""
+    plus: PlusRegister | None = None
+    """A second register, times its own `scale`, that is added before `scale` and `offset`."""
+    when: WhenRegister | None = None
+    """What another register must hold for this one to be said."""
+    unit_from: RegisterSpec | None = None
+    """The register that names the unit; `units` lists what it may say."""
+    units: dict[str | int, str] = msgspec.field(default_factory=dict)
+    """What each raw value of `unit_from` means: `{0: Cel, 1: "[degF]"}`."""
     optional: bool = False
+    """It may be missing from an answer; else that part is held as `truncated`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +141,8 @@ class Point:
     scale: float = 1
     """Only of a `plus` point: its share of the sum."""
     plus: Point | None = None
+    also: tuple[Point, ...] = ()
+    """What must be read with it: its unit, its factor, its condition."""
 
     @property
     def count(self) -> int:
@@ -73,8 +150,33 @@ class Point:
 
     @property
     def reads(self) -> tuple[Read, ...]:
-        own = Read(self.table, self.address, self.count)
-        return (own,) if self.plus is None else (own, *self.plus.reads)
+        beside = (*self.also, *(() if self.plus is None else (self.plus,)))
+        return (Read(self.table, self.address, self.count), *(read for each in beside for read in each.reads))
+
+    @property
+    def text(self) -> str:
+        """Say where it is, for a person."""
+        kind = "bit" if self.wire is None else f"{self.wire.kind}{self.wire.size * 8}"
+        order = f" {self.order}" if self.order != "ABCD" else ""
+        return f"{self.table}:{self.address} {kind}{order}" + (f" & 0x{self.mask:X}" if self.mask else "")
+
+    @property
+    def width(self) -> int:
+        """How many bits it holds."""
+        return 1 if self.wire is None else self.mask.bit_count() if self.mask else self.wire.size * 8
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and highest raw value."""
+        if self.wire is None:
+            return 0, 1
+        if not self.mask:
+            return self.wire.limits
+        return (-(1 << self.width - 1), (1 << self.width - 1) - 1) if self.signed else (0, (1 << self.width) - 1)
+
+    @property
+    def signed(self) -> bool:
+        return self.wire is not None and self.wire.kind == "int"
 
     def locate(self, words: Words) -> object:
         """Find the raw value. MISSING when none of its registers was read and it may be absent."""
@@ -89,18 +191,18 @@ class Point:
     def place(self, raw: object, words: dict[int, int]) -> None:
         """Put a raw value where `locate` finds it. Raises ValueError when it does not fit."""
         if self.plus is not None and isinstance(raw, (int, float)):
-            whole = raw // 1
-            self.plus.place((raw - whole) / self.plus.scale, words)
-            raw = whole
+            raw, rest = split_sum(raw, self.plus.scale)
+            self.plus.place(rest, words)
         first = _BASE[self.table] + self.address
         if self.wire is None:
             words[first] = 1 if raw else 0
             return
         if self.mask:
-            shift = _shift(self.mask)
-            raw = int(raw) if isinstance(raw, (bool, int, float)) else 0
-            raw = self._whole_word(words) & ~self.mask | (raw << shift & self.mask)
-        data = self.wire.write(raw)
+            raw = round(raw) if isinstance(raw, (bool, int, float)) else 0
+            raw = self._whole_word(words) & ~self.mask | (raw << shift_of(self.mask) & self.mask)
+            data = raw.to_bytes(self.wire.size, "big")
+        else:
+            data = self.wire.write(raw)
         data = reorder(data.rjust(self.count * 2, b"\x00"), self.order)
         for index in range(self.count):
             words[first + index] = int.from_bytes(data[2 * index : 2 * index + 2], "big")
@@ -115,10 +217,11 @@ class Point:
         if self.wire is None:
             return found[0]
         data = reorder(b"".join(word.to_bytes(2, "big") for word in found if word is not None), self.order)
-        raw = self.wire.read(data[len(data) - self.wire.size :] if self.wire.kind != "string" else data)
-        if self.mask and isinstance(raw, int):
-            return (raw & self.mask) >> _shift(self.mask)
-        return raw
+        data = data[len(data) - self.wire.size :] if self.wire.kind not in {"string", "hex"} else data
+        if not self.mask:
+            return self.wire.read(data)
+        raw = (int.from_bytes(data, "big") & self.mask) >> shift_of(self.mask)
+        return raw - (1 << self.width) if self.signed and raw >> self.width - 1 else raw
 
     def _whole_word(self, words: Words) -> int:
         first = _BASE[self.table] + self.address
@@ -131,10 +234,8 @@ class ModbusMap:
     """A profile's points. `longest` and `gap` are bounds that the device itself sets."""
 
     groups: tuple[Group[Words], ...]
-    points: tuple[tuple[str, Codec | Cases, Point], ...]
-    """Channel, codec and place of every point."""
-    scales: Mapping[Point, int]
-    """Points whose power of ten stands in another holding or input register, and that register."""
+    points: tuple[tuple[str, Field[Words]], ...]
+    """Channel and field of every point; what wins where two stand in one register comes last."""
     longest: int | None = None
     gap: int | None = None
 
@@ -146,9 +247,9 @@ class ModbusMap:
         alone = not any(group.channel == "" for group in self.groups)
         wanted = {
             read
-            for channel, _, point in self.points
-            if not channel or (channel in channels if channels else alone)
-            for read in (*point.reads, *self._scale_read(point))
+            for channel, each in self.points
+            if each.place is not None and (not channel or (channel in channels if channels else alone))
+            for read in each.place.reads
         }
         gap = max_gap if self.gap is None else min(max_gap, self.gap)
         merged: list[Read] = []
@@ -185,86 +286,71 @@ class ModbusMap:
         """Fill the registers: what is not given is unknown where the device has a word for that, else 0."""
         words: dict[int, int] = {}
         exponents = self._exponents(values, channel)
-        for name, codec, point in self.points:
-            if name and name != channel:
+        for name, each in self.points:
+            if each.place is None or (name and name != channel):
                 continue
-            raw = codec.write(values) if isinstance(codec, Cases) else self._raw_of(codec, values)
-            if point in self.scales and isinstance(raw, (int, float)):
-                register = self.scales[point]
-                words[register] = exponents[register] & 0xFFFF
-                raw = raw / 10 ** exponents[register]
-            point.place(0 if raw is None else raw, words)
+            raw = each.raw(values)
+            if each.power is not None and isinstance(raw, (int, float)):
+                raw = raw / 10 ** exponents[each.power]
+            each.place.place(0 if raw is None else raw, words)
+            for place, wanted in each.beside:
+                if raw is not None:
+                    place.place(exponents.get(place, wanted), words)
         return _blocks(words)
 
-    @staticmethod
-    def _raw_of(codec: Codec, values: Mapping[str, Value]) -> object:
-        return codec.write(values[codec.key]) if codec.key in values else codec.nothing()
-
-    def _exponents(self, values: Mapping[str, Value], channel: str) -> dict[int, int]:
-        """For each scale register the finest power of ten that all of its values fit with."""
-        chosen = dict.fromkeys(self.scales.values(), -3)
-        for name, codec, point in self.points:
-            if point not in self.scales or isinstance(codec, Cases) or (name and name != channel):
+    def _exponents(self, values: Mapping[str, Value], channel: str) -> dict[Point, int]:
+        """For each register with a power of ten the finest that all of its values fit with."""
+        chosen: dict[Point, int] = {}
+        for name, each in self.points:
+            if each.place is None or each.power is None or (name and name != channel):
                 continue
-            raw = self._raw_of(codec, values)
-            register = self.scales[point]
-            if isinstance(raw, (int, float)) and point.wire is not None:
-                low, high = point.wire.limits
-                while chosen[register] < 10 and not low <= raw / 10 ** chosen[register] <= high - 1:
-                    chosen[register] += 1
+            raw = each.raw(values)
+            exponent = chosen.setdefault(each.power, -3)
+            if isinstance(raw, (int, float)):
+                low, high = each.place.limits
+                while exponent < 10 and not low <= raw / 10**exponent <= high - 1:
+                    exponent += 1
+                chosen[each.power] = exponent
         return chosen
-
-    def _scale_read(self, point: Point) -> tuple[Read, ...]:
-        register = self.scales.get(point)
-        return () if register is None else (Read(point.table, register & 0xFFFF, 1),)
 
 
 def _was_read(group: Group[Words], words: Words) -> bool:
-    places: list[Point] = [each.place for each in group.fields]
+    places: list[Point] = [each.place for each in group.fields if each.place is not None]
     return any(_BASE[place.table] + place.address in words for place in places)
 
 
-def compile_point(spec: PointSpec, *, shift: int = 0, plus: Point | None = None) -> Point:
-    """Compile where a point stands; `shift` moves it for a repeated channel."""
-    bits = spec.table in {"coil", "discrete"}
-    mask = 1 << spec.bit if spec.bit is not None else spec.mask or 0
+def compile_point(spec: RegisterSpec | PointSpec, numbering: Numbering = "wire", *, shift: int = 0) -> Point | None:
+    """Compile where a point stands; `shift` moves it for a repeated channel. None for a number that is none."""
+    found = wire_address(spec, numbering)
+    if found is None:
+        return None
+    table, address = found
+    bits = table in {"coil", "discrete"}
     name: TypeName = "uint16" if spec.type in {None, "bool"} else spec.type  # type: ignore[assignment]
-    wire = None if bits else wire_type(name, spec.length)
+    mask = 1 << spec.bit if spec.bit is not None else spec.mask or 0
     return Point(
-        table=spec.table,
-        address=spec.address + shift,
-        wire=wire,
+        table=table,
+        address=address + shift,
+        wire=None if bits else wire_type(name, spec.length),
         order=spec.order,
         mask=mask,
-        optional=spec.optional,
-        scale=float(spec.scale) if plus is None else 1,
-        plus=plus,
+        optional=isinstance(spec, PointSpec) and spec.optional,
+        scale=float(spec.scale) if isinstance(spec, PlusRegister) else 1,
     )
 
 
-def scale_register(spec: PointSpec, shift: int = 0) -> int | None:
-    """Give the register that holds a point's power of ten, as one number with its table."""
-    return None if spec.scale_from is None else _BASE[spec.table] + spec.scale_from + shift
-
-
-def field_of(codec: Codec | Cases, point: Point, scale: int | None) -> Field[Words]:
-    """Make the field that reads a point."""
-    return Field(codec, point.locate, None if scale is None else _power_of_ten(scale), point)
-
-
-def _power_of_ten(register: int) -> Any:
-    def adjust(words: Words) -> Linear | None:
-        raw = words.get(register)
-        if raw is None:
-            raise DecodeError(Reason.TRUNCATED, f"scale register {register & 0xFFFF} was not read")
-        exponent = raw - 0x10000 if raw >= 0x8000 else raw
-        if exponent == -0x8000:  # SunSpec: not implemented
-            return None
-        if not -10 <= exponent <= 10:
-            raise DecodeError(Reason.BAD_FIELD, f"power of ten {exponent}")
-        return Linear(10.0**exponent)
-
-    return adjust
+def wire_address(spec: RegisterSpec | PointSpec, numbering: Numbering) -> tuple[Table, int] | None:
+    """Give table and address as on the wire; None for a number that `numbering` does not know."""
+    number = spec.address
+    if numbering == "wire":
+        return (spec.table or "holding", number) if 0 <= number <= 0xFFFF else None
+    if numbering == "one":
+        return (spec.table or "holding", number - 1) if 1 <= number <= 0x10000 else None
+    digit, rest = divmod(number, 100_000 if number >= 100_000 else 10_000)
+    table = _PLC.get(digit)
+    if table is None or spec.table not in {None, table} or not 1 <= rest <= 0x10000:
+        return None
+    return table, rest - 1
 
 
 def _flatten(registers: Mapping[str, Sequence[int]], problems: list[Problem]) -> dict[int, int]:
@@ -294,7 +380,3 @@ def _blocks(words: Mapping[int, int]) -> dict[str, list[int]]:
         blocks[name].append(words[at])
         last = at
     return blocks
-
-
-def _shift(mask: int) -> int:
-    return (mask & -mask).bit_length() - 1

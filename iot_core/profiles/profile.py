@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from iot_core.model import Decoded, Problem, Reason
@@ -60,7 +60,7 @@ class Example:
     held: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Profile:
     """One vendor model: how its wire format maps to its class."""
 
@@ -72,10 +72,15 @@ class Profile:
     interval: timedelta
     address: str
     file: str
+    main: str = ""
+    """The channel that is the unit's own device."""
     routes: tuple[Route, ...] = ()
     format: Format | None = None
     modbus: ModbusMap | None = None
     examples: tuple[Example, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Profile({self.model})"
 
     @property
     def class_key(self) -> str:
@@ -98,11 +103,20 @@ class Profile:
     def channels(self) -> tuple[str, ...]:
         """The channels that it feeds; `""` is the unit's own device."""
         if self.modbus is not None:
-            return tuple(group.channel for group in self.modbus.groups)
-        return tuple(dict.fromkeys(name for each in self._formats() for name in each.channels))
+            names = tuple(group.channel for group in self.modbus.groups)
+        else:
+            names = tuple(dict.fromkeys(name for each in self._formats() for name in each.channels))
+        return tuple("" if name == self.main else name for name in names)
 
     def decode(self, uplink: Uplink, trace: Trace | None = None) -> Decoded:
         """Read an uplink. Total: any bytes give values or a Problem, in bounded time."""
+        decoded = self._decode(uplink, trace)
+        if not self.main:
+            return decoded
+        samples = [replace(each, channel="") if each.channel == self.main else each for each in decoded.samples]
+        return replace(decoded, samples=samples)
+
+    def _decode(self, uplink: Uplink, trace: Trace | None) -> Decoded:
         if self.modbus is not None:
             if uplink.registers is None:
                 return Decoded(problems=(Problem(Reason.WRONG_FORMAT, "registers were expected"),))
@@ -150,18 +164,21 @@ class Profile:
         channel: str = "",
     ) -> tuple[Encoded, ...]:
         """Play the profile backwards: one message for each topic that carries any of the values."""
+        channel = channel or self.main
         if self.modbus is not None:
             return (Encoded(registers=self.modbus.write(values, channel)),)
         context = Context(time=time, seq=seq, run=run, address=address, content_format=content_format, channel=channel)
         if self.format is not None:
-            return (Encoded(payload=self.format.write(values, context), content_format=content_format),)
+            own = self.format.write(values, context)
+            return tuple(Encoded(payload=payload, content_format=content_format) for payload in own)
         said: set[str] = set()
         messages: list[Encoded] = []
         for route in self.routes:
             carried = {key: values[key] for key in route.format.keys if key in values and key not in said}
             if carried:
                 said.update(carried)
-                messages.append(Encoded(route.concrete(address), route.format.write(carried, context)))
+                topic = route.concrete(address)
+                messages.extend(Encoded(topic, payload) for payload in route.format.write(carried, context))
         return tuple(messages)
 
     def _formats(self) -> tuple[Format, ...]:

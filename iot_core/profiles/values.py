@@ -4,37 +4,92 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from iot_core.errors import DecodeError
 from iot_core.model import Metric, MetricType, Reason
-from iot_core.profiles.units import Linear, conversion
+from iot_core.profiles.units import SAME, Linear, conversion
 
 if TYPE_CHECKING:
     from iot_core.model import Value
     from iot_core.profiles.document import Document, Place
 
-__all__ = ["Cases", "Codec", "ValueSpec", "apply", "compile_cases", "compile_codec"]
+__all__ = [
+    "Cases",
+    "Codec",
+    "Scalar",
+    "Test",
+    "ValueSpec",
+    "apply",
+    "compile_cases",
+    "compile_codec",
+    "compile_test",
+    "scale_of",
+]
 
 _LONGEST_NUMBER: Final = 40
 _LONGEST_TEXT: Final = 200
 _CLOSE: Final = 1e-9
 
 
+Scalar = str | int | float | bool
+Say = Scalar | None
+
+
 class ValueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys that every format's value has. Each format adds where the value stands."""
 
-    scale: float | int = 1
+    scale: float | int | str = 1
+    """value = raw x scale + offset. A fraction may be written as text: `100/254`."""
     offset: float | int = 0
     unit: str = ""
+    """The unit on the wire (UCUM, `[degF]`, `Pa`, `W.h`, `[ppm]`); converted to the metric's."""
     unknown: list[float | int | str] = msgspec.field(default_factory=list)
-    map: dict[Any, str | int | float | bool] = msgspec.field(default_factory=dict)
-    equals: str | int | float | bool | None = None
+    """Raw values, and ranges such as `65520..65535`, that mean "not available"."""
+    map: dict[Any, Say] = msgspec.field(default_factory=dict)
+    """Raw value -> value; null is unknown. A raw value that is not listed is held, unless there is `otherwise`."""
+    otherwise: Say | msgspec.UnsetType = msgspec.UNSET
+    """What `map` says of every raw value that it does not list; null is unknown."""
+    equals: Scalar | list[Scalar] | None = None
+    """For a truth value: the raw value is this, or one of these."""
     between: tuple[float | int, float | int] | None = None
+    """For a truth value: the raw value lies within `[low, high]`."""
+    curve: list[tuple[float | int, float | int]] = msgspec.field(default_factory=list)
+    """`[[raw, value], ...]`: straight lines between these points, level beyond both ends (a battery's voltage -> %)."""
+    value: Scalar | None = None
+    """A constant: what it means that this message, block or record came at all. It needs no place."""
+    wraps: float | int | None = None
+    """Of a counter that starts again below its type's limit: the raw value at which it is 0 again."""
     cases: dict[str | int, dict[str, Any]] | None = None
+    """Of an entry of `states`: raw value or range `1..32767` -> what it says of several metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A condition on a raw value; without any word of its own: it is neither zero, nor false, nor empty."""
+
+    values: tuple[object, ...] = ()
+    between: tuple[float, float] | None = None
+    negated: bool = False
+
+    def holds(self, raw: object) -> bool:
+        """Say whether a raw value fulfils it."""
+        if self.values:
+            return _is_one_of(raw, self.values) is not self.negated
+        if self.between is not None:
+            inside = isinstance(raw, (int, float)) and self.between[0] <= raw <= self.between[1]
+            return inside is not self.negated
+        return bool(raw) is not self.negated
+
+    @property
+    def example(self) -> object:
+        """A raw value that fulfils it."""
+        wanted = self.values[0] if self.values else self.between[0] if self.between is not None else 1
+        return _other_than(wanted) if self.negated else wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +98,15 @@ class Codec:
 
     key: str
     type: MetricType | None
-    linear: Linear
-    unknown: tuple[object, ...]
-    map: Mapping[object, object]
-    equals: object
-    between: tuple[float, float] | None
-    members: Mapping[str, int]
+    linear: Linear = SAME
+    unknown: tuple[object, ...] = ()
+    map: Mapping[object, object] = field(default_factory=dict)
+    otherwise: object = msgspec.UNSET
+    test: Test | None = None
+    curve: tuple[tuple[float, float], ...] = ()
+    constant: object = None
+    wraps: float | None = None
+    members: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -56,43 +114,56 @@ class Codec:
 
     def read(self, raw: object) -> object:  # noqa: PLR0911 - one way for each key of the language
         """Give the value; None when it is unknown. Raises DecodeError when it cannot be one."""
-        if raw is None or _is_one_of(raw, self.unknown):
+        if self.constant is not None:
+            return self.constant
+        if raw is None or (self.unknown and _is_unknown(raw, self.unknown)):
             return None
         if self.map:
             return self._mapped(raw)
-        if self.equals is not None:
-            return raw == self.equals
-        if self.between is not None:
-            return self.between[0] <= _number(raw, self.key) <= self.between[1]
+        if self.test is not None:
+            return self.test.holds(_number(raw, self.key) if self.test.between is not None else raw)
         if self.type is MetricType.BOOL:
             return _truth(raw, self.key)
+        if self.curve:
+            return self._whole(_along(self.curve, _number(raw, self.key)))
         if self.type in {MetricType.FLOAT, MetricType.INT}:
             return self._whole(apply(self.linear, _number(raw, self.key)))
-        if self.type is MetricType.ENUM and raw not in self.members:
+        if self.type is MetricType.ENUM and (not isinstance(raw, str) or raw not in self.members):
             raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: {str(raw)[:40]} is none of {', '.join(self.members)}")
         return self._beside(raw) if self.type is None else raw
 
     def write(self, value: object) -> object:
         """Give what the wire holds for a value."""
         if self.map:
-            return next((raw for raw, mapped in self.map.items() if _same(mapped, value)), None)
-        if self.equals is not None:
-            return self.equals if value else _other_than(self.equals)
-        if self.between is not None:
-            low, high = self.between
-            return low if value else (0 if not low <= 0 <= high else high + 1)
+            return next((raw for raw, mapped in self.map.items() if _same(mapped, value)), self._unmapped(value))
+        if self.test is not None:
+            opposite = replace(self.test, negated=not self.test.negated)
+            return self.test.example if value else opposite.example
         if isinstance(value, (int, float)) and not isinstance(value, bool) and self.type is not MetricType.BOOL:
-            return (value - self.linear.offset) / self.linear.factor if self.linear != Linear() else value
+            if self.curve:
+                return _along(tuple(sorted((high, low) for low, high in self.curve)), value)
+            return (value - self.linear.offset) / self.linear.factor if self.linear != SAME else value
         return value
 
     def nothing(self) -> object:
         """Give what the wire holds for unknown, None when it has no word for that."""
-        return self.unknown[0] if self.unknown else None
+        if self.unknown:
+            first = self.unknown[0]
+            return first[0] if isinstance(first, tuple) else first
+        return next((raw for raw, mapped in self.map.items() if mapped is None), None)
 
     @property
     def step(self) -> float:
         """How far two neighbouring wire values of a whole-number type lie apart."""
+        if self.curve:
+            return max(abs((b[1] - a[1]) / (b[0] - a[0])) for a, b in pairwise(self.curve))
         return abs(self.linear.factor)
+
+    def _unmapped(self, value: object) -> object:
+        """Find a raw value that `map` does not list, for what stands under `otherwise`."""
+        if not _same(self.otherwise, value):
+            return None
+        return next(raw for raw in range(len(self.map) + 1) if raw not in self.map)
 
     def _mapped(self, raw: object) -> object:
         try:
@@ -102,6 +173,8 @@ class Codec:
                 return self.map[int(raw[:18])]
         except TypeError:
             pass  # a list or mapping
+        if self.otherwise is not msgspec.UNSET:
+            return self.otherwise
         raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: {str(raw)[:40]} is none of {', '.join(map(str, self.map))}")
 
     def _beside(self, raw: object) -> object:
@@ -109,7 +182,7 @@ class Codec:
         if isinstance(raw, bool):
             return raw
         if isinstance(raw, (int, float)):
-            return apply(self.linear, raw)
+            return _along(self.curve, raw) if self.curve else apply(self.linear, raw)
         if isinstance(raw, str):
             return raw[:_LONGEST_TEXT].replace("\0", "")  # PostgreSQL's jsonb takes no NUL
         raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: one value was expected")
@@ -180,29 +253,73 @@ def compile_codec(
 ) -> Codec:
     """Compile the value keys of one metric (None: an entry of `extra`). Raises ConfigError."""
     key = str(place[-1])
-    if spec.scale == 0:
-        raise document.error((*place, "scale"), "a number other than 0")
-    if sum((bool(spec.map), spec.equals is not None, spec.between is not None)) > 1:
-        raise document.error(place, "only one of map, equals and between")
-    unit = Linear()
-    if spec.unit:
-        found = conversion(spec.unit, metric.ucum, molar_mass) if metric is not None else None
-        if found is None:
-            into = metric.ucum if metric is not None else "extra"
-            raise document.error((*place, "unit"), f"a unit of measure that can be converted to {into}")
-        unit = found
+    ways = ("map", "equals", "between", "curve", "value")
+    if sum(bool(getattr(spec, way)) or getattr(spec, way) is False for way in ways) > 1:
+        raise document.error(place, f"only one of {', '.join(ways)}")
     if metric is not None:
-        _check_map(document, place, spec, metric)
+        _check_says(document, place, spec, metric)
+    curve = tuple(sorted((float(raw), float(value)) for raw, value in spec.curve))
+    if spec.curve and (len(curve) < 2 or any(low[0] == high[0] for low, high in pairwise(curve))):
+        raise document.error((*place, "curve"), "at least two points [raw, value] of different raw values")
+    scale = scale_of(document, (*place, "scale"), spec.scale)
+    unit = _unit(document, place, spec, metric, molar_mass)
     return Codec(
         key=key,
         type=metric.type if metric is not None else None,
-        linear=Linear(spec.scale * unit.factor, spec.offset * unit.factor + unit.offset),
-        unknown=tuple(spec.unknown),
+        linear=Linear(scale * unit.factor, spec.offset * unit.factor + unit.offset),
+        unknown=tuple(_range_or_value(each) for each in spec.unknown),
         map=spec.map,
-        equals=spec.equals,
-        between=spec.between,
+        otherwise=spec.otherwise,
+        test=compile_test(document, place, spec.equals, spec.between),
+        curve=tuple((raw, apply(unit, value)) for raw, value in curve),
+        constant=spec.value,
+        wraps=None if spec.wraps is None else float(spec.wraps),
         members=metric.members if metric is not None else {},
     )
+
+
+def compile_test(
+    document: Document,
+    place: Place,
+    equals: Scalar | list[Scalar] | None,
+    between: tuple[float, float] | None,
+    *,
+    negated: bool = False,
+) -> Test | None:
+    """Compile `equals` and `between`; None when neither is given. Raises ConfigError."""
+    if equals is not None and between is not None:
+        raise document.error(place, "only one of equals and between")
+    if equals == []:
+        raise document.error((*place, "equals"), "at least one value")
+    if between is not None and between[0] > between[1]:
+        raise document.error((*place, "between"), "[lowest, highest]")
+    if equals is None and between is None:
+        return None
+    values = () if equals is None else tuple(equals) if isinstance(equals, list) else (equals,)
+    return Test(values, between, negated)
+
+
+def scale_of(document: Document, place: Place, scale: float | str) -> float:
+    """Read a scale: a number, or a fraction such as `100/254`. Raises ConfigError."""
+    if isinstance(scale, str):
+        above, _, below = scale.partition("/")
+        try:
+            scale = float(above) / float(below)
+        except (ValueError, ZeroDivisionError):
+            raise document.error(place, "a number, or a fraction such as 100/254") from None
+    if scale == 0 or not math.isfinite(scale):
+        raise document.error(place, "a number other than 0")
+    return scale
+
+
+def _unit(document: Document, place: Place, spec: ValueSpec, metric: Metric | None, molar_mass: float | None) -> Linear:
+    if not spec.unit:
+        return Linear()
+    found = conversion(spec.unit, metric.ucum, molar_mass) if metric is not None else None
+    if found is None:
+        into = metric.ucum if metric is not None else "extra"
+        raise document.error((*place, "unit"), f"a unit of measure that can be converted to {into}")
+    return found
 
 
 def compile_cases(document: Document, place: Place, spec: ValueSpec, metrics: Mapping[str, Metric]) -> Cases:
@@ -215,7 +332,7 @@ def compile_cases(document: Document, place: Place, spec: ValueSpec, metrics: Ma
             if metric is None:
                 raise document.error((*where, key), f"a metric of the class: {', '.join(metrics)}")
             if not _suits(metric, value):
-                raise document.error((*where, key), f"a value of type {metric.type}")
+                raise document.error((*where, key), _what_suits(metric))
         low, high = _range(raw)
         cases.append((low, high, says))
     if not cases:
@@ -224,21 +341,39 @@ def compile_cases(document: Document, place: Place, spec: ValueSpec, metrics: Ma
 
 
 def _range(raw: str | int) -> tuple[float | str, float | str]:
+    found = _range_or_value(raw)
+    if isinstance(found, tuple):
+        return found
+    return found, found
+
+
+def _range_or_value(raw: float | str) -> float | str | tuple[float, float]:
+    """Read `1..32767` or `0xFF00..0xFFFF` as a range, anything else as itself."""
     if isinstance(raw, str) and ".." in raw:
         low, _, high = raw.partition("..")
         try:
-            return int(low), int(high)
+            return int(low, 0), int(high, 0)
         except ValueError:
-            return raw, raw
-    return raw, raw
+            return raw
+    return raw
 
 
-def _check_map(document: Document, place: Place, spec: ValueSpec, metric: Metric) -> None:
+def _check_says(document: Document, place: Place, spec: ValueSpec, metric: Metric) -> None:
+    """Raise ConfigError for a value that the metric cannot have."""
     for raw, value in spec.map.items():
-        if not _suits(metric, value):
-            raise document.error((*place, "map", raw), f"a value of type {metric.type}")
+        if value is not None and not _suits(metric, value):
+            raise document.error((*place, "map", raw), _what_suits(metric))
+    for key in ("otherwise", "value"):
+        value = getattr(spec, key)
+        if value is not None and value is not msgspec.UNSET and not _suits(metric, value):
+            raise document.error((*place, key), _what_suits(metric))
     if (spec.equals is not None or spec.between is not None) and metric.type is not MetricType.BOOL:
         raise document.error(place, "equals and between only for a metric of type bool")
+
+
+def _what_suits(metric: Metric) -> str:
+    members = f": {', '.join(metric.members)}" if metric.members else ""
+    return f"a value of type {metric.type}{members}"
 
 
 def _suits(metric: Metric, value: object) -> bool:
@@ -265,7 +400,29 @@ def _truth(raw: object, key: str) -> bool:
         return raw
     if isinstance(raw, (int, float)) and raw in {0, 1}:
         return bool(raw)
+    if isinstance(raw, str) and raw.lower() in {"true", "false", "1", "0"}:
+        return raw.lower() in {"true", "1"}
     raise DecodeError(Reason.WRONG_TYPE, f"{key}: {str(raw)[:40]} is neither true nor false")
+
+
+def _along(curve: tuple[tuple[float, float], ...], raw: float) -> float:
+    """Follow straight lines between points; level beyond both ends."""
+    if not math.isfinite(raw) or raw <= curve[0][0]:
+        return curve[0][1] if math.isfinite(raw) else raw
+    for (low, first), (high, second) in pairwise(curve):
+        if raw <= high:
+            return round(first + (raw - low) * (second - first) / (high - low), 9)
+    return curve[-1][1]
+
+
+def _is_unknown(raw: object, unknown: tuple[object, ...]) -> bool:
+    for each in unknown:
+        if isinstance(each, tuple):
+            if isinstance(raw, (int, float)) and not isinstance(raw, bool) and each[0] <= raw <= each[1]:
+                return True
+        elif _same(raw, each):
+            return True
+    return False
 
 
 def _is_one_of(raw: object, sentinels: tuple[object, ...]) -> bool:

@@ -10,30 +10,30 @@ from hypothesis import strategies as st
 
 from iot_core.model import MetricType, Sample, Uplink
 from iot_core.profiles import Encoded, Profile
-from iot_core.profiles.binary import FixedFormat, TlvFormat
+from iot_core.profiles.bytes_format import BytesFormat
 from iot_core.profiles.envelope import LorawanFormat
+from iot_core.profiles.modbus import Point
+from iot_core.profiles.places import Bytes
 from iot_core.profiles.values import Cases, Codec
-from iot_core.profiles.wire import WireType
 from tests.profiles.conftest import shipped
 
 START = datetime(2026, 1, 15, 8, 30, tzinfo=UTC)
 MODELS = [each.model for each in shipped().all()]
 
 
-def codecs_of(profile: Profile, channel: str = "") -> list[tuple[Codec | Cases, WireType | None]]:
-    """Each codec with the wire type that limits it; None where the wire takes any number."""
+def codecs_of(profile: Profile, channel: str = "") -> list[tuple[Codec | Cases, Point | Bytes | None]]:
+    """Each codec with the place that limits it; None where the wire takes any number."""
     if profile.modbus is not None:
-        return [(codec, point.wire) for name, codec, point in profile.modbus.points if name == channel]
-    found: list[tuple[Codec | Cases, WireType | None]] = []
+        return [(each.codec, each.place) for name, each in profile.modbus.points if name == channel]
+    found: list[tuple[Codec | Cases, Point | Bytes | None]] = []
     formats = [profile.format] if profile.format else [route.format for route in profile.routes]
     if profile.address.startswith("lorawan:"):
-        formats = formats[:1]  # both network servers carry the same bytes
+        formats = formats[:1]  # all network servers carry the same bytes
     for each in formats:
-        inner = each.inner if isinstance(each, LorawanFormat) else each
-        if isinstance(inner, FixedFormat):
-            found += [(field.codec, field.place.wire) for field in inner.fields]
-        elif isinstance(inner, TlvFormat):
-            found += [(field.codec, field.place.wire) for rec in inner.records.values() for field in rec.fields]
+        for inner in each.ports.values() if isinstance(each, LorawanFormat) else [each]:
+            if isinstance(inner, BytesFormat):
+                layouts = (layout for frame in inner.frames for layout in frame.layout.parts())
+                found += [(field.codec, field.place) for layout in layouts for field in layout.fields]
     return found
 
 
@@ -41,7 +41,7 @@ def codecs_of(profile: Profile, channel: str = "") -> list[tuple[Codec | Cases, 
 def sayable(draw: st.DrawFn, profile: Profile, channel: str) -> dict[str, Any]:
     """Values that the model can say all at once."""
     values: dict[str, Any] = {}
-    wires: dict[str, tuple[Codec, WireType | None]] = {}
+    wires: dict[str, tuple[Codec, Point | Bytes | None]] = {}
     for codec, wire in codecs_of(profile, channel):
         if isinstance(codec, Cases):
             values.update(draw(st.sampled_from([dict(says) for _, _, says in codec.cases])))
@@ -63,7 +63,7 @@ def sayable(draw: st.DrawFn, profile: Profile, channel: str) -> dict[str, Any]:
         assert low is not None
         assert high is not None
         found = wires.get(key)
-        if found is not None and found[1] is not None and found[1].kind != "float":
+        if found is not None and found[1] is not None and found[1].wire is not None and found[1].wire.kind != "float":
             ends = [raw * found[0].linear.factor + found[0].linear.offset for raw in found[1].limits]
             low, high = max(low, min(ends)), min(high, max(ends))
         values[key] = draw(st.floats(low, high, allow_nan=False, allow_infinity=False))
@@ -76,7 +76,7 @@ def sayable(draw: st.DrawFn, profile: Profile, channel: str) -> dict[str, Any]:
 def tolerance(profile: Profile, channel: str, key: str, value: float) -> float:
     for codec, wire in codecs_of(profile, channel):
         if isinstance(codec, Codec) and codec.key == key and wire is not None:
-            if wire.kind == "float":
+            if wire.wire is not None and wire.wire.kind == "float":
                 return max(abs(value), 1) * 1e-6
             return codec.step / 2 + 1e-6
     return max(abs(value), 1) * 1e-8
@@ -146,7 +146,7 @@ def test_registers_fill_every_block_that_is_polled(profile: Profile) -> None:
             for name, words in registers.items()
             for index in range(len(words))
         }
-        mine = [point for name, _, point in profile.modbus.points if name in {"", channel} and not point.optional]
+        mine = [each.place for name, each in profile.modbus.points if name in {"", channel} and not each.place.optional]
         for point in mine:
             for read in point.reads:
                 assert {(read.table, read.address + index) for index in range(read.count)} <= held

@@ -1,0 +1,304 @@
+"""The `bytes` table of a profile -> frames."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from iot_core.profiles.bytes_format import BytesFormat
+from iot_core.profiles.checksums import CHECKSUMS, Checksum
+from iot_core.profiles.classes import read_duration
+from iot_core.profiles.layout import Block, ChannelFrom, Frame, Layout, Record, Records
+from iot_core.profiles.near import like
+from iot_core.profiles.places import (
+    AtSpec,
+    Bytes,
+    ByteSpec,
+    TimeSpec,
+    WhenSpec,
+    compile_bytes,
+    compile_stamp,
+)
+from iot_core.profiles.table import Table
+from iot_core.profiles.wire import Endian
+
+if TYPE_CHECKING:
+    from iot_core.profiles.document import Place
+    from iot_core.profiles.entries import Entries
+
+__all__ = ["BlockSpec", "BytesSpec", "FrameSpec", "RecordSpec", "compile_bytes_format"]
+
+
+class ChecksumSpec(Table, frozen=True, kw_only=True):
+    """A checksum at the end of a frame."""
+
+    kind: str
+    start: int = 0
+    """The first byte that it covers."""
+
+
+class ChannelSpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A channel whose name stands in the bytes."""
+
+    names: dict[str | int, str] = msgspec.field(default_factory=dict)
+    """Raw value -> channel; without it the raw value itself is the name."""
+
+
+class LengthSpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A record's length, where the record says it: bytes behind the key = raw x times + add."""
+
+    times: int = 1
+    add: int = 0
+
+
+class LayoutSpec(Table, frozen=True, kw_only=True):
+    """A head of fixed length, and what follows it."""
+
+    length: int = 0
+    """The bytes of the head. A frame without blocks, records or `rest` is exactly so long."""
+    time: TimeSpec | None = None
+    """When this was measured. In a block or record it makes a sample of its own, from the device's memory."""
+    channel: str | int | ChannelSpec | None = None
+    """Which of the unit's devices it speaks of."""
+    values: Any = None
+    states: Any = None
+    extra: Any = None
+    blocks: list[Any] = msgspec.field(default_factory=list)
+    """What follows the head, one after the other; places in a block count from its own beginning."""
+    records: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What follows then: records by their key in hexadecimal (of any size; the longest that fits is meant)."""
+    sized: Literal["", "byte", "mbus"] = ""
+    """How unknown records are stepped over: `byte`, each key is followed by the length; `mbus`, by DIF and VIF."""
+    rest: bool = False
+    """More bytes may follow, and are not looked at."""
+
+
+class FrameSpec(LayoutSpec, frozen=True, kw_only=True):
+    """One kind of message."""
+
+    endian: Endian | None = None
+    """`big` (default) or `little`; a field may have its own."""
+    require: dict[str, WhenSpec] = msgspec.field(default_factory=dict)
+    """What must stand where for the message to be this one: `{kind: {at: 1, equals: 0x11}}`."""
+    checksum: str | ChecksumSpec = ""
+    """The last bytes, over all before them: `sum8 sum8_zero xor8 crc8 crc8_sensirion crc16_modbus crc16_ccitt
+    crc16_xmodem crc16_arc`."""
+
+
+class BytesSpec(FrameSpec, frozen=True, kw_only=True):
+    """The keys of `bytes`."""
+
+    encoding: Literal["raw", "hex", "base64"] = "raw"
+    """How the bytes are written, where they come as text."""
+    frames: list[Any] = msgspec.field(default_factory=list)
+    """Several kinds of message, told apart by `require` and by length; the first that fits is meant."""
+
+
+class BlockSpec(LayoutSpec, frozen=True, kw_only=True):
+    """The keys of a block."""
+
+    when: WhenSpec | None = None
+    """It is there only when this holds in the head before it: a bit of a flags word."""
+    optional: bool = False
+    """It may be missing at the end."""
+    repeat: Literal["end"] | int | AtSpec | None = None
+    """Again and again: to the `end`, a number of times, or as often as a place in the head says."""
+    start: str = "0s"
+    every: str = ""
+    """Of repetitions without a time of their own: how far apart, `-10m` when each is older than the one before.
+    The first is `start` from the message's time."""
+
+
+class RecordSpec(LayoutSpec, frozen=True, kw_only=True):
+    """The keys of a record."""
+
+    length: int | LengthSpec = 0  # type: ignore[assignment]
+    """The bytes behind the key, or where the record itself says how many."""
+
+
+def compile_bytes_format(entries: Entries, place: Place) -> BytesFormat:
+    """Compile the `bytes` table at a place. Raises ConfigError."""
+    spec = entries.document.read(place, BytesSpec)
+    if not spec.frames:
+        return BytesFormat((_frame(entries, place, spec, "big"),), spec.encoding)
+    own = {"frames", "endian", "encoding"}
+    other = [key for key in entries.document.table(place) if key not in own]
+    if other:
+        raise entries.document.error((*place, other[0]), "this key inside a frame, because there are frames")
+    frames = []
+    for index in range(len(spec.frames)):
+        where = (*place, "frames", index)
+        frames.append(_frame(entries, where, entries.document.read(where, FrameSpec), spec.endian or "big"))
+    return BytesFormat(tuple(frames), spec.encoding)
+
+
+def _frame(entries: Entries, place: Place, spec: FrameSpec, default: Endian) -> Frame:
+    endian = spec.endian or default
+    document = entries.document
+    if not spec.length and not spec.blocks and not spec.records:
+        raise document.error(place, "length (of a fixed frame or head), blocks, records or frames")
+    layout = _layout(entries, place, spec, endian)
+    required = []
+    for name, condition in spec.require.items():
+        where = (*place, "require", name)
+        if condition.equals is None and condition.between is None:
+            raise document.error(where, "equals: what must stand there")
+        size = spec.length or 10_000
+        required.append((name, entries.condition(where, condition, partial(_where, entries, endian, size))))
+    return Frame(
+        layout=layout, required=tuple(required), checksum=_checksum(entries, (*place, "checksum"), spec.checksum)
+    )
+
+
+def _checksum(entries: Entries, place: Place, spec: str | ChecksumSpec) -> Checksum | None:
+    if not spec:
+        return None
+    kind, start = (spec, 0) if isinstance(spec, str) else (spec.kind, spec.start)
+    if kind not in CHECKSUMS:
+        raise entries.document.error(place, f"one of {', '.join(CHECKSUMS)}{like(kind, CHECKSUMS)}")
+    if start < 0:
+        raise entries.document.error((*place, "start"), "a byte from 0 on")
+    return Checksum(kind, *CHECKSUMS[kind], start)
+
+
+def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, length: int | None = None) -> Layout:
+    document = entries.document
+    length = spec.length if length is None else length
+    if not 0 <= length <= 10_000:
+        raise document.error((*place, "length"), "a number of bytes from 0 to 10000")
+    where = partial(_where, entries, endian, length)
+    if spec.values or spec.states or spec.extra:
+        _placed(entries, place, spec, length)
+    fields, extra = entries.read(place, ByteSpec, where)
+    time = None
+    if spec.time is not None:
+        time = compile_stamp(document, (*place, "time"), spec.time, endian)
+        _fits(entries, (*place, "time"), time.place, length)
+    blocks = tuple(_block(entries, (*place, "blocks", index), endian, length) for index in range(len(spec.blocks)))
+    return Layout(
+        length=length,
+        fields=fields,
+        extra=extra,
+        time=time,
+        channel=_channel(entries, (*place, "channel"), spec.channel, endian, length),
+        blocks=blocks,
+        records=_records(entries, place, spec, endian) if spec.records else None,
+        rest=spec.rest,
+    )
+
+
+def _block(entries: Entries, place: Place, endian: Endian, head: int) -> Block:
+    document = entries.document
+    spec = document.read(place, BlockSpec)
+    layout = _layout(entries, place, spec, endian)
+    inside = partial(_where, entries, endian, head)
+    when = None if spec.when is None else entries.condition((*place, "when"), spec.when, inside)
+    every = _span(entries, (*place, "every"), spec.every) if spec.every else timedelta(0)
+    count: Bytes | int | None = None
+    if spec.repeat is not None:
+        if isinstance(spec.repeat, AtSpec):
+            count = inside((*place, "repeat"), spec.repeat)
+        else:
+            count = 0 if spec.repeat == "end" else spec.repeat
+        if layout.length < 1:
+            raise document.error((*place, "length"), "at least one byte in what is repeated")
+        if isinstance(count, int) and not 0 <= count <= 4096:
+            raise document.error((*place, "repeat"), "a number from 1 to 4096, end, or a place in the head")
+        if layout.fields and layout.time is None and layout.channel is None and not every:
+            raise document.error(place, "time, every or channel beside repeat: else each turn would overwrite the last")
+    elif every:
+        raise document.error((*place, "every"), "repeat beside it")
+    return Block(
+        layout=layout, when=when, optional=spec.optional, count=count,
+        start=_span(entries, (*place, "start"), spec.start), every=every,
+    )  # fmt: skip
+
+
+def _records(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian) -> Records:
+    known: dict[bytes, Record] = {}
+    for text in spec.records:
+        where = (*place, "records", text)
+        if spec.records[text] is None:
+            continue
+        record = entries.document.read(where, RecordSpec)
+        size = None
+        length = record.length if isinstance(record.length, int) else 0
+        if isinstance(record.length, LengthSpec):
+            size = compile_bytes(record.length, endian)
+            length = size.size
+        layout = _layout(entries, where, record, endian, length)
+        times, add = (record.length.times, record.length.add) if isinstance(record.length, LengthSpec) else (1, 0)
+        known[_key(entries, where, text)] = Record(layout=layout, size=size, times=times, add=add)
+    return Records(known=known, sized=spec.sized)
+
+
+def _key(entries: Entries, place: Place, text: object) -> bytes:
+    try:
+        key = bytes.fromhex(str(text)) if isinstance(text, str) else b""
+    except ValueError:
+        key = b""
+    if not key:
+        raise entries.document.error(place, 'a key in hexadecimal, in quotes, such as "0367"')
+    return key
+
+
+def _channel(
+    entries: Entries, place: Place, spec: str | int | ChannelSpec | None, endian: Endian, length: int
+) -> ChannelFrom | None:
+    if spec is None:
+        return None
+    if isinstance(spec, ChannelSpec):
+        found = _where(entries, endian, length, place, spec)
+        return ChannelFrom(place=found, names={raw: str(name) for raw, name in spec.names.items()})
+    return ChannelFrom(str(spec))
+
+
+def _where(entries: Entries, endian: Endian, length: int, place: Place, spec: Any) -> Bytes:
+    """Compile where a raw value stands, and check that it does so within its head."""
+    error = entries.document.error
+    for each in (spec, *getattr(spec, "parts", ())):
+        kind = str(each.type)
+        if (kind in {"string", "hex"}) != (each.length > 0):
+            raise error((*place, "length"), "a length in bytes exactly for the types string and hex")
+        if (each.mask is not None or each.bit is not None) and not kind.startswith(("uint", "int")):
+            raise error((*place, "type"), "a whole-number type beside mask or bit")
+        if each.mask is not None and each.bit is not None:
+            raise error((*place, "bit"), "either mask or bit")
+        width = 8 * compile_bytes(each, endian).wire.size
+        if not 0 <= (each.bit or 0) < max(width, 1) or not 0 <= (each.mask or 0) < 1 << max(width, 1) or each.mask == 0:
+            raise error((*place, "mask" if each.mask is not None else "bit"), f"bits within the {width} of {kind}")
+    found = compile_bytes(spec, endian)
+    _fits(entries, place, found, length)
+    return found
+
+
+def _fits(entries: Entries, place: Place, found: Bytes, length: int) -> None:
+    if found.size < 1 or found.size > length:
+        raise entries.document.error((*place, "at"), f"a place within {length} bytes")
+
+
+def _placed(entries: Entries, place: Place, spec: LayoutSpec, length: int) -> None:
+    """Refuse a value without `at` where it could stand in several places: it would silently be read from byte 0."""
+    named = [
+        ((*place, section, key), value)
+        for section in ("values", "states", "extra")
+        for key, value in (getattr(spec, section) or {}).items()
+        if isinstance(value, dict)
+    ]
+    placed = [where for where, value in named if "value" not in value and "parts" not in value]
+    for where, value in named:
+        if where in placed and len(placed) > 1 and "at" not in value:
+            kind = value.get("type", "uint8")
+            size = int("".join(filter(str.isdigit, str(kind))) or 8) // 8
+            if size < length:
+                raise entries.document.error(
+                    (*where, "at"), "at: the byte it begins at, because there are several values"
+                )
+
+
+def _span(entries: Entries, place: Place, text: str) -> timedelta:
+    sign = -1 if text.startswith("-") else 1
+    return sign * read_duration(entries.document, place, text.removeprefix("-"))

@@ -1,0 +1,308 @@
+"""The tables `json`, `cbor`, `senml`, `text` and `presence` of a profile -> formats."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from iot_core.profiles.fields import Field, Group
+from iot_core.profiles.formats import PresenceFormat
+from iot_core.profiles.json_format import KEY, JsonFormat, JsonPlace
+from iot_core.profiles.moments import MomentSpec, compile_moment
+from iot_core.profiles.paths import Path, parse_path
+from iot_core.profiles.senml_format import CHANNEL, SenmlFormat, SenmlPlace, own_unit, senml_adjust
+from iot_core.profiles.table import Table
+from iot_core.profiles.text_format import TextFormat, TextPlace
+from iot_core.profiles.values import Codec, Scalar, ValueSpec, compile_codec
+
+if TYPE_CHECKING:
+    from iot_core.profiles.document import Place
+    from iot_core.profiles.entries import Entries
+
+__all__ = ["compile_json", "compile_presence", "compile_senml", "compile_text"]
+
+
+class JsonSpec(Table, frozen=True, kw_only=True):
+    """The keys of `json` and `cbor`."""
+
+    time: str | MomentSpec | None = None
+    """Where the message says when it was measured."""
+    seq: str | None = None
+    """Where a number stands that grows by one with each message."""
+    run: str | None = None
+    """Where a text stands that is new when `seq` starts again."""
+    each: str | None = None
+    """The path of an array or table whose elements each say values: with their own `time`, or of an own `channel`."""
+    channel: str | None = None
+    """Where an element names its channel; `@key` is the name under which it stands in its table."""
+    quiet: bool = False
+    """Messages without any of our values are normal; they show that the device is there."""
+    constant: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What a simulated device sends besides."""
+    values: Any = None
+    states: Any = None
+    extra: Any = None
+    channels: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Values of further devices behind this one, by channel."""
+
+
+class JsonAtSpec(Table, frozen=True, kw_only=True):
+    """Where something stands in JSON."""
+
+    path: str | list[str]
+
+
+class JsonWhenSpec(JsonAtSpec, frozen=True, kw_only=True):
+    """A condition: what must stand there. Without equals or between: anything but zero, false and empty."""
+
+    equals: Scalar | list[Scalar] | None = None
+    between: tuple[float | int, float | int] | None = None
+    unless: bool = False
+    """Turn it round: fulfilled when it is not so, or when nothing stands there."""
+
+
+class JsonScaleSpec(JsonAtSpec, frozen=True, kw_only=True):
+    """A factor that stands in the message itself."""
+
+    factors: dict[str | int, float | int] = msgspec.field(default_factory=dict)
+    """What each raw value means; without it the raw value is the factor."""
+    power: float | int | None = None
+    """The raw value is a power of this: 10."""
+
+
+class JsonValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of one value in JSON."""
+
+    path: str | list[str] = msgspec.field(default_factory=list)
+    """`a.b`, `list[0].x`, `list[key=value].x`, `'a.b'.c`, `.` for the message itself; of several the first that
+    is there."""
+    when: JsonWhenSpec | None = None
+    """What must stand elsewhere in the message for this to be said."""
+    scale_from: JsonScaleSpec | None = None
+    """A factor that the message itself carries."""
+    unit_from: str | None = None
+    """Where the message says its unit; `units` lists what it may say."""
+    units: dict[str | int, str] = msgspec.field(default_factory=dict)
+    """What each word of `unit_from` means: `{F: "[degF]", C: Cel}`."""
+
+
+class SenmlSpec(Table, frozen=True, kw_only=True):
+    """The keys of `senml`."""
+
+    values: Any = None
+    states: Any = None
+    extra: Any = None
+
+
+class SenmlAtSpec(Table, frozen=True, kw_only=True):
+    """A record."""
+
+    name: str
+
+
+class SenmlWhenSpec(SenmlAtSpec, frozen=True, kw_only=True):
+    """A condition: what a record must say. Without equals or between: anything but zero, false and empty."""
+
+    equals: Scalar | list[Scalar] | None = None
+    between: tuple[float | int, float | int] | None = None
+    unless: bool = False
+    """Turn it round."""
+
+
+class SenmlValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of one value in SenML."""
+
+    name: str = ""
+    """The end of the record's name, `3424/0/1`; `3303/{channel}/5700` makes a channel of each instance."""
+    when: SenmlWhenSpec | None = None
+    """What another record must say for this to be said."""
+    unit_from: str | None = None
+    """The record that names the unit (IPSO 5701); `units` lists what it may say."""
+    units: dict[str | int, str] = msgspec.field(default_factory=dict)
+    """What each word of `unit_from` means: `{milliCelsius: mCel}`."""
+
+
+class TextSpec(Table, frozen=True, kw_only=True):
+    """The keys of `text`."""
+
+    split: str = ""
+    """What stands between the fields; without it the whole text is field 0."""
+    pairs: str = ""
+    """What stands between a field's name and its value: `=`."""
+    time: str | int | MomentSpec | None = None
+    """The field that says when it was measured."""
+    values: Any = None
+    states: Any = None
+    extra: Any = None
+
+
+class TextAtSpec(Table, frozen=True, kw_only=True):
+    """A field of a text."""
+
+    field: int | str = 0
+    """By number from 0, or by name."""
+    before: str = ""
+    after: str = ""
+
+
+class TextWhenSpec(TextAtSpec, frozen=True, kw_only=True):
+    """A condition: what a field must say."""
+
+    equals: Scalar | list[Scalar] | None = None
+    between: tuple[float | int, float | int] | None = None
+    unless: bool = False
+
+
+class TextValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of one value in text."""
+
+    field: int | str = 0
+    """The field by number from 0, or by name; without `split` the whole text is field 0."""
+    before: str = ""
+    """What the field begins with, cut off; a field that does not is held."""
+    after: str = ""
+    """What the field may end with, cut off: a unit."""
+    when: TextWhenSpec | None = None
+    """What another field must say for this to be said."""
+    unit_from: str | int | None = None
+    """The field that names the unit; `units` lists what it may say."""
+    units: dict[str | int, str] = msgspec.field(default_factory=dict)
+    """What each word of `unit_from` means."""
+
+
+class PresenceSpec(Table, frozen=True, kw_only=True):
+    """The keys of `presence`."""
+
+    online: str
+    """What the message says when the device is there."""
+    offline: str
+    """What it says, often as last will, when it is not."""
+    path: str = ""
+    """Where the word stands, when the message is JSON."""
+
+
+def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonFormat:
+    """Compile a `json` or `cbor` table. Raises ConfigError."""
+    document = entries.document
+    spec = document.read(place, JsonSpec)
+    where = partial(_json_where, entries)
+    groups: list[Group[object]] = []
+    if spec.values or spec.states:
+        groups.append(Group("", *entries.read(place, JsonValueSpec, where, short="path")))
+    groups.extend(
+        Group(name, *entries.read((*place, "channels", name), JsonValueSpec, where, short="path"))
+        for name in spec.channels
+    )
+    if not groups:
+        raise document.error(place, "values, states or channels")
+    if spec.each is not None and spec.time is None and spec.channel is None:
+        raise document.error((*place, "each"), "time beside it, each element its own; or channel")
+    if spec.channel is not None and spec.each is None and spec.channel == KEY:
+        raise document.error((*place, "channel"), f"each beside {KEY}: a table whose elements have names")
+    moment = compile_moment(
+        document, (*place, "time"), document.at((*place, "time")), lambda at, path: _path(entries, at, str(path))
+    )
+    return JsonFormat(
+        groups=tuple(groups),
+        time=moment,
+        seq=_optional_path(entries, (*place, "seq"), spec.seq),
+        run=_optional_path(entries, (*place, "run"), spec.run),
+        each=_optional_path(entries, (*place, "each"), spec.each),
+        channel=() if spec.channel == KEY else _optional_path(entries, (*place, "channel"), spec.channel),
+        quiet=spec.quiet,
+        constant=spec.constant,
+        cbor=cbor,
+    )
+
+
+def compile_senml(entries: Entries, place: Place) -> SenmlFormat:
+    """Compile a `senml` table. Raises ConfigError."""
+    entries.document.read(place, SenmlSpec)
+    names: set[str] = set()
+
+    def where(at: Place, spec: Any) -> SenmlPlace:
+        name = (spec if isinstance(spec, str) else spec.name).strip("/")
+        if not name:
+            raise entries.document.error((*at, "name"), "the end of a record's name, such as 3424/0/1")
+        if "{" in name and name.split("/").count(CHANNEL) != name.count("{"):
+            raise entries.document.error((*at, "name"), "{channel} as one whole part of the name")
+        names.add(name)
+        return SenmlPlace(name)
+
+    fields, extra = entries.read(place, SenmlValueSpec, where, short="name")
+    own = tuple(_with_unit(entries, place, each) for each in fields)
+    return SenmlFormat(Group("", own, extra), tuple(sorted(names)))
+
+
+def _with_unit(entries: Entries, place: Place, field: Field[Any]) -> Field[Any]:
+    """Let the unit that a record itself names win over the profile's."""
+    codec = field.codec
+    metric = entries.metrics.get(codec.key)
+    measured = isinstance(codec, Codec) and not (codec.map or codec.test or codec.curve or codec.constant is not None)
+    if metric is None or not measured or field.adjust is not None or metric.type.value not in {"float", "int"}:
+        return field
+    where = (*place, "values", codec.key)
+    spec = entries.document.at(where)
+    unit = spec.get("unit", "") if isinstance(spec, dict) else ""
+    mass = entries.molar_mass(metric.key)
+    adjust = senml_adjust(field.place.name, unit or metric.ucum, metric.ucum, mass)
+    if not unit:
+        return Field(codec, field.locate, adjust, field.place, field.when, field.beside)
+    plain = msgspec.structs.replace(entries.document.read(where, SenmlValueSpec), unit="")
+    codec = compile_codec(entries.document, where, plain, metric, mass)
+    given = own_unit(unit, metric.ucum, mass)
+    return Field(codec, field.locate, adjust, field.place, field.when, field.beside, given)
+
+
+def compile_text(entries: Entries, place: Place) -> TextFormat:
+    """Compile a `text` table. Raises ConfigError."""
+    document = entries.document
+    spec = document.read(place, TextSpec)
+    if spec.pairs and not spec.split:
+        raise document.error((*place, "pairs"), "split beside it: what stands between the pairs")
+
+    def where(at: Place, asked: Any) -> TextPlace:
+        if isinstance(asked, (str, int)):
+            return TextPlace(asked)
+        if isinstance(asked.field, str) and not spec.pairs:
+            raise document.error((*at, "field"), "a number from 0 on; names need pairs")
+        if isinstance(asked.field, int) and not 0 <= asked.field < 1000:
+            raise document.error((*at, "field"), "a number from 0 on")
+        return TextPlace(asked.field, asked.before, asked.after)
+
+    fields, extra = entries.read(place, TextValueSpec, where, short="field")
+    if not fields:
+        raise document.error(place, "values or states")
+    moment = compile_moment(document, (*place, "time"), document.at((*place, "time")), lambda _, field: field)
+    return TextFormat(fields=fields, extra=extra, split=spec.split, pairs=spec.pairs, time=moment)
+
+
+def compile_presence(entries: Entries, place: Place) -> PresenceFormat:
+    """Compile a `presence` table. Raises ConfigError."""
+    spec = entries.document.read(place, PresenceSpec)
+    if spec.online == spec.offline:
+        raise entries.document.error(place, "two different texts")
+    path = _path(entries, (*place, "path"), spec.path) if spec.path else None
+    return PresenceFormat(spec.online, spec.offline, path)
+
+
+def _json_where(entries: Entries, place: Place, spec: Any) -> JsonPlace:
+    given = spec if isinstance(spec, str) else spec.path
+    texts = [given] if isinstance(given, str) else given
+    paths = tuple(_path(entries, (*place, "path"), text) for text in texts)
+    if not paths:
+        raise entries.document.error((*place, "path"), "at least one path")
+    return JsonPlace(paths)
+
+
+def _optional_path(entries: Entries, place: Place, text: str | None) -> Path | None:
+    return None if text is None else _path(entries, place, text)
+
+
+def _path(entries: Entries, place: Place, text: str) -> Path:
+    path = () if text == "." else parse_path(text) or None
+    if path is None:
+        raise entries.document.error(place, "a path such as ENERGY.Power, list[0].x or list[key=value].x")
+    return path

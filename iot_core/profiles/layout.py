@@ -1,0 +1,436 @@
+"""Raw bytes -> values and back: a head of fixed fields, then blocks, then records that say by a key what they are.
+
+frame = head | block | block | ... | record | record | ... | checksum
+         each may have a time and a channel of its own; what has none is the message's, and one sample
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from iot_core.errors import DecodeError
+from iot_core.model import Problem, Reason, Sample, Value
+from iot_core.profiles.checksums import Checksum
+from iot_core.profiles.fields import Field, Trace, When, collect
+from iot_core.profiles.mbus import record_sizes
+from iot_core.profiles.places import Bytes, Stamp
+from iot_core.profiles.values import Cases
+
+__all__ = ["Block", "ChannelFrom", "Frame", "Gathered", "Layout", "Record", "Records", "keys_of"]
+
+_MOST_BLOCKS: Final = 4096
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What one frame says, while it is read."""
+
+    arrival: datetime
+    trace: Trace | None
+    time: datetime | None = None
+    """What the frame says of its own time."""
+    now: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+    """Channel -> values and extra of what has no time of its own."""
+    samples: list[Sample] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, channel: str, time: datetime | None, values: dict[str, Any], extra: dict[str, Any]) -> None:
+        """Keep what a part says: with a time of its own it is a sample from memory."""
+        if time is not None:
+            if values:
+                self.samples.append(Sample(values, time, channel, extra=extra or None, element=True))
+            return
+        if values or extra:
+            own = self.now.setdefault(channel, ({}, {}))
+            own[0].update(values)
+            own[1].update(extra)
+
+    def all(self) -> list[Sample]:
+        """Give the samples: what is now first, then what comes from memory."""
+        now = [
+            Sample(values, self.time, channel, extra=extra or None)
+            for channel, (values, extra) in self.now.items()
+            if values
+        ]
+        return [*now, *self.samples]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFrom:
+    """A channel whose name is fixed, or stands in the bytes."""
+
+    name: str = ""
+    place: Bytes | None = None
+    names: Mapping[object, str] = field(default_factory=dict)
+
+    def of(self, data: bytes) -> str:
+        """Name it. Raises DecodeError when the bytes say a channel that the profile does not know."""
+        if self.place is None:
+            return self.name
+        raw = self.place.locate(data)
+        if self.names:
+            if not isinstance(raw, (int, str)) or raw not in self.names:
+                raise DecodeError(Reason.BAD_FIELD, f"channel {raw} is none of {', '.join(map(str, self.names))}")
+            return self.names[raw]
+        return str(raw)
+
+    def raw(self, channel: str) -> object:
+        """Give what the bytes say for a channel."""
+        return next((raw for raw, name in self.names.items() if name == channel), channel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A head of `length` bytes, and what follows it."""
+
+    length: int = 0
+    fields: tuple[Field[bytes], ...] = ()
+    extra: tuple[Field[bytes], ...] = ()
+    time: Stamp | None = None
+    channel: ChannelFrom | None = None
+    blocks: tuple[Block, ...] = ()
+    records: Records | None = None
+    rest: bool = False
+    """More bytes may follow, of which nothing is known."""
+
+    @property
+    def open(self) -> bool:
+        """Say whether the length of the whole is not fixed."""
+        return bool(self.blocks) or self.records is not None or self.rest
+
+    def parts(self) -> Iterable[Layout]:
+        """Give this layout and everything in it."""
+        yield self
+        for block in self.blocks:
+            yield from block.layout.parts()
+        if self.records is not None:
+            for record in self.records.known.values():
+                yield from record.layout.parts()
+
+    def read(self, data: bytes, into: Gathered, channel: str, time: datetime | None) -> int | None:
+        """Read it from the beginning of `data`; give how many bytes it took, None when it cannot go on."""
+        if len(data) < self.length:
+            into.problems.append(Problem(Reason.TRUNCATED, f"{len(data)} bytes, {self.length} expected", data.hex()))
+            return None
+        try:
+            channel = channel if self.channel is None else self.channel.of(data)
+        except DecodeError as exc:
+            into.problems.append(Problem(exc.reason, exc.detail, data[: self.length].hex()))
+            return self.length
+        values = collect(self.fields, data, into.problems, into.trace)
+        extra = collect(self.extra, data, into.problems, into.trace)
+        into.add(channel, time, values, extra)
+        at = self.length
+        for block in self.blocks:
+            end = block.read(data, at, into, channel, time)
+            if end is None:
+                return None
+            at = end
+        if self.records is not None:
+            self.records.read(data[at:], into, channel, time)
+            return len(data)
+        return at
+
+    def write(self, values: Mapping[str, Value], channel: str) -> bytearray:
+        """Write the head, and the blocks and records that carry any of the values."""
+        head = bytearray(self.length)
+        _fill((*self.extra, *self.fields), values, head)
+        if self.channel is not None and self.channel.place is not None:
+            raw = self.channel.raw(channel)
+            self.channel.place.place(int(raw) if isinstance(raw, str) and raw.isdigit() else raw, head)
+        tail = bytearray()
+        for block in self.blocks:
+            if block.carries(values, channel):
+                tail += block.layout.write(values, channel)
+                if block.when is not None:
+                    block.when.place.place(block.when.test.example, head)
+        if self.records is not None:
+            tail += self.records.write(values, channel)
+        return head + tail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A part that follows: perhaps only when a flag says so, perhaps again and again."""
+
+    layout: Layout
+    when: When[bytes] | None = None
+    optional: bool = False
+    """It may be missing at the end of the frame."""
+    count: Bytes | int | None = None
+    """How often; 0: to the end of the frame. None: once."""
+    start: timedelta = timedelta(0)
+    every: timedelta = timedelta(0)
+    """Each repetition's distance in time from the one before; the first is `start` after the frame's own time."""
+
+    def read(self, data: bytes, at: int, into: Gathered, channel: str, time: datetime | None) -> int | None:
+        """Read it at its place; give where the next one begins, None when nothing can follow."""
+        if self.when is not None and not self._asked(data, into):
+            return at
+        if self.optional and at >= len(data):
+            return at
+        times = self._times(data, at)
+        for turn in range(times):
+            part = data[at:]
+            if into.trace is not None:
+                into.trace("block", f"+{at}", part[: self.layout.length].hex(" "), f"{self.layout.length} bytes")
+            own, usable = self._time(part, into, time, turn)
+            if len(part) < self.layout.length or usable:
+                took = self.layout.read(part if self.layout.open else part[: self.layout.length], into, channel, own)
+            else:
+                took = self.layout.length
+            if took is None:
+                return None
+            at += took
+        if self.count == 0 and at < len(data):
+            into.problems.append(Problem(Reason.TRUNCATED, f"byte {at}: {len(data) - at} bytes are left over"))
+            return None
+        return at
+
+    def carries(self, values: Mapping[str, Value], channel: str) -> bool:
+        """Say whether it is written for these values: a repetition or a memory never is."""
+        if self.count is not None or self.layout.time is not None:
+            return False
+        if (
+            self.layout.channel is not None
+            and self.layout.channel.place is None
+            and self.layout.channel.name != channel
+        ):
+            return False
+        said = any(key in values for part in self.layout.parts() for key in keys_of(part.fields))
+        return said or (self.when is None and not self.optional)
+
+    def _asked(self, data: bytes, into: Gathered) -> bool:
+        assert self.when is not None
+        try:
+            return self.when.holds(data)
+        except DecodeError as exc:
+            into.problems.append(Problem(exc.reason, exc.detail))
+            return False
+
+    def _times(self, data: bytes, at: int) -> int:
+        if self.count is None:
+            return 1
+        if isinstance(self.count, Bytes):
+            try:
+                raw = self.count.locate(data)
+            except DecodeError:
+                return 0
+            return min(max(int(raw), 0), _MOST_BLOCKS) if isinstance(raw, (int, float)) else 0
+        if self.count:
+            return self.count
+        return min((len(data) - at) // max(self.layout.length, 1), _MOST_BLOCKS)
+
+    def _time(self, part: bytes, into: Gathered, time: datetime | None, turn: int) -> tuple[datetime | None, bool]:
+        """Give the time of one repetition, and whether its values can be used."""
+        if self.layout.time is not None:
+            return _own_time(self.layout.time, part, self.layout.length, into)
+        if self.every:
+            return (time or into.time or into.arrival) + self.start + turn * self.every, True
+        return time, True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What follows one key. `size` says where its length stands, if that is not fixed."""
+
+    layout: Layout
+    size: Bytes | None = None
+    times: int = 1
+    add: int = 0
+
+    def carries(self, values: Mapping[str, Value], channel: str) -> bool:
+        """Say whether it is written for these values: a memory never is, nor a state without a word for them."""
+        own = self.layout.channel
+        if self.layout.time is not None or (own is not None and own.place is None and own.name != channel):
+            return False
+        return not any(
+            isinstance(each.codec, Cases) and each.codec.write(values) is None for each in self.layout.fields
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """A chain of records. An unknown key ends it, unless the chain itself says how long each record is."""
+
+    known: Mapping[bytes, Record]
+    sized: str = ""
+    """`byte`: a byte behind each key says the length. `mbus`: the key does (EN 13757-3 DIF and VIF)."""
+
+    @property
+    def key_sizes(self) -> tuple[int, ...]:
+        """The lengths of the keys, the longest first."""
+        return tuple(sorted({len(key) for key in self.known}, reverse=True))
+
+    def read(self, data: bytes, into: Gathered, channel: str, time: datetime | None) -> None:
+        """Read records to the end."""
+        at = 0
+        while at < len(data):
+            key = next((data[at : at + size] for size in self.key_sizes if data[at : at + size] in self.known), None)
+            found = self._measured(data, at, key)
+            if found is None:
+                shown = data[at : at + min(self.key_sizes)]
+                short = len(shown) < min(self.key_sizes)
+                detail = f"byte {at}: {shown.hex()} is no key of this model"
+                into.problems.append(Problem(Reason.TRUNCATED if short else Reason.BAD_FIELD, detail, data[at:].hex()))
+                return
+            begin, length = found
+            body = data[begin : begin + length]
+            if into.trace is not None:
+                name = (key if key is not None else data[at:begin]).hex()
+                into.trace("record", name, body.hex(" "), f"{len(body)} of {length} bytes" if key else "skipped")
+            if len(body) < length:
+                detail = f"{data[at:begin].hex()}: {len(body)} of {length} bytes"
+                into.problems.append(Problem(Reason.TRUNCATED, detail, data[at:].hex()))
+                return
+            if key is not None:
+                self._read_one(self.known[key], body, into, channel, time)
+            at = begin + length
+
+    def _measured(self, data: bytes, at: int, key: bytes | None) -> tuple[int, int] | None:
+        """Say where a record's body begins and how long it is; None when nobody can know."""
+        if key is None:
+            if self.sized == "byte" and at + min(self.key_sizes) < len(data):
+                begin = at + min(self.key_sizes) + 1
+                return begin, data[begin - 1]
+            return record_sizes(data, at) if self.sized == "mbus" else None
+        begin = at + len(key)
+        record = self.known[key]
+        if self.sized == "byte":
+            return (begin + 1, data[begin]) if begin < len(data) else (begin, 1)
+        if record.size is not None:
+            try:
+                raw = record.size.locate(data[begin:])
+            except DecodeError:
+                return begin, len(data)  # its own length is missing: it is cut off
+            length = raw * record.times + record.add if isinstance(raw, int) else -1
+            return begin, max(length, record.layout.length)
+        return begin, record.layout.length
+
+    @staticmethod
+    def _read_one(record: Record, body: bytes, into: Gathered, channel: str, time: datetime | None) -> None:
+        usable = True
+        if record.layout.time is not None:
+            time, usable = _own_time(record.layout.time, body, record.layout.length, into)
+        if usable:
+            record.layout.read(body, into, channel, time)
+
+    def write(self, values: Mapping[str, Value], channel: str) -> bytes:
+        """Write the records that carry any of the values; of several for one value the first."""
+        written: set[str] = set()
+        chain = bytearray()
+        for key, record in self.known.items():
+            wanted = {name for name in keys_of(record.layout.fields) if name in values} - written
+            if not wanted or not record.carries(values, channel):
+                continue
+            body = record.layout.write(values, channel)
+            if record.size is not None:
+                record.size.place((len(body) - record.add) // record.times, body)
+            chain += key + (bytes([len(body)]) if self.sized == "byte" else b"") + body
+            written |= wanted
+        return bytes(chain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One kind of message: a layout, what must stand where for it to be this one, and a checksum."""
+
+    layout: Layout
+    required: tuple[tuple[str, When[bytes]], ...] = ()
+    checksum: Checksum | None = None
+
+    def mismatch(self, data: bytes) -> Problem | None:
+        """Say why these bytes are not this frame; None when they are."""
+        for name, when in self.required:
+            try:
+                if when.holds(data):
+                    continue
+                found = f"{name} is {when.locate(data)}"
+            except DecodeError as exc:
+                found = f"{name}: {exc.detail}"
+            return Problem(Reason.WRONG_FORMAT if data else Reason.EMPTY, found, data.hex())
+        return None
+
+    def damage(self, data: bytes) -> Problem | None:
+        """Say what is wrong with bytes that are meant as this frame; None when nothing is."""
+        least = self.layout.length
+        if len(data) < least or (len(data) > least and not self.layout.open):
+            reason = Reason.EMPTY if not data else Reason.TRUNCATED if len(data) < least else Reason.BAD_FIELD
+            return Problem(reason, f"{len(data)} bytes, {least} expected", data.hex())
+        if self.checksum is not None and not self.checksum.holds(data):
+            return Problem(Reason.CHECKSUM, self.checksum.name, data.hex())
+        return None
+
+    def read(self, data: bytes, into: Gathered) -> None:
+        """Read bytes that are this frame."""
+        if self.checksum is not None and self.layout.open:
+            data = data[: -self.checksum.size]
+        if self.layout.time is not None:
+            into.time, _ = _own_time(self.layout.time, data, self.layout.length, into)
+        took = self.layout.read(data, into, "", None)
+        if took is not None and took < len(data) and not self.layout.rest:
+            into.problems.append(
+                Problem(Reason.BAD_FIELD, f"byte {took}: {len(data) - took} bytes are left over", data[took:].hex())
+            )
+
+    def write(self, values: Mapping[str, Value], channel: str, time: datetime | None, arrival: datetime) -> bytes:
+        """Write it backwards. Raises ValueError for a value that the wire cannot hold."""
+        data = self.layout.write(values, channel)
+        for _, when in self.required:
+            when.place.place(when.test.example, data)
+        if self.layout.time is not None and time is not None:
+            self.layout.time.write(time, arrival, data)
+        if self.checksum is not None:
+            if self.layout.open:
+                data += bytes(self.checksum.size)
+            self.checksum.put(data)
+        return bytes(data)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The metrics that it can say."""
+        return tuple(dict.fromkeys(key for part in self.layout.parts() for key in keys_of(part.fields)))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that it names; those that stand in the bytes without a list cannot be told."""
+        names: list[str] = []
+        for part in self.layout.parts():
+            if part.channel is None:
+                names += [""] if part.fields and "" not in names else []
+            else:
+                names += part.channel.names.values() if part.channel.names else [part.channel.name]
+        return tuple(dict.fromkeys(names))
+
+
+def keys_of(fields: tuple[Field[Any], ...]) -> tuple[str, ...]:
+    """List the metrics that fields say."""
+    return tuple(dict.fromkeys(key for each in fields for key in each.codec.keys))
+
+
+def _own_time(stamp: Stamp, data: bytes, length: int, into: Gathered) -> tuple[datetime | None, bool]:
+    """Read the time of a frame, block or record, and say whether there is one; bytes that are short are told later."""
+    try:
+        time = stamp.read(data[:length], into.arrival)
+    except DecodeError:
+        return None, len(data) < length
+    if into.trace is not None:
+        into.trace("time", "", stamp.place.text, time)
+    if time is None:
+        into.problems.append(Problem(Reason.BAD_TIME, part=data[:length].hex()))
+    return time, time is not None
+
+
+def _fill(fields: tuple[Field[bytes], ...], values: Mapping[str, Value], data: bytearray) -> None:
+    """Write fields into their bytes; what is not given is unknown where the device has a word for that, else 0."""
+    for each in fields:
+        if each.place is None:
+            continue
+        raw = each.raw(values)
+        each.place.place(0 if raw is None else raw, data)
+        if any(key in values for key in each.codec.keys):
+            for place, wanted in each.beside:
+                place.place(wanted, data)
