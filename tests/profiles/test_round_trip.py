@@ -38,8 +38,9 @@ def codecs_of(profile: Profile, channel: str = "") -> list[tuple[Codec | Cases, 
 
 
 @st.composite
-def sayable(draw: st.DrawFn, profile: Profile, channel: str) -> dict[str, Any]:
+def sayable(draw: st.DrawFn, model: str, channel: str) -> dict[str, Any]:
     """Values that the model can say all at once."""
+    profile = shipped().get(model)
     values: dict[str, Any] = {}
     wires: dict[str, tuple[Codec, Point | Bytes | None]] = {}
     for codec, wire in codecs_of(profile, channel):
@@ -102,7 +103,7 @@ def heard(profile: Profile, encoded: Encoded, address: str) -> list[Sample]:
 def test_what_is_encoded_is_decoded_again(data: st.DataObject, model: str) -> None:
     profile = shipped().get(model)
     channel = data.draw(st.sampled_from(profile.channels or ("",)))
-    values = data.draw(sayable(profile, channel))
+    values = data.draw(sayable(model, channel))
     time = START + timedelta(milliseconds=data.draw(st.integers(0, 10**9)))
     native = profile.format is not None and profile.address.startswith("iot:")
     formats = [110, 112] if "ucifi" in model else [None, 50, 60, 110, 112] if native else [None]
