@@ -49,8 +49,9 @@ from iot_core.store.columns import ClassTable
 from iot_core.store.connection import open_pool, open_readers
 from iot_core.store.migrate import migrate
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
+from iot_core.store.refresh import Refresh
 from iot_core.store.server import embedded
-from iot_core.store.tables import ensure_tables
+from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
 from iot_core.store.tier import Found, Tier, find_tier
 from iot_core.supervisor import supervise
 
@@ -98,7 +99,7 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
     async with AsyncExitStack() as stack:
         dsn = settings.store.dsn or await stack.enter_async_context(embedded(state))
         pool = await stack.enter_async_context(open_pool(dsn, settings.store))
-        found, tables = await _ready_store(pool, settings, profiles)
+        found, tables, refresh = await _ready_store(pool, settings, profiles)
         say(
             text(
                 "app.store",
@@ -165,6 +166,7 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
         own.start("device secrets", authenticator.watch)
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
         own.start("push", lambda: run_push(pool, settings))
+        own.start("rollups", lambda: refresh.run(pool))
         own.start("housekeeping", lambda: _housekeeping(pool, tables, found.tier, settings))
         say(text("app.alarms", rules=_rules(profiles), classes=len(profiles.classes)))
         say(
@@ -221,18 +223,13 @@ async def _end_tasks(ingest: Ingest, tasks: _Tasks) -> None:
 
 async def _ready_store(
     pool: asyncpg.Pool, settings: Settings, profiles: Profiles
-) -> tuple[Found, Mapping[str, ClassTable]]:
+) -> tuple[Found, Mapping[str, ClassTable], Refresh]:
     async with pool.acquire() as connection:
         await migrate(connection)
-        zone = await connection.fetchval(
-            "INSERT INTO iot.fixed_setting VALUES ('timezone', $1)"
-            " ON CONFLICT (key) DO UPDATE SET value = fixed_setting.value RETURNING value",
-            settings.timezone,
-        )
-        if zone != settings.timezone:
-            raise StartError("store.timezone_fixed", before=zone, after=settings.timezone)
+        await fix_zone(connection, settings.timezone)
         found = await find_tier(connection)
-        return found, await ensure_tables(connection, profiles.classes.values(), found.tier)
+        tables = await ensure_tables(connection, profiles.classes.values(), found.tier)
+        return found, tables, Refresh(await read_rollups(connection, tables), found.tier)
 
 
 def _batch(settings: Settings, broker: Broker) -> int:

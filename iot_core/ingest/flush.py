@@ -12,7 +12,7 @@ import asyncpg
 from iot_core.ingest.check import merge_values
 from iot_core.ingest.prepare import Work
 from iot_core.model import Observation, Problem, Reason
-from iot_core.store import held, status
+from iot_core.store import due, held, status
 from iot_core.store.columns import ClassTable
 from iot_core.store.partitions import ensure_partitions, week_of
 from iot_core.store.telemetry import Conflict, TelemetryTable
@@ -56,6 +56,7 @@ class Flush:
         self._telemetry = {key: TelemetryTable(table) for key, table in tables.items()}
         self._bits = {key: {column.name: 1 << column.bit for column in table.columns} for key, table in tables.items()}
         self._life_safety = {key for key, table in tables.items() if table.device_class.life_safety}
+        self._noted = _noted(tables, tier)
         self._tier = tier
         self._rules = rules
         self._weeks: set[tuple[str, datetime]] = set()
@@ -92,10 +93,15 @@ class Flush:
 
     async def _write(self, connection: asyncpg.Connection, works: Sequence[Work], batch: _Batch, now: datetime) -> Any:
         pending = await self._rules.evaluate(connection, [*batch.merged.values(), *batch.disputed], now=now)
+        notes: list[due.Note] = []
         for class_key, table in self._telemetry.items():
             mine = [each for each in batch.merged.values() if each.class_key == class_key]
             if mine:
                 self._hold_conflicts(batch, await table.merge(connection, mine))
+                if class_key in self._noted:
+                    notes += due.notes(class_key, [(each.device_id, each.time) for each in mine])
+        if notes:
+            await due.note(connection, notes)
         await self._write_status(connection, works)
         if batch.held:
             await held.keep(connection, batch.held)
@@ -155,6 +161,15 @@ class Flush:
             _hear(heard, each.device_id, received, each.time, said)
         if not work.observations:
             _hear(heard, work.unit.device_id, received, None, 0)
+
+
+def _noted(tables: Mapping[str, ClassTable], tier: Tier) -> frozenset[str]:
+    """Name the classes whose changed hours are ours to note: TimescaleDB itself notes those of its aggregates."""
+    return frozenset(
+        key
+        for key, table in tables.items()
+        if tier is not Tier.COMMUNITY or any(column.metric.counter for column in table.columns)
+    )
 
 
 def _hear(

@@ -1,4 +1,4 @@
-"""Weekly partitions of a class's table on plain PostgreSQL; TimescaleDB makes its own chunks."""
+"""Partitions on plain PostgreSQL: a class's table by week, its kept hours by four weeks. TimescaleDB makes chunks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import asyncpg
 _MONDAY: Final = datetime(2020, 1, 6, tzinfo=UTC)
 WEEK: Final = timedelta(days=7)
 AHEAD: Final = 4
+HOURS_SPAN: Final = WEEK * 4
+# Not to_regclass: it would go on answering from a cache what it found before another worker made the partition.
+_THERE: Final = """
+SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relnamespace = 'telemetry_part'::regnamespace)
+"""
 
 
 def week_of(time: datetime) -> datetime:
@@ -25,18 +30,33 @@ def weeks_around_now(now: datetime | None = None) -> list[datetime]:
 
 
 async def ensure_partitions(connection: asyncpg.Connection, class_key: str, weeks: Iterable[datetime]) -> None:
-    """Make the missing ones, each in a transaction of its own.
-
-    CREATE and ATTACH in two steps: `PARTITION OF` would lock the whole table against readers and writers.
-    """
+    """Make the missing ones of a class's table, each in a transaction of its own."""
     for week in weeks:
-        name = f'telemetry_part."{class_key}_{week:%Y%m%d}"'
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", name)
-            if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
-                continue
-            await connection.execute(f'CREATE TABLE {name} (LIKE telemetry."{class_key}" INCLUDING ALL)')
-            await connection.execute(
-                f'ALTER TABLE telemetry."{class_key}" ATTACH PARTITION {name}'
-                f" FOR VALUES FROM ('{week.isoformat()}') TO ('{(week + WEEK).isoformat()}')"
-            )
+        await _ensure(connection, f'telemetry."{class_key}"', f"{class_key}_{week:%Y%m%d}", week, week + WEEK)
+
+
+async def ensure_hour_partitions(
+    connection: asyncpg.Connection, class_key: str, first: datetime, last: datetime
+) -> None:
+    """Make the missing ones of a class's kept hours, for all times from `first` to `last`."""
+    start = _MONDAY + (first - _MONDAY) // HOURS_SPAN * HOURS_SPAN
+    while start <= last:
+        name = f"{class_key}_1h_{start:%Y%m%d}"
+        await _ensure(connection, f'telemetry_rollup."{class_key}_1h"', name, start, start + HOURS_SPAN)
+        start += HOURS_SPAN
+
+
+async def _ensure(connection: asyncpg.Connection, table: str, name: str, start: datetime, end: datetime) -> None:
+    """Make one partition. CREATE and ATTACH in two steps: `PARTITION OF` would lock the whole table against readers."""
+    part = f'telemetry_part."{name}"'
+    if await connection.fetchval(_THERE, name):
+        return
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", part)
+        if await connection.fetchval(_THERE, name):
+            return
+        await connection.execute(f"CREATE TABLE {part} (LIKE {table} INCLUDING ALL)")
+        await connection.execute(
+            f"ALTER TABLE {table} ATTACH PARTITION {part}"
+            f" FOR VALUES FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
+        )

@@ -11,21 +11,26 @@ from typing import Final
 
 import asyncpg
 
-from iot_core.errors import ConfigError
+from iot_core.errors import ConfigError, StartError
 from iot_core.model import DeviceClass, MetricType
+from iot_core.store.calendar import Calendar, counts_whole_hours
 from iot_core.store.columns import ClassTable, column, sql_type
+from iot_core.store.kept import columns_of, ensure_kept, ensure_views, read_rollup
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
+from iot_core.store.rollups import Rollup
 from iot_core.store.tier import Tier
 
+DEFAULT_ZONE: Final = "Asia/Ho_Chi_Minh"
 MAX_METRICS: Final = 63
 _LOCK: Final = 0x696F742D746162  # "iot-tab"
 _CHUNK: Final = "7 days"
 
 ASSIGN_BIT = """
-INSERT INTO iot.metric (class_key, key, bit, sql_type, ucum, title_vi, title_en)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO iot.metric (class_key, key, bit, sql_type, ucum, title_vi, title_en, counter)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (class_key, key) DO UPDATE
-SET ucum = excluded.ucum, title_vi = excluded.title_vi, title_en = excluded.title_en, retired_at = NULL
+SET ucum = excluded.ucum, title_vi = excluded.title_vi, title_en = excluded.title_en, counter = excluded.counter,
+    retired_at = NULL
 """
 RETIRE = "UPDATE iot.metric SET retired_at = now() WHERE class_key = $1 AND retired_at IS NULL AND NOT key = ANY($2)"
 KNOWN = "SELECT key, bit, sql_type FROM iot.metric WHERE class_key = $1"
@@ -36,10 +41,13 @@ async def ensure_tables(
 ) -> Mapping[str, ClassTable]:
     """Create or extend the table of every class and give their columns. Raises ConfigError for a changed type."""
     tables: dict[str, ClassTable] = {}
+    calendar = await read_calendar(connection)
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         for device_class in sorted(classes, key=lambda each: each.key):
+            _refuse_name(device_class.key)
             tables[device_class.key] = await _ensure_table(connection, device_class, tier)
+            await _ensure_rollup(connection, await read_rollup(connection, device_class.key, calendar), tier)
         await _create_latest(connection, tables.values())
     if tier is Tier.PLAIN:
         for key in tables:
@@ -53,9 +61,47 @@ async def _ensure_table(connection: asyncpg.Connection, device_class: DeviceClas
     if await connection.fetchval("SELECT to_regclass($1) IS NULL", relation):
         await _create_table(connection, table, tier)
     else:
+        there = set(await columns_of(connection, relation))
         for each in table.columns:
-            await connection.execute(f'ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS "{each.name}" {each.sql_type}')
+            if each.name not in there:
+                await connection.execute(f'ALTER TABLE {relation} ADD COLUMN "{each.name}" {each.sql_type}')
     return table
+
+
+async def _ensure_rollup(connection: asyncpg.Connection, rollup: Rollup, tier: Tier) -> None:
+    await ensure_kept(connection, rollup, tier)
+    await ensure_views(connection, rollup, rollup.hours, rollup.days)
+
+
+async def fix_zone(connection: asyncpg.Connection, zone: str) -> None:
+    """Fix the zone that this database counts its days in. Raises StartError when it counts in another one already."""
+    if not counts_whole_hours(zone):
+        raise StartError("store.zone_minutes", zone=zone)
+    fixed = await connection.fetchval(
+        "INSERT INTO iot.fixed_setting VALUES ('timezone', $1)"
+        " ON CONFLICT (key) DO UPDATE SET value = fixed_setting.value RETURNING value",
+        zone,
+    )
+    if fixed != zone:
+        raise StartError("store.timezone_fixed", before=fixed, after=zone)
+
+
+async def read_calendar(connection: asyncpg.Connection) -> Calendar:
+    """Give the calendar that this database counts in."""
+    zone = await connection.fetchval("SELECT value FROM iot.fixed_setting WHERE key = 'timezone'")
+    return Calendar(zone or DEFAULT_ZONE)
+
+
+async def read_rollups(connection: asyncpg.Connection, classes: Iterable[str]) -> Mapping[str, Rollup]:
+    """Give the rollups of classes whose tables are there."""
+    calendar = await read_calendar(connection)
+    return {key: await read_rollup(connection, key, calendar) for key in classes}
+
+
+def _refuse_name(class_key: str) -> None:
+    """Refuse a class whose table would bear the name of another one's view."""
+    if class_key == "latest" or class_key.endswith(("_1h", "_1d", "_latest")):
+        raise ConfigError("store.class_name", device_class=class_key)
 
 
 async def _assign_columns(connection: asyncpg.Connection, device_class: DeviceClass) -> ClassTable:
@@ -77,7 +123,9 @@ async def _assign_columns(connection: asyncpg.Connection, device_class: DeviceCl
         if bit is None:
             raise ConfigError("store.too_many_metrics", device_class=device_class.key, most=MAX_METRICS)
         title = metric.title
-        await connection.execute(ASSIGN_BIT, device_class.key, metric.key, bit, wanted, metric.ucum, title.vi, title.en)
+        await connection.execute(
+            ASSIGN_BIT, device_class.key, metric.key, bit, wanted, metric.ucum, title.vi, title.en, metric.counter
+        )
         columns.append(column(metric, bit, wanted))
     await connection.execute(RETIRE, device_class.key, [metric.key for metric in device_class.metrics])
     return ClassTable(device_class, tuple(columns))

@@ -1,0 +1,86 @@
+"""The kept tables of a class's rollups, and the public views over them: made and extended at each start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from iot_core.store.calendar import Calendar
+from iot_core.store.rollups import SCHEMA, Metric, Rollup
+from iot_core.store.tier import Tier
+
+_METRICS: Final = "SELECT key, bit, sql_type, counter FROM iot.metric WHERE class_key = $1 ORDER BY bit"
+_COLUMNS: Final = """
+SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+_HOURS_CHUNK: Final = "28 days"
+
+
+async def read_rollup(connection: asyncpg.Connection, class_key: str, calendar: Calendar) -> Rollup:
+    """Give the rollups of a class as the registry of metrics has them, retired ones included."""
+    rows = await connection.fetch(_METRICS, class_key)
+    return Rollup(class_key, tuple(Metric(**dict(row)) for row in rows), calendar)
+
+
+async def ensure_kept(connection: asyncpg.Connection, rollup: Rollup, tier: Tier) -> None:
+    """Make the kept tables of a class, or the columns that they lack."""
+    await connection.execute(
+        "INSERT INTO iot.rollup_state (class_key) VALUES ($1) ON CONFLICT DO NOTHING", rollup.class_key
+    )
+    await _ensure_table(connection, rollup.hours, rollup.kept(), tier, divided=True)
+    await _ensure_table(connection, rollup.days, rollup.kept(), tier)
+    if rollup.counters:
+        used = [(name, "double precision") for name in rollup.used_names()]
+        await _ensure_table(connection, rollup.used, used, tier)
+
+
+async def ensure_views(connection: asyncpg.Connection, rollup: Rollup, hours: str, days: str) -> None:
+    """Make the views that people use, over hours and days as they are kept."""
+    await replace_view(connection, f'telemetry."{rollup.class_key}_1h"', rollup.view_of_hours(hours))
+    await replace_view(connection, f'telemetry."{rollup.class_key}_1d"', rollup.view_of_days(days))
+
+
+async def replace_view(connection: asyncpg.Connection, name: str, query: str) -> None:
+    """Make a view or replace it; dropped first only where columns moved, because others may stand on it."""
+    try:
+        async with connection.transaction():
+            await connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+    except asyncpg.InvalidTableDefinitionError:
+        await connection.execute(f"DROP VIEW {name}")
+        await connection.execute(f"CREATE VIEW {name} AS {query}")
+
+
+async def columns_of(connection: asyncpg.Connection, relation: str) -> list[str]:
+    """Name the columns of a relation in order; none when it is not there."""
+    return [row["attname"] for row in await connection.fetch(_COLUMNS, relation)]
+
+
+async def _ensure_table(
+    connection: asyncpg.Connection,
+    name: str,
+    columns: Sequence[tuple[str, str]],
+    tier: Tier,
+    *,
+    divided: bool = False,
+) -> None:
+    there = set(await columns_of(connection, name))
+    if there:
+        for column, kind in columns:
+            if column not in there:
+                await connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column}" {kind}')
+        return
+    listed = "".join(f', "{column}" {kind}' for column, kind in columns)
+    by_range = " PARTITION BY RANGE (time)" if divided and tier is Tier.PLAIN else ""
+    await connection.execute(
+        f"CREATE TABLE {name} (time timestamptz NOT NULL, device_id integer NOT NULL{listed}){by_range}"
+    )
+    index = name.removeprefix(f'{SCHEMA}."').removesuffix('"')
+    await connection.execute(f'CREATE UNIQUE INDEX "{index}_device_time" ON {name} (device_id, time)')
+    await connection.execute(f'CREATE INDEX "{index}_time" ON {name} USING brin (time)')
+    if divided and tier is not Tier.PLAIN:
+        await connection.execute(
+            f"SELECT create_hypertable('{name}', 'time', chunk_time_interval => interval '{_HOURS_CHUNK}',"
+            " create_default_indexes => false)"
+        )
