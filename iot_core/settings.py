@@ -47,7 +47,10 @@ class Api(_Section, frozen=True, kw_only=True):
 
 
 class Mqtt(_Section, frozen=True, kw_only=True):
-    """The broker: `auto` starts Mosquitto where it is installed, else the embedded one; `external` uses host, port."""
+    """The broker: `auto` starts Mosquitto where it is installed, else the embedded one; `external` uses host, port.
+
+    `version` is what the core itself speaks with it, 3.1.1 or 5; devices choose for themselves.
+    """
 
     broker: str = "auto"
     host: str = "127.0.0.1"
@@ -55,6 +58,7 @@ class Mqtt(_Section, frozen=True, kw_only=True):
     username: str = ""
     password: str = ""
     tls: bool = False
+    version: str = "3.1.1"
     client_id: str = "iot-core-ingest"
     window: Positive = 2000
     queued_messages: Positive = 500_000
@@ -160,6 +164,7 @@ def _further_checks(settings: Settings) -> list[tuple[str, bool, str]]:
     return [
         ("timezone", settings.timezone in zoneinfo.available_timezones(), "an IANA name such as Asia/Ho_Chi_Minh"),
         ("mqtt.broker", settings.mqtt.broker in BROKERS, "auto, mosquitto, embedded or external"),
+        ("mqtt.version", settings.mqtt.version in {"3.1.1", "5"}, "3.1.1 or 5"),
         (
             "store.dsn",
             not dsn or dsn.startswith(("postgresql://", "postgres://")),

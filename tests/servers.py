@@ -275,17 +275,18 @@ class Mosquitto:
 
 
 @contextmanager
-def mosquitto(folder: Path, *lines: str, port: int = 0) -> Iterator[Mosquitto]:
-    """Start Mosquitto on a free port; `lines` replace the default of letting everyone in."""
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
+def mosquitto(folder: Path, *lines: str, port: int = 0, program: Sequence[str | Path] = ()) -> Iterator[Mosquitto]:
+    """Start Mosquitto on a free port; `lines` replace letting everyone in, `program` the installed one."""
+    installed = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not program and installed is None:
         raise Missing("Mosquitto is not installed: apt-get install --no-install-recommends mosquitto")
+    words = [*program] if program else [str(installed)]
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_ports(1)
     user = ["user root"] if os.geteuid() == 0 else []
     config = folder / "mosquitto.conf"
     config.write_text("\n".join([f"listener {port} 127.0.0.1", *user, *(lines or ["allow_anonymous true"])]) + "\n")
-    with (folder / "log").open("wb") as log, _child([program, "-c", config], None, log) as server:
+    with (folder / "log").open("wb") as log, _child([*words, "-c", config], None, log) as server:
         until(lambda: server.poll() is not None or answers(port), what="Mosquitto")
         assert server.poll() is None, (folder / "log").read_text()
         yield Mosquitto(port, folder, server.pid)

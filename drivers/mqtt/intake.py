@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from drivers.mqtt.backoff import Backoff
-from drivers.mqtt.link import connected
+from drivers.mqtt.link import connected, content_format
 from drivers.mqtt.patience import Patience
 from iot_core.errors import DriverUnavailable, StoreUnavailable
 from iot_core.model import Uplink
@@ -57,9 +57,7 @@ class Intake:
 
     async def _connection(self, units: Units, emit: Emit) -> None:
         mqtt = self._context.settings.mqtt
-        async with connected(
-            self._context.broker, mqtt.client_id, keepalive_s=mqtt.keepalive_s, tls=mqtt.tls, keep_session=True
-        ) as link:
+        async with connected(self._context.broker, mqtt.client_id, mqtt, keep_session=True) as link:
             handover = Handover(link, self._context)
             # A backlog stands in front of the SUBACK: whoever waits for that before reading waits for ever.
             subscribing = asyncio.create_task(self._subscribe(link), name="mqtt subscribe")
@@ -165,6 +163,7 @@ class Handover:
             topic=message.topic,
             kind=kind,
             payload=message.payload,
+            content_format=content_format(message),
             retained=message.retain,
             done=done,
         )

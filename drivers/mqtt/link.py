@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mqttium import MQTTError, MQTTProtocolVersion
 from mqttium.api import AsyncClient, Message
 from mqttium.transport.tcp import TcpTransport
+from mqttium.types import Properties
 
 from iot_core.driver import notice_cancellation
 from iot_core.errors import DriverUnavailable
@@ -17,8 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from iot_core.driver import BrokerEndpoint
+    from iot_core.settings import Mqtt
 
-__all__ = ["Link", "Message", "connected"]
+__all__ = ["Link", "Message", "connected", "content_format"]
+
+_VERSIONS: Final = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
+# How long a broker keeps our session while we are away, in seconds; MQTT 3.1.1 has no end for it.
+_SESSION_S: Final = 7 * 24 * 3600
+_CONTENT_FORMATS: Final = {
+    "application/json": 50,
+    "application/cbor": 60,
+    "application/senml+json": 110,
+    "application/senml+cbor": 112,
+}
 
 _ITERATOR_MESSAGES: Final = 4_000
 # Mosquitto 2.0.11 fills the sockets whatever its window says, so this one may not grow to megabytes. (The sender's
@@ -76,16 +88,17 @@ class Link:
 
 
 @asynccontextmanager
-async def connected(
-    broker: BrokerEndpoint, client_id: str, *, keepalive_s: int, tls: bool = False, keep_session: bool
-) -> AsyncIterator[Link]:
+async def connected(broker: BrokerEndpoint, client_id: str, mqtt: Mqtt, *, keep_session: bool) -> AsyncIterator[Link]:
     """Connect, by the core's own socket where there is one. Raises DriverUnavailable."""
+    version = _VERSIONS[mqtt.version]
+    kept = version is MQTTProtocolVersion.MQTTv5 and keep_session
     client = AsyncClient(
         client_id,
-        # With MQTT 5 the overrun of Mosquitto 2.0.11 is a protocol error, and MQTTium closes, as it must.
-        protocol=MQTTProtocolVersion.MQTTv311,
+        protocol=version,
         clean_start=not keep_session,
-        keepalive=keepalive_s,
+        connect_properties=Properties({"session_expiry_interval": _SESSION_S}) if kept else None,
+        max_inbound_inflight=min(mqtt.window, 65_535) if kept else None,
+        keepalive=mqtt.keepalive_s,
         username=broker.username,
         password=broker.password,
         manual_ack=keep_session,
@@ -100,7 +113,7 @@ async def connected(
             if broker.socket:
                 await client.connect_unix(broker.socket)
             else:
-                await client.connect(broker.host, broker.port, ssl=True if tls else None)
+                await client.connect(broker.host, broker.port, ssl=True if mqtt.tls else None)
         except (MQTTError, OSError) as exc:
             raise DriverUnavailable("broker.away", detail=_said(exc)) from exc
         notice_cancellation()
@@ -115,6 +128,14 @@ async def _tcp(host: str, port: int, *, ssl: Any = None) -> Any:
         found = transport._writer.get_extra_info("socket")  # noqa: SLF001 - see _RECEIVE_BUFFER
         found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     return transport
+
+
+def content_format(message: Message) -> int | None:
+    """Give the CoAP number of what an MQTT 5 publisher says its payload is; None where nothing usable was said."""
+    if message.properties is None:
+        return None
+    said = message.properties.get("content_type")
+    return _CONTENT_FORMATS.get(said.partition(";")[0].strip().lower()) if isinstance(said, str) else None
 
 
 def _said(exc: BaseException) -> str:

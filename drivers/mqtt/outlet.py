@@ -58,9 +58,7 @@ class Outlet:
     async def _connection(self) -> None:
         mqtt = self._context.settings.mqtt
         name = f"{mqtt.client_id}-commands"
-        async with connected(
-            self._context.broker, name, keepalive_s=mqtt.keepalive_s, tls=mqtt.tls, keep_session=False
-        ) as link:
+        async with connected(self._context.broker, name, mqtt, keep_session=False) as link:
             self._link = link
             self._backoff.succeeded()
             try:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from iot_core.errors import NotFoundError
+from iot_core.errors import DecodeError, NotFoundError
 from iot_core.ingest.check import Checker, usable_time
+from iot_core.ingest.unpack import GZIP, unpacked
 from iot_core.model import Decoded, MountedUnit, Observation, Problem, Quality, Reason, Sample, Uplink
 from iot_core.profiles.native import MAX_RUN, MAX_SEQ
 from iot_core.store.columns import ClassTable
@@ -109,9 +110,15 @@ class Prepare:
         if len(uplink.payload) > self._most:
             return Decoded(problems=[Problem(Reason.TOO_LARGE, f"{len(uplink.payload)} > {self._most}")])
         try:
-            return self._profiles.get(unit.profile).decode(uplink)
+            profile = self._profiles.get(unit.profile)
+            if uplink.payload[:1] == GZIP:
+                text = unit.address.startswith("iot:")
+                uplink = replace(uplink, payload=unpacked(uplink.payload, self._most, text=text))
+            return profile.decode(uplink)
         except NotFoundError:
             return Decoded(problems=[Problem(Reason.WRONG_FORMAT, f"profile {unit.profile} is not installed")])
+        except DecodeError as exc:
+            return Decoded(problems=[Problem(exc.reason, exc.detail)])
 
     @staticmethod
     def _refuse_retained(work: Work, samples: Sequence[Sample]) -> None:

@@ -29,6 +29,9 @@ __all__ = ["FORMATS", "decode_native", "decode_status", "encode_native", "sample
 
 JSON: Final = 50
 CBOR: Final = 60
+_CBOR_FIRST: Final = b"\x80"
+_CBOR_LAST: Final = b"\xd9"
+"""No JSON begins so (it would be the middle of a letter); an array, a map and the tag 55799 of CBOR do."""
 FORMATS: Final = (JSON, CBOR, JSON_FORMAT, CBOR_FORMAT)
 MAX_RUN: Final = 64
 MAX_SEQ: Final = 2**63 - 2
@@ -43,8 +46,10 @@ _QUALITY: Final = {
 
 
 def decode_native(uplink: Uplink, class_file: ClassFile) -> Decoded:
-    """Read JSON, CBOR or SenML by its content format; MQTT says none, which means JSON."""
+    """Read JSON, CBOR or SenML by its content format; without one CBOR shows by its first byte, else it is JSON."""
     content = uplink.content_format
+    if content is None and _CBOR_FIRST <= uplink.payload[:1] <= _CBOR_LAST:
+        content = CBOR
     try:
         if content is None or content == JSON:
             data = read_json(uplink.payload)

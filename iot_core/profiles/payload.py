@@ -40,6 +40,7 @@ def read_cbor(payload: bytes) -> Any:
     """Read CBOR without tags: no tag of it says anything that telemetry needs, and several are bombs."""
     if not payload:
         raise DecodeError(Reason.EMPTY)
+    payload = payload.removeprefix(_SELF_DESCRIBED)
     try:
         data = cbor2.loads(payload, max_depth=MAX_DEPTH, semantic_decoders=_NO_TAGS, tag_hook=_refuse_tag)
     except RecursionError:
@@ -90,6 +91,10 @@ def _read_leniently(payload: bytes) -> Any:
 def _parse_int(text: str) -> float | int:
     """Read an integer; one of hundreds of digits is read as the float that it is for every other reader."""
     return int(text) if len(text) <= 19 else float(text)
+
+
+_SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
+"""Tag 55799, which only says that CBOR follows (RFC 8949 section 3.4.6)."""
 
 
 def _refuse_tag(*_: object) -> object:

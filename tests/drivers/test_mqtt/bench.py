@@ -67,6 +67,7 @@ def context(
     kind: str = "mosquitto",
     socket: str = "",
     endpoint: BrokerEndpoint | None = None,
+    mqtt: Mqtt | None = None,
 ) -> DriverContext:
     counts = Counter[str]() if counted is None else counted
 
@@ -74,7 +75,7 @@ def context(
         counts[event] += 1
 
     return DriverContext(
-        settings=Settings(mqtt=Mqtt(keepalive_s=keepalive_s)),
+        settings=Settings(mqtt=mqtt or Mqtt(keepalive_s=keepalive_s)),
         profiles=cast("Profiles", StubProfiles(*profiles)),
         authenticate=Secrets(),
         broker=endpoint or BrokerEndpoint("127.0.0.1", port, None, None, 20, kind, socket),
@@ -93,6 +94,9 @@ class Ingest:
         self.taken.append(uplink)
         if self.finish:
             await uplink.done(STORED)
+
+    def of(self, address: str) -> list[Uplink]:
+        return [uplink for uplink in self.taken if uplink.address == address]
 
     def payloads(self) -> list[str]:
         return [uplink.payload.decode() for uplink in self.taken]
