@@ -33,7 +33,7 @@ from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import StartError
 from iot_core.ingest.flush import Flush
 from iot_core.ingest.prepare import Prepare
-from iot_core.ingest.replay import replay_address
+from iot_core.ingest.replay import replay_address, replay_step
 from iot_core.ingest.worker import Ingest
 from iot_core.messages import text
 from iot_core.profiles import Profiles
@@ -156,6 +156,7 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
             counters=counters,
             broker=broker,
             replay_address=replay,
+            replay_held=partial(replay_step, pool, prepare, flush),
             healthy=healthy,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -259,7 +260,12 @@ def _drivers(context: DriverContext) -> dict[str, Driver]:
 async def _housekeeping(pool: asyncpg.Pool, tables: Mapping[str, ClassTable], tier: Tier, settings: Settings) -> None:
     while True:
         async with pool.acquire() as connection:
-            await held.trim(connection, rows=settings.ingest.held_rows, days=settings.ingest.held_days)
+            await held.trim(
+                connection,
+                rows=settings.ingest.held_rows,
+                days=settings.ingest.held_days,
+                megabytes=settings.ingest.held_mb,
+            )
             if tier is Tier.PLAIN:
                 for key in tables:
                     await ensure_partitions(connection, key, weeks_around_now())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from iot_core.model import Severity
+    from iot_core.model import Reason, Severity
 
 __all__ = ["Client"]
 
@@ -249,9 +249,37 @@ class Client:
         """List senders that nobody registered."""
         return await self._get("/inbox", shapes.Inbox)
 
-    async def held(self, *, device: str | None = None, limit: int = 100) -> shapes.HeldList:
-        """List held uplinks, the newest first."""
-        return await self._get("/held", shapes.HeldList, shapes.HeldQuery(device=device, limit=limit))
+    async def held(
+        self,
+        *,
+        device: str | None = None,
+        reason: Reason | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> shapes.HeldList:
+        """List held uplinks, the newest first; go on with `before` the last id."""
+        asked = shapes.HeldQuery(device=device, reason=reason, start=start, end=end, before=before, limit=limit)
+        return await self._get("/held", shapes.HeldList, asked)
+
+    async def held_one(self, number: int) -> shapes.HeldDetail:
+        """Show one held row whole."""
+        return await self._get(f"/held/{number}", shapes.HeldDetail)
+
+    async def preview_replay(self, chosen: shapes.HeldReplay) -> shapes.HeldReplayed:
+        """Count what a replay would take, by reason."""
+        body = msgspec.structs.replace(chosen, preview=True)
+        return await self._send("POST", "/held/replay", shapes.HeldReplayed, body)
+
+    async def replay_held(self, chosen: shapes.HeldReplay) -> AsyncGenerator[shapes.HeldReplayed, None]:
+        """Run held uplinks through the path again, some at a time; each answer says what became of them."""
+        while True:
+            step = await self._send("POST", "/held/replay", shapes.HeldReplayed, chosen)
+            yield step
+            if step.after is None:
+                return
+            chosen = msgspec.structs.replace(chosen, after=step.after, until=step.until)
 
     # ------------------------------------------------------------ push
     async def push_targets(self) -> shapes.PushTargets:

@@ -94,6 +94,7 @@ class Ingest(_Section, frozen=True, kw_only=True):
     max_payload: Positive = 262_144
     held_rows: Positive = 1_000_000
     held_days: Positive = 30
+    held_mb: Positive = 2_000
 
 
 class Push(_Section, frozen=True, kw_only=True):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from iot_core.cli.base import Command, option
+from iot_core.cli.base import Command, LazyGroup, option
 from iot_core.cli.keys import DEVICE
 from iot_core.cli.output import Column, cut, line, show_rows
+from iot_core.cli.scope import from_option, reason_option, to_option
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.messages import text
+from iot_core.model import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,15 +49,35 @@ def inbox() -> None:
         line("cli.inbox_next", address=found.items[0].address)
 
 
-@click.command(
-    "held", cls=Command, help=text("cli.help_held"), examples=["iot held", "iot held --device aq-0012 --limit 5"]
+@click.group(
+    "held",
+    cls=LazyGroup,
+    sources={"show": "iot_core.cli.held_show:show", "replay": "iot_core.cli.held_replay:replay"},
+    invoke_without_command=True,
+    help=text("cli.help_held"),
+    examples=[
+        "iot held",
+        "iot held --device aq-0012 --reason unknown_metric --from 2d",
+        "iot held show 4711",
+        "iot held replay --device aq-0012",
+    ],
 )
 @option("--device", type=DEVICE, metavar="KEY", help=text("cli.opt_held_device"))
+@reason_option
+@from_option
+@to_option
+@option("--before", type=int, metavar="ID", help=text("held_cli.opt_before"))
 @option("--limit", type=click.IntRange(1, 10_000), default=100, metavar="N", help=text("cli.opt_limit"))
-def held(device: str | None, limit: int) -> None:
-    found = ask(lambda client: client.held(device=device, limit=limit))
+@click.pass_context
+def held(ctx: click.Context, /, **asked: Any) -> None:
+    if ctx.invoked_subcommand is not None:
+        return
+    if asked["reason"]:
+        asked["reason"] = Reason(asked["reason"])
+    found = ask(lambda client: client.held(**asked))
     show_rows(found.items, HELD_COLUMNS, nothing="cli.held_none")
-    cut(len(found.items), found.total)
+    if asked["before"] is None:
+        cut(len(found.items), found.total)
 
 
 def glance(payload: str, registers: Mapping[str, list[int]] | None) -> str:

@@ -8,8 +8,9 @@ from iot_core.cli.base import option
 from iot_core.cli.keys import DEVICE
 from iot_core.cli.times import When
 from iot_core.messages import text
+from iot_core.model import Reason
 
-__all__ = ["area_option", "class_option", "device_option", "from_option", "to_option"]
+__all__ = ["area_option", "class_option", "device_option", "from_option", "reason_option", "to_option"]
 
 class_option = option("--class", "class_key", metavar="CLASS", help=text("telemetry.opt_class"))
 area_option = option("--area", metavar="AREA", type=click.STRING, help=text("telemetry.opt_area"))
@@ -18,3 +19,9 @@ device_option = option(
 )
 from_option = option("--from", "start", type=When(), metavar="WHEN", help=text("cli.opt_from"))
 to_option = option("--to", "end", type=When(), metavar="WHEN", help=text("cli.opt_to"))
+reason_option = option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    metavar="REASON",
+    help=text("held_cli.opt_reason"),
+)

@@ -190,7 +190,11 @@ def _hear(
 async def _redelivered(connection: asyncpg.Connection, works: Sequence[Work]) -> set[int]:
     """Find observations (by identity) whose `seq` is on record and that have no time to tell by."""
     asked = [
-        (each.unit_id, each.run, each.seq, each) for work in works for each in work.untimed if each.seq is not None
+        (each.unit_id, each.run, each.seq, each)
+        for work in works
+        if not work.replay
+        for each in work.untimed
+        if each.seq is not None
     ]
     if not asked:
         return set()
@@ -209,4 +213,5 @@ def _numbers(works: Sequence[Work]) -> list[status.Seq]:
 
 def _held(work: Work, problem: Problem) -> held.Held:
     unit = work.unit
-    return held.Held(work.uplink, problem, unit.unit_id if unit else None, unit.device_id if unit else None)
+    unit_id, device_id = (unit.unit_id, unit.device_id) if unit else (None, None)
+    return held.Held(work.uplink, problem, unit_id, device_id, once=work.once)

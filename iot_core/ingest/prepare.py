@@ -36,6 +36,10 @@ class Work:
     online: bool | None = None
     numbers: list[Seq] = field(default_factory=list)
     """Every `seq` it carried, of what is stored and of what is held: the completeness record."""
+    once: bool = False
+    """It says its own time or number: the same bytes again are the same message again."""
+    replay: bool = False
+    """A person asked for it again: it replaces what is stored, whatever its age."""
     abandoned: bool = False
     """It could be neither stored nor held, and must not be acknowledged."""
 
@@ -51,13 +55,13 @@ class Prepare:
         self._faulty: set[str] = set()
         self._polls: dict[int, set[tuple[Reason, str]]] = {}
 
-    def __call__(self, uplink: Uplink) -> Work:
-        """Prepare one uplink."""
+    def __call__(self, uplink: Uplink, *, replay: bool = False) -> Work:
+        """Prepare one uplink; a replay of it replaces what is stored."""
         unit = self._directory.at(uplink.address)
         if unit is None:
             return Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])
         try:
-            return self._work(uplink, unit)
+            return self._work(uplink, unit, replay=replay)
         except Exception as exc:
             # A fault of ours or of a codec's. Raised, it would end the worker and come again after each start.
             if unit.profile not in self._faulty:
@@ -65,8 +69,8 @@ class Prepare:
                 log.exception("ingest.profile_failed", profile=unit.profile)
             return Work(uplink, unit, problems=[Problem(Reason.WRONG_FORMAT, type(exc).__name__)])
 
-    def _work(self, uplink: Uplink, unit: MountedUnit) -> Work:
-        work = Work(uplink, unit)
+    def _work(self, uplink: Uplink, unit: MountedUnit, *, replay: bool) -> Work:
+        work = Work(uplink, unit, replay=replay)
         decoded = self._decode(unit, uplink)
         work.online = decoded.online
         work.problems.extend(decoded.problems)
@@ -84,8 +88,11 @@ class Prepare:
                 self._add(work, owner, sample, alone=True)
         if not (work.observations or work.problems or decoded.online is not None):
             work.problems.append(Problem(Reason.NO_VALUES))
-        if uplink.registers is not None:
+        if uplink.registers is not None and not replay:
             self._hold_changes_only(work, unit)
+        if work.problems:
+            said = [sample.time is not None or sample.seq is not None for sample in decoded.samples]
+            work.once = all(said) if said else bool(work.numbers)
         return work
 
     def _hold_changes_only(self, work: Work, unit: MountedUnit) -> None:
@@ -145,7 +152,7 @@ class Prepare:
                 return
             time, quality = uplink.received_at, max(quality, Quality.UNCERTAIN)
         assert time is not None
-        if uplink.received_at - time > checker.window:
+        if uplink.received_at - time > checker.window and not work.replay:
             work.problems.append(_unused(Reason.TOO_OLD, sample, device_id))
             return
         values, bad, problems = checker.values(sample)
@@ -161,7 +168,7 @@ class Prepare:
             values=values,
             quality=quality,
             bad=bad,
-            correction=sample.correction,
+            correction=sample.correction or work.replay,
             seq=sample.seq,
             run=sample.run,
             extra=sample.extra,

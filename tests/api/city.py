@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -16,7 +17,7 @@ from iot_core.api import make_app
 from iot_core.api.services import Services
 from iot_core.api.shapes import PREFIX, DeviceNew
 from iot_core.client import Client
-from iot_core.ingest.replay import replay_address
+from iot_core.ingest.replay import replay_address, replay_step
 from iot_core.profiles import load
 from iot_core.registry.tokens import create
 from iot_core.settings import Push, Settings, Store
@@ -84,7 +85,8 @@ async def served(
 
         services = Services(
             pool=path.pool, readers=readers, profiles=load(), settings=settings, counters=path.counters,
-            replay_address=replay, healthy=healthy,
+            replay_address=replay, replay_held=partial(replay_step, path.pool, path.prepare, path.flush),
+            healthy=healthy,
         )  # fmt: skip
         app = make_app(services)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)

@@ -34,6 +34,7 @@ ACTIONS = {
     "GET /devices/{key}/chart": "read", "GET /telemetry/latest": "read", "GET /telemetry/stats": "read",
     "GET /alarms": "read", "GET /alarms/{id}": "read", "POST /alarms/{id}/acknowledge": "acknowledge",
     "GET /map": "read", "GET /events": "read", "GET /inbox": "read", "GET /held": "read",
+    "GET /held/{id}": "read", "POST /held/replay": "devices",
     "GET /push": "push", "POST /push": "push", "DELETE /push/{key}": "push", "POST /push/{key}/test": "push",
     "GET /classes": "read", "GET /profiles": "read", "GET /endpoints": "read",
     "POST /sign-in-codes": "sign_in", "POST /session": None, "DELETE /session": None, "GET /me": "read",
