@@ -136,8 +136,17 @@ class AlarmRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommandType:
+    """What devices of a class can be asked to do. `params` are typed and bounded as metrics are; all must be given."""
+
+    key: str
+    title: Title
+    params: tuple[Metric, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceClass:
-    """What kind of thing a device is: its metrics, plausible ranges and default alarm rules.
+    """What kind of thing a device is: its metrics, plausible ranges, default alarm rules and commands.
 
     `window` is how old an observation may be and still be stored. A `life_safety` class (fire) is never
     rate-limited, and an implausible value in it raises a fault.
@@ -147,12 +156,17 @@ class DeviceClass:
     title: Title
     metrics: tuple[Metric, ...]
     rules: tuple[AlarmRule, ...] = ()
+    commands: tuple[CommandType, ...] = ()
     window: timedelta = timedelta(days=400)
     life_safety: bool = False
 
     def metric(self, key: str) -> Metric | None:
         """Look a metric up by its key."""
         return next((metric for metric in self.metrics if metric.key == key), None)
+
+    def command(self, key: str) -> CommandType | None:
+        """Look a command up by its key."""
+        return next((command for command in self.commands if command.key == key), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ Profile.model .vendor .title .class_key .source .interval .address .topics .modb
 Profile.decode(uplink) -> Decoded         total and bounded: any bytes give values or Problems
 Profile.encode(values, *, time, seq, run, address, content_format) -> Encoded(topic, payload, registers, content_format)
 Profile.encode_all(...) -> tuple[Encoded, ...]     one for each topic that carries some of the values
+Profile.downlink(name, params, address) -> Downlink(topic, payload, port, method, path, writes)   a command's way down
+checked_params(class.command(name), params) -> dict    Profile.rollover(metric) -> float | None   where a counter wraps
 Profile.modbus.reads(max_gap, channels=None) -> tuple[Read(table, address, count), ...]
 
 check(path_or_model, profiles=None) -> list[CheckResult(model, example, ok, got, expected)]    for `iot profile check`
@@ -19,6 +21,7 @@ example_uplink(profile, example) -> Uplink
 from __future__ import annotations
 
 from iot_core.profiles.check import CheckResult, Step, check, check_example, explain
+from iot_core.profiles.commands import Downlink, checked_params
 from iot_core.profiles.examples import example_uplink, uplink_of
 from iot_core.profiles.load import Profiles, load, load_file, native_model
 from iot_core.profiles.modbus import ModbusMap, Point, Read
@@ -26,6 +29,7 @@ from iot_core.profiles.profile import Encoded, Example, Profile
 
 __all__ = [
     "CheckResult",
+    "Downlink",
     "Encoded",
     "Example",
     "ModbusMap",
@@ -36,6 +40,7 @@ __all__ = [
     "Step",
     "check",
     "check_example",
+    "checked_params",
     "example_uplink",
     "explain",
     "load",

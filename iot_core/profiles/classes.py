@@ -12,6 +12,7 @@ import msgspec
 from iot_core.model import (
     RESERVED_METRIC_KEYS,
     AlarmRule,
+    CommandType,
     Comparison,
     DeviceClass,
     Metric,
@@ -67,10 +68,17 @@ class _Rule(Table, frozen=True, kw_only=True):
     latched: bool = False
 
 
+class _Command(Table, frozen=True, kw_only=True):
+    title: Titles
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class _Class(Table, frozen=True, kw_only=True):
     title: Titles
     metrics: dict[str, Any]
     rules: dict[str, Any] = msgspec.field(default_factory=dict)
+    commands: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What its devices can be asked to do: `{dim: {title, params: {level: {title, ucum, range}}}}`."""
     window: str = "400d"
     life_safety: bool = False
 
@@ -91,7 +99,7 @@ def read_class(document: Document, key: str) -> ClassFile:
     metrics: list[Metric] = []
     masses: dict[str, float] = {}
     for name in document.table(("metrics",)):
-        metric, mass = _read_metric(document, name)
+        metric, mass = _read_metric(document, ("metrics", name))
         metrics.append(metric)
         if mass is not None:
             masses[name] = mass
@@ -104,6 +112,7 @@ def read_class(document: Document, key: str) -> ClassFile:
             title=Title(spec.title.vi, spec.title.en),
             metrics=tuple(metrics),
             rules=tuple(_read_rule(document, key, rule, by_key) for rule in spec.rules),
+            commands=tuple(_read_command(document, name) for name in spec.commands),
             window=read_duration(document, ("window",), spec.window),
             life_safety=spec.life_safety,
         ),
@@ -127,8 +136,16 @@ def check_metric_key(document: Document, place: Place, name: str) -> None:
         raise document.error(place, "a metric key of the form [a-z][a-z0-9_]{0,39}")
 
 
-def _read_metric(document: Document, name: str) -> tuple[Metric, float | None]:
-    place: Place = ("metrics", name)
+def _read_command(document: Document, name: str) -> CommandType:
+    place: Place = ("commands", name)
+    check_metric_key(document, place, name)
+    spec = document.read(place, _Command)
+    params = tuple(_read_metric(document, (*place, "params", param))[0] for param in spec.params)
+    return CommandType(key=name, title=Title(spec.title.vi, spec.title.en), params=params)
+
+
+def _read_metric(document: Document, place: Place) -> tuple[Metric, float | None]:
+    name = str(place[-1])
     check_metric_key(document, place, name)
     spec = document.read(place, _Metric)
     if spec.type in {"float", "int"} and spec.ucum != "1" and not is_ucum(spec.ucum):

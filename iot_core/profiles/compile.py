@@ -10,6 +10,7 @@ import msgspec
 from iot_core.model import Title, is_key
 from iot_core.profiles.classes import ClassFile, Titles, read_duration
 from iot_core.profiles.compile_bytes import compile_bytes_format
+from iot_core.profiles.compile_commands import compile_commands
 from iot_core.profiles.compile_messages import compile_json, compile_presence, compile_senml, compile_text
 from iot_core.profiles.compile_modbus import compile_modbus
 from iot_core.profiles.entries import Entries
@@ -60,6 +61,8 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     bytes: Any = None
     lorawan: Any = None
     modbus: Any = None
+    commands: dict[str, Any] = msgspec.field(default_factory=dict)
+    """How the commands of the class are written."""
     topics: dict[str, Any] = msgspec.field(default_factory=dict)
     """MQTT topics, `{address}` one whole level, `+` allowed: each with its own format."""
     examples: list[dict[str, Any]]
@@ -114,6 +117,7 @@ class _Compiler:
             routes=routes,
             format=spoken,
             modbus=modbus,
+            commands=compile_commands(self.entries, self.document.at(("modbus", "numbering")) or "wire"),
             examples=read_examples(document),
         )
         if not profile.metrics:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from iot_core.profiles.document import Place
     from iot_core.profiles.entries import Entries
 
-__all__ = ["BlockSpec", "BytesSpec", "FrameSpec", "RecordSpec", "compile_bytes_format"]
+__all__ = ["BlockSpec", "BytesSpec", "FrameSpec", "RecordSpec", "byte_place", "compile_bytes_format"]
 
 
 class ChecksumSpec(Table, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ def _frame(entries: Entries, place: Place, spec: FrameSpec, default: Endian) -> 
         if condition.equals is None and condition.between is None:
             raise document.error(where, "equals: what must stand there")
         size = spec.length or 10_000
-        required.append((name, entries.condition(where, condition, partial(_where, entries, endian, size))))
+        required.append((name, entries.condition(where, condition, partial(byte_place, entries, endian, size))))
     return Frame(
         layout=layout, required=tuple(required), checksum=_checksum(entries, (*place, "checksum"), spec.checksum)
     )
@@ -169,7 +169,7 @@ def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, le
     length = spec.length if length is None else length
     if not 0 <= length <= 10_000:
         raise document.error((*place, "length"), "a number of bytes from 0 to 10000")
-    where = partial(_where, entries, endian, length)
+    where = partial(byte_place, entries, endian, length)
     if spec.values or spec.states or spec.extra:
         _placed(entries, place, spec, length)
     fields, extra = entries.read(place, ByteSpec, where)
@@ -194,7 +194,7 @@ def _block(entries: Entries, place: Place, endian: Endian, head: int) -> Block:
     document = entries.document
     spec = document.read(place, BlockSpec)
     layout = _layout(entries, place, spec, endian)
-    inside = partial(_where, entries, endian, head)
+    inside = partial(byte_place, entries, endian, head)
     when = None if spec.when is None else entries.condition((*place, "when"), spec.when, inside)
     every = _span(entries, (*place, "every"), spec.every) if spec.every else timedelta(0)
     count: Bytes | int | None = None
@@ -251,12 +251,12 @@ def _channel(
     if spec is None:
         return None
     if isinstance(spec, ChannelSpec):
-        found = _where(entries, endian, length, place, spec)
+        found = byte_place(entries, endian, length, place, spec)
         return ChannelFrom(place=found, names={raw: str(name) for raw, name in spec.names.items()})
     return ChannelFrom(str(spec))
 
 
-def _where(entries: Entries, endian: Endian, length: int, place: Place, spec: Any) -> Bytes:
+def byte_place(entries: Entries, endian: Endian, length: int, place: Place, spec: Any) -> Bytes:
     """Compile where a raw value stands, and check that it does so within its head."""
     error = entries.document.error
     for each in (spec, *getattr(spec, "parts", ())):

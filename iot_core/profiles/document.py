@@ -111,9 +111,7 @@ class Document:
 
     def table(self, place: Place) -> Mapping[str, Any]:
         """Give the mapping at a place, which must be there, have text keys and not be empty."""
-        value: Any = self.data
-        for step in place:
-            value = value[step] if isinstance(value, dict) else None
+        value = self.at(place)
         if not isinstance(value, dict) or not value:
             raise self.error(place, "a mapping with at least one entry")
         for key in value:

@@ -50,6 +50,17 @@ class Field(Generic[S]):
     power: Any = None
     """Where the power stands that scales it, so that a writer can choose one."""
 
+    @property
+    def wraps(self) -> float | None:
+        """The value, in the metric's unit, at which a counter in this place starts from 0 again; None: nobody knows."""
+        if isinstance(self.codec, Cases) or self.adjust is not None:
+            return None
+        raw = self.codec.wraps
+        wire = getattr(self.place, "wire", None)
+        if raw is None and wire is not None and self.place.plus is None and wire.kind in {"uint", "int", "bcd"}:
+            raw = self.place.limits[1] + 1
+        return None if raw is None else round(raw * abs(self.codec.linear.factor), 9)
+
     def raw(self, values: Mapping[str, Any]) -> object:
         """Give what the wire holds for these values; what is not given is unknown, None without a word for that."""
         if isinstance(self.codec, Cases):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason
 from iot_core.profiles.classes import ClassFile
-from iot_core.profiles.fields import MISSING, Trace
+from iot_core.profiles.fields import MISSING, Field, Trace
 from iot_core.profiles.native import decode_native, encode_native
 from iot_core.profiles.paths import Path, find, put
 from iot_core.profiles.payload import read_json
@@ -62,6 +62,25 @@ class Format(Protocol):
     def write(self, values: Mapping[str, Value], context: Context) -> Sequence[bytes]:
         """Play it backwards, in as many messages as the wire needs. Raises ValueError for what it cannot hold."""
         ...
+
+
+def fields_of(spoken: object) -> Iterator[Field[Any]]:
+    """Give the fields of a format, whatever it is made of."""
+    for name in ("fields", "groups", "group", "frames", "layout", "ports", "decoded"):
+        inner = getattr(spoken, name, None)
+        if name == "fields" and inner is not None:
+            yield from inner
+        elif name == "layout" and inner is not None:
+            for part in inner.parts():
+                yield from part.fields
+        elif isinstance(inner, tuple):
+            for each in inner:
+                yield from fields_of(each)
+        elif isinstance(inner, Mapping):
+            for each in inner.values():
+                yield from fields_of(each)
+        elif inner is not None:
+            yield from fields_of(inner)
 
 
 @dataclass(frozen=True, slots=True)

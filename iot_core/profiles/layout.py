@@ -426,11 +426,12 @@ def _own_time(stamp: Stamp, data: bytes, length: int, into: Gathered) -> tuple[d
 
 def _fill(fields: tuple[Field[bytes], ...], values: Mapping[str, Value], data: bytearray) -> None:
     """Write fields into their bytes; what is not given is unknown where the device has a word for that, else 0."""
-    for each in fields:
-        if each.place is None:
-            continue
-        raw = each.raw(values)
-        each.place.place(0 if raw is None else raw, data)
-        if any(key in values for key in each.codec.keys):
-            for place, wanted in each.beside:
-                place.place(wanted, data)
+    given = [each for each in fields if any(key in values for key in each.codec.keys)]
+    # What is given comes last: where two stand in one place, it wins.
+    for each in (*(each for each in fields if each.when is None and each not in given), *given):
+        if each.place is not None:
+            raw = each.raw(values)
+            each.place.place(0 if raw is None else raw, data)
+    for each in given:
+        for place, wanted in each.beside:
+            place.place(wanted, data)

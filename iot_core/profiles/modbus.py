@@ -25,6 +25,7 @@ __all__ = [
     "PointSpec",
     "Read",
     "RegisterSpec",
+    "RegisterWrite",
     "Words",
     "compile_point",
     "wire_address",
@@ -125,6 +126,22 @@ class Read:
     table: str
     address: int
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterWrite:
+    """One write of a command. `mask`: of a single register only these bits, the others stay.
+
+    `single` asks for the functions 5 and 6 instead of 15 and 16. What was written is read back unless `read_back` is
+    False, for registers that only take.
+    """
+
+    table: Literal["holding", "coil"]
+    address: int
+    words: tuple[int, ...]
+    mask: int = 0xFFFF
+    single: bool = False
+    read_back: bool = True
 
 
 @dataclass(frozen=True, slots=True)

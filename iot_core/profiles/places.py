@@ -253,7 +253,7 @@ class Stamp:
 
 def compile_bytes(spec: AtSpec | ByteSpec, default: Endian) -> Bytes:
     """Compile where a field stands."""
-    own = spec.endian or default
+    own = spec.endian or ("big" if spec.type == "hex" else default)  # text in hexadecimal reads as it is sent
     if isinstance(spec, ByteSpec) and (spec.parts or spec.plus is not None):
         plus = None
         if spec.plus is not None:

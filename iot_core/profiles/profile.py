@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from iot_core.errors import CommandRejected
 from iot_core.model import Decoded, Problem, Reason
-from iot_core.profiles.formats import Context, Format
+from iot_core.profiles.commands import CommandCodec, Downlink
+from iot_core.profiles.fields import Field
+from iot_core.profiles.formats import Context, Format, fields_of
 from iot_core.profiles.native import decode_status
+from iot_core.profiles.values import Codec
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -77,6 +81,8 @@ class Profile:
     routes: tuple[Route, ...] = ()
     format: Format | None = None
     modbus: ModbusMap | None = None
+    commands: Mapping[str, CommandCodec] = field(default_factory=dict)
+    """How the commands of the class are written, by name; of those that this model knows."""
     examples: tuple[Example, ...] = ()
 
     def __repr__(self) -> str:
@@ -180,6 +186,27 @@ class Profile:
                 topic = route.concrete(address)
                 messages.extend(Encoded(topic, payload) for payload in route.format.write(carried, context))
         return tuple(messages)
+
+    def downlink(self, name: str, params: Mapping[str, Value], address: str) -> Downlink:
+        """Write a command for the device at `address` (what stands for `{address}`).
+
+        `params` are checked already (`checked_params`). Raises CommandRejected for a command that the model does not
+        know, or a value that its wire cannot hold.
+        """
+        found = self.commands.get(name)
+        if found is None:
+            known = ", ".join(self.commands) or "-"
+            raise CommandRejected("command.not_supported", command=name, model=self.model, known=known)
+        return found.encode(params, address)
+
+    def rollover(self, key: str) -> float | None:
+        """Say at which value, in the metric's own unit, a counter starts from 0 again; None when nobody can know."""
+        if self.modbus is not None:
+            fields: list[Field[Any]] = [each for _, each in self.modbus.points]
+        else:
+            fields = [each for spoken in self._formats() for each in fields_of(spoken)]
+        found = {each.wraps for each in fields if isinstance(each.codec, Codec) and each.codec.key == key}
+        return found.pop() if len(found) == 1 else None
 
     def _formats(self) -> tuple[Format, ...]:
         own = (self.format,) if self.format is not None else ()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from iot_core.profiles import Profile, Profiles, load
+from tests.profiles.making import Make, making
 
 
 @cache
@@ -24,3 +26,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "profile" in metafunc.fixturenames:
         everything: list[Profile] = list(shipped().all())
         metafunc.parametrize("profile", everything, ids=[each.model for each in everything])
+
+
+@pytest.fixture
+def make(tmp_path: Path, profiles: Profiles) -> Make:
+    return making(tmp_path, profiles)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from iot_core.errors import ConfigError
 from iot_core.model import Decoded, Reason, Uplink
 from iot_core.profiles import Profile, Profiles, Read, load_file
 
@@ -159,3 +160,71 @@ def test_only_channels_that_feed_a_device_are_polled(profiles: Profiles) -> None
 def test_a_fire_wins_when_a_simulator_asks_for_more_than_the_wire_can_say(profiles: Profiles) -> None:
     kidde = profiles.get("kidde-alarmline2")
     assert kidde.encode({"heat": True, "fault": True}).registers == {"input:0": [1]}
+
+
+@pytest.mark.parametrize(
+    ("numbering", "point", "read"),
+    [
+        ("wire", "{table: input, address: 30, type: uint16}", Read("input", 30, 1)),
+        ("one", "{table: input, address: 31, type: uint16}", Read("input", 30, 1)),
+        ("plc", "{address: 30031, type: uint16}", Read("input", 30, 1)),
+        ("plc", "{address: 400031, type: float32}", Read("holding", 30, 2)),
+    ],
+)
+def test_addresses_are_counted_as_the_manual_does(make: Any, numbering: str, point: str, read: Read) -> None:
+    profile = make(f"{{power: {point}}}\n  numbering: {numbering}")
+    assert profile.modbus.reads() == (read,)
+
+
+@pytest.mark.parametrize(
+    ("numbering", "point"),
+    [
+        ("plc", "{address: 20001, type: uint16}"),
+        ("plc", "{table: holding, address: 30001, type: uint16}"),
+        ("one", "{address: 0, type: uint16}"),
+        ("wire", "{address: 65536, type: uint16}"),
+    ],
+)
+def test_a_number_that_is_none_is_refused(make: Any, numbering: str, point: str) -> None:
+    with pytest.raises(ConfigError, match=r"modbus\.points\.power\.address"):
+        make(f"{{power: {point}}}\n  numbering: {numbering}")
+
+
+def test_a_ratio_a_unit_and_a_condition_stand_in_other_registers(make: Any) -> None:
+    profile = make(
+        "\n    power: {address: 0, type: uint16, scale_from: {address: 10, type: uint16}}"
+        "\n    temperature: {address: 1, type: int16, scale: 0.1, unit_from: {table: coil, address: 9},"
+        " units: {0: Cel, 1: '[degF]'}}"
+        "\n    dim: {address: 2, type: uint16, mask: 0xFF00, when: {address: 2, type: uint16, bit: 0}}"
+    )
+    read = decode(profile, holding_0=[100, 770, 0x3201], holding_10=[30], coil_9=[1])
+    assert read.samples[0].values == {"power": 3000, "temperature": pytest.approx(25.0), "dim": 50}
+    assert decode(profile, holding_0=[100, 250, 0x3200], holding_10=[30], coil_9=[0]).samples[0].values == {
+        "power": 3000,
+        "temperature": 25.0,
+    }
+    assert set(profile.modbus.reads(8)) == {Read("holding", 0, 11), Read("coil", 9, 1)}
+    encoded = profile.encode({"power": 50.0, "temperature": 20.0, "dim": 10.0})
+    (sample,) = profile.decode(Uplink(driver="modbus", address="m", registers=encoded.registers)).samples
+    assert sample.values == {"power": 50, "temperature": 20, "dim": 10}
+
+
+def test_a_signed_byte_of_a_register_and_bcd_without_a_value(make: Any) -> None:
+    profile = make(
+        "{temperature: {address: 0, type: int16, mask: 0xFF00}, power: {address: 1, type: bcd16, scale: 0.1}}"
+    )
+    assert decode(profile, holding_0=[0xF600, 0x1234]).samples[0].values == {"temperature": -10, "power": 123.4}
+    assert decode(profile, holding_0=[0xF600, 0xFFFF]).samples[0].values == {"temperature": -10}
+
+
+def test_a_counter_says_where_it_starts_again(make: Any, profiles: Profiles) -> None:
+    for point, expected in (
+        ("type: uint32, unit: W.h", 4294967.296),
+        ("type: uint16, scale: 0.1", 6553.6),
+        ("type: bcd32", 1e8),
+        ("type: uint32, wraps: 1000000, scale: 0.01", 10_000),
+        ("type: float32", None),
+    ):
+        assert make(f"{{energy: {{address: 0, {point}}}}}").rollover("energy") == expected
+    assert profiles.get("milesight-em300-di").rollover("volume") is None
+    assert profiles.native("water_meter").rollover("volume") is None

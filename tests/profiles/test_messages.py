@@ -1,0 +1,166 @@
+"""JSON, CBOR, SenML, text, envelopes: where values stand in the messages of real devices and network servers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import cbor2
+import pytest
+
+from iot_core.model import Reason, Uplink
+from tests.profiles.making import Make, decode, values_of
+
+NETMORE = (
+    '[{"devEui":"116c52b4274f","sensorType":"qalcosonic_w1t","messageType":"payload.Payload",'
+    '"timestamp":"2022-08-25T07:35:21.834484Z","Payload":"5F00FA","fCntUp":"1490","rssi":"-115","snr":"-1.8","fPort":"100"}]'
+)
+THINGPARK = (
+    '{"DevEUI_uplink":{"Time":"2018-06-04T15:17:23.433+02:00","DevEUI":"70B3D57050000DC4","FPort":41,"FCntUp":598,'
+    '"payload_hex":"5f052afb0528e005","LrrRSSI":-114.0,"LrrSNR":-14.0}}'
+)
+SERVANET = (
+    '{"data":"FgARAL0KAAMAAB0n","fPort":2,"object":{"no2":2.11,"pm10":10.17,"pm25":8.457,"humidity":76.8,"temperature":1.7},'
+    '"rxInfo":[{"snr":-5,"rssi":-112}],"timestamp":"2025-02-13T00:25:49.864785Z","deviceName":"AirQuality_4"}'
+)
+V3 = '{"devEUI":"0101010101010101","data":"AXVkA2diAASCMgMFAAA=","fPort":85,"fCnt":7,"rxInfo":[{"rssi":-60,"loRaSNR":7.5}]}'
+
+
+def test_netmore_writes_hexadecimal_numbers_as_text_and_an_array(make: Make) -> None:
+    trial = make("lorawan: {port: 100, bytes: {length: 3, values: {battery: {at: 0}}}}\n")
+    (sample,) = decode(trial, NETMORE).samples
+    assert (sample.seq, sample.time) == (1490, datetime(2022, 8, 25, 7, 35, 21, 834484, UTC))
+    assert dict(sample.extra or {}) == {"rssi": -115, "snr": -1.8}
+    two = decode(trial, NETMORE[:-1] + "," + NETMORE[1:])
+    assert values_of(two) == [{"battery": 95}, {"battery": 95}]
+
+
+def test_thingpark_counts_the_port_as_the_first_byte(make: Make) -> None:
+    probes = make(
+        "lorawan:\n  port_in_front: true\n  bytes:\n    endian: little\n    records:\n"
+        '      "29": {length: 2, values: {temperature: {type: int16, scale: 0.01}}}\n'
+        '      "2a": {length: 2, extra: {probe_2: {type: int16, scale: 0.01}}}\n'
+        '      "28": {length: 2, extra: {internal: {type: int16, scale: 0.01}}}\n'
+    )
+    (sample,) = decode(probes, THINGPARK).samples
+    assert dict(sample.values) == {"temperature": 13.75}
+    assert dict(sample.extra or {}) == {"rssi": -114, "snr": -14, "probe_2": 15.31, "internal": 15.04}
+
+
+def test_what_the_network_server_decoded_can_be_read_in_place_of_the_bytes(make: Make) -> None:
+    municipal = make("lorawan: {decoded: {values: {pm10: pm10, pm25: pm25, no2: no2, humidity: humidity}}}\n")
+    (sample,) = decode(municipal, SERVANET).samples
+    assert dict(sample.values) == {"pm10": 10.17, "pm25": 8.457, "no2": 2.11, "humidity": 76.8}
+    assert sample.time == datetime(2025, 2, 13, 0, 25, 49, 864785, UTC)
+
+
+def test_chirpstack_v3_has_other_names_for_the_same(make: Make) -> None:
+    tld = make(
+        'lorawan: {bytes: {records: {"0175": {length: 1, values: {battery: {}}}, "0367": {length: 2}, "0482": {length: 2}, "0500": {length: 1}}}}\n'
+    )
+    (sample,) = decode(tld, V3).samples
+    assert (dict(sample.values), sample.seq, dict(sample.extra or {})) == (
+        {"battery": 100},
+        7,
+        {"rssi": -60, "snr": 7.5},
+    )
+    assert [each.reason for each in decode(tld, "[1]").problems] == [Reason.WRONG_FORMAT]
+    assert [each.reason for each in decode(tld, '{"a": 1}').problems] == [Reason.WRONG_FORMAT]
+
+
+GATEWAY = """
+address: "mqtt:gw/{address}"
+topics:
+  "gw/{address}/many": {json: {each: sensors, channel: id, values: {temperature: t, humidity: {path: h, unknown: [255]}}}}
+  "gw/{address}/table": {json: {each: LwReceived, channel: "@key", values: {battery: {path: Battery, curve: [[2, 0], [3, 100]]}}}}
+  "gw/{address}/cbor": {cbor: {values: {temperature: t}}}
+  "gw/{address}/temperature": {text: {values: {temperature: {after: " C"}}}}
+  "gw/{address}/csv": {text: {split: ";", time: {path: 0, form: "%d/%m/%Y %H:%M", zone: "+07:00"}, values: {temperature: 1, humidity: 2}}}
+  "gw/{address}/pairs": {text: {split: ",", pairs: "=", values: {temperature: T, pm25: PM}}}
+  "gw/{address}/state": {presence: {path: state, online: online, offline: offline}}
+  "gw/{address}/log": {quiet: true}
+"""
+
+
+def test_a_gateway_speaks_for_several_devices(make: Make) -> None:
+    gateway = make(GATEWAY)
+    said = decode(
+        gateway,
+        '{"sensors": [{"id": "a", "t": 21.5, "h": 255}, {"id": 7, "t": "22.5", "h": 60}, {"t": 1}]}',
+        topic="gw/1/many",
+    )
+    assert [(each.channel, dict(each.values)) for each in said.samples] == [
+        ("a", {"temperature": 21.5}),
+        ("7", {"temperature": 22.5, "humidity": 60}),
+    ]
+    assert [each.reason for each in said.problems] == [Reason.BAD_FIELD]
+    table = decode(
+        gateway, '{"LwReceived": {"0x4AD6": {"Battery": 2.5}, "0x4AD7": {"Battery": 3.6}}}', topic="gw/1/table"
+    )
+    assert [(each.channel, dict(each.values)) for each in table.samples] == [
+        ("0x4AD6", {"battery": 50}),
+        ("0x4AD7", {"battery": 100}),
+    ]
+
+
+def test_cbor_text_tables_pairs_presence_and_silence(make: Make) -> None:
+    gateway = make(GATEWAY)
+    assert values_of(decode(gateway, cbor2.dumps({"t": 20.5}), topic="gw/1/cbor")) == [{"temperature": 20.5}]
+    assert values_of(decode(gateway, "20.5 C", topic="gw/1/temperature")) == [{"temperature": 20.5}]
+    assert [each.reason for each in decode(gateway, "warm", topic="gw/1/temperature").problems] == [Reason.WRONG_TYPE]
+    (row,) = decode(gateway, "15/01/2026 15:30; 20.5 ;", topic="gw/1/csv").samples
+    assert (row.time, dict(row.values)) == (datetime(2026, 1, 15, 8, 30, tzinfo=UTC), {"temperature": 20.5})
+    assert values_of(decode(gateway, "PM=35,T=20", topic="gw/1/pairs")) == [{"temperature": 20, "pm25": 35}]
+    assert decode(gateway, '{"state": "offline"}', topic="gw/1/state").online is False
+    assert decode(gateway, "\x00whatever", topic="gw/1/log").online is True
+
+
+def test_instances_of_an_object_are_channels_and_their_unit_is_a_record(make: Make) -> None:
+    ipso = make(
+        'main: "0"\nsenml:\n  values:\n'
+        '    temperature: {name: "3303/{channel}/5700", unit_from: "3303/{channel}/5701", units: {milliCelsius: mCel, Cel: Cel}}\n'
+    )
+    said = decode(
+        ipso,
+        '[{"bn":"/3303/0/","n":"5700","v":45000},{"n":"5701","vs":"milliCelsius"},{"bn":"/3303/1/","n":"5700","v":20.5}]',
+    )
+    assert [(each.channel, dict(each.values)) for each in said.samples] == [
+        ("", {"temperature": 45.0}),
+        ("1", {"temperature": 20.5}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("time", "said", "expected"),
+    [
+        ("{path: t, zone: '+07:00'}", '"2026-01-15T15:30:00"', datetime(2026, 1, 15, 8, 30, tzinfo=UTC)),
+        ("{path: t, zone: Asia/Ho_Chi_Minh}", '"2026-01-15T15:30:00"', datetime(2026, 1, 15, 8, 30, tzinfo=UTC)),
+        ("{path: t, form: milliseconds}", "1768465800000", datetime(2026, 1, 15, 8, 30, tzinfo=UTC)),
+        ("{path: t, ago: true}", "60", datetime(2026, 1, 15, 8, 29, tzinfo=UTC)),
+        ("t", '"1768465800"', datetime(2026, 1, 15, 8, 30, tzinfo=UTC)),
+        ("t", '"2026-01-15T15:30:00"', None),
+        (
+            "{path: t, form: '%Y%m%d%H%M%S', zone: '+07:00'}",
+            '"20260115153000"',
+            datetime(2026, 1, 15, 8, 30, tzinfo=UTC),
+        ),
+    ],
+)
+def test_times_as_devices_write_them(make: Make, time: str, said: str, expected: datetime | None) -> None:
+    profile = make(f"json: {{time: {time}, values: {{pm25: v}}}}\n")
+    payload = f'{{"t": {said}, "v": 1}}'.encode()
+    arrival = datetime(2026, 1, 15, 8, 30, tzinfo=UTC)
+    (sample,) = profile.decode(Uplink(driver="mqtt", address="iot:a", payload=payload, received_at=arrival)).samples
+    assert sample.time == expected
+
+
+def test_conditions_factors_and_constants_in_json(make: Make) -> None:
+    profile = make(
+        "json:\n  values:\n    temperature: {path: v, when: {path: kind, equals: [temp, t]}, scale_from: {path: f, factors: {0: 1, 1: 0.1}}}\n"
+        "    battery: {path: b, map: {low: 5, full: 100}, otherwise: null}\n"
+    )
+    assert values_of(decode(profile, '{"kind": "temp", "v": 215, "f": 1, "b": "??"}')) == [{"temperature": 21.5}]
+    assert values_of(decode(profile, '{"kind": "hum", "v": 215, "f": 1, "b": "low"}')) == [{"battery": 5}]
+    assert [each.reason for each in decode(profile, '{"kind": "t", "v": 215, "f": 9}').problems] == [Reason.BAD_FIELD]
+    assert values_of(decode(profile, profile.encode({"temperature": 20.0, "battery": 5}).payload)) == [
+        {"temperature": 20, "battery": 5}
+    ]
