@@ -5,6 +5,7 @@
      |<------------- await emit(uplink) ---|   waits for queue room
      |  await uplink.done(outcome) ------->|   once, after COMMIT: acknowledge now
      |  send(unit, command) -------------->|
+     |  read(unit) ----------------------->|   ask now; the uplink is the answer
 
 A driver is found through the entry point group `iot_core.drivers`; the entry point names the class.
 """
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from iot_core.errors import CommandRejected
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
@@ -100,6 +102,21 @@ class Driver(ABC):
     @abstractmethod
     async def send(self, unit: MountedUnit, command: Command) -> None:
         """Send a command. Raise CommandRejected if the device said no, DeviceUnreachable if it said nothing."""
+
+    async def read(self, unit: MountedUnit) -> Uplink:
+        """Ask a device now, in between whatever else is asked; the caller emits what it said.
+
+        Raise DeviceUnreachable if it said nothing, CommandRejected where devices of this protocol speak by themselves.
+        """
+        raise CommandRejected("driver.no_read", device=unit.device_key, protocol=self.scheme)
+
+    def survey(self, request: Mapping[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
+        """Look for devices that nobody registered, read-only; give what is found, and how far it is, one by one.
+
+        What `request` says is between the driver and its own command. Raise CommandRejected where nobody can look.
+        """
+        del request
+        raise CommandRejected("driver.no_survey", protocol=self.scheme)
 
     async def listening(self) -> None:  # noqa: B027 - most drivers have nothing to wait for
         """Wait until what devices send from now on reaches us. Returns at once where nothing has to come up first."""

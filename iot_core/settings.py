@@ -76,10 +76,13 @@ class Coap(_Section, frozen=True, kw_only=True):
 class Modbus(_Section, frozen=True, kw_only=True):
     """How Modbus devices are polled. `max_gap` is how many unneeded registers one request may bridge.
 
+    `timeout_s` is how long a device may take to answer and `pause_s` how long a gateway is left alone between requests,
+    where its profile does not say more (`modbus.timeout`, `modbus.pause`).
     `connections` bounds the gateways that are connected at once, `spool_rows` the polls kept while the store is away.
     """
 
-    timeout_s: Seconds = 2.0
+    timeout_s: Seconds = 1.0
+    pause_s: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
     max_gap: Annotated[int, msgspec.Meta(ge=0, le=125)] = 8
     connections: Positive = 200
     spool_rows: Positive = 200_000

@@ -1,7 +1,7 @@
-"""Modbus TCP: the units behind each gateway are polled over one connection (Modbus Messaging on TCP/IP, V1.0b)."""
+"""Modbus over TCP, RTU over TCP and serial RTU: the driver (poller.py) and the technician's tools (commands.py).
 
-from drivers.modbus.poller import ModbusDriver
+poller -> gateway -> link -> frames, pdu
+tools: commands -> scan, probe -> link
 
-__all__ = ["ModbusDriver", "driver"]
-
-driver = ModbusDriver
+Nothing is imported here: the tools run on a laptop that has none of the server's packages.
+"""

@@ -25,7 +25,7 @@ class Connections:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._holders: OrderedDict[Closable, bool] = OrderedDict()  # link -> busy; used longest ago first
+        self._holders: OrderedDict[Closable, int] = OrderedDict()  # link -> how many use it; used longest ago first
         self._released = asyncio.Event()
 
     @asynccontextmanager
@@ -34,14 +34,15 @@ class Connections:
         while link not in self._holders and not self._room():
             self._released.clear()
             await self._released.wait()
-        self._holders[link] = True
+        self._holders[link] = self._holders.get(link, 0) + 1
         self._holders.move_to_end(link)
         try:
             yield
         finally:
-            self._holders[link] = False
-            if not link.connected:
-                del self._holders[link]
+            if link in self._holders:
+                self._holders[link] -= 1
+                if not self._holders[link] and not link.connected:
+                    del self._holders[link]
             self._released.set()
 
     def forget(self, link: Closable) -> None:
@@ -53,7 +54,7 @@ class Connections:
     def _room(self) -> bool:
         if len(self._holders) < self._limit:
             return True
-        idle = next((link for link, busy in self._holders.items() if not busy), None)
+        idle = next((link for link, users in self._holders.items() if not users), None)
         if idle is None:
             return False
         idle.close()

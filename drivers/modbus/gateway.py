@@ -1,45 +1,63 @@
-"""The units behind one gateway: when each is due, what its cycle gives, what its silence costs the others."""
+"""The units behind one gateway or on one serial line: polled in turn, asked and written to in between.
+
+turns -> poll, block by block --.
+read now, write, survey ---------+-> one request at a time -> Link
+                                      (first come, first served: a poll gives way after each of its requests)
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from drivers.modbus import schedule
-from drivers.modbus.link import Broken, Link, Malformed, Read, Refused, Silent
+from drivers.modbus.blocks import Blocks, Merge
+from drivers.modbus.link import Broken, Link, Malformed, Refused, Silent
+from drivers.modbus.turns import Turns
+from iot_core.errors import DeviceUnreachable
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
-    from drivers.modbus.address import Endpoint
+    from drivers.modbus.address import Place
     from drivers.modbus.connections import Connections
+    from drivers.modbus.pdu import Block
 
 log = structlog.get_logger()
 
-TARGET_SILENT = (0x0A, 0x0B)
+TARGET_SILENT: Final = (0x0A, 0x0B)
 """Exceptions in which the gateway speaks for a unit behind it that it cannot reach."""
+ILLEGAL: Final = (0x02, 0x03)
+"""Exceptions that a block as a whole may earn, while its parts do not: illegal address, illegal length."""
+_LATE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one unit is polled."""
+    """How one unit is polled. `timeout_s` and `pause_s` are its model's, None and 0 where that says nothing."""
 
     address: str
     unit_id: int
     interval: float
-    reads: tuple[Read, ...]
+    atoms: tuple[Block, ...]
+    gap: int
+    merge: Merge
+    timeout_s: float | None = None
+    pause_s: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Polled:
     """A unit and how it has behaved."""
 
     plan: Plan
     due: float
+    blocks: Blocks
     alive: bool = False
     """Whether it answered last time. A new unit has yet to prove itself."""
     failures: int = 0
@@ -67,19 +85,23 @@ class Gateway:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        place: Place,
         connections: Connections,
         deliver: Callable[[Uplink], Awaitable[None]],
         count: Callable[[str], None],
         timeout_s: float,
     ) -> None:
-        self._endpoint = endpoint
+        self._place = place
         self._connections = connections
         self._deliver = deliver
         self._count = count
-        self._link = Link(endpoint, timeout_s)
+        self._link = Link(place, timeout_s)
         self._now = asyncio.get_running_loop().time
         self._units: dict[str, Polled] = {}
+        self._turns: Turns[Polled] = Turns()
+        self._shortest = 0.0
+        self._turn = asyncio.Lock()
+        self._polling: Polled | None = None
         self._changed = asyncio.Event()
         self._failures = 0
         self._down_since = 0.0
@@ -91,121 +113,157 @@ class Gateway:
             return
         before, self._units = self._units, {}
         for address, plan in plans.items():
-            known = before.get(address)
-            if known is not None and known.plan.interval == plan.interval:
-                known.plan = plan
+            known = before.pop(address, None)
+            if known is not None and known.plan == plan:
                 self._units[address] = known
-            else:
-                self._units[address] = Polled(plan, schedule.first(address, plan.interval, self._now()))
+                continue
+            if known is not None:
+                self._turns.remove(known)
+            due = schedule.first(address, plan.interval, self._now())
+            unit = self._units[address] = Polled(plan, due, Blocks(plan.atoms, plan.gap, plan.merge))
+            self._turns.put(unit)
+        for gone in before.values():
+            self._turns.remove(gone)
+        self._shortest = min((plan.interval for plan in plans.values()), default=0.0)
         self._changed.set()
+
+    def __contains__(self, address: str) -> bool:
+        """Say whether a unit is polled here."""
+        return address in self._units
 
     async def run(self) -> None:
         """Poll whoever is due, until cancelled."""
         try:
             while True:
-                unit = self._next()
-                wait = None if unit is None else max(unit.due, self._retry_at) - self._now()
-                if unit is not None and wait is not None and wait <= 0:
-                    await self._poll(unit)
+                now = self._now()
+                unit = self._turns.take(now, self._shortest) if now >= self._retry_at else None
+                if unit is None:
+                    await self._sleep()
                 else:
-                    await self._sleep(wait)
+                    await self._poll(unit)
         finally:
             self._connections.forget(self._link)
 
-    def _next(self) -> Polled | None:
-        """Pick the unit whose turn it is: of those due a living one first, so that the dead delay it once in all."""
-        now = self._now()
-        return min(
-            self._units.values(),
-            key=lambda unit: (unit.due > now, unit.due <= now and not unit.alive, unit.due),
-            default=None,
-        )
+    async def read_now(self, address: str) -> Uplink:
+        """Ask a unit in between the polls. Raises DeviceUnreachable when it says nothing."""
+        unit = self._units[address]
+        if self._polling is not None and self._polling.failures:
+            self._link.give_up()  # nobody waits for a person's answer behind one that is known to be silent
+        cycle = await self._ask(unit)
+        if not cycle.registers:
+            raise DeviceUnreachable("modbus.says_nothing", device=address, reason=_reason(cycle))
+        self._note(unit, cycle)
+        return _uplink(unit.plan, cycle)
 
-    async def _sleep(self, seconds: float | None) -> None:
+    @asynccontextmanager
+    async def exchange(self) -> AsyncIterator[Link]:
+        """Hold the connection for a request; the poll goes on behind it. Raises Broken when there is no connection."""
+        async with self._connections.lend(self._link), self._turn:
+            if not self._link.connected:
+                await self._connect()
+            yield self._link
+
+    def poll_soon(self, address: str) -> None:
+        """Poll a unit next: something about it was changed."""
+        unit = self._units.get(address)
+        if unit is not None and unit is not self._polling:
+            unit.due = self._now()
+            self._turns.put(unit)
+            self._changed.set()
+
+    async def _sleep(self) -> None:
+        """Wait until somebody is due or the units have changed."""
         self._changed.clear()
+        due = self._turns.next_due()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(None if due is None else max(due, self._retry_at)):
                 await self._changed.wait()
         except TimeoutError:
             return
 
     async def _poll(self, unit: Polled) -> None:
-        async with self._connections.lend(self._link):
-            if not await self._connected():
-                return
-            cycle = await self._ask(unit.plan)
+        self._polling = unit
+        if unit.alive and self._now() - unit.due >= _LATE_S:
+            self._count("modbus_polls_late")
+        try:
+            cycle = await self._ask(unit)
+        finally:
+            self._polling = None
+            if self._units.get(unit.plan.address) is unit:
+                self._turns.put(unit)  # due as before, for as long as the gateway itself is away
         if cycle.answered or not self._failures:  # a gateway that is away says nothing about its units
             self._note(unit, cycle)
         if cycle.registers:
             self._count("modbus_cycles")
-            await self._deliver(
-                Uplink(
-                    driver="modbus",
-                    address=unit.plan.address,
-                    registers=cycle.registers,
-                    received_at=cycle.received_at,
-                )
-            )
+            await self._deliver(_uplink(unit.plan, cycle))
 
-    async def _connected(self) -> bool:
-        if self._link.connected:
-            return True
+    async def _connect(self) -> None:
         try:
             await self._link.open()
-        except Broken:
+        except Broken as exc:
             self._count("modbus_connect_failed")
             self._failures += 1
             self._retry_at = self._now() + schedule.reconnect_delay(self._failures)
             if self._failures == 1:
                 self._down_since = self._now()
-                log.warning("modbus.unreachable", gateway=str(self._endpoint), units=len(self._units))
-            return False
+                log.warning("modbus.unreachable", gateway=str(self._place), units=len(self._units), reason=str(exc))
+            raise
         if self._failures:
             self._failures = 0
+            self._retry_at = 0.0
             after = round(self._now() - self._down_since, 1)
-            log.info("modbus.recovered", gateway=str(self._endpoint), after_s=after)
-        return True
+            log.info("modbus.recovered", gateway=str(self._place), after_s=after)
 
-    async def _ask(self, plan: Plan) -> Cycle:
-        cycle = Cycle()
-        for read in plan.reads:
-            block = f"{read.table}:{read.address}"
+    async def _ask(self, unit: Polled) -> Cycle:
+        """Ask for all blocks of a unit, and for the pieces of those that it refuses as a whole."""
+        cycle, blocks = Cycle(), unit.blocks
+        waiting = list(reversed(blocks.start(self._now())))
+        while waiting:
+            block = waiting.pop()
+            name = f"{block.table}:{block.address}"
             try:
-                cycle.registers[block] = await self._read(plan.unit_id, read)
+                cycle.registers[name] = await self._read(unit.plan, block)
                 cycle.received_at = datetime.now(UTC)
+                blocks.answered(block)
             except Refused as exc:
                 self._count("modbus_exceptions")
                 if exc.code in TARGET_SILENT:
                     cycle.failure = str(exc)
                     break
-                cycle.refused[block] = str(exc)
-            except Malformed:
+                pieces = blocks.refuse(block, self._now()) if exc.code in ILLEGAL else ()
+                waiting.extend(reversed(pieces))
+                if not pieces:
+                    cycle.refused[name] = str(exc)
+            except Malformed as exc:
                 self._count("modbus_malformed")
-                cycle.refused[block] = "malformed"
-            except Silent:
+                cycle.refused[name] = str(exc)
+            except Silent as exc:
                 self._count("modbus_timeouts")
-                cycle.failure = "timeout"
+                cycle.failure = str(exc)
+                if cycle.answered and blocks.silent(block, self._now()):
+                    cycle.refused[name] = str(exc)
                 break
             except Broken as exc:
                 cycle.failure = str(exc)
                 break
         return cycle
 
-    async def _read(self, unit_id: int, read: Read) -> list[int]:
+    async def _read(self, plan: Plan, block: Block) -> list[int]:
         """Read a block; where the connection broke, once more on a new one, for that costs no timeout."""
-        try:
-            return await self._link.read(unit_id, read)
-        except Broken:
-            self._count("modbus_broken")
-            if not await self._connected():
-                raise
-            return await self._link.read(unit_id, read)
+        for again in (True, False):
+            fresh = not self._link.connected
+            async with self.exchange() as link:
+                try:
+                    return await link.read(plan.unit_id, block, timeout_s=plan.timeout_s, pause_s=plan.pause_s)
+                except Broken:
+                    self._count("modbus_broken")
+                    if fresh or not again:
+                        raise
+        raise AssertionError
 
     def _note(self, unit: Polled, cycle: Cycle) -> None:
         """Set when the unit is due again, and log what has changed about it."""
         now, plan = self._now(), unit.plan
-        if now - unit.due >= plan.interval and unit.alive:
-            self._count("modbus_cycles_late")
         unit.alive = cycle.answered
         if cycle.answered:
             self._note_answer(unit, cycle, now)
@@ -217,11 +275,25 @@ class Gateway:
         unit.due = schedule.next_slot(
             plan.address, plan.interval, now + schedule.back_off(plan.interval, unit.failures)
         )
+        if self._units.get(plan.address) is unit:
+            self._turns.put(unit)
 
     def _note_answer(self, unit: Polled, cycle: Cycle, now: float) -> None:
         if unit.failures:
             unit.failures = 0
             log.info("modbus.recovered", unit=unit.plan.address, after_s=round(now - unit.silent_since, 1))
-        if cycle.refused != unit.refused and not cycle.failure:
-            unit.refused = cycle.refused
-            log.warning("modbus.refused", unit=unit.plan.address, blocks=cycle.refused)
+        if cycle.failure:
+            return
+        left_out = {f"{atom.table}:{atom.address}": "left out" for atom in unit.blocks.left_out}
+        refused = left_out | cycle.refused
+        if refused.keys() != unit.refused.keys():
+            unit.refused = refused
+            log.warning("modbus.refused", unit=unit.plan.address, blocks=refused)
+
+
+def _uplink(plan: Plan, cycle: Cycle) -> Uplink:
+    return Uplink(driver="modbus", address=plan.address, registers=cycle.registers, received_at=cycle.received_at)
+
+
+def _reason(cycle: Cycle) -> str:
+    return cycle.failure or ", ".join(f"{block}: {why}" for block, why in cycle.refused.items())

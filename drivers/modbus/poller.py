@@ -1,6 +1,6 @@
-"""The Modbus driver: keeps one task for each gateway in step with the mounted units.
+"""The Modbus driver: keeps one task for each gateway or serial line in step with the mounted units.
 
-units -> plans by gateway -> Gateway (one connection, one request at a time) -> Outbox -> emit
+units -> plans by place -> Gateway (one connection, one request at a time) -> Outbox -> emit
 """
 
 from __future__ import annotations
@@ -9,31 +9,34 @@ import asyncio
 import sqlite3
 from collections import defaultdict
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import structlog
 
-from drivers.modbus.address import Endpoint, parse
+from drivers.modbus.address import Line, Place, parse
 from drivers.modbus.connections import Connections
 from drivers.modbus.gateway import Gateway, Plan
 from drivers.modbus.outbox import Outbox
 from drivers.modbus.spool import Spool
+from drivers.modbus.write import write
 from iot_core.driver import Driver, DriverContext, Emit, Units
-from iot_core.errors import CommandRejected, ConfigError, NotFoundError
+from iot_core.errors import CommandRejected, ConfigError, DeviceUnreachable, NotFoundError
 from iot_core.messages import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from iot_core.model import Command, MountedUnit
+    from drivers.modbus.blocks import Merge
+    from iot_core.model import Command, MountedUnit, Uplink
+    from iot_core.profiles.modbus import RegisterWrite
 
 log = structlog.get_logger()
 
-Plans = dict[Endpoint, dict[str, Plan]]
+Plans = dict[Place, dict[str, Plan]]
 
 
 class ModbusDriver(Driver):
-    """Polls `modbus://HOST:PORT/UNIT_ID`."""
+    """Polls units over TCP, RTU over TCP and serial lines (drivers/modbus/address.py)."""
 
     scheme: ClassVar[str] = "modbus"
 
@@ -41,6 +44,7 @@ class ModbusDriver(Driver):
         super().__init__(context)
         self._settings = context.settings.modbus
         self._plans: Plans = {}
+        self._gateways: dict[Place, tuple[Gateway, asyncio.Task[None]]] = {}
         self._unusable: set[tuple[str, str]] = set()
         self._ready = asyncio.Event()
 
@@ -49,18 +53,35 @@ class ModbusDriver(Driver):
         with ExitStack() as stack:
             outbox = Outbox(emit, self._open_spool(stack), self.context.count)
             connections = Connections(self._settings.connections)
-            gateways: dict[Endpoint, tuple[Gateway, asyncio.Task[None]]] = {}
+            stack.callback(self._gateways.clear)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(outbox.drain(), name="modbus spool")
                 while True:
                     self._plans = self._planned(units.with_scheme(self.scheme))
-                    self._follow(tasks, gateways, connections, outbox)
+                    self._follow(tasks, connections, outbox)
                     self._ready.set()
                     await units.changed()
 
+    async def read(self, unit: MountedUnit) -> Uplink:
+        """Ask a unit in between the polls."""
+        return await self._gateway(unit).read_now(unit.address)
+
     async def send(self, unit: MountedUnit, command: Command) -> None:
-        """Refuse: writing registers is not supported."""
-        raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol="Modbus")
+        """Write registers as the profile says, and read them back."""
+        profile = self.context.profiles.get(unit.profile)
+        writes: Sequence[RegisterWrite] = getattr(profile, "writes", lambda *_: ())(command)
+        if not writes:
+            raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol="Modbus")
+        gateway = self._gateway(unit)
+        await write(gateway, parse(unit.address).unit_id, writes, device=unit.device_key)
+        gateway.poll_soon(unit.address)
+
+    def _gateway(self, unit: MountedUnit) -> Gateway:
+        """Find the gateway that polls a unit. Raises DeviceUnreachable where none does."""
+        found = self._gateways.get(parse(unit.address).place)
+        if found is None or unit.address not in found[0]:
+            raise DeviceUnreachable("modbus.not_polled", device=unit.device_key, address=unit.address)
+        return found[0]
 
     async def listening(self) -> None:
         """Wait until the polling of the units that are mounted now has begun."""
@@ -84,39 +105,59 @@ class ModbusDriver(Driver):
     def _follow(
         self,
         tasks: asyncio.TaskGroup,
-        gateways: dict[Endpoint, tuple[Gateway, asyncio.Task[None]]],
         connections: Connections,
         outbox: Outbox,
     ) -> None:
         """Start, change and end the tasks of gateways as the plans say."""
-        for endpoint in gateways.keys() - self._plans.keys():
-            gateways.pop(endpoint)[1].cancel()
-        for endpoint, plans in self._plans.items():
-            if endpoint not in gateways:
+        gateways = self._gateways
+        for place in gateways.keys() - self._plans.keys():
+            gateways.pop(place)[1].cancel()
+        for place, plans in self._plans.items():
+            if place not in gateways:
                 count, timeout_s = self.context.count, self._settings.timeout_s
-                gateway = Gateway(endpoint, connections, outbox.put, count, timeout_s)
-                gateways[endpoint] = gateway, tasks.create_task(gateway.run(), name=f"modbus {endpoint}")
-            gateways[endpoint][0].set_plans(plans)
+                gateway = Gateway(place, connections, outbox.put, count, timeout_s)
+                gateways[place] = gateway, tasks.create_task(gateway.run(), name=f"modbus {place}")
+            gateways[place][0].set_plans(plans)
 
     def _planned(self, units: Iterable[MountedUnit]) -> Plans:
         """Say what to ask whom. A unit that cannot be polled is named in the log once and left out."""
-        plans: defaultdict[Endpoint, dict[str, Plan]] = defaultdict(dict)
+        plans: defaultdict[Place, dict[str, Plan]] = defaultdict(dict)
+        lines: dict[str, Line] = {}
         for unit in units:
             try:
                 address = parse(unit.address)
-                plans[address.endpoint][unit.address] = self._plan(unit, address.unit_id)
+                plan = self._plan(unit, address.unit_id)
             except (ConfigError, NotFoundError) as exc:
                 self._leave_out(unit, exc.code)
-        return {endpoint: mine for endpoint, mine in plans.items() if mine}
+                continue
+            place = address.place
+            if isinstance(place, Line) and lines.setdefault(place.port, place) != place:
+                self._leave_out(unit, "modbus.line_differs")
+                continue
+            plans[place][unit.address] = plan
+        return dict(plans)
 
     def _plan(self, unit: MountedUnit, unit_id: int) -> Plan:
         profile = self.context.profiles.get(unit.profile)
-        reads = profile.modbus.reads(self._settings.max_gap, tuple(unit.channels)) if profile.modbus else ()
-        if not reads:
+        modbus = profile.modbus
+        atoms = modbus.atoms(tuple(unit.channels)) if modbus else ()
+        if modbus is None or not atoms:
             raise ConfigError("driver.modbus_no_registers", model=unit.profile)
-        return Plan(unit.address, unit_id, profile.interval.total_seconds(), reads)
+        return Plan(
+            address=unit.address,
+            unit_id=unit_id,
+            interval=profile.interval.total_seconds(),
+            atoms=atoms,
+            gap=modbus.most_gap(self._settings.max_gap),
+            merge=cast("Merge", modbus.merge),
+            timeout_s=modbus.timeout_s,
+            pause_s=max(modbus.pause_s, self._settings.pause_s),
+        )
 
     def _leave_out(self, unit: MountedUnit, code: str) -> None:
         if (unit.address, code) not in self._unusable:
             self._unusable.add((unit.address, code))
             log.warning("modbus.unusable", unit=unit.address, device=unit.device_key, reason=code)
+
+
+driver = ModbusDriver

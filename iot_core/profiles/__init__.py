@@ -24,7 +24,7 @@ from iot_core.profiles.check import CheckResult, Step, check, check_example, exp
 from iot_core.profiles.commands import Downlink, checked_params
 from iot_core.profiles.examples import example_uplink, uplink_of
 from iot_core.profiles.load import Profiles, load, load_file, native_model
-from iot_core.profiles.modbus import ModbusMap, Point, Read
+from iot_core.profiles.modbus import ModbusMap, Point, Read, RegisterWrite
 from iot_core.profiles.profile import Encoded, Example, Profile
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Profile",
     "Profiles",
     "Read",
+    "RegisterWrite",
     "Step",
     "check",
     "check_example",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from iot_core.profiles.classes import read_duration
+from iot_core.profiles.detect import Detect, DetectSpec, Sign
 from iot_core.profiles.fields import Field, Group
 from iot_core.profiles.modbus import (
     ModbusMap,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from iot_core.profiles.entries import Entries
 
 __all__ = ["ModbusSpec", "compile_modbus", "register"]
+
+_LONGEST_WAIT_S = 30
 
 
 class ModbusSpec(Table, frozen=True, kw_only=True):
@@ -48,6 +52,11 @@ class ModbusSpec(Table, frozen=True, kw_only=True):
     """How many registers the device lets itself be asked for at once."""
     max_gap: int | None = None
     """How many registers between two points may be read along; 0: none, because it refuses them."""
+    timeout: str | None = None
+    """How long the device may take to answer, where settings allow it less: `3s`."""
+    pause: str | None = None
+    """How long it must be left alone between two requests: `50ms`."""
+    detect: DetectSpec | None = None
 
 
 class RepeatSpec(Table, frozen=True, kw_only=True):
@@ -85,7 +94,37 @@ def compile_modbus(entries: Entries, place: Place) -> ModbusMap:
         groups.append(Group(channel, fields, extra))
         # Extra first: where both stand in one register, the values are written last and win.
         points.extend((channel, each) for each in (*extra, *fields))
-    return ModbusMap(tuple(groups), tuple(points), spec.max_count, spec.max_gap)
+    return ModbusMap(
+        tuple(groups),
+        tuple(points),
+        spec.max_count,
+        spec.max_gap,
+        timeout_s=_seconds(entries, (*place, "timeout"), spec.timeout),
+        pause_s=_seconds(entries, (*place, "pause"), spec.pause) or 0.0,
+        detect=None if spec.detect is None else _detect(entries, (*place, "detect"), spec.detect, spec.numbering),
+        line=spec.line,
+    )
+
+
+def _seconds(entries: Entries, place: Place, text: str | None) -> float | None:
+    if text is None:
+        return None
+    seconds = read_duration(entries.document, place, text).total_seconds()
+    if not 0 < seconds <= _LONGEST_WAIT_S:
+        raise entries.document.error(place, f"more than 0 s, at most {_LONGEST_WAIT_S} s")
+    return seconds
+
+
+def _detect(entries: Entries, place: Place, spec: DetectSpec, numbering: Numbering) -> Detect:
+    if not spec.device_id and not spec.points:
+        raise entries.document.error(place, "device_id or points")
+    signs: list[Sign] = []
+    for index, each in enumerate(spec.points):
+        where = (*place, "points", index)
+        if (each.equals is None) == (each.between is None):
+            raise entries.document.error(where, "exactly one of equals and between")
+        signs.append(Sign(register(entries, where, each, numbering), each.equals, each.between))
+    return Detect({str(name): pattern for name, pattern in spec.device_id.items()}, tuple(signs))
 
 
 def register(entries: Entries, place: Place, spec: RegisterSpec | PointSpec, numbering: Numbering) -> Point:

@@ -17,6 +17,7 @@ from iot_core.profiles.wire import Order, TypeName, WireType, reorder, wire_type
 
 if TYPE_CHECKING:
     from iot_core.model import Uplink, Value
+    from iot_core.profiles.detect import Detect
 
 __all__ = [
     "ModbusMap",
@@ -29,6 +30,7 @@ __all__ = [
     "Words",
     "compile_point",
     "wire_address",
+    "words_of",
 ]
 
 Table = Literal["holding", "input", "coil", "discrete"]
@@ -255,9 +257,24 @@ class ModbusMap:
     """Channel and field of every point; what wins where two stand in one register comes last."""
     longest: int | None = None
     gap: int | None = None
+    timeout_s: float | None = None
+    """How long this model may take to answer; None: as settings say."""
+    pause_s: float = 0.0
+    """How long it must be left alone between two requests."""
+    detect: Detect | None = None
+    line: str = ""
+    """How it comes out of its box: `9600-8N1`."""
 
     def reads(self, max_gap: int = 0, channels: Collection[str] | None = None) -> tuple[Read, ...]:
-        """Merge the points into requests, bridging at most `max_gap` unneeded registers.
+        """Merge the points into requests, bridging at most `max_gap` unneeded registers; see `atoms`."""
+        return self.merge(self.atoms(channels), self.most_gap(max_gap))
+
+    def most_gap(self, max_gap: int) -> int:
+        """Say how many unneeded registers a request may bridge: as many as asked for, or fewer for this device."""
+        return max_gap if self.gap is None else min(max_gap, self.gap)
+
+    def atoms(self, channels: Collection[str] | None = None) -> tuple[Read, ...]:
+        """List what has to be read, each value by itself, in the order of tables and addresses.
 
         Of the unit itself and these channels only; without any, all channels of a device that is nothing by itself.
         """
@@ -268,9 +285,15 @@ class ModbusMap:
             if each.place is not None and (not channel or (channel in channels if channels else alone))
             for read in each.place.reads
         }
-        gap = max_gap if self.gap is None else min(max_gap, self.gap)
+        return tuple(sorted(wanted, key=lambda each: (_TABLES.index(each.table), each.address, each.count)))
+
+    def merge(self, atoms: Sequence[Read], gap: int) -> tuple[Read, ...]:
+        """Merge neighbours (in order) into requests that bridge at most `gap` unneeded registers or bits.
+
+        None is longer than the device takes, nor than the protocol allows: 125 registers, 2000 bits.
+        """
         merged: list[Read] = []
-        for read in sorted(wanted, key=lambda each: (_TABLES.index(each.table), each.address, each.count)):
+        for read in atoms:
             last = merged[-1] if merged else None
             if last is not None and last.table == read.table:
                 end = max(last.address + last.count, read.address + read.count)
@@ -368,6 +391,11 @@ def wire_address(spec: RegisterSpec | PointSpec, numbering: Numbering) -> tuple[
     if table is None or spec.table not in {None, table} or not 1 <= rest <= 0x10000:
         return None
     return table, rest - 1
+
+
+def words_of(registers: Mapping[str, Sequence[int]]) -> Words:
+    """Give the blocks of an uplink as single words; what is none is left out."""
+    return _flatten(registers, [])
 
 
 def _flatten(registers: Mapping[str, Sequence[int]], problems: list[Problem]) -> dict[int, int]:

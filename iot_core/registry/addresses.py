@@ -4,6 +4,7 @@ template                 typed                  address
 iot:{address}            -                      iot:aq-001 (the device's key)
 mqtt:tele/{address}      lamp-7                 mqtt:tele/lamp-7
 modbus://{address}       10.0.3.7/12            modbus://10.0.3.7:502/12
+modbus://{address}       /dev/ttyUSB0:9600-8n1/12    modbus:///dev/ttyUSB0:9600-8N1/12
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ __all__ = ["NATIVE", "address_of", "signs_in"]
 NATIVE: Final = "iot:"
 _SCHEMES: Final = ("iot:", "mqtt:", "modbus:", "lorawan:", "coap:")
 _MODBUS: Final = re.compile(
-    r"modbus://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?/(?P<unit>\d{1,3})"
+    r"modbus://(?P<rtu>rtu@)?(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/(?P<unit>[0-9]{1,3})"
 )
+_SERIAL: Final = re.compile(
+    r"modbus://(?P<port>/[^\s:?#]+(?::[^\s:?#]+)*|(?i:com)[1-9][0-9]{0,2})"
+    r":(?P<line>[1-9][0-9]{2,6}-8[NEOneo][12])/(?P<unit>[0-9]{1,3})"
+)
+_MODBUS_EXPECTED: Final = "modbus://HOST:PORT/UNIT_ID, rtu@HOST:PORT/UNIT_ID or /dev/PORT:9600-8N1/UNIT_ID"
 _MODBUS_PORT: Final = 502
 
 
@@ -57,8 +63,12 @@ def _names_another_scheme(typed: str, before: str) -> bool:
 
 
 def _modbus(key: str, address: str) -> str:
-    parts = _MODBUS.fullmatch(address)
-    port = int((parts and parts["port"]) or _MODBUS_PORT)
-    if parts is None or not 0 < port < 65_536 or int(parts["unit"]) > 255:
-        raise RequestError("registry.bad_address", key=key, address=address, expected="modbus://HOST:PORT/UNIT_ID")
-    return f"modbus://{parts['host'].lower()}:{port}/{int(parts['unit'])}"
+    """Spell an address in the one way that drivers/modbus/address.py reads."""
+    serial, parts = _SERIAL.fullmatch(address), _MODBUS.fullmatch(address)
+    if serial is not None and 1 <= int(serial["unit"]) <= 247:
+        port = serial["port"] if serial["port"].startswith("/") else serial["port"].upper()
+        return f"modbus://{port}:{serial['line'].upper()}/{int(serial['unit'])}"
+    port_number = int((parts and parts["port"]) or _MODBUS_PORT)
+    if parts is None or not 0 < port_number < 65_536 or int(parts["unit"]) > 255:
+        raise RequestError("registry.bad_address", key=key, address=address, expected=_MODBUS_EXPECTED)
+    return f"modbus://{parts['rtu'] or ''}{parts['host'].lower()}:{port_number}/{int(parts['unit'])}"

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import cast
 
+from drivers.modbus.pdu import Block
 from iot_core.errors import NotFoundError
+from iot_core.profiles.modbus import ModbusMap, Read
+
+__all__ = ["Model", "Models", "Read", "Registers", "merge", "models"]
 
 
-@dataclass(frozen=True)
-class Read:
-    table: str
-    address: int
-    count: int
+def merge(atoms: Sequence[Block], gap: int, longest: int | None = None) -> tuple[Block, ...]:
+    """Merge as the shipped profiles do."""
+    return ModbusMap((), (), longest).merge(cast("Sequence[Read]", atoms), gap)
 
 
 @dataclass(frozen=True)
 class Registers:
     blocks: tuple[Read, ...]
+    longest: int | None = None
+    timeout_s: float | None = None
+    pause_s: float = 0.0
 
-    def reads(self, max_gap: int = 0, channels: Collection[str] | None = None) -> tuple[Read, ...]:
-        del max_gap, channels
+    def atoms(self, channels: Collection[str] | None = None) -> tuple[Read, ...]:
+        del channels
         return self.blocks
+
+    def most_gap(self, max_gap: int) -> int:
+        return max_gap
+
+    def merge(self, atoms: Sequence[Block], gap: int) -> tuple[Block, ...]:
+        return merge(atoms, gap, self.longest)
 
 
 @dataclass(frozen=True)

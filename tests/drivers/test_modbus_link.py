@@ -87,18 +87,23 @@ async def test_an_exception_names_its_code(free_port: Callable[[], int]) -> None
         assert link.connected
 
 
-async def test_silence_ends_at_the_timeout_and_costs_the_connection(free_port: Callable[[], int]) -> None:
-    async with peer(free_port(), {9: silent}) as gateway, linked(gateway.port) as link:
+async def test_silence_ends_at_the_timeout_and_keeps_the_connection_once(free_port: Callable[[], int]) -> None:
+    async with peer(free_port(), {9: silent, 1: counting}) as gateway, linked(gateway.port) as link:
         before = asyncio.get_running_loop().time()
         with pytest.raises(Silent):
             await link.read(9, HOLDING)
         assert TIMEOUT_S <= asyncio.get_running_loop().time() - before < TIMEOUT_S * 3
-        assert not link.connected
+        assert await link.read(1, HOLDING) == [4, 5, 6]
+        for _ in range(2):
+            with pytest.raises(Silent):
+                await link.read(9, HOLDING)
+        assert not link.connected, "two silences without a byte in between: the connection itself may be dead"
+        assert gateway.connections == 1
 
 
 async def test_a_late_answer_is_never_taken_for_the_next_one(free_port: Callable[[], int]) -> None:
     async def late(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        if asked.connection == 1:
+        if len(gateway.asked) == 1:
             await asyncio.sleep(TIMEOUT_S * 1.5)
             writer.write(asked.words([111] * asked.count))
         else:
@@ -107,9 +112,10 @@ async def test_a_late_answer_is_never_taken_for_the_next_one(free_port: Callable
     async with peer(free_port(), {9: late}) as gateway, linked(gateway.port) as link:
         with pytest.raises(Silent):
             await link.read(9, HOLDING)
-        await link.open()
         assert await link.read(9, HOLDING) == [4, 5, 6]
-        assert gateway.connections == 2
+        assert gateway.connections == 1
+        link.close()
+        assert link.strangers == 1, "it came, and was told by its number"
 
 
 async def send(writer: asyncio.StreamWriter, *parts: bytes) -> None:
@@ -179,14 +185,14 @@ async def wrong_unit(asked: Asked, writer: asyncio.StreamWriter) -> None:
     await send(writer, asked.frame(bytes([3, 6, 0, 1, 0, 2, 0, 3]), unit_id=77))
 
 
-@pytest.mark.parametrize("behave", [half, wrong_transaction, wrong_unit])
+@pytest.mark.parametrize(("behave", "kept"), [(half, False), (wrong_transaction, True), (wrong_unit, True)])
 async def test_an_answer_that_never_gets_whole_or_is_not_mine_is_silence(
-    free_port: Callable[[], int], behave: Behave
+    free_port: Callable[[], int], behave: Behave, kept: bool
 ) -> None:
     async with peer(free_port(), {9: behave}) as gateway, linked(gateway.port) as link:
         with pytest.raises(Silent):
             await link.read(9, HOLDING)
-        assert not link.connected
+        assert link.connected is kept, "half a frame must not stand in front of the next one"
 
 
 async def test_a_foreign_frame_before_the_answer_is_skipped(free_port: Callable[[], int]) -> None:
@@ -232,7 +238,7 @@ async def test_a_close_between_requests_is_noticed(free_port: Callable[[], int])
 
 async def test_nobody_there_is_a_broken_link(free_port: Callable[[], int]) -> None:
     link = Link(Endpoint("127.0.0.1", free_port()), TIMEOUT_S)
-    with pytest.raises(Broken, match="no connection"):
+    with pytest.raises(Broken, match="refused"):
         await link.open()
     assert not link.connected
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -10,19 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.modbus import schedule
-from drivers.modbus.address import Address, Endpoint, parse
-from drivers.modbus.frames import Question
+from drivers.modbus.address import Address, Endpoint, Line, parse, parse_place
+from drivers.modbus.turns import Turns
 from iot_core.errors import ConfigError
+from iot_core.registry.addresses import address_of
 
 ADDRESS = "modbus://10.0.3.7:502/12"
-ASKED = Question(transaction=7, unit_id=12, function=3)
-
-
-def frame(pdu: bytes, transaction: int = 7, unit_id: int = 12, protocol: int = 0) -> bytes:
-    return struct.pack(">HHHB", transaction, protocol, len(pdu) + 1, unit_id) + pdu
-
-
-GOOD = frame(bytes([3, 4, 0, 1, 0, 2]))
 
 
 @pytest.mark.parametrize(
@@ -31,16 +24,54 @@ GOOD = frame(bytes([3, 4, 0, 1, 0, 2]))
         (ADDRESS, Address(Endpoint("10.0.3.7", 502), 12)),
         ("modbus://plc-7.local/0", Address(Endpoint("plc-7.local", 502), 0)),
         ("modbus://[fd00::7]:1502/255", Address(Endpoint("fd00::7", 1502), 255)),
+        ("modbus://rtu@10.0.3.7:4001/12", Address(Endpoint("10.0.3.7", 4001, rtu=True), 12)),
+        ("modbus:///dev/ttyUSB0:9600-8N1/12", Address(Line("/dev/ttyUSB0", 9600, "N", 1), 12)),
+        ("modbus://COM3:19200-8E1/247", Address(Line("COM3", 19200, "E", 1), 247)),
+        (
+            "modbus:///dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0:2400-8O2/1",
+            Address(Line("/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0", 2400, "O", 2), 1),
+        ),
     ],
 )
 def test_an_address_names_gateway_and_unit(text: str, expected: Address) -> None:
     assert parse(text) == expected
+    assert str(expected) == text or ":502" in str(expected)
+
+
+@given(
+    st.one_of(
+        st.builds(
+            Endpoint, st.sampled_from(["10.0.3.7", "plc-7.local", "fd00::7"]), st.integers(1, 65535), st.booleans()
+        ),
+        st.builds(
+            Line,
+            st.sampled_from(["/dev/ttyUSB0", "/dev/pts/3", "COM12"]),
+            st.sampled_from([1200, 9600, 115200]),
+            st.sampled_from("NEO"),
+            st.sampled_from([1, 2]),
+        ),
+    ),
+    st.integers(1, 247),
+)
+def test_an_address_is_read_as_it_is_written_and_the_registry_spells_it_alike(
+    place: Endpoint | Line, unit_id: int
+) -> None:
+    written = str(Address(place, unit_id))
+    assert parse(written) == Address(place, unit_id)
+    assert parse_place(str(place)) == place
+    assert address_of("m-1", "modbus://{address}", written) == written
 
 
 @pytest.mark.parametrize(
     "text",
     ["modbus://10.0.3.7:502", "modbus://10.0.3.7:502/256", "modbus://10.0.3.7:502/-1", "modbus://10.0.3.7:502/x",
-     "modbus://10.0.3.7:99999/1", "modbus:///1", "tcp://10.0.3.7:502/1", "modbus://[::1/1", "modbus://h:0/1"],
+     "modbus://10.0.3.7:99999/1", "modbus:///1", "tcp://10.0.3.7:502/1", "modbus://[::1/1", "modbus://h:0/1",
+     "modbus://10.0.3.7:502/012", "modbus://10.0.3.7:502/+1", "modbus://10.0.3.7:502/१", "modbus://10.0.3.7:502/1?x=1",
+     "modbus://user:pass@10.0.3.7:502/1", "modbus://tcp@10.0.3.7:502/1", "modbus://10.0.3.7:502/1/2",
+     "modbus:10.0.3.7/1",
+     "modbus:///dev/ttyUSB0/1", "modbus:///dev/ttyUSB0:9600/1", "modbus:///dev/ttyUSB0:9600-7E1/1",
+     "modbus:///dev/ttyUSB0:9600-8N1/0", "modbus:///dev/ttyUSB0:9600-8N1/248", "modbus://rtu@/dev/ttyUSB0:9600-8N1/1",
+     "modbus://10.0.3.7:502/ 1", "modbus://h\n:502/1"],
 )  # fmt: skip
 def test_an_address_that_cannot_be_polled_names_the_expected_form(text: str) -> None:
     with pytest.raises(ConfigError, match="UNIT_ID"):
@@ -84,45 +115,55 @@ def test_reconnects_are_spread_and_bounded() -> None:
     assert 0.5 <= schedule.reconnect_delay(1) <= 1
 
 
-@pytest.mark.parametrize("cut", range(len(GOOD) + 1))
-def test_an_answer_that_is_still_arriving_is_no_garbage(cut: int) -> None:
-    assert not ASKED.is_garbage(GOOD[:cut])
+def test_a_byte_and_the_silence_between_frames_take_as_long_as_the_line_makes_them() -> None:
+    assert Line("/dev/ttyUSB0", 9600, "N", 1).byte_s == pytest.approx(10 / 9600)
+    assert Line("/dev/ttyUSB0", 9600, "E", 1).byte_s == pytest.approx(11 / 9600)
+    assert Line("/dev/ttyUSB0", 19200, "E", 1).quiet_s == pytest.approx(3.5 * 11 / 19200)
+    assert Line("/dev/ttyUSB0", 115200, "E", 1).quiet_s == 0.00175
 
 
-@pytest.mark.parametrize(
-    "received",
-    [
-        frame(bytes([0x83, 2])),
-        frame(bytes([3, 4, 0, 1, 0, 2]), transaction=6),
-        frame(bytes([3, 4, 0, 1, 0, 2]), transaction=6) + GOOD,
-        frame(bytes([3, 4, 0, 1, 0, 2]), unit_id=13),
-        frame(bytes([3, 4, 0, 1, 0, 2]), transaction=0),
-        frame(bytes([3, 2, 0, 1])),
-    ],
-    ids=["exception", "late", "late, then mine", "another unit", "transaction 0", "fewer registers"],
-)
-def test_a_whole_frame_that_is_not_what_was_hoped_for_is_no_garbage(received: bytes) -> None:
-    assert not ASKED.is_garbage(received)
+@dataclass(eq=False)
+class Waits:
+    name: str
+    due: float
+    alive: bool = True
 
 
-@pytest.mark.parametrize(
-    "received",
-    [
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        b"\x00\x07\x00\x01",
-        frame(bytes([3, 4, 0, 1, 0, 2]), protocol=9),
-        struct.pack(">HHHBB", 7, 0, 1, 12, 3),
-        struct.pack(">HHHBB", 7, 0, 600, 12, 3),
-        frame(bytes([4, 4, 0, 1, 0, 2])),
-        frame(bytes([3, 9, 0, 1, 0, 2])),
-        frame(bytes([3])),
-    ],
-    ids=["http", "protocol, early", "protocol", "too short", "too long", "function", "byte count", "no byte count"],
-)
-def test_bytes_that_can_never_become_an_answer_are_garbage(received: bytes) -> None:
-    assert ASKED.is_garbage(received)
+def order(turns: Turns[Waits], now: float, shortest: float = 10) -> list[str]:
+    taken = []
+    while (unit := turns.take(now, shortest)) is not None:
+        taken.append(unit.name)
+    return taken
 
 
-@given(st.binary(max_size=600))
-def test_any_bytes_are_judged_without_a_failure(received: bytes) -> None:
-    assert ASKED.is_garbage(received) in (True, False)
+def test_the_living_go_first_in_the_order_in_which_they_fell_due() -> None:
+    turns: Turns[Waits] = Turns()
+    for unit in (Waits("c", 3), Waits("a", 1), Waits("dead", 0, alive=False), Waits("b", 2), Waits("later", 9)):
+        turns.put(unit)
+    assert order(turns, now=5, shortest=10)[1:] == ["a", "b", "c"]
+    assert turns.next_due() == 9
+
+
+def test_of_the_dead_one_goes_before_the_living_in_the_shortest_interval() -> None:
+    turns: Turns[Waits] = Turns()
+    for number in range(3):
+        turns.put(Waits(f"dead-{number}", 0, alive=False))
+    for number in range(4):
+        turns.put(Waits(f"living-{number}", number))
+    taken = order(turns, now=10, shortest=10)
+    assert taken[0] == "dead-0"
+    assert taken[1:5] == ["living-0", "living-1", "living-2", "living-3"], "no second one before any of them"
+    assert taken[5:] == ["dead-1", "dead-2"], "nobody else waits"
+
+
+def test_a_unit_that_moved_or_left_stands_nowhere_else() -> None:
+    turns: Turns[Waits] = Turns()
+    moved, gone = Waits("moved", 1), Waits("gone", 1)
+    for unit in (moved, gone):
+        turns.put(unit)
+    moved.due, moved.alive = 7, False
+    turns.put(moved)
+    turns.remove(gone)
+    assert turns.next_due() == 7
+    assert order(turns, now=20) == ["moved"]
+    assert turns.next_due() is None

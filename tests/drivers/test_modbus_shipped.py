@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from drivers.modbus import driver as modbus_driver
 from drivers.modbus import schedule
+from drivers.modbus.poller import driver as modbus_driver
 from iot_core.model import Uplink
 from iot_core.profiles import Profile, load
 from iot_core.settings import Modbus

@@ -22,6 +22,14 @@ from iot_core.registry.addresses import address_of, signs_in
         ("modbus://{address}", "10.0.3.7/12", "modbus://10.0.3.7:502/12"),
         ("modbus://{address}", "modbus://Gateway.local:1502/001", "modbus://gateway.local:1502/1"),
         ("modbus://{address}", "[fe80::1]:502/0", "modbus://[fe80::1]:502/0"),
+        ("modbus://{address}", "rtu@Moxa-3:4001/012", "modbus://rtu@moxa-3:4001/12"),
+        ("modbus://{address}", "/dev/ttyUSB0:9600-8n1/7", "modbus:///dev/ttyUSB0:9600-8N1/7"),
+        ("modbus://{address}", "modbus://com3:19200-8E1/247", "modbus://COM3:19200-8E1/247"),
+        (
+            "modbus://{address}",
+            "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0:9600-8N1/1",
+            "modbus:///dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0:9600-8N1/1",
+        ),
     ],
 )
 def test_an_address_is_completed_from_its_template(template: str, typed: str | None, address: str) -> None:
@@ -45,6 +53,10 @@ def test_an_address_is_completed_from_its_template(template: str, typed: str | N
         ("modbus://{address}", "10.0.3.7:70000/1", "registry.bad_address"),
         ("modbus://{address}", "10.0.3.7:502/256", "registry.bad_address"),
         ("modbus://{address}", "10.0.3.7:502/x", "registry.bad_address"),
+        ("modbus://{address}", "/dev/ttyUSB0/7", "registry.bad_address"),
+        ("modbus://{address}", "/dev/ttyUSB0:9600-7N1/7", "registry.bad_address"),
+        ("modbus://{address}", "/dev/ttyUSB0:9600-8N1/248", "registry.bad_address"),
+        ("modbus://{address}", "rtu@/dev/ttyUSB0:9600-8N1/1", "registry.bad_address"),
     ],
 )
 def test_an_address_that_cannot_be_one_is_refused(template: str, typed: str | None, code: str) -> None:
