@@ -28,7 +28,18 @@ from iot_core.profiles.units import is_ucum
 if TYPE_CHECKING:
     from iot_core.model import Value
 
-__all__ = ["ClassFile", "Titles", "check_metric_key", "read_class", "read_duration"]
+__all__ = [
+    "ClassFile",
+    "ClassSpec",
+    "CommandTypeSpec",
+    "ConditionSpec",
+    "MetricSpec",
+    "RuleSpec",
+    "Titles",
+    "check_metric_key",
+    "read_class",
+    "read_duration",
+]
 
 
 class Titles(Table, frozen=True, kw_only=True):
@@ -38,49 +49,77 @@ class Titles(Table, frozen=True, kw_only=True):
     en: str
 
 
-class _Metric(Table, frozen=True, kw_only=True):
+class MetricSpec(Table, frozen=True, kw_only=True):
+    """One measurable quantity, or a parameter of a command. The SQL type of its column follows from these keys."""
+
     title: Titles
+    """`{vi: ..., en: ...}`: what people read."""
     ucum: str = "1"
+    """The unit of measure (UCUM): `Cel`, `%`, `m3/h`, `ug/m3`; `1` for none."""
     type: Literal["float", "int", "bool", "enum"] = "float"
     precision: int = 3
+    """Decimals that are kept, of a float."""
     range: tuple[float | int | None, float | int | None] = (None, None)
+    """What is plausible, `[lowest, highest]`; null for an open end. What lies outside is stored and marked."""
     counter: bool = False
+    """It only grows: consumption is the difference, and a fall is a rollover or an exchange."""
     members: dict[str, int] = msgspec.field(default_factory=dict)
+    """Of an enum: what it can say, and the number that stands for it in the database."""
     molar_mass: float | None = None
+    """Of a gas in g/mol: lets a profile say `unit: "[ppm]"`."""
     smart_data_model: str | None = None
+    """The matching attribute of a Smart Data Models entity: `Streetlight.powerState`."""
 
 
-class _When(Table, frozen=True, kw_only=True):
+class ConditionSpec(Table, frozen=True, kw_only=True):
+    """What a rule waits for: a metric above, below or equal to something; or silence."""
+
     metric: str | None = None
     above: float | int | None = None
     below: float | int | None = None
     equals: float | int | bool | str | None = None
     silent_for: float | int | None = None
+    """Intervals of the profile in which nothing was heard."""
 
 
-class _Rule(Table, frozen=True, kw_only=True):
+class RuleSpec(Table, frozen=True, kw_only=True):
+    """A default alarm rule. A limit that is an average (of an hour, a day) is no rule for a momentary value."""
+
     title: Titles
     severity: Literal["critical", "high", "medium", "low"]
-    when: _When
+    when: ConditionSpec
     source: str
+    """Whose limit it is: a standard, the device itself, or the platform."""
     hold: str = msgspec.field(name="for", default="0s")
+    """How long it must hold before it rings."""
     hysteresis: float | int = 0
+    """How far the value must go back before it is over, in the metric's unit."""
     latched: bool = False
+    """It stays until a person acknowledges it, whatever the readings say."""
 
 
-class _Command(Table, frozen=True, kw_only=True):
+class CommandTypeSpec(Table, frozen=True, kw_only=True):
+    """What devices of the class can be asked to do."""
+
     title: Titles
     params: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Its parameters, with the keys of a metric; all must be given."""
 
 
-class _Class(Table, frozen=True, kw_only=True):
+class ClassSpec(Table, frozen=True, kw_only=True):
+    """The keys of `class.yaml`; the folder's name is the class's key."""
+
     title: Titles
     metrics: dict[str, Any]
+    """What it measures."""
     rules: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Its default alarms."""
     commands: dict[str, Any] = msgspec.field(default_factory=dict)
-    """What its devices can be asked to do: `{dim: {title, params: {level: {title, ucum, range}}}}`."""
+    """What its devices can be asked to do."""
     window: str = "400d"
+    """How old a reading may be and still be stored."""
     life_safety: bool = False
+    """Fire: never rate-limited, and an implausible value raises a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +134,7 @@ def read_class(document: Document, key: str) -> ClassFile:
     """Read one class.yaml. Raises ConfigError naming file, line and key."""
     if not is_metric_key(key):
         raise document.error((), f"a folder named [a-z][a-z0-9_]{{0,39}}, not {key}")
-    spec = document.read((), _Class)
+    spec = document.read((), ClassSpec)
     metrics: list[Metric] = []
     masses: dict[str, float] = {}
     for name in document.table(("metrics",)):
@@ -139,7 +178,7 @@ def check_metric_key(document: Document, place: Place, name: str) -> None:
 def _read_command(document: Document, name: str) -> CommandType:
     place: Place = ("commands", name)
     check_metric_key(document, place, name)
-    spec = document.read(place, _Command)
+    spec = document.read(place, CommandTypeSpec)
     params = tuple(_read_metric(document, (*place, "params", param))[0] for param in spec.params)
     return CommandType(key=name, title=Title(spec.title.vi, spec.title.en), params=params)
 
@@ -147,7 +186,7 @@ def _read_command(document: Document, name: str) -> CommandType:
 def _read_metric(document: Document, place: Place) -> tuple[Metric, float | None]:
     name = str(place[-1])
     check_metric_key(document, place, name)
-    spec = document.read(place, _Metric)
+    spec = document.read(place, MetricSpec)
     if spec.type in {"float", "int"} and spec.ucum != "1" and not is_ucum(spec.ucum):
         raise document.error((*place, "ucum"), "a unit of measure that iot_core/profiles/units.py knows")
     if not 0 <= spec.precision <= 9:
@@ -175,7 +214,7 @@ def _read_metric(document: Document, place: Place) -> tuple[Metric, float | None
 def _read_rule(document: Document, class_key: str, name: str, metrics: Mapping[str, Metric]) -> AlarmRule:
     place: Place = ("rules", name)
     check_metric_key(document, place, name)
-    spec = document.read(place, _Rule)
+    spec = document.read(place, RuleSpec)
     comparison, threshold = _read_condition(document, place, spec.when, metrics)
     return AlarmRule(
         key=f"{class_key}.{name}",
@@ -192,7 +231,7 @@ def _read_rule(document: Document, class_key: str, name: str, metrics: Mapping[s
 
 
 def _read_condition(
-    document: Document, place: Place, when: _When, metrics: Mapping[str, Metric]
+    document: Document, place: Place, when: ConditionSpec, metrics: Mapping[str, Metric]
 ) -> tuple[Comparison, Value]:
     place = (*place, "when")
     given: dict[Comparison, Value | None] = {

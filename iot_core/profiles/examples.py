@@ -13,6 +13,7 @@ from iot_core.model import Reason, Uplink
 from iot_core.profiles.envelope import LorawanFormat, wrap
 from iot_core.profiles.formats import Context
 from iot_core.profiles.profile import Example
+from iot_core.profiles.table import Table
 from iot_core.profiles.times import parse_time
 
 if TYPE_CHECKING:
@@ -21,25 +22,41 @@ if TYPE_CHECKING:
     from iot_core.profiles.document import Document, Place
     from iot_core.profiles.profile import Profile
 
-__all__ = ["example_uplink", "read_examples", "uplink_of"]
+__all__ = ["ExampleSpec", "example_uplink", "read_examples", "uplink_of"]
 
 
-class _Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExampleSpec(Table, frozen=True, kw_only=True):
+    """A message and what it says: exactly one of `payload`, `hex`, `base64` and `registers`.
+
+    Whatever is held and not expected fails the example.
+    """
+
     name: str = ""
+    """What it shows: shown when it fails."""
     payload: Any = None
+    """Text as it is sent, or YAML that is written as JSON."""
     hex: str | None = None
+    """Bytes in hexadecimal; of a LoRaWAN model the device's own, which are put into an envelope."""
     base64: str | None = None
+    """Bytes in base64, likewise."""
     registers: dict[str, list[int]] | None = None
+    """Modbus: `{"holding:4": [352]}`, the address as on the wire, from 0."""
     topic: str = ""
+    """MQTT: where it was published, when the model speaks on several topics."""
     port: int | None = None
-    """LoRaWAN: the fPort. `hex` or `base64` are then the device's own bytes, put into an envelope."""
+    """LoRaWAN: the fPort."""
     time: str | None = None
     """LoRaWAN: when the network server heard it."""
     content_format: int | None = None
+    """CoAP: 50 JSON, 60 CBOR, 110 SenML JSON, 112 SenML CBOR."""
     values: dict[str, Any] | None = None
+    """What its one sample says."""
     samples: list[dict[str, Any]] | None = None
+    """Several samples, or more of one: each `values` and, if told, `time channel seq run quality extra`."""
     online: bool | None = None
+    """What it says of presence."""
     held: str | None = None
+    """The reason why it, or a part of it, is held: `truncated`, `checksum`, `wrong_format`, `bad_field`..."""
 
 
 def read_examples(document: Document) -> tuple[Example, ...]:
@@ -47,7 +64,7 @@ def read_examples(document: Document) -> tuple[Example, ...]:
     examples: list[Example] = []
     for index in range(len(document.data["examples"])):
         place: Place = ("examples", index)
-        spec = document.read(place, _Example)
+        spec = document.read(place, ExampleSpec)
         given = [key for key in ("payload", "hex", "base64", "registers") if getattr(spec, key) is not None]
         if len(given) != 1:
             raise document.error(place, "exactly one of payload, hex, base64 and registers")
@@ -133,7 +150,7 @@ def _time(document: Document, place: Place, text: str | None) -> datetime | None
     return time
 
 
-def _bytes_of(spec: _Example) -> bytes | None:
+def _bytes_of(spec: ExampleSpec) -> bytes | None:
     """Give the payload's bytes; a payload that is not text is written as JSON. None when it is not valid."""
     try:
         if spec.hex is not None:
