@@ -28,6 +28,7 @@ from iot_core.alarms.evaluate import Evaluator
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
 from iot_core.api.services import Services
+from iot_core.asking import Asking
 from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import StartError
@@ -158,6 +159,7 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
             replay_address=replay,
             replay_held=partial(replay_step, pool, prepare, flush),
             healthy=healthy,
+            asking=Asking(directory, profiles, ingest.emit, {driver.scheme: driver for driver in drivers.values()}),
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.push_async_callback(_end_tasks, ingest, own := _Tasks(group))

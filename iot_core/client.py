@@ -14,14 +14,23 @@ import io
 import random
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import msgspec
 
 from iot_core.api import shapes
 from iot_core.api.sse import Message, Parser
-from iot_core.errors import ConflictError, ForbiddenError, NotFoundError, RequestError, StoreUnavailable
+from iot_core.errors import (
+    CommandRejected,
+    ConflictError,
+    DeviceUnreachable,
+    ForbiddenError,
+    IotError,
+    NotFoundError,
+    RequestError,
+    StoreUnavailable,
+)
 from iot_core.messages import language, text
 
 if TYPE_CHECKING:
@@ -36,11 +45,13 @@ __all__ = ["Client"]
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 _STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)  # a heartbeat comes each 15 s
 _LONGEST_PAUSE_S: Final = 15.0
-_CLASSES: Final[dict[int, type[RequestError]]] = {
+_CLASSES: Final[dict[int, type[RequestError | CommandRejected | DeviceUnreachable]]] = {
     401: ForbiddenError,
     403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,
+    422: CommandRejected,
+    504: DeviceUnreachable,
 }
 
 A = TypeVar("A")
@@ -156,6 +167,24 @@ class Client:
     async def latest(self, key: str) -> shapes.LatestValues:
         """Give the newest value of each metric."""
         return await self._get(f"/devices/{_part(key)}/latest", shapes.LatestValues)
+
+    async def read_now(self, key: str) -> shapes.AskedNow:
+        """Ask a device now. Raises DeviceUnreachable when it says nothing, CommandRejected where it cannot be asked."""
+        return await self._send("POST", f"/devices/{_part(key)}/read", shapes.AskedNow)
+
+    async def survey(self, asked: shapes.SurveyQuery) -> AsyncGenerator[shapes.SurveyStep, None]:
+        """Let the core look for devices. Raises CommandRejected where it cannot."""
+        path = "/survey?" + urlencode(_parameters(asked))
+        async with aclosing(self._stream(path, reconnect=False)) as messages:
+            async for message in messages:
+                if message.event == "end":
+                    return
+                if message.event == "problem":
+                    problem = msgspec.json.decode(message.data)
+                    raise CommandRejected(problem["code"], **problem["facts"])
+                if message.event == "step":
+                    yield msgspec.json.decode(message.data, type=shapes.SurveyStep)
+        raise RequestError("api.unreachable", url=self.url, detail="the answer was cut off")
 
     async def telemetry(
         self,
@@ -449,7 +478,7 @@ def _decode(data: bytes, answer: type[A], url: str) -> A:
         raise RequestError("api.not_ours", url=url, detail=str(exc)) from exc
 
 
-def _error(response: aiohttp.ClientResponse, data: bytes, url: str) -> RequestError | StoreUnavailable:
+def _error(response: aiohttp.ClientResponse, data: bytes, url: str) -> IotError:
     """Turn a problem into our error; what the catalogue here does not know is said in the core's own words."""
     try:
         problem = msgspec.json.decode(data, type=shapes.Problem)

@@ -20,15 +20,14 @@ from drivers.modbus.outbox import Outbox
 from drivers.modbus.spool import Spool
 from drivers.modbus.write import write
 from iot_core.driver import Driver, DriverContext, Emit, Units
-from iot_core.errors import CommandRejected, ConfigError, DeviceUnreachable, NotFoundError
+from iot_core.errors import ConfigError, DeviceUnreachable, NotFoundError
 from iot_core.messages import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping
 
     from drivers.modbus.blocks import Merge
-    from iot_core.model import Command, MountedUnit, Uplink
-    from iot_core.profiles.modbus import RegisterWrite
+    from iot_core.model import Command, MountedUnit, Uplink, Value
 
 log = structlog.get_logger()
 
@@ -69,11 +68,12 @@ class ModbusDriver(Driver):
     async def send(self, unit: MountedUnit, command: Command) -> None:
         """Write registers as the profile says, and read them back."""
         profile = self.context.profiles.get(unit.profile)
-        writes: Sequence[RegisterWrite] = getattr(profile, "writes", lambda *_: ())(command)
-        if not writes:
-            raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol="Modbus")
+        address = parse(unit.address)
+        writes = profile.downlink(
+            command.name, cast("Mapping[str, Value]", command.params), str(address.unit_id)
+        ).writes
         gateway = self._gateway(unit)
-        await write(gateway, parse(unit.address).unit_id, writes, device=unit.device_key)
+        await write(gateway, address.unit_id, writes, device=unit.device_key)
         gateway.poll_soon(unit.address)
 
     def _gateway(self, unit: MountedUnit) -> Gateway:

@@ -14,6 +14,7 @@ from aiohttp import web
 from iot_core.api import (
     alarms,
     areas,
+    asking,
     broker,
     changes,
     classes,
@@ -46,6 +47,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *changes.routes,
     *devices.routes,
     *telemetry.routes,
+    *asking.routes,
     *series.routes,
     *alarms.routes,
     *events.routes,

@@ -13,7 +13,9 @@ from aiohttp import web
 
 from iot_core.api.shapes import Problem
 from iot_core.errors import (
+    CommandRejected,
     ConflictError,
+    DeviceUnreachable,
     ForbiddenError,
     IotError,
     NotFoundError,
@@ -51,7 +53,9 @@ _STATUS: Final[tuple[tuple[type[IotError], int], ...]] = (
     (TooMuch, 413),
     (WrongType, 415),
     (RequestError, 400),
+    (CommandRejected, 422),
     (StoreUnavailable, 503),
+    (DeviceUnreachable, 504),
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncpg
 
+    from iot_core.asking import Asking
     from iot_core.broker import Broker
     from iot_core.counters import Counters
     from iot_core.ingest.replay import Replayed, Selection
@@ -26,7 +27,7 @@ class Services:
     `replay_address(address)` is awaited after a unit was mounted at an address that has uplinks in the inbox: it runs
     them through the ingest path, where the new unit must be known by then, and says how many it took.
     `replay_held(selection, after)` does one step of a replay that a person asked for. `healthy` is
-    False while ingest lags or the store is away. `broker` is None where none runs (tests).
+    False while ingest lags or the store is away. `broker` and `asking` (the drivers) are None where none run (tests).
     """
 
     pool: asyncpg.Pool
@@ -38,3 +39,4 @@ class Services:
     replay_held: Callable[[Selection, int], Awaitable[Replayed]]
     healthy: Callable[[], bool]
     broker: Broker | None = None
+    asking: Asking | None = None

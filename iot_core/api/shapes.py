@@ -326,6 +326,43 @@ class Latest(Answer, frozen=True, kw_only=True):
     bad: bool
 
 
+class Now(Answer, frozen=True, kw_only=True):
+    """What a device said of one metric when it was asked."""
+
+    metric: str
+    title: Title
+    ucum: str
+    value: Value
+    bad: bool
+
+
+class AskedNow(Answer, frozen=True, kw_only=True):
+    """A device's answer. `held` names the reasons why parts of it were not stored."""
+
+    device: str
+    time: datetime
+    items: tuple[Now, ...]
+    held: tuple[str, ...]
+    stored: bool
+
+
+class SurveyQuery(Query, frozen=True, kw_only=True):
+    """Where to look for devices, in the words of the protocol's driver: for Modbus `10.0.3.7:502` and `1-247`."""
+
+    protocol: Annotated[str, Meta(max_length=20)]
+    target: Annotated[str, Meta(min_length=1, max_length=200)]
+    units: Annotated[str, Meta(max_length=200)] | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=10)] | None = None
+
+
+class SurveyStep(Answer, frozen=True, kw_only=True):
+    """How far a survey is, and what it found just now."""
+
+    done: int
+    total: int
+    found: dict[str, Any] | None = None
+
+
 class LatestValues(Answer, frozen=True, kw_only=True):
     device: str
     items: tuple[Latest, ...]

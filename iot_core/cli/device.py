@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from iot_core.cli.base import Group, option
+from iot_core.cli.base import LazyGroup, option
 from iot_core.cli.connect import facts
 from iot_core.cli.keys import DEVICE, NEW_KEY
 from iot_core.cli.output import Column, cut, fact_lines, line, show_one, show_rows
@@ -37,7 +37,8 @@ DEVICE_COLUMNS: list[Column[shapes.Device]] = [
 
 @click.group(
     "device",
-    cls=Group,
+    cls=LazyGroup,
+    sources={"read": "iot_core.cli.device_read:read"},
     help=text("cli.help_device"),
     examples=[
         "iot device add sl-0101 --profile native-streetlight --area ben-thanh",

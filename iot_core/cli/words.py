@@ -35,7 +35,7 @@ def word(kind: str, name: str) -> str:
     return text(f"cli.{kind}_{name}")
 
 
-def value_with_unit(latest: shapes.Latest) -> str:
+def value_with_unit(latest: shapes.Latest | shapes.Now) -> str:
     """Write a value with its unit of measure; truth as yes and no."""
     return f"{value(latest.value)} {symbol(latest.ucum)}".rstrip()
 

@@ -15,9 +15,6 @@ from structlog.testing import capture_logs
 
 from drivers.modbus import schedule
 from drivers.modbus.poller import driver as modbus_driver
-from iot_core.errors import CommandRejected
-from iot_core.messages import said
-from iot_core.model import Command
 from iot_core.settings import Modbus
 from tests.drivers.modbus_peer import Asked, Peer, counting, listening, peer, silent
 from tests.drivers.modbus_profiles import Model, Models, Read, models
@@ -341,12 +338,3 @@ async def test_without_a_spool_what_the_store_cannot_take_is_counted(free_port: 
         async with running(driver, Mounted(unit(at(gateway.port, 9))), edges.ingest):
             await until(lambda: edges.counted["modbus_dropped"] >= 2)
     assert edges.counted["modbus_dropped"] in (edges.counted["modbus_cycles"], edges.counted["modbus_cycles"] - 1)
-
-
-async def test_a_command_is_refused_honestly() -> None:
-    driver = modbus_driver(Edges().context(profiles=models(1, *BLOCKS)))
-    command = Command(id=1, name="switch", params={}, expires=datetime.now(UTC))
-    with pytest.raises(CommandRejected) as refused:
-        await driver.send(unit("modbus://10.0.3.7:502/1"), command)
-    assert "device-1" in said(refused.value, "en")
-    assert "device-1" in said(refused.value, "vi")

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from pyModbusTCP.server import DataBank, ModbusServer
@@ -17,7 +19,8 @@ from drivers.modbus.poller import driver as modbus_driver
 from drivers.modbus.write import write
 from iot_core.errors import CommandRejected, DeviceUnreachable
 from iot_core.messages import said
-from iot_core.model import Uplink
+from iot_core.model import Command, Uplink
+from iot_core.profiles import load
 from iot_core.profiles.modbus import Read, RegisterWrite
 from iot_core.settings import Modbus
 from tests.drivers.modbus_peer import Asked, Memory, Writer, counting, peer, silent
@@ -221,3 +224,51 @@ async def test_a_silent_unit_that_is_asked_now_says_so(free_port: Callable[[], i
             assert caught.value.facts["reason"] == "timeout"
             with pytest.raises(DeviceUnreachable):
                 await driver.read(unit("modbus://127.0.0.1:1/8"))
+
+
+CLASS = """\
+title: {vi: Đèn, en: Lamp}
+metrics:
+  dim: {title: {vi: Mức sáng, en: Level}, ucum: "%", range: [0, 100]}
+commands:
+  dim:
+    title: {vi: Đặt mức sáng, en: Set level}
+    params: {level: {title: {vi: Mức, en: Level}, ucum: "%", range: [0, 100]}}
+  off: {title: {vi: Tắt, en: Off}}
+"""
+PROFILE = """\
+model: acme-lamp
+vendor: Acme
+title: {vi: Đèn, en: Lamp}
+source: a test
+interval: 1h
+modbus: {points: {dim: {address: 16, type: uint16, scale: 0.1}}}
+commands:
+  dim: {write: [{address: 16, type: uint16, scale: 0.1, param: level}]}
+examples: [{registers: {"holding:16": [500]}, values: {dim: 50}}, {registers: {}, held: truncated}]
+"""
+
+
+async def test_a_command_is_written_as_the_profile_says_and_the_unit_is_polled_at_once(
+    free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    (tmp_path / "lamp").mkdir()
+    (tmp_path / "lamp" / "class.yaml").write_text(CLASS, encoding="utf-8")
+    (tmp_path / "lamp" / "acme_lamp.yaml").write_text(PROFILE, encoding="utf-8")
+    edges, memory = Edges(), Memory(words={16: 0})
+    async with peer(free_port(), {9: memory}) as at:
+        lamp = unit(f"modbus://127.0.0.1:{at.port}/9", profile="acme-lamp")
+        driver = modbus_driver(edges.context(modbus=Modbus(timeout_s=0.2), profiles=load(tmp_path)))
+        async with running(driver, Mounted(lamp), edges.ingest):
+            await until(lambda: edges.ingest.uplinks)
+            await driver.send(lamp, command("dim", level=42.5))
+            assert memory.words[16] == 425
+            await until(lambda: len(edges.ingest.uplinks) == 2)
+            with pytest.raises(CommandRejected) as rejected:
+                await driver.send(lamp, command("off"))
+    assert edges.ingest.uplinks[1].registers == {"holding:16": [425]}
+    assert "acme-lamp" in said(rejected.value, "vi")
+
+
+def command(name: str, **params: object) -> Command:
+    return Command(id=1, name=name, params=params, expires=datetime.now(UTC))

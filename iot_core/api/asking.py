@@ -1,0 +1,93 @@
+"""Ask a device now; look for devices that nobody registered."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
+
+import msgspec
+from aiohttp import web
+
+from iot_core.api import shapes
+from iot_core.api.roles import Action
+from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.spans import class_of
+from iot_core.api.sse import Message
+from iot_core.api.stream import TICK_S, send
+from iot_core.asking import Asked, Asking
+from iot_core.errors import CommandRejected
+from iot_core.registry.found import short
+
+Step = Mapping[str, Any]
+
+
+async def read(call: Call[NoQuery]) -> shapes.AskedNow:
+    """Ask a device now, in between whatever else is asked, and store what it says."""
+    async with call.connection() as connection:
+        device = await short(connection, call.path["key"])
+    asked = await _asking(call).read(device.key)
+    return shapes.AskedNow(
+        device=asked.device_key,
+        time=asked.time,
+        items=_items(asked, call),
+        held=asked.problems,
+        stored=asked.stored,
+    )
+
+
+async def survey(call: Call[shapes.SurveyQuery]) -> web.StreamResponse:
+    """Look for devices at a place, read-only: `event: step` for how far it is and what was found, at last `event: end`.
+
+    An error in the middle is `event: problem`.
+    """
+    asked = call.query
+    request = {key: value for key, value in msgspec.to_builtins(asked).items() if value is not None}
+    steps = _asking(call).survey(asked.protocol, request)
+    return await send(call, _messages(steps))
+
+
+async def _messages(steps: AsyncIterator[Step]) -> AsyncGenerator[Message | None, None]:
+    """Turn steps into messages, with None in between while nothing happens."""
+    async with aclosing(cast("AsyncGenerator[Step, None]", steps)) as following:
+        waiting = asyncio.ensure_future(anext(following, None))
+        try:
+            while True:
+                done, _ = await asyncio.wait({waiting}, timeout=TICK_S)
+                if not done:
+                    yield None
+                    continue
+                step = waiting.result()
+                if step is None:
+                    yield Message("end", "{}")
+                    return
+                yield Message("step", msgspec.json.encode(step).decode())
+                waiting = asyncio.ensure_future(anext(following, None))
+        except CommandRejected as error:
+            yield Message("problem", msgspec.json.encode({"code": error.code, "facts": error.facts}).decode())
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+
+def _items(asked: Asked, call: Call[Any]) -> tuple[shapes.Now, ...]:
+    metrics = class_of(call.services.profiles, asked.class_key).metrics
+    said = [(metric, asked.values[metric.key]) for metric in metrics if metric.key in asked.values]
+    return tuple(
+        shapes.Now(
+            metric=metric.key, title=metric.title, ucum=metric.ucum, value=value, bad=not metric.plausible(value)
+        )
+        for metric, value in said
+        if isinstance(value, (bool, int, float, str))
+    )
+
+
+def _asking(call: Call[Any]) -> Asking:
+    if call.services.asking is None:
+        raise CommandRejected("driver.no_read", device="-", protocol="-")
+    return call.services.asking
+
+
+routes = (
+    post("/devices/{key}/read", read, Action.DEVICES),
+    get("/survey", survey, action=Action.DEVICES, events={"step": shapes.SurveyStep}),
+)
