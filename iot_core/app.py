@@ -47,6 +47,7 @@ from iot_core.settings import Settings
 from iot_core.state import Running, StateDir
 from iot_core.store import held
 from iot_core.store.columns import ClassTable
+from iot_core.store.completeness import Model, note_models
 from iot_core.store.connection import open_pool, open_readers
 from iot_core.store.migrate import migrate
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
@@ -232,6 +233,10 @@ async def _ready_store(
         await fix_zone(connection, settings.timezone)
         found = await find_tier(connection)
         tables = await ensure_tables(connection, profiles.classes.values(), found.tier)
+        await note_models(
+            connection,
+            (Model(each.model, each.class_key, each.interval, each.metrics) for each in profiles.all()),
+        )
         return found, tables, Refresh(await read_rollups(connection, tables), found.tier)
 
 

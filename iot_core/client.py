@@ -224,6 +224,10 @@ class Client:
         """Aggregate a span over devices of one class."""
         return await self._get("/telemetry/stats", shapes.Stats, asked)
 
+    async def completeness(self, asked: shapes.CompletenessQuery) -> shapes.Completeness:
+        """Compare what devices should have said with what is stored of them."""
+        return await self._get("/telemetry/completeness", shapes.Completeness, asked)
+
     async def watch(
         self, *keys: str, connected: Callable[[], None] | None = None
     ) -> AsyncGenerator[shapes.Reading, None]:

@@ -29,6 +29,7 @@ from iot_core.registry.scope import Scope, Scoped, scoped
 from iot_core.store import buckets, read
 from iot_core.store.downsample import lttb
 from iot_core.store.levels import Level, whole_buckets
+from iot_core.store.tables import read_calendar
 
 _MOST_DEVICES: Final = 20_000
 _MOST_RAW: Final = 100_000
@@ -125,7 +126,7 @@ async def stats(call: Call[shapes.StatsQuery]) -> shapes.Stats:
         class_key = _one_class(asked.class_key, devices)
         device_class = class_of(profiles, class_key)
         metrics = metrics_of(device_class, metric_keys(device_class, asked.metrics))
-        zone = await buckets.zone(connection)
+        zone = (await read_calendar(connection)).zone
         level = Level(asked.level) if asked.level else _level(start, end)
         start, end = whole_buckets(start, end, level, zone)
         found = await buckets.stats(

@@ -613,6 +613,53 @@ class Reading(Row, frozen=True, kw_only=True):
     device: str
 
 
+class CompletenessQuery(ScopeQuery, frozen=True, kw_only=True):
+    """Default: yesterday, a civil day of the core's zone; 32 days at most."""
+
+    start: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
+    end: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
+
+
+class MissingNumbers(Answer, frozen=True, kw_only=True):
+    """Numbers (`seq`) of a unit's run that never came, both ends included."""
+
+    unit: str
+    run: str
+    first: int
+    last: int
+
+
+class DeviceCompleteness(Answer, frozen=True, kw_only=True):
+    """A device in a span. `expected` follows from its profile's interval and its mounting; null: nobody knows.
+
+    `silent` metrics were promised (by the profile, or said before) and not said; `undeclared` ones were said, how
+    often, and its class does not have them. `missing` is of all its numbers ever, which have no time.
+    """
+
+    device: str
+    class_key: str = field(name="class")
+    interval_s: float | None
+    expected: int | None
+    stored: int
+    share: float | None
+    gaps: tuple[Gap, ...]
+    silent: tuple[str, ...]
+    undeclared: dict[str, int]
+    missing: tuple[MissingNumbers, ...]
+
+
+class Completeness(Answer, frozen=True, kw_only=True):
+    """All devices that were mounted in the span; `share` is of them together, from 0 to 1."""
+
+    start: datetime = field(name="from")
+    end: datetime = field(name="to")
+    zone: str
+    expected: int
+    stored: int
+    share: float | None
+    items: tuple[DeviceCompleteness, ...]
+
+
 # ---------------------------------------------------------------- alarms
 class Alarm(Answer, frozen=True, kw_only=True):
     """The occurrence of a rule at a device. `value` and `threshold` are true or false where the metric is."""

@@ -13,8 +13,9 @@ from iot_core.model import DeviceClass, Metric, MetricType
 from iot_core.profiles import Profiles
 from iot_core.registry.scope import Scope, Scoped, scoped
 from iot_core.store import read
-from iot_core.store.buckets import Spread, reaches, zone
+from iot_core.store.buckets import Spread, reaches
 from iot_core.store.levels import RAW_ROWS, Level, choose, gaps, whole_buckets
+from iot_core.store.tables import read_calendar
 
 __all__ = [
     "Chosen", "choose_level", "class_of", "gaps_of", "interval_of", "keys_of", "metric_keys", "metrics_of",
@@ -63,7 +64,7 @@ async def choose_level(
     Where the beginning of the span has left only rollups behind, they answer.
     """
     start, end = span
-    there = await zone(connection)
+    there = (await read_calendar(connection)).zone
     if asked is not None:
         level = Level(asked)
     else:

@@ -51,7 +51,10 @@ def _all_values(row: shapes.LatestOfMany) -> str:
 @click.group(
     "telemetry",
     cls=LazyGroup,
-    sources={"stats": "iot_core.cli.telemetry_stats:stats"},
+    sources={
+        "stats": "iot_core.cli.telemetry_stats:stats",
+        "completeness": "iot_core.cli.telemetry_completeness:completeness",
+    },
     help=text("cli.help_telemetry"),
     examples=["iot telemetry latest aq-0012", "iot telemetry get aq-0012 --from 30d", "iot telemetry watch aq-0012"],
 )

@@ -13,7 +13,7 @@ import click
 from iot_core.messages import text
 from iot_core.settings import Settings, environment
 
-__all__ = ["When", "age", "local", "span", "zone_name"]
+__all__ = ["When", "age", "local", "midnight", "span", "zone_name"]
 
 _AGO = re.compile(r"(\d+)\s*(s|m|min|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -76,3 +76,9 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
         except ValueError:
             self.fail(text("cli.expect_when"), param, ctx)
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone()).astimezone(UTC)
+
+
+def midnight(time: datetime) -> datetime:
+    """Give the start of the civil day that a time falls in, in the zone that times are shown in."""
+    there = time.astimezone(zone())
+    return there.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)

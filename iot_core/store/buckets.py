@@ -1,26 +1,26 @@
 """Telemetry by the hour and by the civil day: read from the rollups, or from raw where there is no rollup.
 
-Values that are implausible (their bit in `bad`), and rows of quality `calibration` or `bad`, never count.
+Values that are implausible (their bit in `bad`), and rows of quality `calibration` or `bad`, never count. Rollups
+follow within a minute: of a few devices the buckets that are not redone yet are read from raw, of many as they stand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 
 from iot_core.model import DeviceClass, Metric, MetricType, Quality
-from iot_core.store.levels import Level
+from iot_core.store.levels import Level, whole_buckets
+from iot_core.store.tables import read_calendar
 
 _COLUMNS: Final = """
 SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
 """
 _BITS: Final = "SELECT key, bit FROM iot.metric WHERE class_key = $1"
-_ZONE: Final = "SELECT coalesce((SELECT value FROM iot.fixed_setting WHERE key = 'timezone'), 'UTC')"
-_UNIT: Final = {Level.HOUR: "hour", Level.DAY: "day"}
 PARTS: Final = ("min", "max", "avg", "last", "count", "bad", "used")
 """What is read of a metric; `used` is a counter's consumption."""
 
@@ -61,12 +61,6 @@ class Stats:
     time: datetime | None = None
 
 
-async def zone(connection: asyncpg.Connection) -> str:
-    """Name the zone whose days are civil days here."""
-    found: str = await connection.fetchval(_ZONE)
-    return found
-
-
 async def buckets(
     connection: asyncpg.Connection,
     device_class: DeviceClass,
@@ -78,8 +72,8 @@ async def buckets(
     metrics: Sequence[Metric],
 ) -> list[Bucket]:
     """Give the buckets of a device that begin from `start` (included) to `end` (excluded), oldest first."""
-    source = await _source(connection, device_class, level, metrics, "device_id = $3")
-    rows = await connection.fetch(f"{source} ORDER BY time", start, end, device_id)
+    source, arguments = await _exact(connection, device_class, level, metrics, (start, end), device_ids=[device_id])
+    rows = await connection.fetch(f"{source} ORDER BY time", *arguments)
     return [Bucket(row["time"], _spreads(row, metrics)) for row in rows]
 
 
@@ -112,13 +106,19 @@ async def stats(
 
     The span is that of whole buckets. One entry a metric and group, in the order of `metrics`.
     """
-    which = "" if device_ids is None else "device_id = ANY($3)"
-    source = await _source(connection, device_class, level, metrics, which)
+    span = (start, end)
+    if device_ids is None:
+        source = await _source(connection, device_class, level, metrics, "")
+        arguments: list[Any] = [start, end]
+    elif len(device_ids) <= _FEW:
+        source, arguments = await _exact(connection, device_class, level, metrics, span, device_ids=device_ids)
+    else:
+        source = await _source(connection, device_class, level, metrics, "device_id = ANY($3)")
+        arguments = [start, end, list(device_ids)]
     group = {"": "", "device": "device_id", "time": "time"}[by]
     sums = ", ".join(_summed(number) for number in range(len(metrics)))
     tail = f"GROUP BY {group} ORDER BY {group}" if group else ""
     head = f"{group}, " if group else ""
-    arguments: list[Any] = [start, end] if device_ids is None else [start, end, list(device_ids)]
     rows = await connection.fetch(f"SELECT {head}{sums} FROM ({source}) b {tail}", *arguments)
     return [
         Stats(
@@ -150,6 +150,35 @@ def _summed(number: int) -> str:
     )
 
 
+_FEW: Final = 20
+_DUE: Final = """
+SELECT min(first) AS first, max(last) AS last FROM iot.rollup_due
+WHERE class_key = $1 AND (devices IS NULL OR devices && $2) AND last >= $3 AND first < $4
+"""
+
+
+async def _exact(
+    connection: asyncpg.Connection,
+    device_class: DeviceClass,
+    level: Level,
+    metrics: Sequence[Metric],
+    span: tuple[datetime, datetime],
+    *,
+    device_ids: Sequence[int],
+) -> tuple[str, list[Any]]:
+    """Write the SELECT of a few devices' buckets with its arguments: those not redone yet are worked out from raw."""
+    which, ids = "device_id = ANY($3)", list(device_ids)
+    kept = await _source(connection, device_class, level, metrics, which)
+    row = await connection.fetchrow(_DUE, device_class.key, ids, *span)
+    if row["first"] is None:
+        return kept, [*span, ids]
+    there = (await read_calendar(connection)).zone
+    touched = whole_buckets(row["first"], row["last"] + timedelta(microseconds=1), level, there)
+    live = await _computed_source(connection, device_class, level, metrics, f"{which} AND time >= $4 AND time < $5")
+    both = f"SELECT * FROM ({kept}) kept WHERE time < $4 OR time >= $5 UNION ALL SELECT * FROM ({live}) live"
+    return both, [*span, ids, *touched]
+
+
 async def _source(
     connection: asyncpg.Connection, device_class: DeviceClass, level: Level, metrics: Sequence[Metric], which: str
 ) -> str:
@@ -165,13 +194,22 @@ async def _source(
                 for part in PARTS
             )
             return f"SELECT time, device_id, {parts} FROM {relation} WHERE {where}"
+    return await _computed_source(connection, device_class, level, metrics, which)
+
+
+async def _computed_source(
+    connection: asyncpg.Connection, device_class: DeviceClass, level: Level, metrics: Sequence[Metric], which: str
+) -> str:
+    """Write the same SELECT over raw readings."""
+    where = "time >= $1 AND time < $2" + (f" AND {which}" if which else "")
     bits = {row["key"]: 1 << row["bit"] for row in await connection.fetch(_BITS, device_class.key)}
     parts = ", ".join(
         f"{expression} AS m{number}_{part}"
         for number, metric in enumerate(metrics)
         for part, expression in _computed(metric, bits[metric.key]).items()
     )
-    start = "time" if level is Level.RAW else f"date_trunc('{_UNIT[level]}', time, {_quoted(await zone(connection))})"
+    calendar = await read_calendar(connection)
+    start = {Level.RAW: "time", Level.HOUR: calendar.hour("time"), Level.DAY: calendar.day("time")}[level]
     return (
         f"SELECT {start} AS time, device_id, {parts} FROM {relation_of(device_class.key, Level.RAW)}"
         f" WHERE {where} GROUP BY 1, 2"
@@ -184,9 +222,9 @@ def _kept(metric: Metric, part: str, there: set[str]) -> str:
         share, count = f'"{metric.key}_bad_share"', f'"{metric.key}_count"'
         if share.strip('"') not in there:
             return "0::bigint"
-        return f"round(CASE WHEN {share} < 1 THEN {count} * {share} / (1 - {share}) ELSE rows END)::bigint"
+        return f"round(CASE WHEN {share} = 1 THEN rows ELSE {count} * coalesce({share} / (1 - {share}), 0) END)::bigint"
     name = f"{metric.key}_consumption" if part == "used" else f"{metric.key}_{part}"
-    if name not in there:
+    if name not in there or (part == "avg" and metric.counter):  # the average of a register means nothing
         return "NULL::double precision"
     return f'"{name}"::{"bigint" if part == "count" else "double precision"}'
 
@@ -196,6 +234,7 @@ def _computed(metric: Metric, bit: int) -> dict[str, str]:
     name = f'"{metric.key}"'
     value = f"{name}::integer::double precision" if metric.type is MetricType.BOOL else f"{name}::double precision"
     fine = f"FILTER (WHERE {name} IS NOT NULL AND quality < {int(Quality.CALIBRATION)} AND bad & {bit}::bigint = 0)"
+    marked = f"(quality = {int(Quality.BAD)} OR (quality < {int(Quality.CALIBRATION)} AND bad & {bit}::bigint <> 0))"
     number = metric.type is not MetricType.ENUM
     return {
         "min": f"min({value}) {fine}" if number else "NULL::double precision",
@@ -203,13 +242,9 @@ def _computed(metric: Metric, bit: int) -> dict[str, str]:
         "avg": f"avg({value}) {fine}" if number and not metric.counter else "NULL::double precision",
         "last": f"(array_agg({value} ORDER BY time DESC) {fine})[1]",
         "count": f"count(*) {fine}",
-        "bad": f"count(*) FILTER (WHERE {name} IS NOT NULL AND bad & {bit}::bigint <> 0)",
+        "bad": f"count(*) FILTER (WHERE {name} IS NOT NULL AND {marked})",
         "used": "NULL::double precision",
     }
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _spreads(row: Any, metrics: Sequence[Metric]) -> dict[str, Spread]:

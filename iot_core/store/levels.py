@@ -8,10 +8,11 @@ longer                         1d      telemetry.<class>_1d, civil days of the s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
-from zoneinfo import ZoneInfo
+
+from iot_core.store.calendar import HOUR, Calendar
 
 RAW_ROWS: Final = 3_000
 """More readings than this say nothing to a person or a chart that their hours do not say better."""
@@ -67,15 +68,11 @@ def gaps(
 
 def whole_buckets(start: datetime, end: datetime, level: Level, zone: str) -> tuple[datetime, datetime]:
     """Widen a span to whole buckets: hours, or civil days of `zone`. Raw stays as it is."""
+    calendar = Calendar(zone)
     if level is Level.RAW:
         return start, end
-    first = _floor(start, level, zone)
-    last = _floor(end, level, zone)
-    return first, last if last == end else _floor(last + timedelta(hours=1 if level is Level.HOUR else 36), level, zone)
-
-
-def _floor(time: datetime, level: Level, zone: str) -> datetime:
-    if level is Level.HOUR:
-        return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    civil = time.astimezone(ZoneInfo(zone))
-    return datetime(civil.year, civil.month, civil.day, tzinfo=civil.tzinfo).astimezone(UTC)
+    if level is Level.DAY:
+        last = calendar.day_of(end)
+        return calendar.day_of(start), last if last == end else calendar.day_after(end)
+    last = calendar.hour_of(end)
+    return calendar.hour_of(start), last if last == end else last + HOUR

@@ -32,6 +32,7 @@ ACTIONS = {
     "GET /devices/{key}": "read", "DELETE /devices/{key}": "devices", "POST /devices/{key}/restore": "devices",
     "GET /devices/{key}/latest": "read", "GET /devices/{key}/telemetry": "read", "GET /telemetry/watch": "read",
     "GET /devices/{key}/chart": "read", "GET /telemetry/latest": "read", "GET /telemetry/stats": "read",
+    "GET /telemetry/completeness": "read",
     "GET /alarms": "read", "GET /alarms/{id}": "read", "POST /alarms/{id}/acknowledge": "acknowledge",
     "GET /map": "read", "GET /events": "read", "GET /inbox": "read", "GET /held": "read",
     "GET /held/{id}": "read", "POST /held/replay": "devices",

@@ -61,3 +61,13 @@ def test_aggregates_are_told_by_device(core: Core, lamp: str) -> None:
     said = core("telemetry", "stats", lamp, "--from", START.isoformat(), "--lang", "vi")
     assert "TRUNG BÌNH" in said.out
     assert core("telemetry", "stats").code == 2
+
+
+def test_completeness_says_the_share_and_where_the_gaps_are(core: Core, lamp: str) -> None:
+    said = core("telemetry", "completeness", "--device", lamp, "--day", "0d")
+    assert said.code == 0, said.err
+    assert lamp in said.out
+    found = core.json("telemetry", "completeness", "--device", lamp, "--day", "0d")
+    assert found["zone"] == "Asia/Ho_Chi_Minh"
+    assert [each["device"] for each in found["items"]] == [lamp]
+    assert core("telemetry", "completeness", "--area", "nowhere").code == 1

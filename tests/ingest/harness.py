@@ -20,6 +20,7 @@ from iot_core.model import Outcome, Uplink
 from iot_core.profiles import load
 from iot_core.registry.directory import Directory
 from iot_core.settings import Settings
+from iot_core.store.completeness import Model, note_models
 from iot_core.store.connection import open_pool
 from iot_core.store.migrate import migrate
 from iot_core.store.tables import ensure_tables
@@ -96,6 +97,10 @@ async def running(dsn: str, settings: Settings | None = None) -> AsyncIterator[P
             await migrate(connection)
             tier = (await find_tier(connection)).tier
             tables = await ensure_tables(connection, profiles.classes.values(), tier)
+            await note_models(
+                connection,
+                (Model(each.model, each.class_key, each.interval, each.metrics) for each in profiles.all()),
+            )
             await directory.load(connection)
             await evaluator.load(connection)
         prepare = Prepare(directory, profiles, tables, settings.ingest.max_payload)
