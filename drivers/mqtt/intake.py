@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
@@ -14,10 +14,12 @@ from iot_core.errors import DriverUnavailable, StoreUnavailable
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from drivers.mqtt.link import Link, Message
     from drivers.mqtt.topics import Topics
     from iot_core.driver import DriverContext, Emit, Units
-    from iot_core.model import Outcome
+    from iot_core.model import Settle
 
 __all__ = ["Intake"]
 
@@ -148,15 +150,10 @@ class Handover:
         self._all = 0
         self._open: set[int | None] = set()
         self._changed = asyncio.Event()
+        self._settle = cast("Settle", self._acknowledge_all)  # one object for all uplinks of this connection
 
     def uplink(self, message: Message, address: str, kind: str) -> Uplink:
-        """Make the uplink whose `done` acknowledges the message."""
-
-        async def done(_: Outcome) -> None:
-            await self.acknowledge(message)
-            self._unfinished -= 1
-            self._changed.set()
-
+        """Make the uplink of a message."""
         return Uplink(
             driver="mqtt",
             address=address,
@@ -165,8 +162,16 @@ class Handover:
             payload=message.payload,
             content_format=content_format(message),
             retained=message.retain,
-            done=done,
+            settle=self._settle,
+            token=message,
         )
+
+    async def _acknowledge_all(self, messages: Sequence[Message]) -> None:
+        """Acknowledge what a flush committed."""
+        for message in messages:
+            await self.acknowledge(message)
+        self._unfinished -= len(messages)
+        self._changed.set()
 
     def fresh(self, message: Message) -> bool:
         """Note that a message is open; False when its packet id is, so that the broker used one id for two messages.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shlex
 import signal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["until_signalled", "up"]
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_COLLECT_AFTER = 50_000
 LAST_PORT = 65_533
 """Three ports are taken from the base on."""
 
@@ -95,7 +97,20 @@ async def _run(settings: Settings, directory: StateDir) -> None:
     async with running_core(settings, directory, say=click.echo) as core:
         if await core.pool.fetchval("SELECT NOT EXISTS (SELECT FROM iot.device)"):
             _first_steps(directory.path)
+        _spare_the_collector()
         await core.wait()
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector look at less, and less often.
+
+    What is there now (programs, profiles, the registry) stays. A batch in flight is 100,000 objects that end by their
+    reference counts, without it; with Python's own threshold of 700 it walked them a hundred times a batch, a seventh
+    of the core's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 def _first_steps(state: Path) -> None:

@@ -65,6 +65,22 @@ def usable_time(time: datetime | None, received_at: datetime) -> bool:
     return time is not None and CLOCK_SET <= time <= received_at + AHEAD
 
 
+def rounded(value: float, precision: int) -> float:
+    """Round to `precision` decimals: a decimal that a device writes with no more of them stays what it is.
+
+    A fifth of what `round(value, precision)` costs, and alike but for ties. A float beyond `exact_below` has no more
+    decimals to lose.
+    """
+    bound = exact_below(precision)
+    scale = 10.0**precision
+    return float.__round__(value * scale) / scale if -bound <= value <= bound else value
+
+
+def exact_below(precision: int) -> float:
+    """Give the magnitude up to which whole multiples of the last decimal are whole floats."""
+    return 2.0**52 / 10.0**precision
+
+
 def merge_values(first: Observation, second: Observation, bits: dict[str, int]) -> dict[str, Value]:
     """Merge `second` into `first` (same device and time): nulls are filled; give back what conflicts.
 
@@ -107,7 +123,7 @@ def _float(column: Column) -> Convert:
             raise Unfit(Reason.NOT_FINITE)
         if not -limit <= said <= limit:
             raise Unfit(Reason.WRONG_TYPE)
-        return round(float(said), precision)
+        return rounded(float(said), precision)
 
     return convert
 

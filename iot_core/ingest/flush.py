@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
 from typing import Any, Protocol
 
 import asyncpg
+import msgspec
 
 from iot_core.ingest.check import merge_values
 from iot_core.ingest.prepare import Work
@@ -17,6 +18,9 @@ from iot_core.store.columns import ClassTable
 from iot_core.store.partitions import ensure_partitions, week_of
 from iot_core.store.telemetry import Conflict, TelemetryTable
 from iot_core.store.tier import Tier
+
+Heard = dict[int, tuple[datetime, datetime | None, int]]
+"""Device id -> (newest arrival, newest measured time or None, bits of the metrics it said)."""
 
 
 class Rules(Protocol):
@@ -61,17 +65,20 @@ class Flush:
         self._rules = rules
         self._weeks: set[tuple[str, datetime]] = set()
         self._active: set[int] = set()
+        self._said: dict[str, dict[tuple[str, ...], int]] = {key: {} for key in tables}
 
     async def __call__(self, connection: asyncpg.Connection, works: Sequence[Work], *, now: datetime) -> None:
         """Write a batch in one transaction. Raises whatever the database says; nothing is written then."""
         await self._ensure_weeks(connection, works)
+        heard = self._heard(works)
         async with connection.transaction():
             batch = self._merge(works, await _redelivered(connection, works))
-            pending = await self._write(connection, works, batch, now)
+            pending = await self._write(connection, batch, now)
+            await self._write_status(connection, works, heard)
         self._rules.committed(pending)
         for work, problem in batch.conflicts:
             work.problems.append(problem)
-        self._active.update(each.device_id for work in works for each in work.observations)
+        self._active.update(_spoke(heard))
 
     async def hold_whole(self, connection: asyncpg.Connection, work: Work, detail: str) -> None:
         """Keep an uplink that the database refuses, whole and by itself."""
@@ -86,23 +93,25 @@ class Flush:
     async def _ensure_weeks(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
         if self._tier is not Tier.PLAIN:
             return
-        needed = {(each.class_key, week_of(each.time)) for work in works for each in work.observations} - self._weeks
-        for class_key, week in sorted(needed):
+        days = {(each.class_key, each.time.date()) for work in works for each in work.observations}
+        needed = {(class_key, week_of(datetime.combine(day, time(), UTC))) for class_key, day in days}
+        for class_key, week in sorted(needed - self._weeks):
             await ensure_partitions(connection, class_key, [week])
             self._weeks.add((class_key, week))
 
-    async def _write(self, connection: asyncpg.Connection, works: Sequence[Work], batch: _Batch, now: datetime) -> Any:
-        pending = await self._rules.evaluate(connection, [*batch.merged.values(), *batch.disputed], now=now)
+    async def _write(self, connection: asyncpg.Connection, batch: _Batch, now: datetime) -> Any:
+        merged = list(batch.merged.values())
+        pending = await self._rules.evaluate(connection, [*merged, *batch.disputed], now=now)
+        by_class: dict[str, list[Observation]] = {}
+        for each in merged:
+            by_class.setdefault(each.class_key, []).append(each)
         notes: list[due.Note] = []
-        for class_key, table in self._telemetry.items():
-            mine = [each for each in batch.merged.values() if each.class_key == class_key]
-            if mine:
-                self._hold_conflicts(batch, await table.merge(connection, mine))
-                if class_key in self._noted:
-                    notes += due.notes(class_key, [(each.device_id, each.time) for each in mine])
+        for class_key, mine in sorted(by_class.items()):
+            self._hold_conflicts(batch, await self._telemetry[class_key].merge(connection, mine))
+            if class_key in self._noted:
+                notes += due.notes(class_key, [(each.device_id, each.time) for each in mine])
         if notes:
             await due.note(connection, notes)
-        await self._write_status(connection, works)
         if batch.held:
             await held.keep(connection, batch.held)
         return pending
@@ -120,11 +129,11 @@ class Flush:
                     batch.merged[key] = each
                     batch.said_by[key] = work
                     continue
-                merged = batch.merged[key] = replace(first, values=dict(first.values))
+                merged = batch.merged[key] = msgspec.structs.replace(first, values=dict(first.values))
                 if conflicts := merge_values(merged, each, self._bits[each.class_key]):
                     batch.conflict(work, each, conflicts)
                     if each.class_key in self._life_safety:
-                        batch.disputed.append(replace(each, values=dict(conflicts)))
+                        batch.disputed.append(msgspec.structs.replace(each, values=dict(conflicts)))
             batch.held += [_held(work, problem) for problem in work.problems]
         return batch
 
@@ -134,33 +143,39 @@ class Flush:
             work, each = batch.said_by[key], batch.merged[key]
             batch.conflict(work, each, {metric: each.values[metric] for metric in conflict.metrics})
 
-    async def _write_status(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
-        heard: dict[int, tuple[datetime, datetime | None, int]] = {}
-        online: dict[int, tuple[bool, datetime]] = {}
-        for work in works:
-            self._note_heard(work, heard)
-            if work.unit is not None and work.online is not None:
-                online[work.unit.device_id] = (work.online, work.uplink.received_at)
+    async def _write_status(self, connection: asyncpg.Connection, works: Sequence[Work], heard: Heard) -> None:
+        online = {
+            work.unit.device_id: (work.online, work.uplink.received_at)
+            for work in works
+            if work.online is not None and work.unit is not None
+        }
         if heard:
             await status.mark_heard(connection, heard)
         if online:
             await status.mark_presence(connection, online)
-        if fresh := {each.device_id for work in works for each in work.observations} - self._active:
+        if fresh := _spoke(heard) - self._active:
             await status.mark_active(connection, sorted(fresh))
         if numbers := _numbers(works):
             await status.add_seqs(connection, numbers)
 
-    def _note_heard(self, work: Work, heard: dict[int, tuple[datetime, datetime | None, int]]) -> None:
-        """Note that a device lives: anything but a retained message shows it, garbage included."""
-        if work.unit is None or work.uplink.retained or work.uplink.kind != "telemetry":
-            return
-        received = work.uplink.received_at
-        for each in work.observations:
-            bits = self._bits[each.class_key]
-            said = sum([bits[metric] for metric in each.values])
-            _hear(heard, each.device_id, received, each.time, said)
-        if not work.observations:
-            _hear(heard, work.unit.device_id, received, None, 0)
+    def _heard(self, works: Sequence[Work]) -> Heard:
+        """Note which devices live: anything but a retained message shows it, garbage included."""
+        heard: Heard = {}
+        for work in works:
+            uplink = work.uplink
+            for each in work.observations:
+                said = self._said[each.class_key].get(names := tuple(each.values))
+                if said is None:
+                    said = self._learn(each.class_key, names)
+                _hear(heard, each.device_id, each.received_at, each.time, said)
+            if not work.observations and work.unit is not None and uplink.kind == "telemetry" and not uplink.retained:
+                _hear(heard, work.unit.device_id, uplink.received_at, None, 0)
+        return heard
+
+    def _learn(self, class_key: str, names: tuple[str, ...]) -> int:
+        bits = self._bits[class_key]
+        said = self._said[class_key][names] = sum(bits[name] for name in names)
+        return said
 
 
 def _noted(tables: Mapping[str, ClassTable], tier: Tier) -> frozenset[str]:
@@ -172,19 +187,20 @@ def _noted(tables: Mapping[str, ClassTable], tier: Tier) -> frozenset[str]:
     )
 
 
-def _hear(
-    heard: dict[int, tuple[datetime, datetime | None, int]],
-    device_id: int,
-    received: datetime,
-    time: datetime | None,
-    said: int,
-) -> None:
+def _hear(heard: Heard, device_id: int, received: datetime, time: datetime | None, said: int) -> None:
     before = heard.get(device_id)
     if before is not None:
-        received = max(received, before[0])
-        time = time if before[1] is None or (time is not None and time > before[1]) else before[1]
-        said |= before[2]
+        received_before, time_before, said_before = before
+        received = max(received, received_before)
+        if time is None or (time_before is not None and time_before > time):
+            time = time_before
+        said |= said_before
     heard[device_id] = (received, time, said)
+
+
+def _spoke(heard: Heard) -> set[int]:
+    """Name the devices that an observation is of."""
+    return {device_id for device_id, (_, time, _) in heard.items() if time is not None}
 
 
 async def _redelivered(connection: asyncpg.Connection, works: Sequence[Work]) -> set[int]:

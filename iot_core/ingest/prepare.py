@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from iot_core.errors import DecodeError, NotFoundError
 from iot_core.ingest.check import Checker, usable_time
+from iot_core.ingest.express import Express
 from iot_core.ingest.unpack import GZIP, unpacked
 from iot_core.model import Decoded, MountedUnit, Observation, Problem, Quality, Reason, Sample, Uplink
-from iot_core.profiles.native import MAX_RUN, MAX_SEQ
+from iot_core.profiles.formats import NativeFormat
+from iot_core.profiles.native import JSON, MAX_RUN, MAX_SEQ
 from iot_core.store.columns import ClassTable
 from iot_core.store.status import Seq
 
@@ -22,19 +25,20 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_JSON: Final = (None, JSON)
 
-@dataclass(slots=True)
-class Work:
+
+class Work(msgspec.Struct, gc=False):
     """An uplink on its way through: what to store of it and what to hold."""
 
     uplink: Uplink
     unit: MountedUnit | None = None
-    observations: list[Observation] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    untimed: list[Observation] = field(default_factory=list)
+    observations: list[Observation] = []
+    problems: list[Problem] = []
+    untimed: list[Observation] = []
     """Observations (also in `observations`) without a usable time of their own: `seq` alone tells a redelivery."""
     online: bool | None = None
-    numbers: list[Seq] = field(default_factory=list)
+    numbers: list[Seq] = []
     """Every `seq` it carried, of what is stored and of what is held: the completeness record."""
     once: bool = False
     """It says its own time or number: the same bytes again are the same message again."""
@@ -51,6 +55,12 @@ class Prepare:
         self._directory = directory
         self._profiles = profiles
         self._checkers = {key: Checker(table) for key, table in tables.items()}
+        # By profile: those that speak the native contract, whose plain messages are read the short way.
+        self._express = {
+            profile.model: Express(tables[profile.class_key])
+            for profile in profiles.all()
+            if isinstance(profile.format, NativeFormat) and profile.class_key in tables
+        }
         self._most = most
         self._faulty: set[str] = set()
         self._polls: dict[int, set[tuple[Reason, str]]] = {}
@@ -60,6 +70,11 @@ class Prepare:
         unit = self._directory.at(uplink.address)
         if unit is None:
             return Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])
+        observation = None if replay else self._by_express(uplink, unit)
+        if observation is not None and self._directory.owner(unit, observation.time) is unit:
+            seq = observation.seq
+            numbers = [] if seq is None else [(unit.unit_id, observation.run, seq)]
+            return Work(uplink, unit, [observation], numbers=numbers)
         try:
             return self._work(uplink, unit, replay=replay)
         except Exception as exc:
@@ -68,6 +83,12 @@ class Prepare:
                 self._faulty.add(unit.profile)
                 log.exception("ingest.profile_failed", profile=unit.profile)
             return Work(uplink, unit, problems=[Problem(Reason.WRONG_FORMAT, type(exc).__name__)])
+
+    def _by_express(self, uplink: Uplink, unit: MountedUnit) -> Observation | None:
+        express = self._express.get(unit.profile)
+        if express is None or uplink.retained or uplink.kind != "telemetry" or uplink.content_format not in _JSON:
+            return None
+        return express(uplink, unit) if len(uplink.payload) <= self._most else None
 
     def _work(self, uplink: Uplink, unit: MountedUnit, *, replay: bool) -> Work:
         work = Work(uplink, unit, replay=replay)
@@ -120,7 +141,7 @@ class Prepare:
             profile = self._profiles.get(unit.profile)
             if uplink.payload[:1] == GZIP:
                 text = unit.address.startswith("iot:")
-                uplink = replace(uplink, payload=unpacked(uplink.payload, self._most, text=text))
+                uplink = msgspec.structs.replace(uplink, payload=unpacked(uplink.payload, self._most, text=text))
             return profile.decode(uplink)
         except NotFoundError:
             return Decoded(problems=[Problem(Reason.WRONG_FORMAT, f"profile {unit.profile} is not installed")])

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import asyncpg
 import structlog
@@ -20,10 +20,12 @@ from iot_core.counters import Counters
 from iot_core.errors import StoreUnavailable
 from iot_core.ingest.flush import Flush
 from iot_core.ingest.prepare import Prepare, Work
-from iot_core.model import Outcome, Reason, Uplink
+from iot_core.model import Outcome, Reason, Settle, Uplink
 from iot_core.store.connection import AWAY, RETRY
 
 log = structlog.get_logger()
+
+_Told = TypeVar("_Told")
 
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 2.0
@@ -204,21 +206,37 @@ class Ingest:
 
     async def _acknowledge(self, works: Sequence[Work]) -> None:
         now = datetime.now(UTC)
-        stored = held = 0
+        held = 0
+        latencies: list[float] = []
+        together: dict[Settle, list[object]] = {}
         for work in works:
             if work.abandoned:
                 continue
             uplink = work.uplink
-            stored += len(work.observations)
             held += len(work.problems)
             if work.observations:
-                self._counters.commit_latency((now - uplink.received_at).total_seconds())
-            recognised = not (work.problems and work.problems[0].reason is Reason.UNKNOWN_ADDRESS and work.unit is None)
-            try:
-                await uplink.done(Outcome(len(work.observations), tuple(work.problems), recognised))
-            except Exception:
-                # The row is committed; a driver that cannot say so gets the uplink again and merging absorbs it.
-                log.exception("ingest.acknowledge_failed", driver=uplink.driver)
+                latencies.append((now - uplink.received_at).total_seconds())
+            if uplink.settle is not None:
+                together.setdefault(uplink.settle, []).append(uplink.token)
+            else:
+                await _tell(uplink.done, _outcome(work))
+        for settle, tokens in together.items():
+            await _tell(settle, tokens)
+        self._counters.commit_latencies(latencies)
         self._counters.count("ingest_uplinks", len(works))
-        self._counters.count("ingest_stored", stored)
+        self._counters.count("ingest_stored", sum([len(work.observations) for work in works if not work.abandoned]))
         self._counters.count("ingest_held", held)
+
+
+async def _tell(done: Callable[[_Told], Awaitable[None]], told: _Told) -> None:
+    try:
+        await done(told)
+    except Exception:
+        # The row is committed; a driver that cannot say so gets the uplink again and merging absorbs it.
+        log.exception("ingest.acknowledge_failed")
+
+
+def _outcome(work: Work) -> Outcome:
+    problems = work.problems
+    recognised = not (problems and problems[0].reason is Reason.UNKNOWN_ADDRESS and work.unit is None)
+    return Outcome(len(work.observations), tuple(problems), recognised)

@@ -102,7 +102,8 @@ class LorawanFormat:
             return Decoded(problems=(Problem(Reason.WRONG_FORMAT, detail, opened.data.hex()),))
         else:
             data = bytes([opened.port & 0xFF]) + opened.data if self.port_in_front else opened.data
-            found = inner.read(replace(uplink, payload=data, received_at=opened.time or uplink.received_at), trace)
+            arrived = opened.time or uplink.received_at
+            found = inner.read(msgspec.structs.replace(uplink, payload=data, received_at=arrived), trace)
         return replace(found, samples=[_within(opened, sample) for sample in found.samples])
 
     def write(self, values: Mapping[str, Value], context: Context) -> Sequence[bytes]:

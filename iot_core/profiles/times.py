@@ -6,6 +6,8 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
+
 __all__ = ["parse_time"]
 
 _MILLISECONDS_FROM: Final = 1e11
@@ -28,10 +30,10 @@ def parse_time(value: object) -> datetime | None:
 
 
 def _read_text(value: str) -> datetime:
-    """Read what RFC 3339 allows and `fromisoformat` does not: a small z, and a leap second, which is the next one."""
+    """Read RFC 3339 as typed decoders do; else what else ISO 8601 allows, and a leap second, which is the next one."""
     try:
-        return datetime.fromisoformat(value)
-    except ValueError:
+        return msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
         upright = value.upper()
         if upright[16:19] == ":60":
             return datetime.fromisoformat(upright[:16] + ":59" + upright[19:]) + timedelta(seconds=1)

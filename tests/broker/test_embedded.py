@@ -15,7 +15,7 @@ from iot_core.broker import Embedded
 from iot_core.broker.embedded import WINDOW
 from iot_core.errors import StartError
 from tests.broker.bench import killed_core, mqtt, pool_of, publish_to, started, state_dir
-from tests.drivers.test_mqtt.bench import STORED, Ingest, context, until
+from tests.drivers.test_mqtt.bench import Ingest, context, settle, until
 from tests.drivers.test_mqtt.bench import running as driving
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def test_more_than_its_window_waits_until_the_first_are_done(state: StateD
             while done < WINDOW * 3:
                 await until(lambda: len(ingest.taken) > done)  # noqa: B023
                 assert len(ingest.taken) - done <= WINDOW
-                await ingest.taken[done].done(STORED)
+                await settle(ingest.taken[done])
                 done += 1
     assert ingest.payloads() == [str(number) for number in range(WINDOW * 3)]
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -172,7 +173,7 @@ async def test_merging_one_by_one_equals_the_plain_model(dsn: str, said: list[Ob
     async with probe(dsn) as (connection, table):
         await connection.execute("TRUNCATE telemetry.probe")
         for each in said:
-            await merged(connection, table, replace(each, values=dict(each.values)))
+            await merged(connection, table, msgspec.structs.replace(each, values=dict(each.values)))
         modes = {0: "idle", 1: "busy"}
         found = {
             row["time"]: (

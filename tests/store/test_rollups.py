@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -268,7 +269,7 @@ async def test_rollups_equal_a_plain_model_after_every_refresh(dsn: str, batches
     async with probe(dsn) as store:
         await empty(store)
         for batch in batches:
-            await store.say(*(replace(each, values=dict(each.values)) for each in batch))
+            await store.say(*(msgspec.structs.replace(each, values=dict(each.values)) for each in batch))
             await store.refresh()
             raw = await store.connection.fetch("SELECT * FROM telemetry.probe")
             hours = await store.connection.fetch("SELECT * FROM telemetry.probe_1h")

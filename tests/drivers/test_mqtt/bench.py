@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from drivers.mqtt import MqttDriver
 from iot_core.driver import BrokerEndpoint, DriverContext
-from iot_core.model import Outcome, Uplink
+from iot_core.model import Uplink
 from iot_core.settings import Mqtt, Settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ from tests.drivers.wire_edges import Secrets
 from tests.servers import Mosquitto
 
 DURABLE = ("allow_anonymous true", "upgrade_outgoing_qos true", "max_queued_messages 500000", "sys_interval 1")
-STORED = Outcome(stored=1)
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,13 @@ def context(
     )
 
 
+async def settle(*uplinks: Uplink) -> None:
+    """Say that these are committed, each in a flush of its own."""
+    for uplink in uplinks:
+        assert uplink.settle is not None
+        await uplink.settle([uplink.token])
+
+
 @dataclass
 class Ingest:
     """Takes uplinks like the ingest path; says `done` at once unless told to wait."""
@@ -93,7 +99,7 @@ class Ingest:
     async def emit(self, uplink: Uplink) -> None:
         self.taken.append(uplink)
         if self.finish:
-            await uplink.done(STORED)
+            await settle(uplink)
 
     def of(self, address: str) -> list[Uplink]:
         return [uplink for uplink in self.taken if uplink.address == address]

@@ -13,7 +13,7 @@ import pytest
 
 from iot_core.errors import StoreUnavailable
 from tests import servers
-from tests.drivers.test_mqtt.bench import DURABLE, STORED, Ingest, context, publish, running, until
+from tests.drivers.test_mqtt.bench import DURABLE, Ingest, context, publish, running, settle, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,8 +94,7 @@ async def test_a_cancelled_driver_waits_for_what_it_handed_over(durable: Mosquit
 
         async def commit() -> None:
             await asyncio.sleep(0.2)
-            for uplink in first.taken:
-                await uplink.done(STORED)
+            await settle(*first.taken)
 
         later.append(asyncio.create_task(commit()))
     await later[0]
@@ -110,8 +109,7 @@ async def test_outcomes_in_another_order_acknowledge_each_message_once(durable: 
     async with running(context(durable.port), first.emit):
         await backlog(durable, 0, 20)
         await until(lambda: len(first.taken) == 20)
-        for uplink in reversed(first.taken):
-            await uplink.done(STORED)
+        await settle(*reversed(first.taken))
     async with running(context(durable.port), second.emit):
         await backlog(durable, 20, 21)
         await until(lambda: second.taken)
@@ -127,8 +125,7 @@ async def test_a_message_done_after_its_connection_was_lost_is_counted_and_comes
             await until(lambda: len(ingest.taken) == 5)
             os.kill(broker.pid, signal.SIGTERM)  # it writes its state down
             await until(lambda: counted["mqtt_disconnected"] >= 1)
-            for uplink in list(ingest.taken):
-                await uplink.done(STORED)
+            await settle(*ingest.taken)
             assert counted["mqtt_stale_acknowledgement"] == 5
             ingest.finish = True
             with servers.mosquitto(tmp_path / "again", *persistent, port=port):

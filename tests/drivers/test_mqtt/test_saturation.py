@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tests import servers
-from tests.drivers.test_mqtt.bench import DURABLE, STORED, Ingest, context, publish, running, until
+from tests.drivers.test_mqtt.bench import DURABLE, Ingest, context, publish, running, settle, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,7 +101,7 @@ class Slow(Ingest):
             await asyncio.sleep(0.3)
             for uplink in batch:
                 self.taken.append(uplink)
-                await uplink.done(STORED)
+                await settle(uplink)
 
 
 def lines() -> bytes:
