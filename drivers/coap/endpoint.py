@@ -54,7 +54,7 @@ class Endpoint(Context):  # type: ignore[misc] # aiocoap is untyped
         """Say whether datagrams come from one socket that we may read ourselves (aiocoap's `udp6`)."""
         return hasattr(self.messages.message_interface, "datagram_msg_received")
 
-    def harden(self, count: Callable[[str], None], first: First) -> None:
+    def harden(self, count: Callable[[str], None], first: First = lambda *_: False) -> None:
         """Read datagrams whole and many at once, offer them to `first`, drop and count those that cannot be read.
 
         aiocoap's UDP transport cuts at 4,096 bytes without a word, and text in an option that is no UTF-8 raises out of
@@ -115,6 +115,19 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
     def next_message_id(self) -> int:
         """Reserve a message id."""
         return int(self._next_message_id())
+
+    def _continue_backlog(self, remote: Any) -> None:
+        """Send what waited for an exchange to end. One exchange a remote is under way at most (NSTART is 1).
+
+        aiocoap looks through all exchanges with everybody to find that out.
+        """
+        waiting = self._backlogs.get(remote)
+        while waiting:
+            message, monitor = waiting.pop(0)
+            self._send_initially(message, monitor)
+            if message.mtype is CON:
+                return
+        self._backlogs.pop(remote, None)
 
     def _process_request(self, request: Message) -> None:
         request.transport_tuning = _Tuning()

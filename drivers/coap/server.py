@@ -16,6 +16,7 @@ import structlog
 from aiocoap import resource
 
 from drivers.coap import telemetry
+from drivers.coap.client import Client
 from drivers.coap.endpoint import LOGGER, Endpoint, keep_secrets_out_of_the_log
 from drivers.coap.express import Express
 from drivers.coap.inflight import InFlight
@@ -44,10 +45,10 @@ class CoapDriver(Driver):
         self._host = context.settings.coap.host
         self._port = context.settings.coap.port
         self._listening = asyncio.Event()
+        self._client = Client(context)
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Serve until cancelled; then answer what is already on its way to the store."""
-        del units  # a sender is known by its key and secret alone
         keep_secrets_out_of_the_log()
         address = await _free_address(self._host, self._port)
         in_flight = InFlight(REQUESTS_IN_FLIGHT)
@@ -59,7 +60,9 @@ class CoapDriver(Driver):
         log.info("coap.listening", host=self._host, port=self._port)
         self._listening.set()
         try:
-            await express.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(express.run(), name="coap express")
+                group.create_task(self._client.run(units, emit), name="coap client")
         finally:
             self._listening.clear()
             await asyncio.gather(in_flight.settle(LAST_ANSWERS_S), express.settle(LAST_ANSWERS_S))

@@ -20,6 +20,7 @@ from iot_core.profiles.formats import Format, NativeFormat, QuietFormat
 from iot_core.profiles.modbus import ModbusMap
 from iot_core.profiles.near import like
 from iot_core.profiles.profile import Profile, Route
+from iot_core.profiles.resources import CoapMap, compile_resources
 from iot_core.profiles.table import Table
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["compile_profile"]
 
 _SINGLE: Final = ("native", "json", "cbor", "senml", "text", "bytes")
-_WAYS: Final = (*_SINGLE, "lorawan", "modbus", "topics")
+_WAYS: Final = (*_SINGLE, "lorawan", "modbus", "coap", "topics")
 _FORMATS: Final = (*_SINGLE, "presence", "quiet")
-_SCHEMES: Final = ("iot:", "mqtt:", "lorawan:", "modbus:")
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.DOTALL)
+"""Any: a driver that others bring has a scheme of its own."""
 
 
 class ProfileSpec(Table, frozen=True, kw_only=True):
@@ -49,7 +51,8 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     """How often it speaks: `30s`, `15m`, `24h`, `7d`. Three missed are silence."""
     address: str = ""
     """The form of a unit's address, with `{address}` once. `iot:{address}` (native MQTT topics and CoAP), `mqtt:...`,
-    `lorawan:{address}` (the DevEUI), `modbus://{address}` (`HOST:PORT/UNIT`)."""
+    `lorawan:{address}` (the DevEUI), `modbus://{address}` (`HOST:PORT/UNIT`), `coap://{address}` (`HOST:PORT`), or the
+    scheme of another driver."""
     main: str = ""
     """The channel that is the unit's own device."""
     native: Any = None
@@ -63,6 +66,8 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     modbus: Any = None
     commands: dict[str, Any] = msgspec.field(default_factory=dict)
     """How the commands of the class are written."""
+    coap: Any = None
+    """The resources of a device that is a CoAP server."""
     topics: dict[str, Any] = msgspec.field(default_factory=dict)
     """MQTT topics, `{address}` one whole level, `+` allowed: each with its own format."""
     examples: list[dict[str, Any]]
@@ -103,7 +108,12 @@ class _Compiler:
         interval = read_duration(document, ("interval",), spec.interval)
         if interval.total_seconds() < 1:
             raise document.error(("interval",), "at least 1s")
-        modbus, spoken, routes = self._way(spec)
+        coap: CoapMap | None = None
+        if spec.coap and not any(getattr(spec, key) for key in _WAYS if key != "coap"):
+            coap, routes = compile_resources(document, ("coap",), interval, self._format)
+            modbus = spoken = None
+        else:
+            modbus, spoken, routes = self._way(spec)
         profile = Profile(
             model=spec.model,
             vendor=spec.vendor,
@@ -118,6 +128,7 @@ class _Compiler:
             format=spoken,
             modbus=modbus,
             commands=compile_commands(self.entries, self.document.at(("modbus", "numbering")) or "wire"),
+            coap=coap,
             examples=read_examples(document),
         )
         if not profile.metrics:
@@ -141,12 +152,13 @@ class _Compiler:
                 return None, self._format((kind,), kind), ()
 
     def _address(self, spec: ProfileSpec) -> str:
-        default = "modbus://{address}" if spec.modbus else "lorawan:{address}" if spec.lorawan else ""
+        ways = {"modbus://{address}": spec.modbus, "lorawan:{address}": spec.lorawan, "coap://{address}": spec.coap}
+        default = next((form for form, way in ways.items() if way), "")
         if not default and not spec.topics:
             default = "iot:{address}"
         address = spec.address or default
-        if not address.startswith(_SCHEMES) or address.count("{address}") != 1:
-            raise self.document.error(("address",), f"{', '.join(_SCHEMES)} followed by a text with {{address}} once")
+        if not _SCHEME.fullmatch(address) or address.count("{address}") != 1:
+            raise self.document.error(("address",), "a scheme (iot:, mqtt:, coap://, ...) and {address} once behind it")
         return address
 
     def _topic(self, topic: str) -> Route:

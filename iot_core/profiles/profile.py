@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from iot_core.model import DeviceClass, Title, Uplink, Value
     from iot_core.profiles.fields import Trace
     from iot_core.profiles.modbus import ModbusMap
+    from iot_core.profiles.resources import CoapMap
 
 __all__ = ["Encoded", "Example", "Profile", "Route"]
 
@@ -83,6 +84,8 @@ class Profile:
     modbus: ModbusMap | None = None
     commands: Mapping[str, CommandCodec] = field(default_factory=dict)
     """How the commands of the class are written, by name; of those that this model knows."""
+    coap: CoapMap | None = None
+    """What to ask a device for that is a CoAP server; its routes are the paths."""
     examples: tuple[Example, ...] = ()
 
     def __repr__(self) -> str:
@@ -94,8 +97,8 @@ class Profile:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """MQTT patterns with {address}; none for what speaks on the native topics."""
-        return tuple(route.topic for route in self.routes)
+        """MQTT patterns with {address}; none for what speaks on the native topics, or not over MQTT."""
+        return () if self.coap is not None else tuple(route.topic for route in self.routes)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ iot:{address}            -                      iot:aq-001 (the device's key)
 mqtt:tele/{address}      lamp-7                 mqtt:tele/lamp-7
 modbus://{address}       10.0.3.7/12            modbus://10.0.3.7:502/12
 modbus://{address}       /dev/ttyUSB0:9600-8n1/12    modbus:///dev/ttyUSB0:9600-8N1/12
+coap://{address}         10.0.3.8               coap://10.0.3.8:5683
+camera://{address}       10.0.3.9               camera://10.0.3.9 (another driver's: as it was typed)
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ _SERIAL: Final = re.compile(
 )
 _MODBUS_EXPECTED: Final = "modbus://HOST:PORT/UNIT_ID, rtu@HOST:PORT/UNIT_ID or /dev/PORT:9600-8N1/UNIT_ID"
 _MODBUS_PORT: Final = 502
+_COAP: Final = re.compile(
+    r"coap://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?(?P<base>/[^?#]*)?"
+)
+_COAP_PORT: Final = 5683
+_NAMED: Final = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 def address_of(key: str, template: str, typed: str | None) -> str:
@@ -43,7 +50,8 @@ def address_of(key: str, template: str, typed: str | None) -> str:
     address = typed if whole else before + typed + after
     if not _is_clean(typed) or typed == before or _names_another_scheme(typed, before):
         raise RequestError("registry.bad_address", key=key, address=typed, expected=before + "..." + after)
-    return _modbus(key, address) if address.startswith("modbus:") else address
+    own = _OWN_FORMS.get(address.partition(":")[0])
+    return own(key, address) if own is not None else address
 
 
 def signs_in(address: str, *, behind_gateway: bool) -> bool:
@@ -59,7 +67,7 @@ def _is_clean(typed: str) -> bool:
 
 
 def _names_another_scheme(typed: str, before: str) -> bool:
-    return typed.startswith(_SCHEMES) and not typed.startswith(before)
+    return (typed.startswith(_SCHEMES) or bool(_NAMED.match(typed))) and not typed.startswith(before)
 
 
 def _modbus(key: str, address: str) -> str:
@@ -72,3 +80,14 @@ def _modbus(key: str, address: str) -> str:
     if parts is None or not 0 < port_number < 65_536 or int(parts["unit"]) > 255:
         raise RequestError("registry.bad_address", key=key, address=address, expected=_MODBUS_EXPECTED)
     return f"modbus://{parts['rtu'] or ''}{parts['host'].lower()}:{port_number}/{int(parts['unit'])}"
+
+
+def _coap(key: str, address: str) -> str:
+    parts = _COAP.fullmatch(address)
+    port = int((parts and parts["port"]) or _COAP_PORT)
+    if parts is None or not 0 < port < 65_536:
+        raise RequestError("registry.bad_address", key=key, address=address, expected="coap://HOST:PORT")
+    return f"coap://{parts['host'].lower()}:{port}{(parts['base'] or '').rstrip('/')}"
+
+
+_OWN_FORMS: Final = {"modbus": _modbus, "coap": _coap}

@@ -129,7 +129,7 @@ def test_a_mistake_is_named_where_it_stands(
         ("topics: {'a/eui-{address}': {json: {values: {pm25: a}}}}", "one whole level"),
         ("topics: {'a/{address}': {xml: {}}}", "exactly one of"),
         ("topics: {'a/{address}': {presence: {online: x, offline: x}}}", "two different texts"),
-        ("address: 'http:{address}'\njson: {values: {pm25: a}}", "followed by"),
+        ("address: '{address}'\njson: {values: {pm25: a}}", "a scheme"),
         ("modbus: {repeat: {count: 900, stride: 100}, points: {pm25: {address: 0, type: uint16}}}", "stays below"),
     ],
 )

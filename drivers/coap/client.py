@@ -1,0 +1,319 @@
+"""The client: devices that are CoAP servers, observed or asked, each in its own time (RFC 7252, RFC 7641).
+
+    units -> one Watch a resource: register -> told, told, ... -> silent? register again -> emit
+                 ^                                                    |
+                 '---------- refused, unreachable: ever more rarely <-'
+
+Congestion: one request at a time to a host (NSTART, kept by aiocoap), repeated with doubling time-outs; new requests of
+all watches are paced. An observation ends with the device's silence, longer than it should ever be, and begins anew: so
+is found who was restarted and has forgotten us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from aiocoap import Message
+from aiocoap.error import Error as CoapError
+from aiocoap.error import LibraryShutdown
+from aiocoap.numbers.codes import Code
+
+from drivers.coap.endpoint import LOGGER, Endpoint
+from iot_core.errors import CommandRejected, DeviceUnreachable, StoreUnavailable
+from iot_core.model import Uplink
+
+if TYPE_CHECKING:
+    from iot_core.driver import DriverContext, Emit, Units
+    from iot_core.model import MountedUnit
+    from iot_core.profiles import Profile
+    from iot_core.profiles.resources import Resource
+
+__all__ = ["Client"]
+
+log = structlog.get_logger()
+
+ANSWER_S: Final = 95.0
+"""MAX_TRANSMIT_WAIT of RFC 7252: whoever has not acknowledged by then never will."""
+STARTS_PER_S: Final = 200
+FIRST_WAIT_S: Final = 2.0
+LONGEST_WAIT_S: Final = 300.0
+MOST_WAITING: Final = 64
+"""Notifications kept of one resource while the store has no room; beyond it the oldest are dropped and counted."""
+GRACE_S: Final = (1.0, 5.0)
+_MAX_AGE_S: Final = 60.0
+_STORE_AGAIN_S: Final = 1.0
+
+
+class Client:
+    """Watches all units whose address is `coap://...`."""
+
+    def __init__(self, context: DriverContext) -> None:
+        self._context = context
+        self._endpoint: Endpoint | None = None
+        self._pace = _Pace()
+        self._devices: dict[str, _Device] = {}
+
+    async def run(self, units: Units, emit: Emit) -> None:
+        """Watch until cancelled; units come and go."""
+        endpoint = await Endpoint.create_client_context(loggername=LOGGER, transports=["udp6"])
+        endpoint.harden(self._context.count)
+        self._endpoint = endpoint
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    mounted = {unit.address: unit for unit in units.with_scheme("coap")}
+                    self._reconcile(mounted, group, emit)
+                    await units.changed()
+        finally:
+            self._endpoint = None
+            self._devices.clear()
+            await endpoint.shutdown()
+
+    async def send(self, unit: MountedUnit, method: str, path: str, payload: bytes, content_format: int | None) -> None:
+        """Send a command. Raises CommandRejected for a refusal, DeviceUnreachable when nothing is heard."""
+        device, endpoint = self._devices.get(unit.address), self._endpoint
+        if device is None or endpoint is None:
+            raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key)
+        if device.sleepy:
+            await device.heard.wait()
+        message = _request(unit.address, path, Code[method.upper()])
+        message.payload, message.opt.content_format = payload, content_format
+        try:
+            response = await _answer(endpoint.request(message))
+        except (CoapError, OSError, TimeoutError) as exc:
+            raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
+        if not response.code.is_successful():
+            raise CommandRejected("driver.coap_refused", device=unit.device_key, answer=response.code.dotted)
+
+    def watched(self) -> int:
+        """Count the devices that are watched."""
+        return len(self._devices)
+
+    def _reconcile(self, mounted: Mapping[str, MountedUnit], group: asyncio.TaskGroup, emit: Emit) -> None:
+        for address, device in list(self._devices.items()):
+            if mounted.get(address) != device.unit:
+                device.stop()
+                del self._devices[address]
+        for address, unit in mounted.items():
+            if address not in self._devices and (profile := self._profile(unit)) is not None:
+                device = self._devices[address] = _Device(unit, profile, self._context.count)
+                for resource in device.resources:
+                    watch = Watch(device, resource, self._pace, emit, self._context.count)
+                    assert self._endpoint is not None
+                    device.tasks.append(group.create_task(watch.run(self._endpoint), name=f"coap {unit.device_key}"))
+
+    def _profile(self, unit: MountedUnit) -> Profile | None:
+        """Give the unit's profile if it names resources; say once what is wrong with it."""
+        profile = next((each for each in self._context.profiles.all() if each.model == unit.profile), None)
+        if profile is None or profile.coap is None:
+            log.warning("coap.no_resources", device=unit.device_key, profile=unit.profile)
+            return None
+        return profile
+
+
+class _Device:
+    """What the watches of one device share: whether it answers, said once when that changes."""
+
+    def __init__(self, unit: MountedUnit, profile: Profile, count: Callable[[str], None]) -> None:
+        assert profile.coap is not None
+        self.unit = unit
+        self.resources = profile.coap.resources
+        self.sleepy = profile.coap.sleepy
+        self.tasks: list[asyncio.Task[None]] = []
+        self.heard = asyncio.Event()
+        self._count = count
+        self._away_since: float | None = None
+
+    def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+    def spoke(self) -> None:
+        self.heard.set()
+        if self.sleepy:  # who waits for it goes on now; whoever comes later waits for the next time
+            self.heard = asyncio.Event()
+        if self._away_since is not None:
+            after = round(asyncio.get_running_loop().time() - self._away_since, 1)
+            log.info("coap.recovered", device=self.unit.device_key, after_s=after)
+            self._away_since = None
+
+    def is_away(self, why: str) -> None:
+        self._count("coap_unreachable")
+        if self._away_since is None:
+            self._away_since = asyncio.get_running_loop().time()
+            log.warning("coap.unreachable", device=self.unit.device_key, why=why)
+
+
+class _Refused(Exception):
+    """The device answered, and not with what was asked for."""
+
+
+class Watch:
+    """One resource of one device."""
+
+    def __init__(
+        self, device: _Device, resource: Resource, pace: _Pace, emit: Emit, count: Callable[[str], None]
+    ) -> None:
+        self._device = device
+        self._resource = resource
+        self._pace = pace
+        self._emit = emit
+        self._count = count
+        self._wait_s = FIRST_WAIT_S
+
+    async def run(self, endpoint: Endpoint) -> None:
+        """Register, listen, register again; until cancelled."""
+        while True:
+            try:
+                await self._pace.turn()
+                await self._once(endpoint)
+            except LibraryShutdown:
+                return
+            except _Refused as exc:
+                self._count("coap_refused")
+                self._device.is_away(str(exc))
+                await self._back_off()
+            except (CoapError, OSError, TimeoutError) as exc:
+                self._device.is_away(type(exc).__name__)
+                await self._back_off()
+
+    async def _once(self, endpoint: Endpoint) -> None:
+        """Ask once; where the device can be observed, listen until it is silent for too long."""
+        every = self._resource.every.total_seconds()
+        message = _request(self._device.unit.address, self._resource.path, Code.GET)
+        message.opt.accept = self._resource.accept
+        if not self._resource.observe:
+            await self._heard(await _answer(endpoint.request(message)))
+            await asyncio.sleep(every * random.uniform(0.95, 1.0))  # noqa: S311 - spreads a load
+            return
+        message.opt.observe = 0
+        # aiocoap's block-wise observation keeps only the newest of notifications that come in one moment.
+        request = endpoint.request(message, handle_blockwise=False)
+        told = _Told(self._count)
+        request.observation.register_callback(told.put, _suppress_deprecation=True)
+        request.observation.register_errback(told.end, _suppress_deprecation=True)
+        try:
+            response = await _answer(request)
+            await self._heard(await self._whole(response, endpoint))
+            if response.opt.observe is None:
+                await asyncio.sleep(every * random.uniform(0.95, 1.0))  # noqa: S311 - spreads a load
+                return
+            while (response := await told.next(_silence(response, every))) is not None:
+                await self._heard(await self._whole(response, endpoint))
+            self._count("coap_registered_again")
+        finally:
+            if not request.observation.cancelled:
+                request.observation.cancel()
+
+    async def _whole(self, response: Message, endpoint: Endpoint) -> Message:
+        """Give the response, or what is there now, asked for block by block, when it was only the first block."""
+        if response.opt.block2 is None or not response.opt.block2.more:
+            return response
+        message = _request(self._device.unit.address, self._resource.path, Code.GET)
+        message.opt.accept = self._resource.accept
+        return await _answer(endpoint.request(message))
+
+    async def _heard(self, response: Message) -> None:
+        if not response.code.is_successful():
+            raise _Refused(response.code.dotted)
+        self._wait_s = FIRST_WAIT_S
+        self._device.spoke()
+        content_format = response.opt.content_format
+        uplink = Uplink(
+            driver="coap",
+            address=self._device.unit.address,
+            topic=self._resource.path,
+            payload=bytes(response.payload),
+            content_format=None if content_format is None else int(content_format),
+        )
+        while True:
+            try:
+                await self._emit(uplink)
+            except StoreUnavailable:  # the device has been told that we heard: it is for us to keep it
+                await asyncio.sleep(_STORE_AGAIN_S)
+            else:
+                return
+
+    async def _back_off(self) -> None:
+        longest = max(LONGEST_WAIT_S, self._resource.every.total_seconds()) if self._device.sleepy else LONGEST_WAIT_S
+        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads a load
+        self._wait_s = min(self._wait_s * 2, longest)
+
+
+class _Told:
+    """Notifications of one observation, in order; aiocoap's own iterator keeps only the newest."""
+
+    def __init__(self, count: Callable[[str], None]) -> None:
+        self._count = count
+        self._waiting: deque[Message] = deque()
+        self._ended: Exception | None = None
+        self._news = asyncio.Event()
+
+    def put(self, message: Message) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            self._waiting.popleft()
+            self._count("coap_notification_dropped")
+        self._waiting.append(message)
+        self._news.set()
+
+    def end(self, why: Exception) -> None:
+        self._ended = why
+        self._news.set()
+
+    async def next(self, silence_s: float) -> Message | None:
+        """Give the next one; None when the device is silent for too long, or has ended the observation."""
+        while not self._waiting:
+            if self._ended is not None:
+                return None
+            self._news.clear()
+            try:
+                async with asyncio.timeout(silence_s):
+                    await self._news.wait()
+            except TimeoutError:
+                return None
+        return self._waiting.popleft()
+
+
+class _Pace:
+    """Lets at most so many requests begin a second, in the order of asking."""
+
+    def __init__(self, per_s: float = STARTS_PER_S) -> None:
+        self._gap_s = 1 / per_s
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._next = max(self._next + self._gap_s, now)
+        await asyncio.sleep(self._next - now)
+
+
+async def _answer(request: Any) -> Message:
+    """Wait for the answer, and never cancel aiocoap's future: an ICMP error in the same moment would be a traceback."""
+    request.response.add_done_callback(_noticed)
+    await asyncio.wait([request.response], timeout=ANSWER_S)
+    if not request.response.done():
+        raise TimeoutError
+    return request.response.result()
+
+
+def _noticed(answer: asyncio.Future[Message]) -> None:
+    if not answer.cancelled():
+        answer.exception()
+
+
+def _silence(response: Message, every_s: float) -> float:
+    """How long a device may be silent: as long as its last word is fresh and its profile allows, and some grace."""
+    age = response.opt.max_age
+    grace = random.uniform(*GRACE_S)  # noqa: S311 - spreads a load
+    return max(_MAX_AGE_S if age is None else float(age), 1.5 * every_s) + grace
+
+
+def _request(address: str, path: str, code: Code) -> Message:
+    message = Message(code=code)
+    message.set_request_uri(f"{address}/{path}")
+    return message
