@@ -54,9 +54,9 @@ class BytesFormat:
         found.read(data, into)
         samples = into.all()
         if not samples and not into.problems:
-            if not found.keys:  # a frame that the profile knows and that says nothing of the class
+            if data or not found.keys:  # understood to its end, and it says nothing of the class, or only "unknown"
                 return Decoded(online=True)
-            into.problems.append(Problem(Reason.NO_VALUES if data else Reason.EMPTY, part=data.hex()))
+            into.problems.append(Problem(Reason.EMPTY))
         return Decoded(samples, into.problems)
 
     def write(self, values: Mapping[str, Value], context: Context) -> Sequence[bytes]:

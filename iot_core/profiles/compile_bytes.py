@@ -11,6 +11,7 @@ import msgspec
 from iot_core.profiles.bytes_format import BytesFormat
 from iot_core.profiles.checksums import CHECKSUMS, Checksum
 from iot_core.profiles.classes import read_duration
+from iot_core.profiles.fields import Group
 from iot_core.profiles.layout import Block, ChannelFrom, Frame, Layout, Record, Records
 from iot_core.profiles.near import like
 from iot_core.profiles.places import (
@@ -66,6 +67,8 @@ class LayoutSpec(Table, frozen=True, kw_only=True):
     values: Any = None
     states: Any = None
     extra: Any = None
+    channels: dict[str, Any] = msgspec.field(default_factory=dict)
+    """`values`, `states` and `extra` of further devices that the same bytes speak of, by channel."""
     blocks: list[Any] = msgspec.field(default_factory=list)
     """What follows the head, one after the other; places in a block count from its own beginning."""
     records: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -184,6 +187,7 @@ def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, le
         extra=extra,
         time=time,
         channel=_channel(entries, (*place, "channel"), spec.channel, endian, length),
+        groups=tuple(Group(name, *entries.read((*place, "channels", name), ByteSpec, where)) for name in spec.channels),
         blocks=blocks,
         records=_records(entries, place, spec, endian) if spec.records else None,
         rest=spec.rest,

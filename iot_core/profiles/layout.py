@@ -14,7 +14,7 @@ from typing import Any, Final
 from iot_core.errors import DecodeError
 from iot_core.model import Problem, Reason, Sample, Value
 from iot_core.profiles.checksums import Checksum
-from iot_core.profiles.fields import Field, Trace, When, collect
+from iot_core.profiles.fields import Field, Group, Trace, When, collect
 from iot_core.profiles.mbus import record_sizes
 from iot_core.profiles.places import Bytes, Stamp
 from iot_core.profiles.values import Cases
@@ -91,6 +91,8 @@ class Layout:
     extra: tuple[Field[bytes], ...] = ()
     time: Stamp | None = None
     channel: ChannelFrom | None = None
+    groups: tuple[Group[bytes], ...] = ()
+    """Further devices that the same head speaks of."""
     blocks: tuple[Block, ...] = ()
     records: Records | None = None
     rest: bool = False
@@ -100,6 +102,11 @@ class Layout:
     def open(self) -> bool:
         """Say whether the length of the whole is not fixed."""
         return bool(self.blocks) or self.records is not None or self.rest
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The metrics that its head says, of whichever device."""
+        return tuple(dict.fromkeys((*keys_of(self.fields), *(key for group in self.groups for key in group.keys))))
 
     def parts(self) -> Iterable[Layout]:
         """Give this layout and everything in it."""
@@ -123,6 +130,9 @@ class Layout:
         values = collect(self.fields, data, into.problems, into.trace)
         extra = collect(self.extra, data, into.problems, into.trace)
         into.add(channel, time, values, extra)
+        for group in self.groups:
+            values = collect(group.fields, data, into.problems, into.trace)
+            into.add(group.channel, time, values, collect(group.extra, data, into.problems, into.trace))
         at = self.length
         for block in self.blocks:
             end = block.read(data, at, into, channel, time)
@@ -138,6 +148,9 @@ class Layout:
         """Write the head, and the blocks and records that carry any of the values."""
         head = bytearray(self.length)
         _fill((*self.extra, *self.fields), values, head)
+        for group in self.groups:
+            if group.channel == channel:
+                _fill((*group.extra, *group.fields), values, head)
         if self.channel is not None and self.channel.place is not None:
             raw = self.channel.raw(channel)
             self.channel.place.place(int(raw) if isinstance(raw, str) and raw.isdigit() else raw, head)
@@ -174,6 +187,8 @@ class Block:
             return at
         times = self._times(data, at)
         for turn in range(times):
+            if self.count == 0 and at >= len(data):
+                break  # what is repeated may be longer than its head
             part = data[at:]
             if into.trace is not None:
                 into.trace("block", f"+{at}", part[: self.layout.length].hex(" "), f"{self.layout.length} bytes")
@@ -200,7 +215,7 @@ class Block:
             and self.layout.channel.name != channel
         ):
             return False
-        said = any(key in values for part in self.layout.parts() for key in keys_of(part.fields))
+        said = any(key in values for part in self.layout.parts() for key in part.keys)
         return said or (self.when is None and not self.optional)
 
     def _asked(self, data: bytes, into: Gathered) -> bool:
@@ -323,7 +338,7 @@ class Records:
         written: set[str] = set()
         chain = bytearray()
         for key, record in self.known.items():
-            wanted = {name for name in keys_of(record.layout.fields) if name in values} - written
+            wanted = {name for name in record.layout.keys if name in values} - written
             if not wanted or not record.carries(values, channel):
                 continue
             body = record.layout.write(values, channel)
@@ -392,7 +407,7 @@ class Frame:
     @property
     def keys(self) -> tuple[str, ...]:
         """The metrics that it can say."""
-        return tuple(dict.fromkeys(key for part in self.layout.parts() for key in keys_of(part.fields)))
+        return tuple(dict.fromkeys(key for part in self.layout.parts() for key in part.keys))
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -403,6 +418,7 @@ class Frame:
                 names += [""] if part.fields and "" not in names else []
             else:
                 names += part.channel.names.values() if part.channel.names else [part.channel.name]
+            names += [group.channel for group in part.groups]
         return tuple(dict.fromkeys(names))
 
 

@@ -332,10 +332,14 @@ class ModbusMap:
             raw = each.raw(values)
             if each.power is not None and isinstance(raw, (int, float)):
                 raw = raw / 10 ** exponents[each.power]
-            each.place.place(0 if raw is None else raw, words)
+            if raw is not None or each.when is None:
+                each.place.place(0 if raw is None else raw, words)
             for place, wanted in each.beside:
                 if raw is not None:
                     place.place(exponents.get(place, wanted), words)
+            for place in (each.place, *each.place.also):  # read along with it, so it must be there to be read
+                for index in range(place.count):
+                    words.setdefault(_BASE[place.table] + place.address + index, 0)
         return _blocks(words)
 
     def _exponents(self, values: Mapping[str, Value], channel: str) -> dict[Point, int]:

@@ -51,5 +51,5 @@ class Cabinet:
             values[f"power_l{phase}"] = share * power
             values[f"current_l{phase}"] = share * power / (voltage * factor)
             values[f"power_factor_l{phase}"] = factor
-        quiet = ("door_open", "breaker_tripped", "contactor_fault", "leakage", "supply_loss", "overload")
+        quiet = ("door_open", "breaker_tripped", "contactor_fault", "leakage", "supply_loss", "overload", "fault")
         return values | dict.fromkeys(quiet, False)

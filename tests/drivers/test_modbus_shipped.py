@@ -43,7 +43,8 @@ async def test_a_shipped_profile_is_polled_and_decoded(
         table = TABLES[asked.function]
         wanted = [words.get((table, address), 0) for address in range(asked.address, asked.address + asked.count)]
         known = any((table, address) in words for address in range(asked.address, asked.address + asked.count))
-        writer.write(asked.words(wanted) if known else asked.exception(2))
+        said = asked.bits(wanted) if table in {"coil", "discrete"} else asked.words(wanted)
+        writer.write(said if known else asked.exception(2))
 
     async with peer(free_port(), {17: device}) as gateway:
         mounted = Mounted(unit(f"modbus://127.0.0.1:{gateway.port}/17", profile=model, channels=channels))

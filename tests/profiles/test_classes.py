@@ -23,7 +23,7 @@ KEYS = {
     "voltage_l1 voltage_l2 voltage_l3 current_l1 current_l2 current_l3 power_l1 power_l2 "
     "power_l3 power_factor_l1 power_factor_l2 power_factor_l3 energy energy_export "
     "reactive_energy temperature door_open breaker_tripped contactor_fault leakage supply_loss "
-    "overload",
+    "fault overload",
     "panic_button": "pressed press tamper test fault battery battery_low battery_voltage",
     "streetlight": "on dim power voltage current power_factor energy lamp_failure temperature day_burner "
     "gear_failure relay_failure overload lamp_hours",

@@ -144,7 +144,7 @@ def test_a_request_never_exceeds_what_modbus_allows(profiles: Profiles, make: An
     assert profile.modbus.reads(1000) == (Read("holding", 0, 125), Read("holding", 125, 1))
     kidde = profiles.get("kidde-alarmline2").modbus
     assert kidde is not None
-    assert kidde.reads(100, {"2"}) == (Read("input", 0, 2),)
+    assert kidde.reads(100, {"2"}) == (Read("input", 0, 4),)
 
 
 def test_only_channels_that_feed_a_device_are_polled(profiles: Profiles) -> None:
@@ -152,14 +152,16 @@ def test_only_channels_that_feed_a_device_are_polled(profiles: Profiles) -> None
     kidde = profiles.get("kidde-alarmline2").modbus
     assert dali is not None
     assert kidde is not None
-    assert dali.reads(8, {"0", "3"}) == (Read("holding", 5, 2), Read("holding", 305, 2))
-    assert len(dali.reads(8)) == 64
-    assert kidde.reads(8) == (Read("input", 0, 1),)
+    assert dali.reads(8, {"0", "3"}) == tuple(
+        Read("holding", first, count) for first, count in ((5, 3), (80, 1), (305, 3), (380, 1))
+    )
+    assert len(dali.reads(8)) == 128
+    assert kidde.reads(8) == (Read("input", 0, 1), Read("input", 2, 1))
 
 
 def test_a_fire_wins_when_a_simulator_asks_for_more_than_the_wire_can_say(profiles: Profiles) -> None:
     kidde = profiles.get("kidde-alarmline2")
-    assert kidde.encode({"heat": True, "fault": True}).registers == {"input:0": [1]}
+    assert kidde.encode({"heat": True, "fault": True}).registers == {"input:0": [1], "input:2": [0]}
 
 
 @pytest.mark.parametrize(

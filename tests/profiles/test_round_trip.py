@@ -33,8 +33,18 @@ def codecs_of(profile: Profile, channel: str = "") -> list[tuple[Codec | Cases, 
         for inner in each.ports.values() if isinstance(each, LorawanFormat) else [each]:
             if isinstance(inner, BytesFormat):
                 layouts = (layout for frame in inner.frames for layout in frame.layout.parts())
-                found += [(field.codec, field.place) for layout in layouts for field in layout.fields]
+                for layout in layouts:
+                    mine = [group.fields for group in layout.groups if group.channel == channel]
+                    if (layout.channel.name if layout.channel is not None else "") == channel:
+                        mine.append(layout.fields)
+                    found += [(field.codec, field.place) for fields in mine for field in fields]
     return found
+
+
+def _taken(wires: dict[str, tuple[Codec, Point | Bytes | None]], key: str, values: dict[str, Any]) -> bool:
+    """Say whether another value stands where this one would: a sentinel and its fault, a size that a switch chooses."""
+    place = wires[key][1] if key in wires else None
+    return place is not None and any(other in wires and wires[other][1] == place for other in values)
 
 
 @st.composite
@@ -49,10 +59,11 @@ def sayable(draw: st.DrawFn, model: str, channel: str) -> dict[str, Any]:
         elif codec.type is not None:
             wires[codec.key] = (codec, wire)
     from_cases = {key for codec, _ in codecs_of(profile, channel) if isinstance(codec, Cases) for key in codec.keys}
-    for key in draw(st.sets(st.sampled_from(profile.metrics), min_size=1)):
+    said = {key for codec, _ in codecs_of(profile, channel) for key in codec.keys} or set(profile.metrics)
+    for key in sorted(draw(st.sets(st.sampled_from([key for key in profile.metrics if key in said]), min_size=1))):
         metric = profile.device_class.metric(key)
         assert metric is not None
-        if key in from_cases:
+        if key in from_cases or _taken(wires, key, values):
             continue
         if metric.type is MetricType.BOOL:
             values[key] = draw(st.booleans())

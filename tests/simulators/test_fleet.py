@@ -13,6 +13,7 @@ from simulators.city import WARDS
 from simulators.device import SimDevice
 from simulators.fleet import BURNING, Planned, gateways, plan_of, voice_of
 from simulators.physics import Fire
+from tests.profiles.test_round_trip import tolerance
 from tests.simulators.conftest import device, planned, profiles
 
 NOW = datetime(2026, 3, 1, 13, 0, 0, 250_000, tzinfo=UTC)
@@ -105,8 +106,8 @@ def test_what_a_model_says_is_what_was_measured(each: Planned) -> None:
         if isinstance(value, bool | str):
             assert value == measured[key], key
         else:
-            coarse = 0.02 * abs(float(measured[key])) + 1.0  # what the coarsest wire rounds to
-            assert abs(float(value) - float(measured[key])) <= coarse, key
+            coarse = tolerance(profile, "", key, float(measured[key]))
+            assert abs(float(value) - float(measured[key])) <= max(coarse, 0.02 * abs(float(measured[key]))), key
 
 
 def test_a_model_that_only_feeds_devices_behind_it_is_not_played() -> None:
