@@ -326,20 +326,19 @@ class ModbusMap:
         """Fill the registers: what is not given is unknown where the device has a word for that, else 0."""
         words: dict[int, int] = {}
         exponents = self._exponents(values, channel)
-        for name, each in self.points:
-            if each.place is None or (name and name != channel):
-                continue
+        mine = [each for name, each in self.points if each.place is not None and name in {"", channel}]
+        # What is not given is written first: of several entries that share a register the given one stays.
+        for each in sorted(mine, key=lambda each: any(key in values for key in each.codec.keys)):
             raw = each.raw(values)
-            if each.power is not None and isinstance(raw, (int, float)):
-                raw = raw / 10 ** exponents[each.power]
-            if raw is not None or each.when is None:
-                each.place.place(0 if raw is None else raw, words)
+            if raw is None:
+                each.place.place(0, words)
+                for place in each.place.also:  # read along with it, so it must be there to be read
+                    place.place(0, words)
+                continue
+            power = each.power is not None and isinstance(raw, (int, float))
+            each.place.place(raw / 10 ** exponents[each.power] if power else raw, words)
             for place, wanted in each.beside:
-                if raw is not None:
-                    place.place(exponents.get(place, wanted), words)
-            for place in (each.place, *each.place.also):  # read along with it, so it must be there to be read
-                for index in range(place.count):
-                    words.setdefault(_BASE[place.table] + place.address + index, 0)
+                place.place(exponents.get(place, wanted), words)
         return _blocks(words)
 
     def _exponents(self, values: Mapping[str, Value], channel: str) -> dict[Point, int]:

@@ -55,7 +55,11 @@ def test_flagged_blocks_are_read_in_their_order_and_may_be_missing(make: Make) -
     assert dict(whole.samples[0].extra or {})["battery_v"] == 3.061
     assert dict(whole.samples[0].extra or {})["solar"] == 10
     alone = decode(atm41, "hex:02035a00020bf5")
-    assert [problem.reason for problem in alone.problems] == [Reason.NO_VALUES]  # the battery's volts are no metric
+    assert (list(alone.samples), list(alone.problems), alone.online) == (
+        [],
+        [],
+        True,
+    )  # the battery's volts are no metric
     cut = decode(atm41, "hex:02035a0003800a8000800080008009812b8014810880b4a57c820c810980027fe8")
     assert [problem.reason for problem in cut.problems] == [Reason.TRUNCATED]
 
