@@ -163,6 +163,22 @@ class Client:
         body = shapes.DeviceRestore(fresh_secret=fresh_secret)
         return await self._send("POST", f"/devices/{_part(key)}/restore", shapes.DeviceAdded, body)
 
+    async def replace_device(self, key: str, body: shapes.DeviceReplace) -> shapes.DeviceAdded:
+        """Mount another unit at a device; its secret is in the answer, once."""
+        return await self._send("POST", f"/devices/{_part(key)}/replace", shapes.DeviceAdded, body)
+
+    async def edit_devices(self, body: shapes.DeviceEdit) -> shapes.Changed:
+        """Change devices as one operation."""
+        return await self._send("POST", "/devices/edit", shapes.Changed, body)
+
+    async def device_rows(self, where: str | None = None, *, after: str | None = None) -> shapes.DeviceRows:
+        """Give devices with all that a list holds, in key order; go on with `after` the last key."""
+        return await self._get("/devices/rows", shapes.DeviceRows, shapes.DeviceRowsQuery(where=where, after=after))
+
+    async def import_devices(self, body: shapes.DeviceImport) -> shapes.DevicesImported:
+        """Add or bring up to date the devices of a list (5,000 rows at most)."""
+        return await self._send("POST", "/devices/import", shapes.DevicesImported, body)
+
     # ------------------------------------------------------------ telemetry
     async def latest(self, key: str) -> shapes.LatestValues:
         """Give the newest value of each metric."""

@@ -17,7 +17,7 @@ import pytest
 from tests.servers import ROOT
 
 OURS = ("iot_core", "drivers", "simulators", "grafana")
-WORDS = {"model", "errors", "settings", "messages"}
+WORDS = {"model", "errors", "settings", "messages", "folding"}
 STORE = WORDS | {"state", "children"}
 PATH = WORDS | {"profiles", "store", "registry", "push", "alarms"}
 CORE = PATH | {"asking", "state", "children", "counters", "driver", "ingest", "broker", "supervisor"}
@@ -28,6 +28,7 @@ SHARED = {"shapes", "sse"}
 MAY_IMPORT = {
     "model": set(),
     "errors": set(),
+    "folding": set(),
     "counters": set(),
     "settings": {"errors"},
     "messages": {"settings"},

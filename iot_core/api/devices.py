@@ -11,11 +11,14 @@ import structlog
 from iot_core.alarms.lifecycle import list_alarms
 from iot_core.api import shapes
 from iot_core.api.alarms import alarm_shape
+from iot_core.api.changes import changed
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, delete, get, post
 from iot_core.api.telemetry import latest_of
-from iot_core.errors import NotFoundError, StoreUnavailable
-from iot_core.registry import devices, found
+from iot_core.errors import NotFoundError, RequestError, StoreUnavailable
+from iot_core.messages import text
+from iot_core.registry import device_edits, device_import, devices, found
+from iot_core.registry.area_changes import trial
 from iot_core.registry.areas import names_above
 from iot_core.store.connection import AWAY, RETRY
 
@@ -24,6 +27,7 @@ log = structlog.get_logger()
 _BATCH_BYTES = 8 * 1024 * 1024
 _REPLAY_S = 20.0
 _LET_IN_S = 5.0
+_EDITED = ("name", "area", "latitude", "longitude", "notes", "lifecycle", "gateway")
 
 
 async def list_devices(call: Call[shapes.DeviceQuery]) -> shapes.Devices:
@@ -84,6 +88,71 @@ async def restore(call: Call[NoQuery], body: shapes.DeviceRestore) -> shapes.Dev
     async with call.connection() as connection:
         added = await devices.restore(connection, call.path["key"], by=call.who.name, fresh_secret=body.fresh_secret)
     return (await _told(call, [added])).items[0]
+
+
+async def rows(call: Call[shapes.DeviceRowsQuery]) -> shapes.DeviceRows:
+    """Give devices with all that a list of devices holds."""
+    asked = call.query
+    async with call.connection() as connection:
+        found_rows = await found.full(connection, asked.where, after=asked.after, limit=asked.limit)
+    return shapes.DeviceRows(
+        items=tuple(msgspec.convert({**row, "class": row["class_key"]}, shapes.DeviceFull) for row in found_rows)
+    )
+
+
+async def replace(call: Call[NoQuery], body: shapes.DeviceReplace) -> shapes.DeviceAdded:
+    """Mount another unit at a device; history and alarms go on, the old secret dies."""
+    async with call.connection() as connection:
+        added = await devices.replace_unit(
+            connection, call.services.profiles, call.path["key"], by=call.who.name, **msgspec.structs.asdict(body)
+        )
+    return (await _told(call, [added])).items[0]
+
+
+async def edit(call: Call[NoQuery], body: shapes.DeviceEdit) -> shapes.Changed:
+    """Change devices: those that a selector means, or those named."""
+    if (body.where is None) is not bool(body.keys):
+        raise RequestError("registry.which_devices")
+    fields = {name: value for name in _EDITED if (value := getattr(body, name)) is not msgspec.UNSET}
+    async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        keys = body.keys if body.where is None else await device_edits.select(connection, body.where)
+        done = await device_edits.edit(
+            connection, keys, fields, add_labels=body.add_labels, drop_labels=body.drop_labels, by=call.who.name
+        )
+    return changed(done, dry=body.dry_run)
+
+
+async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.DevicesImported:
+    """Add or bring up to date the devices of a list."""
+    rows = [(each.row, _new(each)) for each in body.rows]
+    async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        done = await device_import.import_(
+            connection, call.services.profiles, rows, skip_bad=body.skip_bad or body.dry_run, by=call.who.name
+        )
+    if done.added and not body.dry_run:
+        await _let_in(call)
+        await _replay(call, [each.address for each in done.added])
+    return shapes.DevicesImported(
+        added=tuple(
+            shapes.SecretOnce(key=each.key, address=each.address, secret=None if body.dry_run else each.secret)
+            for each in done.added
+        ),
+        changed=len(done.changes),
+        unchanged=done.unchanged,
+        problems=tuple(
+            shapes.RowProblem(
+                row=each.row, column=each.column, code=each.code, detail=text(each.code, call.lang, **each.facts)
+            )
+            for each in done.problems
+        ),
+        operation=None if body.dry_run else done.operation,
+    )
+
+
+def _new(row: shapes.DeviceRow) -> devices.NewDevice:
+    said = msgspec.structs.asdict(row)
+    del said["row"]
+    return devices.NewDevice(**said)
 
 
 async def _add(call: Call[NoQuery], new: Sequence[shapes.DeviceNew]) -> shapes.DevicesAdded:
@@ -158,7 +227,11 @@ routes = (
     get("/devices", list_devices),
     post("/devices", add, Action.DEVICES, status=201),
     post("/devices/batch", add_batch, Action.DEVICES, status=201, most=_BATCH_BYTES),
+    get("/devices/rows", rows),
     get("/devices/{key}", show),
     delete("/devices/{key}", remove, Action.DEVICES),
     post("/devices/{key}/restore", restore, Action.DEVICES),
+    post("/devices/{key}/replace", replace, Action.DEVICES),
+    post("/devices/edit", edit, Action.DEVICES, most=_BATCH_BYTES),
+    post("/devices/import", import_, Action.DEVICES, most=_BATCH_BYTES),
 )

@@ -276,6 +276,105 @@ class DeviceBatch(Request, frozen=True, kw_only=True):
     devices: Annotated[tuple[DeviceNew, ...], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
+class DeviceRow(DeviceNew, frozen=True, kw_only=True):
+    """A row of a list: a device with the number of its row. `area` may be a key, a code or a name."""
+
+    row: Annotated[int, Meta(ge=1)]
+    area: Annotated[str, Meta(max_length=200)] | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+class DeviceImport(Request, frozen=True, kw_only=True):
+    """Rows to be added where new and brought up to date where known. A dry run only finds what is wrong."""
+
+    rows: Annotated[tuple[DeviceRow, ...], Meta(max_length=MAX_BATCH)]
+    dry_run: bool = False
+    skip_bad: bool = False
+
+
+class RowProblem(Answer, frozen=True, kw_only=True):
+    """What is wrong with a row, and the column to look at; `detail` is the sentence for `code`."""
+
+    row: int
+    column: str
+    code: str
+    detail: str
+
+
+class DevicesImported(Answer, frozen=True, kw_only=True):
+    """What became of a list; secrets are here and nowhere else. Nothing was written where problems are not skipped."""
+
+    added: tuple["SecretOnce", ...]
+    changed: int
+    unchanged: int
+    problems: tuple[RowProblem, ...]
+    operation: int | None
+
+
+class SecretOnce(Answer, frozen=True, kw_only=True):
+    """A device that was added, with the secret that goes into it."""
+
+    key: str
+    address: str
+    secret: str | None
+
+
+class DeviceEdit(Request, frozen=True, kw_only=True):
+    """What to change of the devices that `where` means (or `keys` name). What is left out stays; null takes away."""
+
+    where: Annotated[str, Meta(max_length=2_000)] | None = None
+    keys: Annotated[tuple[Key, ...], Meta(max_length=MAX_BATCH)] = ()
+    name: Name | msgspec.UnsetType = msgspec.UNSET
+    area: Key | msgspec.UnsetType | None = msgspec.UNSET
+    latitude: Latitude | msgspec.UnsetType | None = msgspec.UNSET
+    longitude: Longitude | msgspec.UnsetType | None = msgspec.UNSET
+    notes: Text | msgspec.UnsetType = msgspec.UNSET
+    lifecycle: Literal["planned", "provisioned", "active", "maintenance"] | msgspec.UnsetType = msgspec.UNSET
+    gateway: Key | msgspec.UnsetType | None = msgspec.UNSET
+    add_labels: tuple[Annotated[str, Meta(min_length=1, max_length=60)], ...] = ()
+    drop_labels: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+class DeviceRowsQuery(Query, frozen=True, kw_only=True):
+    """Which devices to write out, in key order; go on with `after` the last key."""
+
+    where: Annotated[str, Meta(max_length=2_000)] | None = None
+    after: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=5_000)] = 1_000
+
+
+class DeviceFull(Answer, frozen=True, kw_only=True):
+    """A device with all that a list of devices holds."""
+
+    key: str
+    name: str
+    profile: str | None
+    class_key: str = field(name="class")
+    area: str | None
+    latitude: float | None
+    longitude: float | None
+    address: str | None
+    serial: str | None
+    gateway: str | None
+    labels: tuple[str, ...]
+    notes: str
+    lifecycle: Lifecycle
+
+
+class DeviceRows(Answer, frozen=True, kw_only=True):
+    items: tuple[DeviceFull, ...]
+
+
+class DeviceReplace(Request, frozen=True, kw_only=True):
+    """Another unit for a device: another serial number, another vendor's model even."""
+
+    serial: Annotated[str, Meta(max_length=200)] | None = None
+    profile: str | None = None
+    address: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+
+
 class Device(Answer, frozen=True, kw_only=True):
     """A device as lists show it. `profile` and `address` are of the mounted unit, null when none is."""
 

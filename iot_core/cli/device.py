@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from iot_core.api import shapes
     from iot_core.client import Client
 
-__all__ = ["device"]
+__all__ = ["device", "say_added", "with_endpoints"]
 
+_ELSEWHERE = {
+    "read": "iot_core.cli.device_read:read",
+    "import": "iot_core.cli.device_lists:import_",
+    "export": "iot_core.cli.device_lists:export",
+    "edit": "iot_core.cli.device_lists:edit",
+    "replace": "iot_core.cli.device_lists:replace",
+}
 STATES = ("alarm", "silent", "never", "ok", "retired")
 DEVICE_COLUMNS: list[Column[shapes.Device]] = [
     Column("cli.col_key", lambda row: row.key),
@@ -38,7 +45,7 @@ DEVICE_COLUMNS: list[Column[shapes.Device]] = [
 @click.group(
     "device",
     cls=LazyGroup,
-    sources={"read": "iot_core.cli.device_read:read"},
+    sources=_ELSEWHERE,
     help=text("cli.help_device"),
     examples=[
         "iot device add sl-0101 --profile native-streetlight --area ben-thanh",
@@ -92,8 +99,8 @@ def add(
         serial=serial,
         notes=notes,
     )
-    added, where = ask(lambda client: _with_endpoints(client, client.add_device(new)))
-    show_one(added, lambda: _say_added(added, where, "cli.device_added"))
+    added, where = ask(lambda client: with_endpoints(client, client.add_device(new)))
+    show_one(added, lambda: say_added(added, where, "cli.device_added"))
 
 
 @device.command(
@@ -147,17 +154,17 @@ def remove(key: str) -> None:
 @click.argument("key", type=DEVICE)
 @option("--fresh-secret", is_flag=True, help=text("cli.opt_fresh_secret"))
 def restore(key: str, *, fresh_secret: bool) -> None:
-    restored, where = ask(lambda client: _with_endpoints(client, client.restore_device(key, fresh_secret=fresh_secret)))
-    show_one(restored, lambda: _say_added(restored, where, "cli.device_restored"))
+    restored, where = ask(lambda client: with_endpoints(client, client.restore_device(key, fresh_secret=fresh_secret)))
+    show_one(restored, lambda: say_added(restored, where, "cli.device_restored"))
 
 
-async def _with_endpoints(
+async def with_endpoints(
     client: Client, adding: Awaitable[shapes.DeviceAdded]
 ) -> tuple[shapes.DeviceAdded, shapes.Endpoints]:
     return await adding, await client.endpoints()
 
 
-def _say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str) -> None:
+def say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str) -> None:
     """Say what was added and what goes into the device now."""
     key = added.device.key
     line(

@@ -22,7 +22,7 @@ from iot_core.registry.search import folded
 if TYPE_CHECKING:
     from iot_core.profiles import Profile, Profiles
 
-__all__ = ["Added", "NewDevice", "add", "remove", "restore", "waiting"]
+__all__ = ["Added", "NewDevice", "add", "completed", "remove", "replace_unit", "restore", "waiting"]
 
 _IDS: Final = {
     "area": "SELECT key, id FROM iot.area WHERE key = ANY($1)",
@@ -52,12 +52,18 @@ WITH new AS (
 INSERT INTO iot.unit (device_id, profile, serial, address, secret_hash)
 SELECT device.id, new.profile, new.serial, new.address, new.secret_hash FROM new JOIN device USING (key)
 """
-_LOCK: Final = "SELECT id, key, retired_at FROM iot.device WHERE key = $1 FOR UPDATE"
+_LOCK: Final = """
+SELECT id, key, name, class_key, labels, gateway_id, retired_at FROM iot.device WHERE key = $1 FOR UPDATE
+"""
 _RETIRE: Final = "UPDATE iot.device SET lifecycle = 'retired', retired_at = now() WHERE id = $1"
 _DISMOUNT: Final = """
 UPDATE iot.unit SET mounted_to = GREATEST(now(), mounted_from) WHERE device_id = $1 AND mounted_to IS NULL
 RETURNING address, profile
 """
+_MOUNTED: Final = """
+SELECT id, profile, serial, address FROM iot.unit WHERE device_id = $1 AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
+"""
+_SEARCH: Final = "UPDATE iot.device SET search = $2 WHERE id = $1"
 _LAST_UNITS: Final = """
 SELECT id, profile, serial, firmware, address, secret_hash FROM iot.unit
 WHERE device_id = $1 AND mounted_to = (SELECT max(mounted_to) FROM iot.unit WHERE device_id = $1) ORDER BY id
@@ -160,12 +166,62 @@ async def restore(connection: asyncpg.Connection, key: str, *, by: str, fresh_se
     return added[0]
 
 
+async def replace_unit(
+    connection: asyncpg.Connection,
+    profiles: Profiles,
+    key: str,
+    *,
+    serial: str | None = None,
+    profile: str | None = None,
+    address: str | None = None,
+    by: str,
+) -> Added:
+    """Mount another unit at a device: history, alarms and rules go on, the old unit's secret dies with it.
+
+    What the old unit still had queued is stored as its own, because ingest knows who was mounted when.
+    """
+    async with connection.transaction():
+        device = await _locked(connection, key)
+        if device["retired_at"] is not None:
+            raise ConflictError("registry.device_retired", key=key)
+        before = await connection.fetchrow(_MOUNTED, device["id"])
+        asked = NewDevice(
+            key=key,
+            profile=profile or (before["profile"] if before else None),
+            class_key=device["class_key"],
+            address=address or (before["address"] if before and profile is None else None),
+            serial=serial,
+        )
+        new = completed(asked, profiles)
+        assert new.address is not None
+        behind = device["gateway_id"] is not None
+        added = Added(key, new.address, new_secret() if signs_in(new.address, behind_gateway=behind) else None)
+        await connection.fetch(_DISMOUNT, device["id"])
+        await _refuse_taken(connection, [added], keys=False)
+        hashed = await asyncio.to_thread(hash_secret, added.secret) if added.secret else None
+        new_id = await connection.fetchval(_REMOUNT, device["id"], new.profile, serial, None, added.address, hashed)
+        if before is not None and before["profile"] == new.profile:
+            await connection.execute(_CHANNELS, before["id"], new_id)
+        await connection.execute(
+            _SEARCH, device["id"], folded([key, device["name"], new.address, serial, *device["labels"]])
+        )
+        was = None if before is None else {name: before[name] for name in ("profile", "serial", "address")}
+        after = {"profile": new.profile, "serial": serial, "address": added.address}
+        await record(connection, by, "device.replace", Change(f"device/{key}", was, after))
+    return added
+
+
 async def waiting(connection: asyncpg.Connection, addresses: Sequence[str]) -> list[str]:
     """Say which of these addresses have uplinks in the inbox."""
     return [row["address"] for row in await connection.fetch(_WAITING, list(addresses))]
 
 
 # ---------------------------------------------------------------- before any SQL
+def completed(new: NewDevice, profiles: Profiles) -> NewDevice:
+    """Fill in what follows from the rest: name, profile, class, address. Raises RequestError naming what is missing."""
+    return _checked(new, profiles)[0]
+
+
 def _checked(new: NewDevice, profiles: Profiles) -> tuple[NewDevice, Profile]:
     """Fill in what follows from the rest: name, class, address."""
     if not is_key(new.key):

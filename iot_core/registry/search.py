@@ -1,23 +1,12 @@
-"""Search as people type: without diacritics, đ as d, in any case, whatever Unicode form the text came in.
-
-fold("Vịnh Hạ Long, Đường 3/2") == "vinh ha long, duong 3/2"
-"""
+"""What a row is found by, and what was typed to find it, both folded."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["fold", "folded", "patterns"]
+from iot_core.folding import fold
 
-_D = str.maketrans({"đ": "d"})  # the one Vietnamese letter that does not decompose
-
-
-def fold(text: str) -> str:
-    """Fold case, diacritics, đ/d and Unicode form away; any white space becomes one blank."""
-    caseless = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    plain = "".join(letter for letter in caseless if not unicodedata.combining(letter))
-    return " ".join(plain.translate(_D).split())
+__all__ = ["folded", "patterns"]
 
 
 def folded(parts: Iterable[str | None]) -> str:

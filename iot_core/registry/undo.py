@@ -12,13 +12,15 @@ from typing import Any, Final
 import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError
-from iot_core.registry import area_history
+from iot_core.registry import area_history, device_edits
 from iot_core.registry.area_changes import FIELDS, Changed, write
 from iot_core.registry.audit import Change, Operation, changes_of, operation, record
 
 __all__ = ["undo"]
 
-UNDOABLE: Final = frozenset({"area.add", "area.rename", "area.move", "area.merge", "area.import"})
+UNDOABLE: Final = frozenset(
+    {"area.add", "area.rename", "area.move", "area.merge", "area.import", "device.edit", "device.import"}
+)
 _AREAS: Final = """
 SELECT area.key, area.name, area.name_en, area.kind, area.code, parent.key AS parent, successor.key AS into,
     area.ended_at
@@ -26,17 +28,8 @@ FROM iot.area LEFT JOIN iot.area AS parent ON parent.id = area.parent_id
 LEFT JOIN iot.area AS successor ON successor.id = area.into_id
 WHERE area.key = ANY($1)
 """
-_DEVICES: Final = """
-SELECT device.key, area.key AS area FROM iot.device LEFT JOIN iot.area ON area.id = device.area_id
-WHERE device.key = ANY($1)
-"""
 _SINCE: Final = """
 SELECT operation, by FROM iot.audit WHERE subject = $1 AND operation > $2 ORDER BY operation DESC LIMIT 1
-"""
-_EFFECTIVE: Final = "SELECT set_config('iot.effective_at', $1, true)"
-_PUT_DEVICES: Final = """
-UPDATE iot.device SET area_id = area.id FROM unnest($1::text[], $2::text[]) AS back (key, area)
-LEFT JOIN iot.area ON area.key = back.area WHERE device.key = back.key
 """
 _USED: Final = """
 SELECT area.key FROM iot.area WHERE key = ANY($1) AND (
@@ -66,9 +59,13 @@ async def undo(connection: asyncpg.Connection, number: int, *, by: str) -> Chang
         changes = await changes_of(connection, number)
         await _refuse_changed(connection, done, changes)
         at = done.effective_at or done.at
-        await connection.execute(_EFFECTIVE, at.isoformat())
-        await _put_devices(connection, _of("device", changes))
-        await _put_areas(connection, _of("area", changes), at)
+        areas = _of("area", changes)
+        await write(
+            connection, {key: _fields(each.before) for key, each in areas.items() if each.before is not None}, at
+        )
+        devices = {key: each.before for key, each in _of("device", changes).items() if each.before is not None}
+        await device_edits.write(connection, devices, at=at)
+        await _drop(connection, [key for key, each in areas.items() if each.before is None])
         await area_history.refresh_search(connection)
         back = [Change(each.subject, each.after, each.before) for each in reversed(changes)]
         own = await record(connection, by, "undo", *back, effective_at=at, undoes=number)
@@ -77,7 +74,9 @@ async def undo(connection: asyncpg.Connection, number: int, *, by: str) -> Chang
 
 
 async def _refuse_changed(connection: asyncpg.Connection, done: Operation, changes: Sequence[Change]) -> None:
-    now = await _current(connection, _AREAS, "area", changes) | await _current(connection, _DEVICES, "device", changes)
+    now = {f"area/{row['key']}": row for row in await connection.fetch(_AREAS, list(_of("area", changes)))}
+    devices = await device_edits.read(connection, list(_of("device", changes)))
+    now |= {f"device/{key}": row for key, row in devices.items()}
     for each in changes:
         left = now.get(each.subject)
         if left is None or any(not _same(left[field], value) for field, value in (each.after or {}).items()):
@@ -91,30 +90,15 @@ async def _refuse_changed(connection: asyncpg.Connection, done: Operation, chang
             )
 
 
-async def _current(
-    connection: asyncpg.Connection, query: str, kind: str, changes: Sequence[Change]
-) -> dict[str, Mapping[str, Any]]:
-    keys = list(_of(kind, changes))
-    return {f"{kind}/{row['key']}": row for row in await connection.fetch(query, keys)} if keys else {}
-
-
-async def _put_devices(connection: asyncpg.Connection, changes: Mapping[str, Change]) -> None:
-    if changes:
-        before = [(each.before or {}).get("area") for each in changes.values()]
-        await connection.execute(_PUT_DEVICES, list(changes), before)
-
-
-async def _put_areas(connection: asyncpg.Connection, changes: Mapping[str, Change], at: datetime) -> None:
-    wanted = {key: _fields(each.before) for key, each in changes.items() if each.before is not None}
-    if wanted:
-        await write(connection, wanted, at)
-    added = [key for key, each in changes.items() if each.before is None]
-    if added:
-        used = await connection.fetchval(_USED, added)
-        if used is not None:
-            raise ConflictError("registry.area_used", key=used)
-        await connection.execute(_FORGET_VERSIONS, added)
-        await connection.execute(_DROP, added)
+async def _drop(connection: asyncpg.Connection, added: Sequence[str]) -> None:
+    """Take areas away that the operation added, unless something stands in them by now."""
+    if not added:
+        return
+    used = await connection.fetchval(_USED, added)
+    if used is not None:
+        raise ConflictError("registry.area_used", key=used)
+    await connection.execute(_FORGET_VERSIONS, added)
+    await connection.execute(_DROP, added)
 
 
 def _of(kind: str, changes: Sequence[Change]) -> dict[str, Change]:

@@ -1,0 +1,125 @@
+"""Lists of devices: columns under their Vietnamese and English names, cells as people type them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from iot_core.api import shapes
+from iot_core.cli import sheets
+from iot_core.errors import RequestError
+from iot_core.folding import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["COLUMNS", "DeviceList", "read", "write"]
+
+COLUMNS: Final = (
+    "key", "name", "profile", "class", "area", "latitude", "longitude", "address", "serial", "gateway", "labels",
+    "notes",
+)  # fmt: skip
+_ALIASES: Final = {
+    "key": ("ma thiet bi", "ma", "id"),
+    "name": ("ten", "ten thiet bi"),
+    "profile": ("model", "mau thiet bi"),  # not "mau", which is a colour too
+    "class": ("loai", "nhom"),
+    "area": ("khu vuc", "ma khu vuc", "phuong", "xa", "phuong xa"),
+    "latitude": ("lat", "vi do"),
+    "longitude": ("lon", "lng", "long", "kinh do"),
+    "address": ("dia chi",),
+    "serial": ("so seri", "serial number", "so may"),
+    "gateway": ("bo tap trung",),
+    "labels": ("nhan", "label"),
+    "notes": ("ghi chu", "note"),
+}
+_NUMBERS: Final = ("latitude", "longitude")
+_NUMBER: Final = re.compile(r"[+-]?\d+([.,]\d+)?")
+_SEPARATOR: Final = re.compile(r"[,;|]")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceList:
+    """The rows of a file, what is wrong with others, and how it was read."""
+
+    rows: tuple[shapes.DeviceRow, ...]
+    problems: tuple[shapes.RowProblem, ...]
+    dialect: str
+    ignored: tuple[str, ...]
+    """Headings that name no column of ours."""
+
+
+def read(path: Path) -> DeviceList:
+    """Read a list of devices. Raises RequestError when it is no table, or has no column for the key."""
+    sheet = sheets.read(path)
+    names = {heading: ours for heading in sheet.headings if (ours := _column(heading)) is not None}
+    if "key" not in names.values():
+        raise RequestError("sheet.no_column", file=path, column="key", headings=", ".join(sheet.headings))
+    rows: list[shapes.DeviceRow] = []
+    problems: list[shapes.RowProblem] = []
+    for line in sheet.rows:
+        try:
+            said = {names[heading]: cell for heading, cell in line.cells.items() if heading in names}
+            rows.append(_row(line.number, said))
+        except _Bad as bad:
+            problems.append(
+                shapes.RowProblem(row=line.number, column=bad.column, code="sheet.bad_cell", detail=bad.detail)
+            )
+    ignored = tuple(heading for heading in sheet.headings if heading and heading not in names)
+    return DeviceList(tuple(rows), tuple(problems), sheet.dialect, ignored)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a list that `read` reads: .xlsx, or CSV with a mark, so that Excel shows its diacritics."""
+    lines: list[list[object]] = [list(COLUMNS), *([_cell(row.get(column)) for column in COLUMNS] for row in rows)]
+    if path.suffix.lower() == ".xlsx":
+        from openpyxl import Workbook
+
+        book = Workbook(write_only=True)
+        sheet = book.create_sheet("devices")
+        for line in lines:
+            sheet.append(line)
+        book.save(path)
+        return
+    import csv
+
+    with path.open("w", encoding="utf-8-sig", newline="") as out:
+        csv.writer(out).writerows(lines)
+
+
+class _Bad(Exception):
+    def __init__(self, column: str, detail: str) -> None:
+        self.column = column
+        self.detail = detail
+
+
+def _column(heading: str) -> str | None:
+    plain = fold(heading).replace("_", " ")
+    return next((ours for ours in COLUMNS if plain == ours or plain in _ALIASES[ours]), None)
+
+
+def _row(number: int, said: Mapping[str, str]) -> shapes.DeviceRow:
+    import msgspec
+
+    values: dict[str, Any] = {**said, "row": number}
+    for column in _NUMBERS:
+        if column in said:
+            if _NUMBER.fullmatch(said[column]) is None:
+                raise _Bad(column, said[column])
+            values[column] = float(said[column].replace(",", "."))
+    if "labels" in said:
+        values["labels"] = [label.strip() for label in _SEPARATOR.split(said["labels"]) if label.strip()]
+    try:
+        return msgspec.convert(values, shapes.DeviceRow)
+    except msgspec.ValidationError as exc:
+        at = re.search(r"`\$\.(\w+)", str(exc)) or re.search(r"field `(\w+)`", str(exc))
+        raise _Bad(at[1] if at else "key", re.sub(r" - at `.*`$", "", str(exc))) from exc
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, tuple | list):
+        value = ", ".join(str(each) for each in value)
+    # A spreadsheet would take these for formulas.
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value

@@ -1,0 +1,128 @@
+"""Devices changed after they were added: one, or all that a selector means, as one operation that can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from iot_core.errors import NotFoundError, RequestError
+from iot_core.registry.area_changes import Changed
+from iot_core.registry.audit import Change, record
+from iot_core.registry.search import folded
+from iot_core.registry.selector import parse, where
+
+__all__ = ["FIELDS", "edit", "read", "select", "write"]
+
+FIELDS: Final = ("name", "area", "latitude", "longitude", "labels", "notes", "lifecycle", "gateway")
+"""What can be edited, and undone."""
+MOST: Final = 100_000
+_SELECT: Final = "SELECT key FROM iot.device d WHERE d.retired_at IS NULL AND {} ORDER BY key LIMIT {}"
+_READ: Final = """
+SELECT d.id, d.key, d.name, area.key AS area, d.latitude, d.longitude, d.labels, d.notes, d.lifecycle,
+    gateway.key AS gateway,
+    (SELECT array_agg(said) FROM iot.unit CROSS JOIN LATERAL unnest(ARRAY[unit.address, unit.serial]) AS said
+        WHERE unit.device_id = d.id AND unit.mounted_to IS NULL) AS unit
+FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id LEFT JOIN iot.device gateway ON gateway.id = d.gateway_id
+WHERE d.key = ANY($1) AND d.retired_at IS NULL ORDER BY d.id FOR UPDATE OF d
+"""
+_WRITE: Final = """
+UPDATE iot.device SET name = new.name, area_id = area.id, latitude = new.latitude, longitude = new.longitude,
+    labels = ARRAY(SELECT jsonb_array_elements_text(new.labels::jsonb)), notes = new.notes, lifecycle = new.lifecycle,
+    gateway_id = gateway.id, search = new.search
+FROM unnest($1::integer[], $2::text[], $3::text[], $4::float8[], $5::float8[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::text[]) AS new (id, name, area, latitude, longitude, labels, notes, lifecycle, gateway, search)
+LEFT JOIN iot.area ON area.key = new.area LEFT JOIN iot.device gateway ON gateway.key = new.gateway
+WHERE device.id = new.id
+"""
+_AREAS: Final = "SELECT key FROM iot.area WHERE key = ANY($1) AND ended_at IS NULL"
+_GATEWAYS: Final = "SELECT key FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
+_EFFECTIVE: Final = "SELECT set_config('iot.effective_at', $1, true)"
+
+
+async def select(connection: asyncpg.Connection, selector: str) -> list[str]:
+    """Give the keys of all devices that a selector means, retired ones never."""
+    condition, parameters = where(parse(selector))
+    rows = await connection.fetch(_SELECT.format(condition, MOST + 1), *parameters)
+    if len(rows) > MOST:
+        raise RequestError("registry.too_many_selected", most=MOST)
+    return [row["key"] for row in rows]
+
+
+async def edit(
+    connection: asyncpg.Connection,
+    keys: Sequence[str],
+    fields: Mapping[str, Any],
+    *,
+    add_labels: Sequence[str] = (),
+    drop_labels: Sequence[str] = (),
+    by: str,
+) -> Changed:
+    """Set fields of devices and add or drop labels, as one operation. Raises NotFoundError for a key that is none."""
+    async with connection.transaction():
+        now = await read(connection, keys)
+        missing = next((key for key in keys if key not in now), None)
+        if missing is not None:
+            raise NotFoundError("registry.no_device", key=missing)
+        wanted = {key: dict(fields) for key in keys}
+        if add_labels or drop_labels:
+            for key in keys:
+                kept = [label for label in now[key]["labels"] if label not in {*add_labels, *drop_labels}]
+                wanted[key]["labels"] = [*kept, *add_labels]
+        at = datetime.now(UTC)
+        changes = await write(connection, wanted, at=at)
+        if not changes:
+            return Changed(None, ())
+        return Changed(await record(connection, by, "device.edit", *changes, effective_at=at), changes)
+
+
+async def read(connection: asyncpg.Connection, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read and lock devices: key -> what `FIELDS` name, with `id` and what else they are found by."""
+    return {row["key"]: dict(row) for row in await connection.fetch(_READ, list(keys))}
+
+
+async def write(
+    connection: asyncpg.Connection, wanted: Mapping[str, Mapping[str, Any]], *, at: datetime
+) -> list[Change]:
+    """Set fields of devices, inside the caller's transaction, and give what was different before `at`."""
+    now = await read(connection, list(wanted))
+    changes = []
+    rows = []
+    for key, fields in wanted.items():
+        before = {field: now[key][field] for field in fields if now[key][field] != fields[field]}
+        if not before:
+            continue
+        after = {field: fields[field] for field in before}
+        changes.append(Change(f"device/{key}", before, after))
+        rows.append(now[key] | after)
+    if rows:
+        await _refuse_missing(connection, rows)
+        await connection.execute(_EFFECTIVE, at.isoformat())
+        await connection.execute(_WRITE, *_columns(rows))
+    return changes
+
+
+async def _refuse_missing(connection: asyncpg.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        if (row["latitude"] is None) is not (row["longitude"] is None):
+            raise RequestError("registry.half_position", key=row["key"])
+    for field, query, code in (("area", _AREAS, "registry.no_area"), ("gateway", _GATEWAYS, "registry.no_gateway")):
+        asked = {row[field] for row in rows if row[field] is not None}
+        there = {row["key"] for row in await connection.fetch(query, list(asked))}
+        if gone := sorted(asked - there):
+            raise NotFoundError(code, key=gone[0])
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    values = [
+        (
+            row["id"], row["name"], row["area"], row["latitude"], row["longitude"],
+            msgspec.json.encode(row["labels"]).decode(), row["notes"], row["lifecycle"], row["gateway"],
+            folded([row["key"], row["name"], *(row["unit"] or ()), *row["labels"]]),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return [list(column) for column in zip(*values, strict=True)]

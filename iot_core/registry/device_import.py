@@ -1,0 +1,219 @@
+"""A list of devices, as a project hands it over: checked row by row, added where new, brought up to date where known.
+
+Run again it changes nothing, least of all a secret. A device whose unit differs is never changed here: exchanging
+hardware is `replace`, because the old unit's data must stay its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from iot_core.errors import IotError
+from iot_core.folding import fold
+from iot_core.registry import device_edits, devices
+from iot_core.registry.audit import Change, record
+from iot_core.registry.positions import inside, swapped
+
+if TYPE_CHECKING:
+    from iot_core.profiles import Profiles
+
+__all__ = ["Imported", "Problem", "import_"]
+
+_AREAS: Final = "SELECT key, code, name, outline FROM iot.area WHERE ended_at IS NULL"
+_UNITS: Final = """
+SELECT device.key, unit.profile, unit.address, unit.serial, device.retired_at IS NOT NULL AS retired
+FROM iot.device LEFT JOIN iot.unit ON unit.device_id = device.id AND unit.mounted_to IS NULL
+WHERE device.key = ANY($1)
+"""
+_ADDRESSES: Final = """
+SELECT unit.address, device.key FROM iot.unit JOIN iot.device ON device.id = unit.device_id
+WHERE unit.mounted_to IS NULL AND unit.address = ANY($1)
+"""
+_GATEWAYS: Final = "SELECT key FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
+_EDITED: Final = ("name", "area", "latitude", "longitude", "labels", "notes", "gateway")
+_COLUMNS: Final = {
+    "registry.bad_key": "key", "registry.half_position": "latitude", "registry.no_class": "class",
+    "registry.profile_needed": "profile", "registry.other_class": "profile", "profile.unknown": "profile",
+    "registry.address_is_key": "address", "registry.address_needed": "address", "registry.bad_address": "address",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is wrong with a row: an error's code and facts, and the column to look at."""
+
+    row: int
+    column: str
+    code: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of a list. `operation` undoes what was changed; devices that were added stay."""
+
+    added: list[devices.Added] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    unchanged: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    operation: int | None = None
+
+
+async def import_(
+    connection: asyncpg.Connection,
+    profiles: Profiles,
+    rows: Sequence[tuple[int, devices.NewDevice]],
+    *,
+    skip_bad: bool,
+    by: str,
+) -> Imported:
+    """Add or bring up to date numbered rows in one transaction; with problems only when those are to be skipped."""
+    done = Imported()
+    async with connection.transaction():
+        there = {row["key"]: row for row in await connection.fetch(_UNITS, [new.key for _, new in rows])}
+        good = await _checked(connection, profiles, rows, there, done)
+        if done.problems and not skip_bad:
+            return done
+        fresh = [new for new in good if new.key not in there]
+        if fresh:
+            done.added = await devices.add(connection, profiles, fresh, by=by)
+        known = {new.key: {each: _said(new, each) for each in _EDITED} for new in good if new.key in there}
+        wanted = {
+            key: {each: value for each, value in said.items() if value not in (None, "", [])}
+            for key, said in known.items()
+        }
+        at = datetime.now(UTC)
+        done.changes = await device_edits.write(connection, wanted, at=at)
+        done.unchanged = len(known) - len(done.changes)
+        if done.changes:
+            done.operation = await record(connection, by, "device.import", *done.changes, effective_at=at)
+    return done
+
+
+async def _checked(
+    connection: asyncpg.Connection,
+    profiles: Profiles,
+    rows: Sequence[tuple[int, devices.NewDevice]],
+    there: Mapping[str, Any],
+    done: Imported,
+) -> list[devices.NewDevice]:
+    """Find what is wrong with each row; give the good ones, their areas as keys and their addresses complete."""
+    areas = Areas(await connection.fetch(_AREAS))
+    completed: list[tuple[int, devices.NewDevice]] = []
+    for number, said in rows:
+        try:
+            completed.append((number, areas.place(devices.completed(said, profiles))))
+        except IotError as error:
+            column = "area" if error.code.startswith("registry.area") else _COLUMNS.get(error.code, "key")
+            done.problems.append(Problem(row=number, column=column, code=error.code, facts=error.facts))
+        except Misplaced as misplaced:
+            done.problems.append(Problem(row=number, column=misplaced.column, code=misplaced.code, facts={}))
+    taken = await _taken(connection, [new for _, new in completed])
+    gateways = {row["key"] for row in await connection.fetch(_GATEWAYS, [new.gateway for _, new in completed])}
+    gateways |= {new.key for _, new in completed}
+    good: list[devices.NewDevice] = []
+    seen: dict[str, int] = {}
+    for number, new in completed:
+        problem = _clash(number, new, there.get(new.key), taken.get(new.address or ""), seen)
+        if problem is None and new.gateway is not None and new.gateway not in gateways:
+            problem = Problem(row=number, column="gateway", code="registry.no_gateway", facts={"key": new.gateway})
+        if problem is None:
+            good.append(new)
+        else:
+            done.problems.append(problem)
+    done.problems.sort(key=lambda each: each.row)
+    return good
+
+
+def _clash(
+    number: int, new: devices.NewDevice, there: Any | None, taken_by: str | None, seen: dict[str, int]
+) -> Problem | None:
+    """Find what another row or a device that is there has against this one."""
+    for column, value in (("key", new.key), ("address", new.address)):
+        first = seen.setdefault(f"{column} {value}", number)
+        if first != number:
+            return Problem(row=number, column=column, code="registry.row_twice", facts={"first": first, "value": value})
+    if there is not None and there["retired"]:
+        return Problem(row=number, column="key", code="registry.device_retired", facts={"key": new.key})
+    if there is not None:
+        for column in ("profile", "address", "serial"):
+            said = getattr(new, column)
+            if said is not None and there[column] is not None and said != there[column]:
+                facts = {"key": new.key, "has": there[column], "said": said}
+                return Problem(row=number, column=column, code="registry.other_unit", facts=facts)
+        return None
+    if taken_by is not None:
+        facts = {"address": new.address, "key": taken_by}
+        return Problem(row=number, column="address", code="registry.address_taken", facts=facts)
+    return None
+
+
+async def _taken(connection: asyncpg.Connection, new: Sequence[devices.NewDevice]) -> dict[str, str]:
+    rows = await connection.fetch(_ADDRESSES, [each.address for each in new])
+    return {row["address"]: row["key"] for row in rows}
+
+
+def _said(new: devices.NewDevice, name: str) -> Any:
+    """Give a field as the registry keeps it; what a list leaves empty is not taken away."""
+    value = getattr(new, name)
+    if name == "labels":
+        return list(value)
+    return None if name == "name" and value == new.key else value
+
+
+class Misplaced(Exception):
+    """A position that cannot be."""
+
+    def __init__(self, column: str, code: str) -> None:
+        self.column = column
+        self.code = code
+
+
+class Areas:
+    """The areas as a list names them: by key, by code even without its zeros, by name where only one has it."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._outlines = {row["key"]: row["outline"] for row in rows}
+        self._keys: dict[str, str] = {}
+        names: dict[str, list[str]] = {}
+        for row in rows:
+            names.setdefault(fold(row["name"]), []).append(row["key"])
+            if row["code"]:
+                self._keys.setdefault(row["code"].lstrip("0"), row["key"])
+                self._keys[row["code"]] = row["key"]
+        self._names = names
+        self._keys |= {row["key"]: row["key"] for row in rows}
+
+    def place(self, new: devices.NewDevice) -> devices.NewDevice:
+        """Find a device's area, and hold its position against it. Raises IotError or Misplaced."""
+        latitude, longitude = new.latitude, new.longitude
+        if latitude is not None and longitude is not None:
+            if swapped(latitude, longitude):
+                raise Misplaced("latitude", "registry.swapped")
+            if abs(latitude) > 90 or abs(longitude) > 180:
+                raise Misplaced("latitude", "registry.no_position")
+        if new.area is None:
+            return new
+        key = self.find(new.area)
+        outline = self._outlines[key]
+        if outline is None or latitude is None or longitude is None or inside(outline, latitude, longitude):
+            return replace(new, area=key)
+        turned = inside(outline, longitude, latitude)
+        raise Misplaced("latitude", "registry.swapped" if turned else "registry.outside_area")
+
+    def find(self, said: str) -> str:
+        """Find the area that a list means. Raises IotError when none or several have that name."""
+        found = self._keys.get(said.lower()) or self._keys.get(said.lstrip("0"))
+        if found is not None:
+            return found
+        named = self._names.get(fold(said), [])
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise IotError("registry.area_ambiguous", name=said, keys=", ".join(sorted(named)[:5]))
+        raise IotError("registry.area_unknown", name=said)

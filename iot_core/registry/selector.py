@@ -1,0 +1,78 @@
+"""Which devices are meant: `class=streetlight and area=hong-gai and label!=old`. Parsed, then SQL with parameters.
+
+condition = term { "and" term }         term = FIELD ("=" | "!=") VALUE         VALUE = word | "quoted words"
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from iot_core.errors import RequestError
+from iot_core.registry.search import patterns
+
+__all__ = ["FIELDS", "Term", "parse", "where"]
+
+_TERM: Final = re.compile(r"""\s*(\w+)\s*(!=|=)\s*(?:"([^"]*)"|'([^']*)'|([^\s"'=!]+))\s*""")
+_AND: Final = re.compile(r"and\b", re.IGNORECASE)
+_INSIDE: Final = """(WITH RECURSIVE inside AS (
+    SELECT id FROM iot.area WHERE key = {0} OR code = {0}
+    UNION SELECT area.id FROM iot.area JOIN inside ON area.parent_id = inside.id
+) SELECT id FROM inside)"""
+_UNIT: Final = "EXISTS (SELECT FROM iot.unit WHERE unit.device_id = d.id AND unit.mounted_to IS NULL AND {})"
+FIELDS: Final = {
+    "key": "d.key = {0}",
+    "class": "d.class_key = {0}",
+    "area": f"d.area_id IN {_INSIDE}",
+    "label": "{0} = ANY(d.labels)",
+    "lifecycle": "d.lifecycle = {0}",
+    "gateway": "d.gateway_id = (SELECT id FROM iot.device WHERE key = {0})",
+    "profile": _UNIT.format("unit.profile = {0}"),
+    "serial": _UNIT.format("unit.serial = {0}"),
+    "firmware": _UNIT.format("unit.firmware = {0}"),
+    "search": "d.search LIKE ALL ({0}::text[])",
+}
+"""Field -> condition over `iot.device d`; `{0}` is the parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition."""
+
+    field: str
+    negated: bool
+    value: str
+
+
+def parse(said: str) -> tuple[Term, ...]:
+    """Read a selector. Raises RequestError saying where it cannot be understood; an empty one selects nothing."""
+    terms: list[Term] = []
+    at = 0
+    while True:
+        found = _TERM.match(said, at)
+        if found is None:
+            raise RequestError("registry.bad_selector", selector=said, near=said[at : at + 20] or "…")
+        field = found[1].lower()
+        if field not in FIELDS:
+            raise RequestError("registry.no_selector_field", field=field, known=", ".join(FIELDS))
+        value = next(group for group in found.groups()[2:] if group is not None)
+        terms.append(Term(field, found[2] == "!=", value))
+        at = found.end()
+        if at == len(said):
+            return tuple(terms)
+        joint = _AND.match(said, at)
+        if joint is None:
+            raise RequestError("registry.bad_selector", selector=said, near=said[at : at + 20])
+        at = joint.end()
+
+
+def where(terms: tuple[Term, ...], first: int = 1) -> tuple[str, list[Any]]:
+    """Write the condition over `iot.device d` and its parameters, numbered from `first`."""
+    parts = []
+    parameters: list[Any] = []
+    for number, term in enumerate(terms, first):
+        condition = FIELDS[term.field].format(f"${number}")
+        parts.append(f"({condition}) IS NOT TRUE" if term.negated else f"({condition})")
+        parameters.append(patterns(term.value) if term.field == "search" else term.value)
+    return " AND ".join(parts), parameters

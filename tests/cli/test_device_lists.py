@@ -1,0 +1,171 @@
+"""`iot device import|export|edit|replace`: a list is checked, taken once, changed as a whole and taken back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import openpyxl
+import pytest
+
+from iot_core.cli import device_sheet
+from iot_core.errors import RequestError
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Core
+
+HEAD = "Mã thiết bị;Tên;Loại;Khu vực;Vĩ độ;Kinh độ;Nhãn;Ghi chú;Màu\n"
+
+
+def lamps(first: int, last: int, area: str = "6685") -> str:
+    return "".join(
+        f"den-{n:03};Đèn {n};streetlight;{area};20,95{n:02};107,08;đợt 1, trục chính;;xanh\n"
+        for n in range(first, last)
+    )
+
+
+@pytest.fixture
+def hong_gai(core: Core) -> Core:
+    """Give a core with a ward that has an outline."""
+    ring = [[107.0, 20.9], [107.1, 20.9], [107.1, 21.0], [107.0, 21.0], [107.0, 20.9]]
+    ward = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"code": "06685", "name": "Phường Hồng Gai", "kind": "ward"},
+    }
+    path = core.folder / "ward.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [ward]}))
+    core.json("area", "import", str(path), "--yes")
+    return core
+
+
+def test_a_list_from_excel_is_taken_once_and_its_secrets_are_for_its_owner_only(hong_gai: Core) -> None:
+    core = hong_gai
+    path = core.folder / "lamps.csv"
+    path.write_text(HEAD + lamps(0, 20), encoding="utf-8-sig")
+    would = core("device", "import", str(path), "--dry-run")
+    assert would.code == 0, would.err
+    assert "20 would be added" in would.out
+    assert "utf-8-sig, ;" in would.err
+    assert "màu" in would.err
+    assert not (core.folder / "lamps-secrets.csv").exists()
+    done = core.json("device", "import", str(path), "--yes")
+    assert (done["added"], done["changed"], done["problems"]) == (20, 0, [])
+    secrets = core.folder / "lamps-secrets.csv"
+    assert secrets.stat().st_mode & 0o777 == 0o600
+    kept = list(csv.reader(secrets.read_text().splitlines()))
+    assert len(kept) == 20
+    shown = core.json("device", "show", "den-003")
+    assert (shown["name"], shown["area"], shown["latitude"]) == ("Đèn 3", "06685", 20.9503)
+    assert shown["labels"] == ["đợt 1", "trục chính"]
+
+    path.write_text(HEAD + lamps(0, 19) + lamps(19, 20).replace("Đèn 19", "Đèn mới"), encoding="utf-8-sig")
+    again = core.json("device", "import", str(path), "--yes")
+    assert (again["added"], again["changed"], again["unchanged"]) == (0, 1, 19)
+    assert list(csv.reader(secrets.read_text().splitlines())) == kept
+    core("undo", str(again["operations"][0]))
+    assert core.json("device", "show", "den-019")["name"] == "Đèn 19"
+
+
+def test_what_is_wrong_is_said_by_row_and_column_and_nothing_is_written_unless_asked(hong_gai: Core) -> None:
+    core = hong_gai
+    path = core.folder / "bad.csv"
+    rows = [
+        "bad-1;A;streetlight;06685;107,08;20,95;;;",  # 2: exchanged
+        "bad-2;B;streetlight;06685;20,5;107,08;;;",  # 3: outside
+        "bad-3;C;streetlight;Nowhere;20,95;107,08;;;",  # 4: no such area
+        "BAD 4;D;streetlight;06685;;;;;",  # 5: no key
+        "bad-5;E;toaster;06685;;;;;",  # 6: no class
+        "bad-6;F;streetlight;06685;north;107;;;",  # 7: no number
+        "bad-7;G;streetlight;Phường Hồng Gai;;;;;",  # 8: good, by name
+        "bad-7;H;streetlight;;;;;;",  # 9: twice
+        "bad-8;I;streetlight;;20,95;;;;",  # 10: half a position
+    ]
+    path.write_text(HEAD + "\n".join(rows) + "\n")
+    refused = core("device", "import", str(path), "--output", "json")
+    assert refused.code == 1
+    found = {(each["row"], each["column"]): each["code"] for each in json.loads(refused.out)["problems"]}
+    assert found == {
+        (2, "latitude"): "registry.swapped",
+        (3, "latitude"): "registry.outside_area",
+        (4, "area"): "registry.area_unknown",
+        (5, "key"): "sheet.bad_cell",
+        (6, "class"): "registry.no_class",
+        (7, "latitude"): "sheet.bad_cell",
+        (9, "key"): "registry.row_twice",
+        (10, "latitude"): "registry.half_position",
+    }
+    assert "--skip-bad" in refused.err
+    assert core("device", "show", "bad-7").code == 1
+    done = core.json("device", "import", str(path), "--skip-bad", "--yes")
+    assert (done["added"], len(done["problems"])) == (1, 8)
+    assert core.json("device", "show", "bad-7")["area"] == "06685"
+
+
+def test_devices_are_edited_by_selector_previewed_and_taken_back(hong_gai: Core) -> None:
+    core = hong_gai
+    path = core.folder / "many.csv"
+    path.write_text((HEAD + lamps(100, 115)).replace("đợt 1", "dot-1"))
+    core.json("device", "import", str(path), "--yes")
+    where = ("--where", "label=dot-1 and area=06685")
+    asked = core("device", "edit", *where, "--drop-label", "dot-1", "--notes", "x")
+    assert (asked.code, "15" in asked.err) == (1, True)
+    would = core.json("device", "edit", *where, "--notes", "x", "--dry-run")
+    assert (would["total"], would["operation"]) == (15, None)
+    done = core.json("device", "edit", *where, "--drop-label", "dot-1", "--add-label", "dot-2", "--yes")
+    assert core.json("device", "show", "den-101")["labels"] == ["trục chính", "dot-2"]
+    core.json("device", "edit", "den-101", "--add-label", "special")
+    refused = core("undo", str(done["operation"]))
+    assert refused.code == 1
+    assert "device/den-101" in refused.err
+    wrong = core("device", "edit", "--where", "colour=red", "--notes", "x")
+    assert wrong.code == 1
+    assert "colour" in wrong.err
+
+
+def test_an_export_is_an_import_that_changes_nothing(hong_gai: Core) -> None:
+    core = hong_gai
+    path = core.folder / "some.csv"
+    path.write_text(HEAD + lamps(200, 205))
+    core.json("device", "import", str(path), "--yes")
+    for name in ("out.xlsx", "out.csv"):
+        out = core.folder / name
+        assert core.json("device", "export", str(out), "--where", "search='den-20'")["rows"] == 5
+        again = core.json("device", "import", str(out), "--yes")
+        assert (again["added"], again["changed"], again["unchanged"]) == (0, 0, 5)
+    assert openpyxl.load_workbook(core.folder / "out.xlsx").active is not None
+
+
+def test_a_template_is_a_list_that_is_understood(core: Core) -> None:
+    path = core.folder / "template.xlsx"
+    assert core("device", "import", str(path), "--template", "native-streetlight").code == 0
+    assert core("device", "import", str(path), "--dry-run").code == 0
+
+
+def test_another_unit_takes_over_with_a_secret_of_its_own(core: Core) -> None:
+    core.json("device", "add", "swap-1", "--profile", "native-water-meter", "--serial", "A1")
+    replaced = core.json("device", "replace", "swap-1", "--serial", "B2")
+    assert replaced["secret"]
+    shown = core.json("device", "show", "swap-1")
+    assert [(unit["serial"], unit["mounted_to"] is None) for unit in shown["units"]] == [("B2", True), ("A1", False)]
+    other = core("device", "replace", "swap-1", "--profile", "native-streetlight")
+    assert other.code == 1
+    vendor = core.json("device", "replace", "swap-1", "--profile", "tuf-2000m", "--address", "10.0.3.7/4")
+    assert (vendor["address"], vendor["secret"]) == ("modbus://10.0.3.7:502/4", None)
+    assert [each["key"] for each in core.json("device", "list", "--search", "10.0.3.7")] == ["swap-1"]
+
+
+def test_a_cell_that_would_be_a_formula_is_written_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    device_sheet.write(path, [{"key": "a-1", "name": "=HYPERLINK(1)"}])
+    assert "'=HYPERLINK(1)" in path.read_text(encoding="utf-8-sig")
+
+
+def test_a_list_without_keys_is_refused_with_its_headings(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n1,2\n")
+    with pytest.raises(RequestError) as caught:
+        device_sheet.read(path)
+    assert caught.value.facts["headings"] == "x, y"
