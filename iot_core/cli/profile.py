@@ -9,24 +9,20 @@ import click
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.config import found as found_config
-from iot_core.cli.endings import REFUSED
-from iot_core.cli.output import Column, fact_lines, line, print_rows, show_one, show_rows
+from iot_core.cli.output import Column, fact_lines, print_rows, show_one, show_rows
+from iot_core.cli.profile_check import check
+from iot_core.cli.profile_new import new
+from iot_core.cli.profile_try import try_
 from iot_core.cli.times import span
-from iot_core.cli.trial import decoded_data, print_trial
-from iot_core.cli.wire import HEX, REGISTERS
 from iot_core.cli.words import symbol
 from iot_core.messages import text, title
 from iot_core.settings import load as load_settings
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from iot_core.model import Metric
-    from iot_core.profiles import CheckResult, Profile, Profiles
+    from iot_core.profiles import Profile, Profiles
 
-__all__ = ["profile"]
-
-FORMATS = {"json": 50, "cbor": 60, "senml-json": 110, "senml-cbor": 112}
+__all__ = ["find", "own_folder", "profile", "profiles_of", "target"]
 
 folder_option = option("--folder", type=click.Path(path_type=Path), metavar="DIR", help=text("cli.opt_folder"))
 
@@ -59,7 +55,7 @@ PROFILE_COLUMNS: list[Column[Profile]] = [
 @option("--class", "class_key", metavar="CLASS", help=text("cli.opt_class"))
 @folder_option
 def list_(class_key: str | None, folder: Path | None) -> None:
-    found = [one for one in _profiles(folder).all() if class_key in {None, one.class_key}]
+    found = [one for one in profiles_of(folder).all() if class_key in {None, one.class_key}]
     show_rows(found, PROFILE_COLUMNS, nothing="cli.profile_none", data=_data)
 
 
@@ -67,7 +63,7 @@ def list_(class_key: str | None, folder: Path | None) -> None:
 @click.argument("model")
 @folder_option
 def show(model: str, folder: Path | None) -> None:
-    found = _profiles(folder).get(model)
+    found = profiles_of(folder).get(model)
     metrics = found.device_class.metrics
 
     def people() -> None:
@@ -78,94 +74,43 @@ def show(model: str, folder: Path | None) -> None:
     show_one(_data(found) | {"class_metrics": metrics}, people)
 
 
-@profile.command(
-    "check",
-    help=text("cli.help_profile_check"),
-    examples=["iot profile check", "iot profile check acme_aq4.yaml", "iot profile check native-streetlight"],
-)
-@click.argument("targets", nargs=-1, metavar="[MODEL|FILE]...")
-@folder_option
-def check(targets: tuple[str, ...], folder: Path | None) -> None:
-    from iot_core.profiles import check as check_one
+@profile.command("schema", help=text("profile.help_schema"), examples=["iot profile schema > profile.schema.json"])
+@option("--of", type=click.Choice(["profile", "class"]), default="profile", help=text("profile.opt_schema"))
+def schema(of: str) -> None:
+    import json
 
-    profiles = _profiles(folder)
-    wanted = targets or tuple(one.model for one in profiles.all())
-    results = [result for target in wanted for result in check_one(_target(target), profiles)]
-    failed = sum(not result.ok for result in results)
-    columns = CHECK_COLUMNS + DIFFERENCE_COLUMNS if failed else CHECK_COLUMNS
-    show_rows(results, columns, nothing="cli.profile_no_examples", data=_check_data)
-    line("cli.profile_checked", models=len(wanted), examples=len(results), failed=failed)
-    for result in results:
-        if result.error is not None:
-            raise result.error
-    if failed:
-        click.get_current_context().exit(REFUSED)
+    from iot_core.profiles.reference import class_schema, profile_schema
+
+    made = profile_schema() if of == "profile" else class_schema()
+    click.echo(json.dumps(made, indent=1, ensure_ascii=False))
 
 
-@profile.command(
-    "try",
-    help=text("cli.help_profile_try"),
-    examples=[
-        'iot profile try native-streetlight --text \'{"power": 85.2, "on": true}\'',
-        "iot profile try acme-aq4 --registers holding:4=352 --registers holding:8=65336",
-        "iot profile try acme-lora --hex 0167ff9c --topic up/A4",
-    ],
-)
-@click.argument("model")
-@option("--text", "message", metavar="TEXT", help=text("cli.opt_try_text"))
-@option("--hex", "hexadecimal", type=HEX, metavar="HEX", help=text("cli.opt_try_hex"))
-@option("--file", "source", type=click.File("rb"), metavar="FILE", help=text("cli.opt_try_file"))
-@option(
-    "--registers", type=REGISTERS, multiple=True, metavar="TABLE:ADDRESS=WORD,...", help=text("cli.opt_try_registers")
-)
-@option("--topic", default="", metavar="TOPIC", help=text("cli.opt_try_topic"))
-@option("--format", "form", type=click.Choice(list(FORMATS)), help=text("cli.opt_try_format"))
-@folder_option
-def try_(
-    model: str,
-    *,
-    message: str | None,
-    hexadecimal: bytes | None,
-    source: BinaryIO | None,
-    registers: tuple[tuple[str, list[int]], ...],
-    topic: str,
-    form: str | None,
-    folder: Path | None,
-) -> None:
-    from iot_core.profiles import example_uplink, explain, uplink_of
-
-    found = _profiles(folder).get(model)
-    given = sum(one is not None for one in (message, hexadecimal, source)) + bool(registers)
-    if given > 1:
-        raise click.UsageError(text("cli.try_one_input"))
-    if given == 0 and found.examples:
-        uplink = example_uplink(found, found.examples[0])
-    else:
-        uplink = uplink_of(
-            found,
-            text=message,
-            data=hexadecimal if source is None else source.read(),
-            registers=dict(registers) or None,
-            topic=topic,
-            content_format=None if form is None else FORMATS[form],
-        )
-    decoded = found.decode(uplink)
-    show_one(decoded_data(decoded), lambda: print_trial(found, explain(found, uplink), decoded))
-    if not decoded.samples and decoded.online is None:
-        click.get_current_context().exit(REFUSED)
+for command in (new, check, try_):
+    profile.add_command(command)
 
 
-def _profiles(folder: Path | None) -> Profiles:
+def own_folder() -> Path | None:
+    """Give the folder of own profiles that the settings name."""
+    own = load_settings(found_config(None)).profiles
+    return Path(own) if own else None
+
+
+def profiles_of(folder: Path | None) -> Profiles:
     """Load what `iot up` would load here, or what lies in `folder`."""
     from iot_core.profiles import load
 
-    if folder is None:
-        own = load_settings(found_config(None)).profiles
-        folder = Path(own) if own else None
-    return load(folder)
+    return load(folder if folder is not None else own_folder())
 
 
-def _target(name: str) -> Path | str:
+def find(name: str, folder: Path | None) -> Profile:
+    """Find a model by its name, or compile a file."""
+    from iot_core.profiles import load_file
+
+    profiles, wanted = profiles_of(folder), target(name)
+    return load_file(wanted, profiles) if isinstance(wanted, Path) else profiles.get(wanted)
+
+
+def target(name: str) -> Path | str:
     """Tell a file or folder from a model: a model's name has neither a suffix nor a slash."""
     path = Path(name)
     return path if path.suffix or path.is_dir() or len(path.parts) > 1 else name
@@ -215,26 +160,3 @@ METRIC_COLUMNS: list[Column[Metric]] = [
     Column("cli.col_unit", lambda row: symbol(row.ucum)),
     Column("cli.col_range", _range),
 ]
-CHECK_COLUMNS: list[Column[CheckResult]] = [
-    Column("cli.col_model", lambda row: row.model),
-    Column("cli.col_example", lambda row: row.example),
-    Column(
-        "cli.col_result",
-        lambda row: text("cli.check_ok") if row.ok else text("cli.check_failed"),
-        lambda row: "green" if row.ok else "bold red",
-    ),
-]
-DIFFERENCE_COLUMNS: list[Column[CheckResult]] = [
-    Column("cli.col_got", lambda row: "" if row.ok or row.error else row.got),
-    Column("cli.col_expected", lambda row: "" if row.ok or row.error else row.expected),
-]
-
-
-def _check_data(result: CheckResult) -> dict[str, object]:
-    return {
-        "model": result.model,
-        "example": result.example,
-        "ok": result.ok,
-        "got": result.got,
-        "expected": result.expected,
-    }

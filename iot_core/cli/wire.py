@@ -1,18 +1,33 @@
-"""What was on the wire, as a person types it: registers `holding:4=352,0x0c`, bytes `0167 ff9c`."""
+"""What was on the wire, as a person types it: registers `holding:4=352,0x0c`, bytes `0167 ff9c`, text, or `@FILE`."""
 
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from iot_core.messages import text
 
-__all__ = ["HEX", "REGISTERS"]
+__all__ = ["HEX", "REGISTERS", "payload_of"]
 
 _BLOCK = re.compile(r"(?P<start>(?:coil|discrete|input|holding):\d+)=(?P<words>[0-9a-fA-Fx, ]+)")
 LARGEST = 0xFFFF
+_DIGITS = re.compile(r"(?:0x)?(?:[0-9a-fA-F]{2}[\s:]*)+")
+
+
+def payload_of(given: str, *, binary: bool) -> bytes:
+    """Read a message as it is typed: `@FILE` or `@-` as it is; hexadecimal digits for a `binary` model; else text."""
+    if given.startswith("@"):
+        try:
+            return sys.stdin.buffer.read() if given == "@-" else Path(given[1:]).read_bytes()
+        except OSError as exc:
+            raise click.UsageError(text("profile.no_file", file=given[1:], detail=exc.strerror or str(exc))) from exc
+    if binary and _DIGITS.fullmatch(given.strip()):
+        return bytes.fromhex(given.strip().removeprefix("0x").replace(":", " "))
+    return given.encode()
 
 
 class Registers(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only

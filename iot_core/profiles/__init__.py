@@ -12,15 +12,15 @@ Profile.downlink(name, params, address) -> Downlink(topic, payload, port, method
 checked_params(class.command(name), params) -> dict    Profile.rollover(metric) -> float | None   where a counter wraps
 Profile.modbus.reads(max_gap, channels=None) -> tuple[Read(table, address, count), ...]
 
-check(path_or_model, profiles=None) -> list[CheckResult(model, example, ok, got, expected)]    for `iot profile check`
-explain(profile, uplink) -> list[Step(name, key, before, after)]                               for `iot profile try`
+check(path_or_model, profiles=None) -> list[CheckResult(model, example, ok, differences)]     for `iot profile check`
+explain(profile, uplink) -> list[Step(name, key, before, after, where)]                        for `iot profile try`
 uplink_of(profile, *, text=None, data=None, registers=None, topic="", content_format=None) -> Uplink
 example_uplink(profile, example) -> Uplink
 """
 
 from __future__ import annotations
 
-from iot_core.profiles.check import CheckResult, Step, check, check_example, explain
+from iot_core.profiles.check import CheckResult, Difference, Step, check, check_example, explain
 from iot_core.profiles.commands import Downlink, checked_params
 from iot_core.profiles.examples import example_uplink, uplink_of
 from iot_core.profiles.load import Profiles, load, load_file, native_model
@@ -29,6 +29,7 @@ from iot_core.profiles.profile import Encoded, Example, Profile
 
 __all__ = [
     "CheckResult",
+    "Difference",
     "Downlink",
     "Encoded",
     "Example",

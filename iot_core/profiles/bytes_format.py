@@ -46,7 +46,7 @@ class BytesFormat:
             except DecodeError as exc:
                 return Decoded(problems=(Problem(exc.reason, exc.detail),))
         if trace is not None:
-            trace("bytes", "", data.hex(" "), f"{len(data)} bytes")
+            trace("bytes", "", data.hex(" "), f"{len(data)} B")
         found = self._chosen(data)
         if isinstance(found, Problem):
             return Decoded(problems=(found,))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iot_core.errors import ConfigError
+from iot_core.profiles.bases import read_document
+from iot_core.profiles.classes import read_class
 from iot_core.profiles.examples import example_uplink
-from iot_core.profiles.load import Profiles, load, load_file
+from iot_core.profiles.load import CLASS_FILE, Profiles, load, load_file
 
 if TYPE_CHECKING:
     from iot_core.model import Decoded, Sample, Uplink
     from iot_core.profiles.profile import Example, Profile
 
-__all__ = ["CheckResult", "Step", "check", "check_example", "explain"]
+__all__ = ["CheckResult", "Difference", "Step", "check", "check_example", "explain", "written"]
 
 _TOLERANCE = 1e-6
 
@@ -31,37 +33,76 @@ class CheckResult:
     got: str = ""
     expected: str = ""
     error: ConfigError | None = None
+    differences: tuple[Difference, ...] = ()
+    file: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step from the wire to values: `name` is bytes, envelope, json, record, value, sample, held or presence."""
+    """One step from the wire to values.
+
+    `name` is envelope, bytes, json, cbor, text, block, record, time, value, sample, held or presence. Of a value
+    `before` is the raw one, `after` what it says, None when that is unknown, and `where` its place.
+    """
 
     name: str
     key: str
     before: object
     after: object
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that an example expected otherwise: where in it, and both sides as they are written in YAML."""
+
+    place: str
+    expected: str
+    got: str
 
 
 def check(path_or_model: Path | str, profiles: Profiles | None = None) -> list[CheckResult]:
-    """Check a model, or a profile file, or every profile in a folder of class folders, by their examples."""
+    """Check a model, or a profile file, or every file in a folder of class folders, by their examples.
+
+    In a folder each file is checked by itself: a mistake in one hides nothing of the others.
+    """
     path = Path(path_or_model)
     try:
         known = profiles or load()
         if path.is_dir():
-            found = [each for each in load(path).all() if Path(each.file).is_relative_to(path)]
-        elif path.suffix in {".yaml", ".yml"} or path.is_file():
-            found = [load_file(path, known)]
-        else:
-            found = [known.get(str(path_or_model))]
+            return [result for file in _files_in(path) for result in _check_file(file, known)]
+        if path.suffix in {".yaml", ".yml"} or path.is_file():
+            return _check_file(path, known)
+        found = known.get(str(path_or_model))
     except ConfigError as exc:
-        facts = exc.facts
-        return [
-            CheckResult(
-                str(path_or_model), "", ok=False, got=str(exc), expected=str(facts.get("expected", "")), error=exc
-            )
-        ]
-    return [check_example(profile, example) for profile in found for example in profile.examples]
+        return [_broken(str(path_or_model), exc)]
+    return [check_example(found, example) for example in found.examples]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """List the profiles and classes of a folder of class folders, or of one class's folder."""
+    own = sorted(each for each in folder.glob("*.yaml"))
+    return own or [each for each in sorted(folder.glob("*/*.yaml")) if not each.parent.name.startswith((".", "_"))]
+
+
+def _check_file(path: Path, known: Profiles) -> list[CheckResult]:
+    try:
+        if path.name == CLASS_FILE:
+            read_class(read_document(path), path.resolve().parent.name)
+            return []
+        profile = load_file(path, known)
+    except ConfigError as exc:
+        return [_broken(path.name, exc)]
+    return [check_example(profile, example) for example in profile.examples]
+
+
+def _broken(name: str, error: ConfigError) -> CheckResult:
+    facts = error.facts
+    return CheckResult(
+        name, "", ok=False, got=str(error), expected=str(facts.get("expected", "")), error=error,
+        file=str(facts.get("file", "")), line=int(str(facts.get("line", 0)) or 0),
+    )  # fmt: skip
 
 
 def check_example(profile: Profile, example: Example) -> CheckResult:
@@ -77,7 +118,11 @@ def check_example(profile: Profile, example: Example) -> CheckResult:
     if example.held is not None:
         expected["held"] = example.held
     got = _said(decoded, expected)
-    return CheckResult(profile.model, example.name, _alike(got, expected), repr(got), repr(expected))
+    differences = tuple(_differences(got, expected, ""))
+    return CheckResult(
+        profile.model, example.name, not differences, written(got), written(expected), None, differences,
+        profile.file, example.line,
+    )  # fmt: skip
 
 
 def explain(profile: Profile, uplink: Uplink) -> list[Step]:
@@ -131,6 +176,35 @@ def _as_expected(sample: Sample, expected: Mapping[str, Any]) -> dict[str, Any]:
     if "extra" in expected:
         written["extra"] = dict(sample.extra or {})
     return written
+
+
+def written(data: object) -> str:
+    """Write data on one line as YAML has it."""
+    if isinstance(data, dict):
+        return "{" + ", ".join(f"{key}: {written(value)}" for key, value in data.items()) + "}"
+    if isinstance(data, (list, tuple)):
+        return "[" + ", ".join(written(each) for each in data) + "]"
+    if data is None or isinstance(data, bool):
+        return {None: "null", True: "true", False: "false"}[data]
+    return f"{data:.10g}" if isinstance(data, float) else str(data)
+
+
+def _differences(got: object, expected: object, place: str) -> Iterator[Difference]:
+    """Say each thing that differs, as deep as both sides have the same form."""
+    if isinstance(expected, dict) and isinstance(got, dict):
+        for key in dict.fromkeys((*expected, *got)):
+            where = f"{place}.{key}" if place else str(key)
+            if key in got and key in expected:
+                yield from _differences(got[key], expected[key], where)
+            else:
+                yield Difference(
+                    where, written(expected[key]) if key in expected else "-", written(got[key]) if key in got else "-"
+                )
+    elif isinstance(expected, list) and isinstance(got, list) and len(got) == len(expected):
+        for index, (one, other) in enumerate(zip(got, expected, strict=True)):
+            yield from _differences(one, other, f"{place}[{index}]")
+    elif not _alike(got, expected):
+        yield Difference(place, written(expected), written(got))
 
 
 def _alike(got: object, expected: object) -> bool:  # noqa: PLR0911 - one answer for each kind of data

@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from iot_core.errors import ConfigError
+from iot_core.profiles.expect import expectation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -97,7 +98,7 @@ class Document:
         try:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as exc:
-            inner, expected = _explain(str(exc))
+            inner, expected = expectation(str(exc), kind, value)
             raise self.error(place + inner, expected) from exc
 
     def at(self, place: Place) -> Any:
@@ -184,24 +185,6 @@ def _loader() -> Any:
     resolve("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", "-+0123456789")
     resolve("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+.0123456789")
     return Loader
-
-
-def _explain(message: str) -> tuple[Place, str]:
-    """Split msgspec's message ``Expected `int`, got `str` - at `$.points` `` into a place and what was expected."""
-    unknown = re.search(r"unknown field `([^`]*)`", message)
-    missing = re.search(r"missing required field `([^`]*)`", message)
-    where = re.search(r"at `(?:key in )?\$([^`]*)`", message)
-    place = _steps(where[1]) if where else ()
-    if unknown:
-        return (*place, unknown[1]), "a key of this table (see docs/profiles.md); this one is not known"
-    if missing:
-        return (*place, missing[1]), "this key to be given"
-    return place, re.sub(r" - at .*$", "", message).removeprefix("Expected ").replace("`", "")
-
-
-def _steps(path: str) -> Place:
-    found = re.findall(r"\.([^.\[]+)|\[(\d+)\]", path)
-    return tuple(name or int(index) for name, index in found)
 
 
 def _dotted(place: Place) -> str:

@@ -26,8 +26,8 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-Trace = Callable[[str, str, object, object], None]
-"""Told of each step while somebody watches: step, key, before, after."""
+Trace = Callable[..., None]
+"""Told of each step while somebody watches: step, key, before, after, and where it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def collect(
             problems.append(Problem(exc.reason, exc.detail or each.codec.key, part))
             continue
         if trace is not None:
-            trace("value", each.codec.key, raw, dict(found) or None)
+            trace("value", each.codec.key, raw, dict(found) or None, getattr(each.place, "text", ""))
         for key, value in found.items():
             if values.setdefault(key, value) is not value and values[key] != value:
                 problems.append(Problem(Reason.BAD_FIELD, f"{key}: the message says it twice, differently"))

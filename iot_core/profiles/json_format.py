@@ -14,7 +14,7 @@ from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
 from iot_core.profiles.fields import MISSING, Group, Trace, collect
 from iot_core.profiles.moments import Moment, is_wall_clock
-from iot_core.profiles.paths import Path, find, put
+from iot_core.profiles.paths import Path, find, put, written
 from iot_core.profiles.payload import read_cbor, read_json
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class JsonPlace:
     """Where a JSON value stands: the first of several paths that is there."""
 
     paths: tuple[Path, ...]
+
+    @property
+    def text(self) -> str:
+        """Say where it is, for a person."""
+        return " | ".join(written(path) for path in self.paths)
 
     def locate(self, message: object) -> object:
         """Find the raw value."""

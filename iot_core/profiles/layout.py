@@ -191,7 +191,7 @@ class Block:
                 break  # what is repeated may be longer than its head
             part = data[at:]
             if into.trace is not None:
-                into.trace("block", f"+{at}", part[: self.layout.length].hex(" "), f"{self.layout.length} bytes")
+                into.trace("block", f"+{at}", part[: self.layout.length].hex(" "), f"{self.layout.length} B")
             own, usable = self._time(part, into, time, turn)
             if len(part) < self.layout.length or usable:
                 took = self.layout.read(part if self.layout.open else part[: self.layout.length], into, channel, own)
@@ -296,7 +296,7 @@ class Records:
             body = data[begin : begin + length]
             if into.trace is not None:
                 name = (key if key is not None else data[at:begin]).hex()
-                into.trace("record", name, body.hex(" "), f"{len(body)} of {length} bytes" if key else "skipped")
+                into.trace("record", name, body.hex(" "), f"{len(body)}/{length} B" if key else "-")
             if len(body) < length:
                 detail = f"{data[at:begin].hex()}: {len(body)} of {length} bytes"
                 into.problems.append(Problem(Reason.TRUNCATED, detail, data[at:].hex()))

@@ -14,9 +14,9 @@ from iot_core.profiles.classes import ClassFile, read_class
 from iot_core.profiles.compile import compile_profile
 from iot_core.profiles.profile import Profile
 
-__all__ = ["Profiles", "load", "load_file"]
+__all__ = ["CLASS_FILE", "Profiles", "load", "load_file"]
 
-_CLASS_FILE = "class.yaml"
+CLASS_FILE = "class.yaml"
 
 
 class Profiles:
@@ -78,7 +78,7 @@ def load_file(path: Path, profiles: Profiles) -> Profile:
     bases = Bases([path.resolve().parent.parent, *profiles.folders])
     class_key = path.resolve().parent.name
     class_file = profiles.class_file(class_key)
-    beside = path.parent / _CLASS_FILE
+    beside = path.parent / CLASS_FILE
     if beside.is_file():
         class_file = read_class(read_document(beside), class_key)
     if class_file is None:
@@ -90,8 +90,8 @@ def load_file(path: Path, profiles: Profiles) -> Profile:
 def _load_folder(folder: Path, bases: Bases, classes: dict[str, ClassFile], profiles: dict[str, Profile]) -> None:
     mine: dict[str, str] = {}
     for class_folder in sorted(each for each in folder.iterdir() if _holds_yaml(each)):
-        if (class_folder / _CLASS_FILE).is_file():
-            classes[class_folder.name] = read_class(read_document(class_folder / _CLASS_FILE), class_folder.name)
+        if (class_folder / CLASS_FILE).is_file():
+            classes[class_folder.name] = read_class(read_document(class_folder / CLASS_FILE), class_folder.name)
         class_file = classes.get(class_folder.name)
         for path in _profile_files(class_folder):
             if class_file is None:
@@ -110,4 +110,4 @@ def _holds_yaml(path: Path) -> bool:
 
 
 def _profile_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.glob("*.yaml")) if path.name != _CLASS_FILE)
+    return (path for path in sorted(folder.glob("*.yaml")) if path.name != CLASS_FILE)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from iot_core.profiles.fields import MISSING
 
-__all__ = ["Path", "find", "parse_path", "put"]
+__all__ = ["Path", "find", "parse_path", "put", "written"]
 
 _STEP: Final = re.compile(r"'([^']+)'|\[(\d+)\]|\[([^=\]]+)=([^\]]*)\]|([^.\[\]']+)")
 _MAX_INDEX: Final = 1000
@@ -46,6 +46,17 @@ def parse_path(text: str) -> Path | None:
         if at < len(text) and text[at] not in ".[":
             return None
     return tuple(steps)
+
+
+def written(path: Path) -> str:
+    """Write a path as `parse_path` reads it; `.` for the message itself."""
+    text = ""
+    for step in path:
+        if isinstance(step, str):
+            text += ("." if text else "") + (f"'{step}'" if set(step) & set(".[]'") else step)
+        else:
+            text += f"[{step}]" if isinstance(step, int) else f"[{step.key}={step.value}]"
+    return text or "."
 
 
 def find(data: object, path: Path) -> object:

@@ -36,7 +36,7 @@ from iot_core.profiles import (
     compile as top,
 )
 
-__all__ = ["SECTIONS", "class_schema", "profile_schema", "reference", "write_all"]
+__all__ = ["SECTIONS", "class_schema", "profile_schema", "profile_schema_text", "reference", "write_all"]
 
 BEGIN: Final = "<!-- reference: made by python -m iot_core.profiles.reference -->"
 END: Final = "<!-- end of the reference -->"
@@ -163,6 +163,11 @@ def profile_schema() -> dict[str, Any]:
 def class_schema() -> dict[str, Any]:
     """Make the JSON Schema of a class.yaml."""
     return _schema(classes.ClassSpec, "class", ["title", "metrics"])
+
+
+def profile_schema_text() -> str:
+    """Write the schema of a profile as it lies beside profiles."""
+    return _dumped(profile_schema())
 
 
 def write_all(docs: Path = _DOCS, shipped: Path = _SHIPPED) -> list[Path]:

@@ -29,6 +29,11 @@ class SenmlPlace:
 
     name: str
 
+    @property
+    def text(self) -> str:
+        """Say where it is, for a person."""
+        return self.name
+
     def locate(self, pack: Pack) -> object:
         """Find a record's value."""
         record = pack.get(self.name)

@@ -32,6 +32,11 @@ class TextPlace:
     before: str = ""
     after: str = ""
 
+    @property
+    def text(self) -> str:
+        """Say where it is, for a person."""
+        return str(self.field)
+
     def locate(self, parts: Parts) -> object:
         """Find the raw text; empty is unknown."""
         found = parts.get(self.field)

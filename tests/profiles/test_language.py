@@ -67,7 +67,7 @@ def test_the_example_of_the_guide_loads_beside_the_shipped_ones(tmp_path: Path) 
         ("vi: Trạm không khí AQ4, ", "", 3, "title.vi", "given"),
         ('source: "AQ4 Modbus manual rev 1.2, table 3"', 'source: " "', 4, "source", "document"),
         ("interval: 60s", "interval: often", 5, "interval", "duration"),
-        ("interval: 60s", "interval: 60", 5, "interval", "str"),
+        ("interval: 60s", "interval: 60", 5, "interval", "text"),
         ("table: holding, address: 4", "table: holdings, address: 4", 8, "modbus.points.pm25.table", "holdings"),
         ("address: 4", "address: 40005", 8, "", ""),
         ("address: 4", "address: 70000", 8, "modbus.points.pm25.address", "0-based"),

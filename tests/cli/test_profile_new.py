@@ -1,0 +1,145 @@
+"""`iot profile new`, `try`, `check`, `schema`: from a manual's page to a profile that holds, in both languages."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import IOT
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Iot
+
+WHO = ["--vendor", "Acme", "--model", "acme-1", "--source", "Manual p. 3", "--folder", "own"]
+WAYS = {
+    "modbus": ["--value", "temperature=input:4:int16:0.1"],
+    "json": ["--topic", "acme/{address}/up", "--sample", '{"temp": 21.5, "x": {"rh": 55}, "id": "a"}'],
+    "text": ["--topic", "acme/{address}", "--value", "temperature=0"],
+    "cbor": ["--topic", "acme/{address}", "--value", "temperature=t"],
+    "senml": ["--value", "temperature=3303/0/5700"],
+    "bytes": ["--value", "temperature=0:int16:0.1", "--value", "humidity=2", "--sample", "00E13C"],
+    "lorawan": ["--fport", "2", "--value", "temperature=0:int16:0.1"],
+    "records": ["--fport", "85", "--value", "temperature=0367:int16:0.1", "--sample", "0367EE00"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_new_writes_a_profile_whose_examples_hold(iot: Iot, way: str) -> None:
+    given = WAYS[way]
+    ended = iot("profile", "new", "--class", "weather", "--speaks", way, *WHO, *given)
+    assert ended.code == 0, ended.err
+    file = iot.folder / "own" / "weather" / "acme_1.yaml"
+    assert file.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=../profile.schema.json\n")
+    assert json.loads((iot.folder / "own" / "profile.schema.json").read_text(encoding="utf-8"))["title"]
+    checked = iot("profile", "check", "own")
+    assert checked.code == 0, checked.out
+    assert "2 examples, 0 failed" in checked.out
+    again = iot("profile", "new", "--class", "weather", "--speaks", way, *WHO, *given)
+    assert again.code != 0
+    assert "--force" in again.err
+
+
+def test_new_proposes_the_values_of_a_json_message_by_their_names(iot: Iot) -> None:
+    iot("profile", "new", "--class", "weather", "--speaks", "json", *WHO, *WAYS["json"])
+    told = json.loads(iot("profile", "show", "acme-1", "--folder", "own", "--output", "json").out)
+    assert told["metrics"] == ["temperature", "humidity"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--class", "wether"], "did you mean weather"),
+        (["--class", "weather"], "--vendor"),
+        (["--class", "weather", "--vendor", "Acme", "--model", "Acme 1"], "acme-acme-1"),
+        (["--class", "weather", *WHO, "--speaks", "modbus", "--value", "temprature=1"], "did you mean temperature"),
+        (["--class", "weather", *WHO, "--speaks", "modbus", "--value", "temperature=x"], "input:4:int16:0.1"),
+        (["--class", "weather", *WHO, "--speaks", "json", "--topic", "a/b"], "acme/{address}/up"),
+        (["--class", "weather", *WHO, "--speaks", "json", "--topic", "a/{address}", "--sample", "{"], "not JSON"),
+        (["--class", "weather", *WHO, "--speaks", "json", "--topic", "a/{address}", "--sample", '{"a": 1}'], "--value"),
+    ],
+)
+def test_new_says_what_is_missing_or_wrong_and_writes_nothing(iot: Iot, given: list[str], said: str) -> None:
+    ended = iot("profile", "new", *given)
+    assert ended.code == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+    assert not list(iot.folder.glob("own/*/*.yaml"))
+
+
+def test_new_asks_on_a_terminal(iot: Iot) -> None:
+    answers = ["weather", "Acme", "acme-7", "", "", "Manual p. 1", "", "modbus", "", "input:4:int16:0.1", *[""] * 40]
+    main, inner = pty.openpty()
+    with subprocess.Popen(
+        [*IOT, "profile", "new", "--folder", "own"],
+        stdin=inner, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=iot.folder, env=iot.environment(),
+    ) as process:  # fmt: skip
+        os.close(inner)
+        os.write(main, "".join(f"{each}\n" for each in answers).encode())
+        out, _ = process.communicate(timeout=60)
+    os.close(main)
+    assert process.returncode == 0, out.decode()
+    text = (iot.folder / "own" / "weather" / "acme_7.yaml").read_text(encoding="utf-8")
+    assert "temperature: {table: input, address: 4, type: int16, scale: 0.1}" in text
+
+
+def test_try_takes_a_file_and_bytes_for_an_fport_and_judges_each_value(iot: Iot) -> None:
+    iot("profile", "new", "--class", "weather", "--speaks", "records", *WHO, *WAYS["records"])
+    file = "own/weather/acme_1.yaml"
+    said = iot("profile", "try", file, "--payload", "0367 EE00", "--fport", "85").out
+    assert re.search(r"temperature +0\.\.1 int16 +238 +23\.8", said)
+    assert re.search(r"temperature +23\.8 °C .*plausible", said)
+    told = json.loads(iot("profile", "try", file, "--payload", "0367F401", "--output", "json").out)
+    assert told["samples"][0]["judged"] == {"temperature": "ok"}
+    assert {
+        "step": "value",
+        "key": "temperature",
+        "where": "0..1 int16",
+        "raw": 500,
+        "value": {"temperature": 50.0},
+    } in told["steps"]
+    told = json.loads(iot("profile", "try", file, "--payload", "0367FF7F", "--output", "json").out)
+    assert told["samples"][0]["judged"] == {"temperature": "implausible"}
+    vi = iot("profile", "try", file, "--payload", "0367FF7F", "--lang", "vi").out
+    assert "ngoài khoảng" in vi
+    other = iot("profile", "try", file, "--payload", "00", "--fport", "3")
+    assert other.code == 1
+    assert "fPort 3" in other.out
+
+
+def test_try_says_which_topic_or_registers_it_needs(iot: Iot) -> None:
+    ended = iot("profile", "try", "tasmota-energy", "--payload", "{}")
+    assert ended.code == 2
+    assert "tele/{address}/SENSOR" in ended.err
+    assert "--registers" in iot("profile", "try", "tuf-2000m", "--payload", "00").err
+    assert "--payload" in iot("profile", "try", "tasmota-energy", "--registers", "holding:0=1").err
+    (iot.folder / "m.json").write_text('{"ENERGY": {"Power": 56}}', encoding="utf-8")
+    said = iot("profile", "try", "tasmota-energy", "--topic", "tele/desk/SENSOR", "--payload", "@m.json").out
+    assert re.search(r"power +ENERGY\.Power +56 +56", said)
+
+
+def test_check_of_a_folder_names_every_wrong_file_and_what_differs_in_each_example(iot: Iot) -> None:
+    iot("profile", "new", "--class", "weather", "--speaks", "modbus", *WHO, "--value", "temperature=4:int16:0.1")
+    good = iot.folder / "own" / "weather" / "acme_1.yaml"
+    text = good.read_text(encoding="utf-8")
+    good.write_text(re.sub(r"values: \{temperature: [0-9.]+\}", "values: {temperature: 99}", text), encoding="utf-8")
+    (good.parent / "b.yaml").write_text(text.replace("acme-1", "b").replace("int16", "int61"), encoding="utf-8")
+    (good.parent / "c.yaml").write_text("model: [", encoding="utf-8")
+    ended = iot("profile", "check", "own")
+    assert ended.code == 2
+    assert re.search(
+        r"acme_1\.yaml:\d+ acme-1, first message\n  values\.temperature\n    Expected: 99\n    Got: ", ended.out
+    )
+    assert "b.yaml, line 9" in ended.err
+    assert "int16" in ended.err
+    assert "c.yaml, line" in ended.err
+
+
+def test_schema_prints_what_editors_take(iot: Iot) -> None:
+    assert json.loads(iot("profile", "schema").out)["properties"]["modbus"]
+    assert json.loads(iot("profile", "schema", "--of", "class").out)["properties"]["metrics"]
