@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ from iot_core.ingest.worker import Ingest
 from iot_core.messages import text
 from iot_core.profiles import Profiles
 from iot_core.profiles import load as load_profiles
+from iot_core.profiles.follow import follow as follow_profiles
 from iot_core.push import run_push
 from iot_core.registry.credentials import Authenticator
 from iot_core.registry.directory import Directory
@@ -90,7 +91,9 @@ class Core:
 
 
 @asynccontextmanager
-async def running_core(settings: Settings, state: StateDir, *, say: Say) -> AsyncIterator[Core]:
+async def running_core(  # noqa: PLR0915 - the wiring of everything
+    settings: Settings, state: StateDir, *, say: Say
+) -> AsyncIterator[Core]:
     """Run a core while the block lasts; `say` gets one line for each part as it comes up.
 
     Raises ConfigError or StartError, each with a sentence and the next step.
@@ -171,6 +174,8 @@ async def running_core(settings: Settings, state: StateDir, *, say: Say) -> Asyn
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
         own.start("push", lambda: run_push(pool, settings))
         own.start("rollups", lambda: refresh.run(pool))
+        if settings.profiles:
+            own.start("profiles", _Renewal(settings, profiles, counters, prepare, directory, pool, broker).run)
         own.start("housekeeping", lambda: _housekeeping(pool, tables, found.tier, settings))
         say(text("app.alarms", rules=_rules(profiles), classes=len(profiles.classes)))
         say(
@@ -203,6 +208,34 @@ async def _driver_line(name: str, driver: Driver, deadline: float) -> str:
     return text("app.driver", name=name, line=driver.address_line())
 
 
+@dataclass(frozen=True, slots=True)
+class _Renewal:
+    """Own profiles that change while the core runs, and everybody who keeps something by profile."""
+
+    settings: Settings
+    profiles: Profiles
+    counters: Counters
+    prepare: Prepare
+    directory: Directory
+    pool: asyncpg.Pool
+    broker: Broker
+
+    def __post_init__(self) -> None:
+        self.counters.gauge("profiles_broken", lambda: float(len(self.profiles.broken)))
+
+    async def run(self) -> None:
+        """Follow the folder until cancelled."""
+        await follow_profiles(self.profiles, Path(self.settings.profiles), self._renewed)
+
+    async def _renewed(self) -> None:
+        self.prepare.renew()
+        self.directory.touch()
+        self.counters.count("profiles_renewed")
+        async with self.pool.acquire() as connection:
+            await note_models(connection, _models(self.profiles))
+        await self.broker.refresh()
+
+
 class _Tasks:
     """The core's services as supervised, named tasks."""
 
@@ -233,11 +266,12 @@ async def _ready_store(
         await fix_zone(connection, settings.timezone)
         found = await find_tier(connection)
         tables = await ensure_tables(connection, profiles.classes.values(), found.tier)
-        await note_models(
-            connection,
-            (Model(each.model, each.class_key, each.interval, each.metrics) for each in profiles.all()),
-        )
+        await note_models(connection, _models(profiles))
         return found, tables, Refresh(await read_rollups(connection, tables), found.tier)
+
+
+def _models(profiles: Profiles) -> Iterator[Model]:
+    return (Model(each.model, each.class_key, each.interval, each.metrics) for each in profiles.all())
 
 
 def _batch(settings: Settings, broker: Broker) -> int:

@@ -23,7 +23,7 @@ async def core_running(
     """Run a core while the block lasts, with an admin's client."""
     plain = msgspec.to_builtins(with_ports(Settings(), free_ports(3)))
     for name, values in {"store": {"dsn": dsn}, **sections}.items():
-        plain[name] |= values
+        plain[name] = plain[name] | values if isinstance(values, dict) else values
     with locked(state) as directory:
         async with (
             running_core(msgspec.convert(plain, Settings), directory, say=lambda _: None) as core,

@@ -62,7 +62,7 @@ class Intake:
         async with connected(self._context.broker, mqtt.client_id, mqtt, keep_session=True) as link:
             handover = Handover(link, self._context)
             # A backlog stands in front of the SUBACK: whoever waits for that before reading waits for ever.
-            subscribing = asyncio.create_task(self._subscribe(link), name="mqtt subscribe")
+            subscribing = asyncio.create_task(self._subscribe(link, units), name="mqtt subscribe")
             try:
                 await self._read(link, handover, units, emit)
                 await _ended(subscribing)
@@ -73,7 +73,7 @@ class Intake:
                 subscribing.cancel()
                 await asyncio.gather(subscribing, return_exceptions=True)
 
-    async def _subscribe(self, link: Link) -> None:
+    async def _subscribe(self, link: Link, units: Units) -> None:
         try:
             await link.subscribe(self._topics.filters(), qos=1)
         except DriverUnavailable:
@@ -85,6 +85,17 @@ class Intake:
         if self.broker_away:
             self.broker_away = False
             log.info("mqtt.recovered", broker=self._context.broker.kind)
+        await self._follow(link, units)
+
+    async def _follow(self, link: Link, units: Units) -> None:
+        """Subscribe to what profiles need that come while the core runs."""
+        have = set(self._topics.filters())
+        while True:
+            await units.changed()
+            wanted = [each for each in self._topics.renew() if each not in have]
+            if wanted:
+                await link.subscribe(wanted, qos=1)
+                have.update(wanted)
 
     async def _read(self, link: Link, handover: Handover, units: Units, emit: Emit) -> None:
         async with Patience(self._patience_s) as patience:

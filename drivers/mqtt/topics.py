@@ -33,10 +33,16 @@ class Topics:
     """Reads native topics by their form, vendors' topics by the patterns of all profiles."""
 
     def __init__(self, profiles: Profiles) -> None:
-        own = [profile for profile in profiles.all() if profile.topics]
+        self._profiles = profiles
+        self.renew()
+
+    def renew(self) -> Sequence[str]:
+        """Look at the profiles again, and give the filters that they need now."""
+        own = [profile for profile in self._profiles.all() if profile.topics]
         self._patterns = [pattern for profile in own for pattern in _patterns(profile)]
         self._vendor = _outermost(_filter(topic) for profile in own for topic in profile.topics)
         self._known: dict[str, tuple[str, ...]] = {}
+        return self.filters()
 
     def filters(self) -> Sequence[str]:
         """List the filters to subscribe to, none of them inside another one (else messages would come twice)."""

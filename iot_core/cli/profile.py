@@ -9,6 +9,7 @@ import click
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.config import found as found_config
+from iot_core.cli.endings import REFUSED, complain, sentence
 from iot_core.cli.output import Column, fact_lines, print_rows, show_one, show_rows
 from iot_core.cli.profile_check import check
 from iot_core.cli.profile_new import new
@@ -55,8 +56,15 @@ PROFILE_COLUMNS: list[Column[Profile]] = [
 @option("--class", "class_key", metavar="CLASS", help=text("cli.opt_class"))
 @folder_option
 def list_(class_key: str | None, folder: Path | None) -> None:
-    found = [one for one in profiles_of(folder).all() if class_key in {None, one.class_key}]
+    from iot_core.profiles.load import load_tolerant
+
+    profiles = load_tolerant(folder if folder is not None else own_folder())
+    found = [one for one in profiles.all() if class_key in {None, one.class_key}]
     show_rows(found, PROFILE_COLUMNS, nothing="cli.profile_none", data=_data)
+    for each in profiles.broken:  # a running core keeps the last good version of such a file
+        complain(sentence(each.error))
+    if profiles.broken:
+        click.get_current_context().exit(REFUSED)
 
 
 @profile.command("show", help=text("cli.help_profile_show"), examples=["iot profile show native-streetlight"])

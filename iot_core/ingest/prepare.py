@@ -55,15 +55,20 @@ class Prepare:
         self._directory = directory
         self._profiles = profiles
         self._checkers = {key: Checker(table) for key, table in tables.items()}
+        self._tables = tables
+        self.renew()
+        self._most = most
+        self._polls: dict[int, set[tuple[Reason, str]]] = {}
+
+    def renew(self) -> None:
+        """Look at the profiles again; they changed."""
         # By profile: those that speak the native contract, whose plain messages are read the short way.
         self._express = {
-            profile.model: Express(tables[profile.class_key])
-            for profile in profiles.all()
-            if isinstance(profile.format, NativeFormat) and profile.class_key in tables
+            profile.model: Express(self._tables[profile.class_key])
+            for profile in self._profiles.all()
+            if isinstance(profile.format, NativeFormat) and profile.class_key in self._tables
         }
-        self._most = most
         self._faulty: set[str] = set()
-        self._polls: dict[int, set[tuple[Reason, str]]] = {}
 
     def __call__(self, uplink: Uplink, *, replay: bool = False) -> Work:
         """Prepare one uplink; a replay of it replaces what is stored."""

@@ -57,6 +57,7 @@ class ModbusSpec(Table, frozen=True, kw_only=True):
     pause: str | None = None
     """How long it must be left alone between two requests: `50ms`."""
     detect: DetectSpec | None = None
+    """What tells this model from others on a line: what it says of itself, registers that hold what they must."""
 
 
 class RepeatSpec(Table, frozen=True, kw_only=True):

@@ -77,6 +77,11 @@ class Directory:
         """Wait until a unit was mounted, dismounted or changed."""
         await self._change.wait()
 
+    def touch(self) -> None:
+        """Tell everybody who follows units to look again: their profiles changed."""
+        told, self._change = self._change, asyncio.Event()
+        told.set()
+
     async def load(self, connection: asyncpg.Connection) -> None:
         """Read the registry anew."""
         mounted: dict[str, MountedUnit] = {}
@@ -90,8 +95,7 @@ class Directory:
                     earlier.setdefault(unit.address, []).append((unit, row["mounted_to"]))
         self._channel_classes = {row["id"]: row["class_key"] for row in await connection.fetch(CLASSES)}
         self._mounted, self._earlier = mounted, earlier
-        told, self._change = self._change, asyncio.Event()
-        told.set()
+        self.touch()
 
     async def follow(self, pool: asyncpg.Pool) -> None:
         """Reload whenever the registry changes; until cancelled. Changes during a reload cause one more."""

@@ -101,8 +101,18 @@ def tolerance(profile: Profile, channel: str, key: str, value: float) -> float:
 
 def _rounds_to_unknown(profile: Profile, channel: str, key: str, value: object) -> bool:
     """Say whether the wire has no word for a value: its nearest one is the sentinel."""
-    found = [codec for codec, _ in codecs_of(profile, channel) if isinstance(codec, Codec) and codec.key == key]
-    return any(isinstance(value, (int, float)) and codec.unknown and abs(value) < codec.step for codec in found)
+    if not isinstance(value, (int, float)):
+        return False
+    for codec, _ in codecs_of(profile, channel):
+        if isinstance(codec, Codec) and codec.key == key:
+            for each in codec.unknown:
+                low, high = each if isinstance(each, tuple) else (each, each)
+                ends = [
+                    end * codec.linear.factor + codec.linear.offset for end in (low, high) if not isinstance(end, str)
+                ]
+                if ends and min(ends) - codec.step <= value <= max(ends) + codec.step:
+                    return True
+    return False
 
 
 def heard(profile: Profile, encoded: Encoded, address: str) -> list[Sample]:

@@ -1,0 +1,121 @@
+"""Own profiles while a core runs: a change counts at once, a mistake changes nothing and is named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iot_core.errors import NotFoundError
+from iot_core.profiles import Profiles, load
+from iot_core.profiles.follow import follow, stamps
+from iot_core.profiles.load import load_tolerant
+from tests.core import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+OWN = """\
+model: own-lamp
+vendor: Own
+title: {vi: Đèn riêng, en: Own lamp}
+source: "Own manual, table 1"
+interval: 60s
+modbus: {points: {power: {address: 4, type: uint16, scale: 0.1}}}
+examples:
+  - {registers: {"holding:4": [852]}, values: {power: 85.2}}
+  - {registers: {}, held: truncated}
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    (folder / "streetlight").mkdir(exist_ok=True)
+    path = folder / "streetlight" / name
+    path.write_text(text, encoding="utf-8")
+    # A file system that tells times by the second must not hide a change within one.
+    os.utime(path, ns=(path.stat().st_mtime_ns, path.stat().st_mtime_ns + len(text)))
+    return path
+
+
+@asynccontextmanager
+async def following(profiles: Profiles, folder: Path) -> AsyncIterator[list[int]]:
+    told: list[int] = []
+
+    async def renewed() -> None:
+        told.append(len(profiles.all()))
+
+    task = asyncio.create_task(follow(profiles, folder, renewed, every_s=0.02), name="follow")
+    try:
+        await asyncio.sleep(0.05)  # the first look
+        yield told
+    finally:
+        task.cancel()
+
+
+async def test_a_new_file_a_changed_one_and_a_removed_one_count_at_once(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", OWN)
+    profiles = load(tmp_path)
+    async with following(profiles, tmp_path) as told:
+        write(tmp_path, "a.yaml", OWN.replace("0.1}", "0.01}"))
+        await until(lambda: told)
+        assert profiles.get("own-lamp").encode({"power": 1.0}).registers == {"holding:4": [100]}
+        write(tmp_path, "b.yaml", OWN.replace("own-lamp", "own-lamp-2"))
+        await until(lambda: len(told) == 2)
+        assert profiles.get("own-lamp-2").class_key == "streetlight"
+        (tmp_path / "streetlight" / "b.yaml").unlink()
+        await until(lambda: len(told) == 3)
+        with pytest.raises(NotFoundError):
+            profiles.get("own-lamp-2")
+
+
+async def test_a_broken_file_keeps_its_last_good_version_and_is_named_until_it_is_mended(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.yaml", OWN)
+    profiles = load(tmp_path)
+    async with following(profiles, tmp_path) as told:
+        write(tmp_path, "a.yaml", OWN.replace("uint16", "uint61"))
+        write(tmp_path, "b.yaml", "model: [")
+        await until(lambda: told)
+        await until(lambda: len(profiles.broken) == 2)
+        assert profiles.get("own-lamp").rollover("power") == 6553.6
+        kept = {Path(each.file).name: each.kept for each in profiles.broken}
+        assert kept == {"a.yaml": "own-lamp", "b.yaml": ""}
+        assert profiles.broken[0].error.facts["line"] == 6
+        write(tmp_path, "b.yaml", OWN.replace("own-lamp", "own-lamp-2"))
+        path.write_text(OWN, encoding="utf-8")
+        await until(lambda: not profiles.broken)
+
+
+async def test_an_own_profile_overrides_a_shipped_one_until_it_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "streetlight").mkdir()
+    profiles = load(tmp_path)
+    shipped = profiles.get("tasmota-energy").vendor
+    async with following(profiles, tmp_path) as told:
+        path = write(tmp_path, "a.yaml", OWN.replace("own-lamp", "tasmota-energy"))
+        await until(lambda: told)
+        assert profiles.get("tasmota-energy").vendor == "Own"
+        path.unlink()
+        await until(lambda: len(told) == 2)
+        assert profiles.get("tasmota-energy").vendor == shipped
+
+
+async def test_a_class_that_is_new_or_changed_waits_for_the_next_start(tmp_path: Path) -> None:
+    profiles = load(tmp_path)
+    text = "title: {vi: Thử, en: Trial}\nmetrics:\n  dust: {title: {vi: Bụi, en: Dust}, ucum: ug/m3}\n"
+    async with following(profiles, tmp_path) as told:
+        (tmp_path / "trial").mkdir()
+        (tmp_path / "trial" / "class.yaml").write_text(text, encoding="utf-8")
+        await until(lambda: told)
+        assert [each.error.code for each in profiles.broken] == ["profile.class_waits"]
+        assert "trial" not in profiles.classes
+    assert "trial" in load(tmp_path).classes
+
+
+def test_what_vanishes_while_it_is_looked_at_is_not_there(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", OWN)
+    (tmp_path / "streetlight" / "gone.yaml").symlink_to(tmp_path / "nowhere")
+    assert [Path(each).name for each in stamps(tmp_path)] == ["a.yaml"]
+    assert [Path(each.file).name for each in load_tolerant(tmp_path).broken] == ["gone.yaml"]
