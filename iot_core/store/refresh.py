@@ -130,7 +130,7 @@ async def _hours_after(
         devices = (
             "SELECT unnest($3::integer[]) AS device_id WHERE $1::timestamptz < $2"
             if each.devices is not None
-            else f"SELECT DISTINCT device_id FROM {rollup.raw} WHERE time >= $1 AND time < $2 AND {counts}"
+            else f"SELECT DISTINCT device_id FROM {rollup.raw} WHERE time >= $1 AND time < $2"
         )
         rows = await connection.fetch(
             f"SELECT d.device_id, n.time FROM ({devices}) d CROSS JOIN LATERAL ("
