@@ -38,6 +38,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing(f"not installed: sudo apt-get install --no-install-recommends {lacking}")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take tests of the community licence out where there is none: they are not missing, they do not apply."""
+    marked = [item for item in items if item.get_closest_marker("community")]
+    if marked and not servers.has_community_licence():
+        config.hook.pytest_deselected(items=marked)
+        items[:] = [item for item in items if item not in marked]
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the run with the number of tests that need root, as the last line."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")

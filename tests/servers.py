@@ -263,6 +263,15 @@ def timescaledb() -> Iterator[Postgres]:
         subprocess.run([script, "drop"], timeout=60, check=True, env=environment)
 
 
+def has_community_licence() -> bool:
+    """Say whether the TimescaleDB that tests would use has its community features."""
+    if given := os.environ.get("IOT_TEST_TIMESCALEDB_DSN"):
+        server = Postgres(given, postgres_programs() / "psql")
+        return server.run("SELECT current_setting('timescaledb.license', true)").strip() == "timescale"
+    tree = Path(os.environ.get("IOT_TIMESCALEDB_TREE", "/var/lib/iot-timescaledb"))
+    return any(tree.glob("usr/lib/postgresql/*/lib/timescaledb-tsl-*.so"))
+
+
 # ---------------------------------------------------------------- Mosquitto
 @dataclass(frozen=True, slots=True)
 class Mosquitto:

@@ -60,7 +60,6 @@ class Flush:
         self._telemetry = {key: TelemetryTable(table) for key, table in tables.items()}
         self._bits = {key: {column.name: 1 << column.bit for column in table.columns} for key, table in tables.items()}
         self._life_safety = {key for key, table in tables.items() if table.device_class.life_safety}
-        self._noted = _noted(tables, tier)
         self._tier = tier
         self._rules = rules
         self._weeks: set[tuple[str, datetime]] = set()
@@ -108,8 +107,7 @@ class Flush:
         notes: list[due.Note] = []
         for class_key, mine in sorted(by_class.items()):
             self._hold_conflicts(batch, await self._telemetry[class_key].merge(connection, mine))
-            if class_key in self._noted:
-                notes += due.notes(class_key, [(each.device_id, each.time) for each in mine])
+            notes += due.notes(class_key, [(each.device_id, each.time) for each in mine])
         if notes:
             await due.note(connection, notes)
         if batch.held:
@@ -176,15 +174,6 @@ class Flush:
         bits = self._bits[class_key]
         said = self._said[class_key][names] = sum(bits[name] for name in names)
         return said
-
-
-def _noted(tables: Mapping[str, ClassTable], tier: Tier) -> frozenset[str]:
-    """Name the classes whose changed hours are ours to note: TimescaleDB itself notes those of its aggregates."""
-    return frozenset(
-        key
-        for key, table in tables.items()
-        if tier is not Tier.COMMUNITY or any(column.metric.counter for column in table.columns)
-    )
 
 
 def _hear(heard: Heard, device_id: int, received: datetime, time: datetime | None, said: int) -> None:

@@ -28,8 +28,11 @@ INSERT INTO iot.rollup_due (class_key, first, last, devices)
 SELECT class_key, first, last, CASE WHEN devices <> '' THEN string_to_array(devices, ',')::integer[] END
 FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::text[]) AS noted (class_key, first, last, devices)
 """
-AGAIN: Final = "INSERT INTO iot.rollup_due (class_key, first, last, devices) VALUES ($1, $2, $3, $4)"
-TAKE: Final = "DELETE FROM iot.rollup_due WHERE class_key = $1 RETURNING first, last, devices"
+AGAIN: Final = "INSERT INTO iot.rollup_due (class_key, first, last, devices, taken) VALUES ($1, $2, $3, $4, true)"
+MARK: Final = "UPDATE iot.rollup_due SET taken = true WHERE NOT taken"
+TAKE: Final = """
+DELETE FROM iot.rollup_due WHERE class_key = $1 AND (taken OR NOT $2) RETURNING first, last, devices
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ async def note(connection: asyncpg.Connection, noted: Sequence[Note]) -> None:
     await connection.execute(NOTE, *(list(column) for column in zip(*noted, strict=True)))
 
 
+async def mark(connection: asyncpg.Connection) -> None:
+    """Mark all notes that are there: their rows are committed, whatever is refreshed from now on sees them."""
+    await connection.execute(MARK)
+
+
 async def put_back(connection: asyncpg.Connection, class_key: str, ranges: Iterable[Due]) -> None:
     """Note again what was taken and is not worked out yet."""
     await connection.executemany(
@@ -79,9 +87,11 @@ async def put_back(connection: asyncpg.Connection, class_key: str, ranges: Itera
     )
 
 
-async def take(connection: asyncpg.Connection, class_key: str, calendar: Calendar) -> list[Due]:
-    """Take all notes of a class, inside the transaction that works its hours out."""
-    rows = await connection.fetch(TAKE, class_key)
+async def take(
+    connection: asyncpg.Connection, class_key: str, calendar: Calendar, *, marked: bool = False
+) -> list[Due]:
+    """Take all notes of a class, or only those marked before, inside the transaction that works its hours out."""
+    rows = await connection.fetch(TAKE, class_key, marked)
     return joined(by_hour(((row["first"], row["last"], row["devices"]) for row in rows), calendar))
 
 

@@ -1,6 +1,7 @@
 """Work out the rollups that are due, bucket by bucket anew: right after late rows, corrections and merges alike.
 
 notes of flushes -> hours of raw -> kept hours -> kept civil days;  meters: consumption an hour
+on the community licence: TimescaleDB's own log -> continuous aggregates of hours (-> kept days) -> of civil days
 
 Each class is one transaction with its notes, under a lock: a refresh that dies leaves its notes, and two cores never do
 the same work. A bucket is replaced, never added to, so doing it twice changes nothing.
@@ -18,6 +19,7 @@ from typing import Any, Final
 import asyncpg
 
 from iot_core.store import due
+from iot_core.store.aggregates import read_sources, refresh_aggregates
 from iot_core.store.due import Due
 from iot_core.store.partitions import ensure_hour_partitions
 from iot_core.store.rollups import Rollup
@@ -46,10 +48,17 @@ class Refresh:
             await asyncio.sleep(max(EVERY_S, _REST * (time.monotonic() - started)))
 
     async def once(self, connection: asyncpg.Connection) -> int:
-        """Work out everything that is due now; give the number of hours. 0 where another core is at it."""
+        """Bring all rollups up to date; give the number of hours that were worked out from notes."""
+        if self.tier is Tier.COMMUNITY:
+            await due.mark(connection)
+            for rollup in self.rollups.values():
+                await refresh_aggregates(connection, rollup)
+        return await self.work_notes(connection)
+
+    async def work_notes(self, connection: asyncpg.Connection) -> int:
+        """Work out every hour that is noted; 0 where another core is at it."""
         done = 0
-        classes = await connection.fetch("SELECT DISTINCT class_key FROM iot.rollup_due ORDER BY 1")
-        for row in classes:
+        for row in await connection.fetch("SELECT DISTINCT class_key FROM iot.rollup_due ORDER BY 1"):
             while hours := await self._refresh_class(connection, row["class_key"]):
                 done += hours
         return done
@@ -66,10 +75,13 @@ class Refresh:
             raw_from = await connection.fetchval(
                 "SELECT raw_from FROM iot.rollup_state WHERE class_key = $1", class_key
             )
-            ranges, later = due.some(await due.take(connection, class_key, rollup.calendar), raw_from)
+            own = self.tier is not Tier.COMMUNITY
+            taken = await due.take(connection, class_key, rollup.calendar, marked=not own)
+            ranges, later = due.some(taken, raw_from)
             await due.put_back(connection, class_key, later)
+            hours = "" if own else (await read_sources(connection, rollup, self.tier))[0]
             for each in ranges:
-                await refresh(connection, rollup, each, hours=self.tier is not Tier.COMMUNITY)
+                await refresh(connection, rollup, each, aggregate=hours)
             return sum(each.hours for each in ranges)
 
     async def _make_room(self, connection: asyncpg.Connection, rollup: Rollup) -> None:
@@ -83,11 +95,12 @@ class Refresh:
             await ensure_hour_partitions(connection, rollup.class_key, span["first"] - timedelta(hours=1), span["last"])
 
 
-async def refresh(connection: asyncpg.Connection, rollup: Rollup, each: Due, *, hours: bool = True) -> None:
-    """Replace the buckets of a range: its hours (unless the tier makes them itself), their days, its meters."""
-    if hours:
+async def refresh(connection: asyncpg.Connection, rollup: Rollup, each: Due, *, aggregate: str = "") -> None:
+    """Replace the buckets of a range: hours, their days, meters. `aggregate`: the tier has hours, and often days."""
+    if not aggregate:
         await _replace_hours(connection, rollup, each)
-        await _replace_days(connection, rollup, each)
+    if not aggregate or not rollup.days_are_aggregated:
+        await _replace_days(connection, rollup, each, aggregate)
     if rollup.counters:
         await _replace_used(connection, rollup, each)
         for hour, devices in await _hours_after(connection, rollup, each):
@@ -100,9 +113,9 @@ async def _replace_hours(connection: asyncpg.Connection, rollup: Rollup, each: D
     await connection.execute(statement, *_arguments(each), timeout=_MOST_S)
 
 
-async def _replace_days(connection: asyncpg.Connection, rollup: Rollup, each: Due) -> None:
+async def _replace_days(connection: asyncpg.Connection, rollup: Rollup, each: Due, hours: str) -> None:
     where = f"time >= {rollup.calendar.day('$1::timestamptz')} AND time < {_end_of_days(rollup, '$2::timestamptz')}"
-    statement = upsert(rollup.days, rollup.names(), rollup.from_hours(where + _only(each)))
+    statement = upsert(rollup.days, rollup.names(), rollup.from_hours(where + _only(each), hours))
     await connection.execute(statement, *_arguments(each), timeout=_MOST_S)
 
 

@@ -97,6 +97,11 @@ class Rollup:
     def counters(self) -> tuple[Metric, ...]:
         return tuple(metric for metric in self.metrics if metric.counter)
 
+    @property
+    def days_are_aggregated(self) -> bool:
+        """Whether TimescaleDB can hold its civil days as a continuous aggregate (see Calendar.day_bucket)."""
+        return self.calendar.constant_offset is not None
+
     def kept(self) -> list[tuple[str, str]]:
         """Name the columns of the kept tables beside `time` and `device_id`, with their types."""
         return [("rows", "bigint"), *(column for metric in self.metrics for column in metric.kept())]
@@ -116,15 +121,27 @@ class Rollup:
             f" {_IN_ORDER}) r GROUP BY device_id, hour"
         )
 
-    def from_hours(self, where: str) -> str:
-        """Write the query that makes civil days of kept hours."""
+    def from_hours(self, where: str, hours: str = "") -> str:
+        """Write the query that makes civil days of hours, the kept ones unless others are named."""
         outer = ", ".join(_combine(each) for each in self.metrics)
         names = ", ".join(f'"{name}"' for name in self.names())
         return (
             f"SELECT day AS time, device_id, sum(rows)::bigint AS rows, {outer} FROM ("
-            f"SELECT device_id, {self.calendar.day('time')} AS day, {names} FROM {self.hours} WHERE {where}"
-            f" {_IN_ORDER}) r GROUP BY device_id, day"
+            f"SELECT device_id, {self.calendar.day('time')} AS day, {names} FROM {hours or self.hours} h"
+            f" WHERE {where} {_IN_ORDER}) r GROUP BY device_id, day"
         )
+
+    def aggregate_of_raw(self) -> str:
+        """Write the query of a continuous aggregate of hours; what it gives equals `from_raw`."""
+        parts = ", ".join(_continuous(each) for each in self.metrics)
+        bucket = self.calendar.hour_bucket("time")
+        return f"SELECT {bucket} AS time, device_id, count(*) AS rows, {parts} FROM {self.raw} GROUP BY 1, 2"
+
+    def aggregate_of_hours(self, hours: str) -> str:
+        """Write the query of a continuous aggregate of civil days over one of hours."""
+        parts = ", ".join(_combine(each, _last_by_time) for each in self.metrics)
+        bucket = self.calendar.day_bucket("time")
+        return f"SELECT {bucket} AS time, device_id, sum(rows)::bigint AS rows, {parts} FROM {hours} GROUP BY 1, 2"
 
     def from_meters(self, devices: str) -> str:
         """Write the query for consumption an hour, from $1 to $2; `devices` is `NULL` or `$3`."""
@@ -193,7 +210,24 @@ def _aggregate(each: Metric) -> str:
     return ", ".join(parts)
 
 
-def _combine(each: Metric) -> str:
+def _continuous(each: Metric) -> str:
+    name, value = each.key, each.masked()
+    parts = []
+    if not each.is_enum:
+        parts += [
+            f'min({value}) AS "{name}_min"',
+            f'max({value}) AS "{name}_max"',
+            f'sum(({value})::double precision) AS "{name}_sum"',
+        ]
+    parts += [
+        f'NULLIF(count({value}), 0)::integer AS "{name}_count"',
+        f'last({value}, time) FILTER (WHERE ({value}) IS NOT NULL) AS "{name}_last"',
+        f'NULLIF(count(*) FILTER (WHERE {each.marked()}), 0)::integer AS "{name}_bad"',
+    ]
+    return ", ".join(parts)
+
+
+def _combine(each: Metric, last: Callable[[str], str] | None = None) -> str:
     name = each.key
     parts = []
     if not each.is_enum:
@@ -204,7 +238,7 @@ def _combine(each: Metric) -> str:
         ]
     parts += [
         f'sum("{name}_count")::integer AS "{name}_count"',
-        f'{_last(f"{name}_last")} AS "{name}_last"',
+        f'{(last or _last)(f"{name}_last")} AS "{name}_last"',
         f'sum("{name}_bad")::integer AS "{name}_bad"',
     ]
     return ", ".join(parts)
@@ -213,3 +247,8 @@ def _combine(each: Metric) -> str:
 def _last(column: str) -> str:
     """Write the last value of a column in the order its rows come in."""
     return f'(array_agg("{column}") FILTER (WHERE "{column}" IS NOT NULL))[count("{column}")]'
+
+
+def _last_by_time(column: str) -> str:
+    """Write the same with TimescaleDB's aggregate, which a continuous one can be made of."""
+    return f'last("{column}", time) FILTER (WHERE "{column}" IS NOT NULL)'

@@ -13,6 +13,7 @@ import asyncpg
 
 from iot_core.errors import ConfigError, StartError
 from iot_core.model import DeviceClass, MetricType
+from iot_core.store.aggregates import ensure_aggregates, read_sources
 from iot_core.store.calendar import Calendar, counts_whole_hours
 from iot_core.store.columns import ClassTable, column, sql_type
 from iot_core.store.kept import columns_of, ensure_kept, ensure_views, read_rollup
@@ -70,7 +71,9 @@ async def _ensure_table(connection: asyncpg.Connection, device_class: DeviceClas
 
 async def _ensure_rollup(connection: asyncpg.Connection, rollup: Rollup, tier: Tier) -> None:
     await ensure_kept(connection, rollup, tier)
-    await ensure_views(connection, rollup, rollup.hours, rollup.days)
+    if tier is Tier.COMMUNITY and not await ensure_aggregates(connection, rollup):
+        return  # the views stay on the generation before until the new one is filled
+    await ensure_views(connection, rollup, *await read_sources(connection, rollup, tier))
 
 
 async def fix_zone(connection: asyncpg.Connection, zone: str) -> None:

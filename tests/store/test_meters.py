@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -44,7 +45,7 @@ async def steps(store: Probe) -> list[tuple[str, float]]:
     return [(row["kind"], row["consumption"]) for row in await store.connection.fetch(STEPS, *span)]
 
 
-def said(minute: int, total: float, **more: object) -> Observation:
+def said(minute: int, total: float, **more: Any) -> Observation:
     return observation({"total": total}, time=T0 + timedelta(minutes=minute), **more)
 
 

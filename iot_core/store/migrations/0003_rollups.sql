@@ -11,20 +11,27 @@ CREATE TABLE iot.rollup_due (
     class_key text NOT NULL,
     first timestamptz NOT NULL,               -- measured times of the first and the last changed row, both included
     last timestamptz NOT NULL,
-    devices integer[]                         -- null: any
+    devices integer[],                        -- null: any
+    taken boolean NOT NULL DEFAULT false      -- by a refresh that first waits for TimescaleDB's own
 );
 CREATE INDEX rollup_due_class ON iot.rollup_due (class_key);
 
--- What the rollups of a class are made of. `raw_from`: nothing older is in the class's table any more, so no bucket
--- before it may be made anew. `kept_before`: older buckets stand in kept tables, newer ones in the continuous aggregate
--- of `generation` (null where there are only kept tables).
+-- Where the rollups of a class stand. `raw_from`: nothing older is in the class's table any more, so no bucket before it
+-- may be made anew. Buckets before `kept_before` stand in kept tables, newer ones in continuous aggregates (if there are).
 CREATE TABLE iot.rollup_state (
     class_key text PRIMARY KEY,
     raw_from timestamptz NOT NULL DEFAULT '2000-01-01 00:00+00',
-    generation integer,
-    columns text[] NOT NULL DEFAULT '{}',     -- what that generation has
     kept_before timestamptz NOT NULL DEFAULT '2000-01-01 00:00+00',
     kept_days_before timestamptz NOT NULL DEFAULT '2000-01-01 00:00+00'
+);
+
+-- Continuous aggregates cannot take a column more: a new metric opens a new pair of them, filled before it is used.
+CREATE TABLE iot.rollup_generation (
+    class_key text NOT NULL REFERENCES iot.rollup_state,
+    number integer NOT NULL,
+    columns text[] NOT NULL,
+    used boolean NOT NULL,                    -- false: being filled
+    PRIMARY KEY (class_key, number)
 );
 
 CREATE SCHEMA telemetry_rollup;   -- kept tables and continuous aggregates behind telemetry.<class>_1h and _1d
