@@ -63,8 +63,8 @@ class BytesFormat:
         said: set[str] = set()
         written: list[bytes] = []
         for frame in self.frames:
-            carried = {key: values[key] for key in frame.keys if key in values and key not in said}
-            if not carried or (context.channel and context.channel not in frame.channels):
+            carried = {key: values[key] for key in frame.keys if key in values}
+            if not carried.keys() - said or (context.channel and context.channel not in frame.channels):
                 continue
             said.update(carried)
             data = frame.write(carried, context.channel, context.time, context.arrival)

@@ -6,6 +6,7 @@ frame = head | block | block | ... | record | record | ... | checksum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -76,6 +77,11 @@ class ChannelFrom:
                 raise DecodeError(Reason.BAD_FIELD, f"channel {raw} is none of {', '.join(map(str, self.names))}")
             return self.names[raw]
         return str(raw)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The channels that can be named beforehand."""
+        return tuple(self.names.values()) if self.names else (self.name,)
 
     def raw(self, channel: str) -> object:
         """Give what the bytes say for a channel."""
@@ -160,6 +166,8 @@ class Layout:
                 tail += block.layout.write(values, channel)
                 if block.when is not None:
                     block.when.place.place(block.when.test.example, head)
+                if isinstance(block.count, Bytes):
+                    block.count.place(1, head)
         if self.records is not None:
             tail += self.records.write(values, channel)
         return head + tail
@@ -206,17 +214,14 @@ class Block:
         return at
 
     def carries(self, values: Mapping[str, Value], channel: str) -> bool:
-        """Say whether it is written for these values: a repetition or a memory never is."""
-        if self.count is not None or self.layout.time is not None:
+        """Say whether it is written for these values: a memory never is, a repetition once, for its channel."""
+        if self.layout.time is not None or self.every:
             return False
-        if (
-            self.layout.channel is not None
-            and self.layout.channel.place is None
-            and self.layout.channel.name != channel
-        ):
+        own = self.layout.channel
+        if own is not None and channel not in own.known and (own.place is None or own.names):
             return False
         said = any(key in values for part in self.layout.parts() for key in part.keys)
-        return said or (self.when is None and not self.optional)
+        return said or (self.when is None and not self.optional and self.count is None)
 
     def _asked(self, data: bytes, into: Gathered) -> bool:
         assert self.when is not None
@@ -337,9 +342,11 @@ class Records:
         """Write the records that carry any of the values; of several for one value the first."""
         written: set[str] = set()
         chain = bytearray()
+        owners = [record.layout.channel for record in self.known.values() if record.layout.channel is not None]
+        named = any(channel in owner.known for owner in owners)
         for key, record in self.known.items():
             wanted = {name for name in record.layout.keys if name in values} - written
-            if not wanted or not record.carries(values, channel):
+            if not wanted or not record.carries(values, channel) or (named and record.layout.channel is None):
                 continue
             body = record.layout.write(values, channel)
             if record.size is not None:
@@ -417,7 +424,7 @@ class Frame:
             if part.channel is None:
                 names += [""] if part.fields and "" not in names else []
             else:
-                names += part.channel.names.values() if part.channel.names else [part.channel.name]
+                names += part.channel.known
             names += [group.channel for group in part.groups]
         return tuple(dict.fromkeys(names))
 
@@ -447,7 +454,8 @@ def _fill(fields: tuple[Field[bytes], ...], values: Mapping[str, Value], data: b
     for each in (*(each for each in fields if each.when is None and each not in given), *given):
         if each.place is not None:
             raw = each.raw(values)
-            each.place.place(0 if raw is None else raw, data)
-    for each in given:
+            unknown = math.nan if each.place.wire.kind == "float" else 0
+            each.place.place(unknown if raw is None else raw, data)
+    for each in (*(each for each in fields if each.when is None and each not in given), *given):
         for place, wanted in each.beside:
             place.place(wanted, data)

@@ -138,7 +138,7 @@ def _to_bcd(number: int, digits: int) -> int:
 
 
 def _from_hex(raw: object, size: int, endian: Endian) -> bytes:
-    data = bytes.fromhex(str(raw))
+    data = bytes(size) if raw == 0 else bytes.fromhex(str(raw))  # 0: nothing is given
     if len(data) != size:
         raise ValueError(f"{raw} is not {size} bytes")
     return data if endian == "big" else data[::-1]

@@ -12,33 +12,45 @@ from iot_core.model import MetricType, Sample, Uplink
 from iot_core.profiles import Encoded, Profile
 from iot_core.profiles.bytes_format import BytesFormat
 from iot_core.profiles.envelope import LorawanFormat
+from iot_core.profiles.fields import Field
+from iot_core.profiles.json_format import JsonFormat
 from iot_core.profiles.modbus import Point
 from iot_core.profiles.places import Bytes
-from iot_core.profiles.values import Cases, Codec
+from iot_core.profiles.senml_format import SenmlFormat
+from iot_core.profiles.values import Cases, Codec, apply
 from tests.profiles.conftest import shipped
 
 START = datetime(2026, 1, 15, 8, 30, tzinfo=UTC)
 MODELS = [each.model for each in shipped().all()]
 
 
-def codecs_of(profile: Profile, channel: str = "") -> list[tuple[Codec | Cases, Point | Bytes | None]]:
-    """Each codec with the place that limits it; None where the wire takes any number."""
+def fields_of(profile: Profile, channel: str = "") -> list[Field[Any]]:
+    """Each entry that a channel's values are written with."""
     if profile.modbus is not None:
-        return [(each.codec, each.place) for name, each in profile.modbus.points if name == channel]
-    found: list[tuple[Codec | Cases, Point | Bytes | None]] = []
+        return [each for name, each in profile.modbus.points if name == channel]
+    found: list[Field[Any]] = []
     formats = [profile.format] if profile.format else [route.format for route in profile.routes]
     if profile.address.startswith("lorawan:"):
         formats = formats[:1]  # all network servers carry the same bytes
     for each in formats:
         for inner in each.ports.values() if isinstance(each, LorawanFormat) else [each]:
+            if isinstance(inner, JsonFormat):
+                found += [field for group in inner.groups if group.channel == channel for field in group.fields]
             if isinstance(inner, BytesFormat):
-                layouts = (layout for frame in inner.frames for layout in frame.layout.parts())
-                for layout in layouts:
+                for layout in (layout for frame in inner.frames for layout in frame.layout.parts()):
                     mine = [group.fields for group in layout.groups if group.channel == channel]
-                    if (layout.channel.name if layout.channel is not None else "") == channel:
+                    if channel in (layout.channel.known if layout.channel is not None else ("",)):
                         mine.append(layout.fields)
-                    found += [(field.codec, field.place) for fields in mine for field in fields]
+                    found += [field for fields in mine for field in fields]
     return found
+
+
+def codecs_of(profile: Profile, channel: str = "") -> list[tuple[Codec | Cases, Point | Bytes | None]]:
+    """Each codec with the place that limits it; None where the wire takes any number."""
+    return [
+        (each.codec, each.place if isinstance(each.place, (Point, Bytes)) else None)
+        for each in fields_of(profile, channel)
+    ]
 
 
 def _taken(profile: Profile, channel: str, key: str, values: dict[str, Any]) -> bool:
@@ -58,7 +70,7 @@ def sayable(draw: st.DrawFn, model: str, channel: str) -> dict[str, Any]:
         if isinstance(codec, Cases):
             values.update(draw(st.sampled_from([dict(says) for _, _, says in codec.cases])))
         elif codec.type is not None:
-            wires[codec.key] = (codec, wire)
+            wires.setdefault(codec.key, (codec, wire))
     from_cases = {key for codec, _ in codecs_of(profile, channel) if isinstance(codec, Cases) for key in codec.keys}
     said = {key for codec, _ in codecs_of(profile, channel) for key in codec.keys} or set(profile.metrics)
     for key in sorted(draw(st.sets(st.sampled_from([key for key in profile.metrics if key in said]), min_size=1))):
@@ -78,7 +90,8 @@ def sayable(draw: st.DrawFn, model: str, channel: str) -> dict[str, Any]:
         assert high is not None
         found = wires.get(key)
         if found is not None and found[1] is not None and found[1].wire is not None and found[1].wire.kind != "float":
-            ends = [raw * found[0].linear.factor + found[0].linear.offset for raw in found[1].limits]
+            given_as = next(each.given for each in fields_of(profile, channel) if each.codec is found[0])
+            ends = [apply(given_as, apply(found[0].linear, raw)) for raw in found[1].limits]
             low, high = max(low, min(ends)), min(high, max(ends))
         values[key] = draw(st.floats(low, high, allow_nan=False, allow_infinity=False))
         if found is not None and values[key] in found[0].unknown:
@@ -138,7 +151,7 @@ def test_what_is_encoded_is_decoded_again(data: st.DataObject, model: str) -> No
     values = data.draw(sayable(model, channel))
     time = START + timedelta(milliseconds=data.draw(st.integers(0, 10**9)))
     native = profile.format is not None and profile.address.startswith("iot:")
-    formats = [110, 112] if "ucifi" in model else [None, 50, 60, 110, 112] if native else [None]
+    formats = [110, 112] if isinstance(profile.format, SenmlFormat) else [None, 50, 60, 110, 112] if native else [None]
     messages = profile.encode_all(
         values,
         time=time,
