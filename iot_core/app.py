@@ -33,6 +33,7 @@ from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import StartError
 from iot_core.ingest.flush import Flush
+from iot_core.ingest.load import Loader
 from iot_core.ingest.prepare import Prepare
 from iot_core.ingest.replay import replay_address, replay_step
 from iot_core.ingest.worker import Ingest
@@ -161,6 +162,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             counters=counters,
             broker=broker,
             replay_address=replay,
+            load=Loader(tables, found.tier),
             replay_held=partial(replay_step, pool, prepare, flush),
             healthy=healthy,
             asking=Asking(directory, profiles, ingest.emit, {driver.scheme: driver for driver in drivers.values()}),

@@ -34,7 +34,7 @@ from iot_core.errors import (
 from iot_core.messages import language, text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
@@ -44,6 +44,8 @@ __all__ = ["Client"]
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 _STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)  # a heartbeat comes each 15 s
+_FILE_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+_LOST: Final = frozenset({"api.unreachable", "api.no_answer", "store.unavailable"})
 _LONGEST_PAUSE_S: Final = 15.0
 _CLASSES: Final[dict[int, type[RequestError | CommandRejected | DeviceUnreachable]]] = {
     401: ForbiddenError,
@@ -240,6 +242,29 @@ class Client:
         """Aggregate a span over devices of one class."""
         return await self._get("/telemetry/stats", shapes.Stats, asked)
 
+    async def export(self, asked: shapes.ExportQuery) -> AsyncGenerator[bytes, None]:
+        """Give every stored row as a line of JSON (ExportRow) without its end; a lost connection goes on behind it."""
+        last = b""
+        while True:
+            try:
+                async with aclosing(self._lines("/telemetry/export", asked)) as lines:
+                    async for line in lines:
+                        yield line
+                        last = line
+            except (RequestError, StoreUnavailable) as error:
+                if not last or error.code not in _LOST:
+                    raise
+                row = _decode(last, shapes.ExportRow, self.url)
+                asked = msgspec.structs.replace(asked, after=f"{row.device} {row.time.isoformat()}")
+                last = b""  # a second failure without a row in between is told
+            else:
+                return
+
+    async def load(self, rows: Sequence[Mapping[str, Any]], *, replace: bool = False) -> shapes.TelemetryLoaded:
+        """Merge rows of a file; give what was not taken, by index."""
+        body = shapes.TelemetryLoad(rows=tuple(dict(row) for row in rows), replace=replace)
+        return await self._send("POST", "/telemetry/import", shapes.TelemetryLoaded, body)
+
     async def completeness(self, asked: shapes.CompletenessQuery) -> shapes.Completeness:
         """Compare what devices should have said with what is stored of them."""
         return await self._get("/telemetry/completeness", shapes.Completeness, asked)
@@ -431,6 +456,22 @@ class Client:
         return _decode(data, answer, self.url)
 
     # ------------------------------------------------------------ streams
+    async def _lines(self, path: str, asked: shapes.Query) -> AsyncGenerator[bytes, None]:
+        url = f"{self.url}{shapes.PREFIX}{path}"
+        rest = b""
+        try:
+            async with self._open.get(url, params=_parameters(asked), timeout=_FILE_TIMEOUT) as response:
+                if response.status >= 400:
+                    raise _error(response, await response.read(), self.url)
+                async for chunk in response.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield line
+        except TimeoutError as exc:
+            raise RequestError("api.no_answer", url=self.url, seconds=int(_FILE_TIMEOUT.sock_read or 0)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+
     async def _stream(
         self, path: str, *, after: str = "", reconnect: bool = True, connected: Callable[[], None] | None = None
     ) -> AsyncGenerator[Message, None]:

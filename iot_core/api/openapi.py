@@ -70,6 +70,8 @@ def _schemas(routes: Sequence[Route]) -> _Schemas:
 
 
 def _answers(route: Route) -> list[Any]:
+    if route.lines is not None:
+        return [route.lines]
     return list(route.events.values()) if _is_stream(route) else [route.answer]
 
 
@@ -110,7 +112,10 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "description": "A problem (RFC 9457)",
         "content": {"application/problem+json": {"schema": schemas.of(shapes.Problem)}},
     }
-    if _is_stream(route):
+    content: dict[str, Any]
+    if route.lines is not None:
+        content = {"application/x-ndjson": {"schema": {"type": "string"}, "x-line": schemas.of(route.lines)}}
+    elif _is_stream(route):
         said = [schemas.of(kind) for kind in route.events.values()]
         # What stands in `data:`; which one it is, the line `event:` says.
         content = {

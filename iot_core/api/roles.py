@@ -22,6 +22,7 @@ class Action(StrEnum):
     ACKNOWLEDGE = "acknowledge"
     PUSH = "push"
     TOKENS = "tokens"
+    LOAD = "load"
 
 
 _VIEWER: Final = frozenset({Action.READ, Action.SIGN_IN})

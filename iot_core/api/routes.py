@@ -75,7 +75,10 @@ class Call(Generic[Q]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A method and path with its handler; `action` None is open to everyone. `events` marks a stream."""
+    """A method and path with its handler; `action` None is open to everyone.
+
+    `events` marks a stream of events, `lines` one of lines of JSON.
+    """
 
     method: str
     path: str
@@ -84,6 +87,7 @@ class Route:
     status: int = 200
     most: int = _SMALL
     events: Mapping[str, type] = field(default_factory=dict)
+    lines: type | None = None
 
     @property
     def query(self) -> type[shapes.Query]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from iot_core.asking import Asking
     from iot_core.broker import Broker
     from iot_core.counters import Counters
+    from iot_core.ingest.load import Loader
     from iot_core.ingest.replay import Replayed, Selection
     from iot_core.profiles import Profiles
     from iot_core.settings import Settings
@@ -26,8 +27,9 @@ class Services:
     `readers` is the small pool for what may take long: its statements are bounded, and cannot take ingest's place.
     `replay_address(address)` is awaited after a unit was mounted at an address that has uplinks in the inbox: it runs
     them through the ingest path, where the new unit must be known by then, and says how many it took.
-    `replay_held(selection, after)` does one step of a replay that a person asked for. `healthy` is
-    False while ingest lags or the store is away. `broker` and `asking` (the drivers) are None where none run (tests).
+    `load` merges rows of files. `replay_held(selection, after)` does one step of a replay that a person asked for.
+    `healthy` is False while ingest lags or the store is away. `broker` and `asking` (the drivers) are None where none
+    run (tests).
     """
 
     pool: asyncpg.Pool
@@ -36,6 +38,7 @@ class Services:
     settings: Settings
     counters: Counters
     replay_address: Callable[[str], Awaitable[int]]
+    load: Loader
     replay_held: Callable[[Selection, int], Awaitable[Replayed]]
     healthy: Callable[[], bool]
     broker: Broker | None = None

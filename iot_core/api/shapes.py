@@ -712,6 +712,60 @@ class Reading(Row, frozen=True, kw_only=True):
     device: str
 
 
+class ExportQuery(ScopeQuery, frozen=True, kw_only=True):
+    """Whole history without `from` and `to`. `after` goes on behind a row: its device's key, a space, its time."""
+
+    start: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
+    end: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
+    after: str | None = None
+
+
+class ExportRow(Row, frozen=True, kw_only=True):
+    """A line of `telemetry/export`: a stored row with its device, whole."""
+
+    device: str
+    name: str
+    class_key: str = field(name="class")
+
+
+class TelemetryRow(Request, frozen=True, kw_only=True):
+    """A row to be loaded, as ExportRow gives it; what is left out is good, received now, and judged by its ranges."""
+
+    device: Key
+    name: str | None = None
+    time: Annotated[datetime, Meta(tz=True)]
+    values: dict[str, Value | None] = {}
+    class_key: str | None = field(default=None, name="class")
+    received_at: Annotated[datetime, Meta(tz=True)] | None = None
+    quality: QualityName = QualityName.GOOD
+    bad: tuple[str, ...] | None = None
+    extra: dict[str, Any] | None = None
+
+
+class TelemetryLoad(Request, frozen=True, kw_only=True):
+    """Rows (TelemetryRow) to be merged; `replace` lets them win over what is stored."""
+
+    rows: Annotated[tuple[dict[str, Any], ...], Meta(max_length=MAX_BATCH)]
+    replace: bool = False
+
+
+class RowRefused(Answer, frozen=True, kw_only=True):
+    """What of a row was not taken; the rest of it was, unless `whole`."""
+
+    index: int
+    code: str
+    said: str
+    detail: str
+    whole: bool
+
+
+class TelemetryLoaded(Answer, frozen=True, kw_only=True):
+    """`rows` were taken, at least in part; `refused` names what was not."""
+
+    rows: int
+    refused: tuple[RowRefused, ...]
+
+
 class CompletenessQuery(ScopeQuery, frozen=True, kw_only=True):
     """Default: yesterday, a civil day of the core's zone; 32 days at most."""
 

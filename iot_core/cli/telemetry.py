@@ -54,6 +54,8 @@ def _all_values(row: shapes.LatestOfMany) -> str:
     sources={
         "stats": "iot_core.cli.telemetry_stats:stats",
         "completeness": "iot_core.cli.telemetry_completeness:completeness",
+        "export": "iot_core.cli.telemetry_export:export",
+        "import": "iot_core.cli.telemetry_import:load",
     },
     help=text("cli.help_telemetry"),
     examples=["iot telemetry latest aq-0012", "iot telemetry get aq-0012 --from 30d", "iot telemetry watch aq-0012"],

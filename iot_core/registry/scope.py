@@ -18,7 +18,7 @@ WITH RECURSIVE inside AS (
     UNION
     SELECT area.id FROM iot.area JOIN inside ON area.parent_id = inside.id
 )
-SELECT d.id, d.key, d.class_key, u.profile, d.retired_at IS NOT NULL AS retired
+SELECT d.id, d.key, d.name, d.class_key, u.profile, d.retired_at IS NOT NULL AS retired
 FROM iot.device d
 LEFT JOIN LATERAL (
     SELECT profile FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
@@ -46,6 +46,7 @@ class Scoped:
 
     id: int
     key: str
+    name: str
     class_key: str
     profile: str | None
     retired: bool

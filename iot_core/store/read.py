@@ -227,3 +227,22 @@ async def points(
     )  # fmt: skip
     decimals = metric.precision if metric.type is MetricType.FLOAT else 0
     return [(row["time"], round(row["value"], decimals)) for row in reversed(rows)]
+
+
+async def part(
+    connection: asyncpg.Connection,
+    device_class: DeviceClass,
+    device_id: int,
+    *,
+    start: datetime,
+    end: datetime | None,
+    limit: int,
+) -> list[Row]:
+    """Give the oldest `limit` rows of a device from `start` (included) to `end` (excluded; None: all), oldest first."""
+    reading = await Reading.of(connection, device_class)
+    rows = await connection.fetch(
+        f"SELECT {reading.columns} FROM {reading.relation} WHERE device_id = $1 AND time >= $2"
+        " AND time < COALESCE($3, 'infinity'::timestamptz) ORDER BY time LIMIT $4",
+        device_id, start, end, limit,
+    )  # fmt: skip
+    return [reading.row(row) for row in rows]

@@ -22,6 +22,12 @@ SELECT * FROM unnest($1::integer[], $2::boolean[], $3::timestamptz[])
 ON CONFLICT (device_id) DO UPDATE SET online = excluded.online, online_changed_at = excluded.online_changed_at
 WHERE device_status.online IS DISTINCT FROM excluded.online
 """
+LOADED = """
+INSERT INTO iot.device_status (device_id, last_time, said)
+SELECT * FROM unnest($1::integer[], $2::timestamptz[], $3::bigint[])
+ON CONFLICT (device_id) DO UPDATE SET
+    last_time = GREATEST(device_status.last_time, excluded.last_time), said = device_status.said | excluded.said
+"""
 ACTIVE = "UPDATE iot.device SET lifecycle = 'active' WHERE id = ANY($1) AND lifecycle IN ('planned', 'provisioned')"
 ADD_SEQS = """
 INSERT INTO iot.seq_range (unit_id, run, seqs)
@@ -46,6 +52,12 @@ async def mark_heard(connection: asyncpg.Connection, heard: Heard) -> None:
     ids = sorted(heard)
     received, times, said = ([heard[id_][part] for id_ in ids] for part in range(3))
     await connection.execute(HEARD, ids, received, times, said)
+
+
+async def mark_loaded(connection: asyncpg.Connection, said: Mapping[int, tuple[datetime, int]]) -> None:
+    """Note what a file said of devices: it was no message, so nobody was heard."""
+    ids = sorted(said)
+    await connection.execute(LOADED, ids, [said[id_][0] for id_ in ids], [said[id_][1] for id_ in ids])
 
 
 async def mark_presence(connection: asyncpg.Connection, online: Mapping[int, tuple[bool, datetime]]) -> None:

@@ -85,7 +85,8 @@ async def served(
 
         services = Services(
             pool=path.pool, readers=readers, profiles=load(), settings=settings, counters=path.counters,
-            replay_address=replay, replay_held=partial(replay_step, path.pool, path.prepare, path.flush),
+            replay_address=replay, load=path.loader,
+            replay_held=partial(replay_step, path.pool, path.prepare, path.flush),
             healthy=healthy,
         )  # fmt: skip
         app = make_app(services)

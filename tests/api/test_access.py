@@ -21,7 +21,7 @@ RIGHTS = {
     "viewer": "read sign_in",
     "technician": "read sign_in devices areas audit acknowledge",
     "operator": "read sign_in devices areas audit acknowledge",
-    "admin": "read sign_in devices areas audit acknowledge push tokens",
+    "admin": "read sign_in devices areas audit acknowledge push tokens load",
 }
 ACTIONS = {
     "GET /areas": "read", "GET /areas/tree": "read", "POST /areas": "areas",
@@ -33,7 +33,8 @@ ACTIONS = {
     "GET /devices/{key}": "read", "DELETE /devices/{key}": "devices", "POST /devices/{key}/restore": "devices",
     "GET /devices/{key}/latest": "read", "GET /devices/{key}/telemetry": "read", "GET /telemetry/watch": "read",
     "GET /devices/{key}/chart": "read", "GET /telemetry/latest": "read", "GET /telemetry/stats": "read",
-    "GET /telemetry/completeness": "read",
+    "GET /telemetry/completeness": "read", "GET /telemetry/export": "read",
+    "POST /telemetry/import": "load",
     "GET /alarms": "read", "GET /alarms/{id}": "read", "POST /alarms/{id}/acknowledge": "acknowledge",
     "GET /map": "read", "GET /events": "read", "GET /inbox": "read", "GET /held": "read",
     "GET /held/{id}": "read", "POST /held/replay": "devices",

@@ -14,6 +14,7 @@ import asyncpg
 from iot_core.alarms.evaluate import Evaluator
 from iot_core.counters import Counters
 from iot_core.ingest.flush import Flush
+from iot_core.ingest.load import Loader
 from iot_core.ingest.prepare import Prepare
 from iot_core.ingest.worker import Ingest
 from iot_core.model import Outcome, Uplink
@@ -38,6 +39,7 @@ class Path:
     flush: Flush
     evaluator: Evaluator
     counters: Counters
+    loader: Loader
     outcomes: list[Outcome] = field(default_factory=list)
 
     async def say(self, key: str, payload: bytes | str, **more: Any) -> Outcome:
@@ -111,7 +113,7 @@ async def running(dsn: str, settings: Settings | None = None) -> AsyncIterator[P
         )  # fmt: skip
         task = asyncio.create_task(ingest.run(), name="ingest")
         try:
-            yield Path(pool, ingest, directory, prepare, flush, evaluator, counters)
+            yield Path(pool, ingest, directory, prepare, flush, evaluator, counters, Loader(tables, tier))
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):

@@ -1,0 +1,124 @@
+"""`iot telemetry export`: stored rows into a file, as they are."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from iot_core.cli.base import Command, option
+from iot_core.cli.rows import FIXED, FORMATS, csv_cells
+from iot_core.cli.scope import area_option, class_option, device_option, from_option, to_option
+from iot_core.cli.session import ask
+from iot_core.errors import ConfigError
+from iot_core.messages import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from iot_core.api import shapes
+    from iot_core.client import Client
+
+__all__ = ["export", "format_of"]
+
+STEP = 1_000
+_TEXT: Any = {"encoding": "utf-8", "newline": ""}
+
+
+@click.command(
+    "export",
+    cls=Command,
+    help=text("load.help_export"),
+    examples=[
+        "iot telemetry export june.csv --device aq-0012 --from 2025-06-01 --to 2025-07-01",
+        "iot telemetry export all.ndjson.gz --class water_meter",
+        "iot telemetry export --area ben-thanh --format ndjson > ben-thanh.ndjson",
+    ],
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@option("--format", "form", type=click.Choice(FORMATS), help=text("load.opt_format"))
+@device_option
+@class_option
+@area_option
+@from_option
+@to_option
+def export(
+    file: Path | None,
+    *,
+    form: str | None,
+    devices: tuple[str, ...],
+    class_key: str | None,
+    area: str | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> None:
+    from iot_core.api.shapes import ExportQuery
+
+    asked = ExportQuery(devices=",".join(devices) or None, class_key=class_key, area=area, start=start, end=end)
+    chosen = form or format_of(file)
+    count = ask(lambda client: _run(client, asked, file, chosen))
+    click.echo(text("load.exported", rows=count, file=file or "-"), err=True)
+
+
+def format_of(file: Path | None) -> str:
+    """Tell the format by the name: CSV unless it says otherwise."""
+    suffixes = [] if file is None else file.suffixes
+    return "ndjson" if {".ndjson", ".jsonl"} & set(suffixes) else "csv"
+
+
+async def _run(client: Client, asked: shapes.ExportQuery, file: Path | None, form: str) -> int:
+    import msgspec
+
+    from iot_core.cli.progress import bar
+
+    metrics = await _metrics(client, asked) if form == "csv" else []
+    count = 0
+    with _writing(file) as out, bar(text("load.step_export"), None) as advance:
+        writer = csv.writer(out, lineterminator="\r\n")
+        if form == "csv":
+            out.write("\ufeff")
+            writer.writerow([*FIXED, *metrics])
+        async with aclosing(client.export(asked)) as lines:
+            async for line in lines:
+                if form == "csv":
+                    writer.writerow(csv_cells(msgspec.json.decode(line), metrics))
+                else:
+                    out.write(line.decode() + "\n")
+                count += 1
+                if count % STEP == 0:
+                    advance(STEP)
+    return count
+
+
+async def _metrics(client: Client, asked: shapes.ExportQuery) -> list[str]:
+    """Name the columns: the metrics of the classes that can come."""
+    wanted = {asked.class_key} if asked.class_key else set()
+    if asked.devices and not wanted:
+        wanted = {(await client.device(key)).class_key for key in asked.devices.split(",")}
+    classes = (await client.classes()).items
+    named = (metric.key for each in classes if not wanted or each.key in wanted for metric in each.metrics)
+    return list(dict.fromkeys(named))
+
+
+@contextmanager
+def _writing(file: Path | None) -> Iterator[IO[Any]]:
+    """Write beside the file and put it in its place when it is whole."""
+    if file is None:
+        sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+        yield sys.stdout
+        return
+    part = file.with_name(file.name + ".part")
+    try:
+        with gzip.open(part, "wt", **_TEXT) if file.suffix == ".gz" else part.open("w", **_TEXT) as opened:
+            yield opened
+        part.replace(file)
+    except OSError as exc:
+        raise ConfigError("load.cannot_write", file=file, detail=exc.strerror or str(exc)) from exc
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,186 @@
+"""Rows out and in again: exactly as they were, in lines and in CSV; what cannot be taken is named by its row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot_core.api.shapes import ExportQuery
+from iot_core.cli.rows import FIXED, csv_cells, read_csv, read_ndjson
+from iot_core.errors import ForbiddenError
+from tests.api.city import City, served
+
+AT = datetime(2026, 11, 20, 1, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture
+async def any_city(any_migrated_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
+    async with served(any_migrated_dsn, free_port()) as made:
+        yield made
+
+
+async def populate(city: City) -> None:
+    await city.add("aq-1", "air_quality", name="Trạm Hồng Bàng")
+    await city.add("sl-1", "streetlight", name="=HYPERLINK(1)")
+    await city.add("wm-1", "water_meter")
+    elements: list[dict[str, Any]] = []
+    for minute in range(2_100):
+        at = AT + timedelta(minutes=minute)
+        body: dict[str, Any] = {"time": at.isoformat(), "pm25": minute / 10, "humidity": 40 + minute % 200}
+        if minute % 7 == 0:
+            body |= {"quality": "02", "extra": {"ghi chú": "ồn\nào", "n": [1, None]}}
+        elements.append(body)
+    await city.path.say("aq-1", json.dumps(elements[:1_100]))
+    await city.path.say("aq-1", json.dumps(elements[1_100:]))
+    await city.path.say(
+        "sl-1", json.dumps({"time": AT.isoformat(), "power": 85.2, "on": True, "energy": 123456.789012})
+    )
+    await city.path.say("wm-1", json.dumps({"time": AT.isoformat(), "volume": 99999.999}))
+
+
+async def stored(city: City) -> list[list[Any]]:
+    return [
+        [tuple(row) for row in await city.path.pool.fetch(f"SELECT * FROM telemetry.{each} ORDER BY device_id, time")]
+        for each in ("air_quality", "streetlight", "water_meter")
+    ]
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+async def test_what_is_exported_comes_back_exactly_and_twice_changes_nothing(any_city: City, form: str) -> None:
+    city = any_city
+    await populate(city)
+    before = await stored(city)
+    async with city.client() as client:
+        lines = [line async for line in client.export(ExportQuery())]
+        assert len(lines) == 2_102
+        read = read_csv(as_csv(lines)) if form == "csv" else read_ndjson(line.decode() for line in lines)
+        rows = [row for _, row in read if isinstance(row, dict)]
+        for table in ("air_quality", "streetlight", "water_meter"):
+            await city.path.pool.execute(f"DELETE FROM telemetry.{table}")
+        await city.path.pool.execute("DELETE FROM iot.device_status")
+        for _ in range(2):
+            for first in range(0, len(rows), 500):
+                done = await client.load(rows[first : first + 500])
+                assert done.refused == ()
+            assert await stored(city) == before
+        assert (await client.latest("sl-1")).items[0].time == AT
+    assert await city.path.pool.fetchval("SELECT count(*) FROM iot.rollup_due") > 0
+    assert await city.path.pool.fetchval("SELECT count(*) FROM iot.alarm") == 0
+
+
+def as_csv(lines: list[bytes]) -> list[str]:
+    """Write them as the command does, and read the text back line by line as a file."""
+    rows = [msgspec.json.decode(line) for line in lines]
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row["values"]))
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    out.write("\ufeff")
+    writer.writerow([*FIXED, *metrics])
+    writer.writerows(csv_cells(row, metrics) for row in rows)
+    return io.StringIO(out.getvalue(), newline="").readlines()
+
+
+async def test_an_export_goes_on_behind_a_row_and_takes_a_span_of_some_devices(city: City) -> None:
+    await populate(city)
+    async with city.client() as client:
+        whole = [line async for line in client.export(ExportQuery(devices="aq-1,sl-1"))]
+        middle = msgspec.json.decode(whole[1_500])
+        rest = [
+            line
+            async for line in client.export(
+                ExportQuery(devices="aq-1,sl-1", after=f"{middle['device']} {middle['time']}")
+            )
+        ]
+        span = [
+            line
+            async for line in client.export(
+                ExportQuery(class_key="air_quality", start=AT + timedelta(minutes=5), end=AT + timedelta(minutes=8))
+            )
+        ]
+    assert rest == whole[1_501:]
+    assert span == whole[5:8]
+
+
+async def test_each_row_that_cannot_be_taken_is_named_and_the_others_are_stored(any_city: City) -> None:
+    city = any_city
+    await city.add("aq-1", "air_quality")
+    await city.path.say("aq-1", json.dumps({"time": AT.isoformat(), "pm25": 1}))
+    at = AT.isoformat()
+    rows: list[dict[str, Any]] = [
+        {"device": "aq-1", "time": at, "values": {"pm25": 2, "pm10": 7}},
+        {"device": "nobody", "time": at, "values": {"pm25": 2}},
+        {"device": "aq-1", "time": "noon", "values": {"pm25": 2}},
+        {"device": "aq-1", "time": "2019-01-01T00:00:00Z", "values": {"pm25": 2}},
+        {"device": "aq-1", "time": "2026-11-20T02:00:00Z", "values": {"pm25": "x", "smell": 1, "no2": 4}},
+        {"device": "aq-1", "time": "2026-11-20T03:00:00Z", "values": {"pm25": 3}, "colour": 1},
+        {"device": "aq-1", "time": "2026-11-20T04:00:00Z", "values": {"pm25": 4}, "extra": {"a": "\0"}},
+        {"device": "aq-1", "time": "2026-11-20T05:00:00Z", "values": {"pm25": 5}},
+        {"device": "aq-1", "time": "2026-11-20T05:00:00Z", "values": {"pm25": 6}},
+    ]
+    async with city.client() as client:
+        done = await client.load(rows)
+        replaced = await client.load([rows[0]], replace=True)
+    assert [(each.index, each.code, each.whole) for each in done.refused] == [
+        (0, "held.conflict", False),
+        (1, "load.no_device", True),
+        (2, "api.invalid", True),
+        (3, "load.time", True),
+        (4, "held.wrong_type", False),
+        (4, "held.unknown_metric", False),
+        (5, "api.unknown_key", True),
+        (6, "api.bad_value", True),
+        (8, "held.conflict", False),
+    ]
+    assert (done.rows, replaced.refused) == (4, ())
+    found = await city.path.pool.fetch("SELECT pm25, pm10, no2 FROM telemetry.air_quality ORDER BY time")
+    assert [tuple(row) for row in found] == [(2.0, 7.0, None), (None, None, 4.0), (5.0, None, None)]
+
+
+async def test_only_an_admin_may_write_history(city: City) -> None:
+    async with city.client("operator") as client:
+        with pytest.raises(ForbiddenError):
+            await client.load([])
+
+
+NAMES = st.text(max_size=20)
+VALUES = st.dictionaries(
+    st.sampled_from(["pm25", "mode", "on", "count"]),
+    st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(), st.booleans(), st.just("busy")),
+)
+EXTRA = st.none() | st.dictionaries(st.text(max_size=5), st.text() | st.integers(), max_size=3)
+
+
+@given(rows=st.lists(st.tuples(NAMES, VALUES, EXTRA), min_size=1, max_size=10))
+def test_any_row_comes_back_from_csv_as_it_was(rows: list[tuple[str, dict[str, Any], Any]]) -> None:
+    made = [
+        {"device": "a", "name": name, "class": "c", "time": "t", "quality": "good", "bad": ["pm25"], "values": values}
+        | ({} if extra is None else {"extra": extra})
+        for name, values, extra in rows
+    ]
+    metrics = ["pm25", "mode", "on", "count"]
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    out.write("\ufeff")
+    writer.writerow([*FIXED, *metrics])
+    writer.writerows(csv_cells(row, metrics) for row in made)
+    back = [row for _, row in read_csv(io.StringIO(out.getvalue(), newline=""))]
+    for before, after in zip(made, back, strict=True):
+        assert isinstance(after, dict)
+        name = after.pop("name", "")
+        assert not name.startswith(("=", "+", "-", "@"))
+        assert after == {key: value for key, value in before.items() if key != "name"}
+
+
+def test_a_cell_that_would_be_a_formula_is_text() -> None:
+    cells = csv_cells({"device": "a", "name": "=cmd|' /C calc'!A0", "time": "t", "values": {"t": -5.5}}, ["t"])
+    assert cells[1] == "'=cmd|' /C calc'!A0"
+    assert cells[-1] == "-5.5"
