@@ -127,7 +127,7 @@ def answers(port: int) -> bool:
 
 # ---------------------------------------------------------------- PostgreSQL
 @contextmanager
-def postgres(installed: Path | None = None) -> Iterator[Postgres]:
+def postgres(installed: Path | None = None, **more: str) -> Iterator[Postgres]:
     """Start a throw-away PostgreSQL on a Unix socket, of the programs in a folder; as root it runs as another user."""
     owner = _other_user()
     folder = Path(tempfile.mkdtemp(prefix="iot-pg-", dir="/tmp"))
@@ -140,7 +140,7 @@ def postgres(installed: Path | None = None) -> Iterator[Postgres]:
         _run(
             [programs / "initdb", "-D", data, "-U", "iot", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"], owner
         )
-        settings = [f"--{key}={value}" for key, value in SETTINGS.items()]
+        settings = [f"--{key}={value}" for key, value in {**SETTINGS, **more}.items()]
         log = (folder / "log").open("wb")
         with log, _child([programs / "postgres", "-D", data, "-k", folder, *settings], owner, log) as server:
             found = Postgres(f"postgresql://iot@/postgres?host={folder}", installed / "psql")

@@ -1,12 +1,14 @@
 """The worker: takes uplinks from the drivers, flushes them by size or age, acknowledges after COMMIT.
 
 While the store is away a batch is tried again until it is written; nothing is acknowledged and `emit` refuses more.
-A batch that the database refuses for its data is bisected until the poison uplink stands alone; that one is held.
+A batch that the database refuses for its data is bisected until the poison uplink stands alone; that one is held. So is
+one that the database does not write in time, for a whole that is too slow once would be too slow for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -21,7 +23,7 @@ from iot_core.errors import StoreUnavailable
 from iot_core.ingest.flush import Flush
 from iot_core.ingest.prepare import Prepare, Work
 from iot_core.model import Outcome, Reason, Settle, Uplink
-from iot_core.store.connection import AWAY, RETRY
+from iot_core.store.connection import AWAY, LATE, RETRY
 
 log = structlog.get_logger()
 
@@ -29,6 +31,7 @@ _Told = TypeVar("_Told")
 
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 2.0
+_RETRY_WITHIN_S: Final = 0.05
 _UNKNOWN_KEPT: Final = 200
 """Uplinks kept of one sender that nobody registered; beyond it they are counted only."""
 _UNKNOWN_SENDERS: Final = 10_000
@@ -135,10 +138,14 @@ class Ingest:
                     await self._flush(connection, works, now=datetime.now(UTC))
             except RETRY:
                 self._counters.count("ingest_retried")
+                await asyncio.sleep(random.uniform(0, _RETRY_WITHIN_S))  # noqa: S311 - two that met must not meet again
             except AWAY as exc:
                 self._store_away(exc)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_S)
+                if isinstance(exc, LATE) and len(works) > 1:  # tried whole again it might never be in time
+                    await self._store_halves(works)
+                    return
             except Exception as exc:  # noqa: BLE001
                 # Whatever it is, it must not stop the rest of the batch, and its uplink must not be lost.
                 self._store_back()
@@ -148,11 +155,14 @@ class Ingest:
                 self._store_back()
                 return
 
+    async def _store_halves(self, works: Sequence[Work]) -> None:
+        half = len(works) // 2
+        await self._store_all(works[:half])
+        await self._store_all(works[half:])
+
     async def _isolate(self, works: Sequence[Work], refusal: Exception) -> None:
         if len(works) > 1:
-            half = len(works) // 2
-            await self._store_all(works[:half])
-            await self._store_all(works[half:])
+            await self._store_halves(works)
             return
         log.warning("ingest.refused", address=works[0].uplink.address, error=type(refusal).__name__)
         self._counters.count("ingest_refused")

@@ -27,6 +27,9 @@ AWAY: Final = (
 )
 """The store does not answer: wait and try the same again."""
 
+LATE: Final = (TimeoutError, asyncpg.QueryCanceledError)
+"""Of those: not in time. The store is away, or what it was asked is too much for one statement."""
+
 RETRY: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 """Two workers met: the same transaction can succeed when it is tried again."""
 

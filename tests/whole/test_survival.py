@@ -18,7 +18,7 @@ from iot_core.api.shapes import Level
 from iot_core.client import Client
 from iot_core.state import StateDir
 from tests.core import command, until
-from tests.whole.up import Publisher, Up, core_process
+from tests.up import Up, core_process
 
 Free = Callable[[int], int]
 START = datetime(2026, 11, 20, tzinfo=UTC)

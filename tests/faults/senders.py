@@ -1,0 +1,174 @@
+"""Small honest devices: each says its messages in order, notes what it was told is safe, and always comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiocoap
+import aiomqtt
+
+from tests.core import command, until
+from tests.drivers.modbus_peer import Asked, peer
+from tests.faults.ledger import Ledger, body
+
+RETRY_S: Final = 0.1
+PATIENCE_S: Final = 5
+
+
+@dataclass
+class Sender(ABC):
+    """A device that sends message after message, each until it is acknowledged."""
+
+    port: int
+    key: str
+    secret: str
+    timed: bool = True
+    interval_s: float = 0.005
+    said: list[int] = field(default_factory=list)
+    """Numbers that were acknowledged, in order."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until told to stop."""
+        while not stop.is_set():
+            with suppress(aiomqtt.MqttError, aiocoap.error.Error, OSError, TimeoutError):
+                await self.connection(stop)
+            await asyncio.sleep(RETRY_S)
+
+    @abstractmethod
+    async def connection(self, stop: asyncio.Event) -> None:
+        """Send as long as one connection lasts."""
+
+    def message(self) -> str:
+        return body(len(self.said), timed=self.timed)
+
+    def acknowledged(self) -> None:
+        self.said.append(len(self.said))
+
+    async def reaches(self, number: int, *, within_s: float = 60.0) -> None:
+        """Wait until so many were acknowledged."""
+        await until(lambda: len(self.said) >= number, within_s=within_s, what=f"{self.key}: {number} acknowledged")
+
+
+class Mqtt(Sender):
+    """QoS 1, one message in flight."""
+
+    async def connection(self, stop: asyncio.Event) -> None:
+        async with aiomqtt.Client(
+            "127.0.0.1", self.port, username=self.key, password=self.secret, identifier=self.key, timeout=PATIENCE_S
+        ) as client:
+            while not stop.is_set():
+                await client.publish(f"iot/v1/{self.key}/telemetry", self.message(), qos=1)
+                self.acknowledged()
+                await asyncio.sleep(self.interval_s)
+
+
+@dataclass
+class Coap(Sender):
+    """Confirmable POSTs, one at a time; only 2.04 counts."""
+
+    refused: int = 0
+
+    async def connection(self, stop: asyncio.Event) -> None:
+        uri = f"coap://127.0.0.1:{self.port}/v1/{self.key}/telemetry?token={self.secret}"
+        context = await aiocoap.Context.create_client_context()
+        try:
+            while not stop.is_set():
+                request = aiocoap.Message(
+                    code=aiocoap.POST, uri=uri, payload=self.message().encode(), content_format=50
+                )
+                async with asyncio.timeout(PATIENCE_S):
+                    answer = await context.request(request).response
+                if answer.code == aiocoap.CHANGED:
+                    self.acknowledged()
+                else:
+                    self.refused += 1
+                    await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self.interval_s)
+        finally:
+            await context.shutdown()
+
+
+@dataclass
+class Meter:
+    """A Modbus unit whose register counts the polls; a poll that it answered is taken."""
+
+    port: int
+    key: str = "modbus-1"
+    answered: list[int] = field(default_factory=list)
+
+    async def answer(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        number = len(self.answered)
+        writer.write(asked.words(list(struct.unpack(">2H", struct.pack(">I", number)))))
+        self.answered.append(number)
+
+
+PROFILE: Final = """\
+model: fault-meter
+vendor: Test
+title: {vi: Đồng hồ, en: Meter}
+source: "tests/faults/senders.py"
+interval: 1s
+modbus:
+  points:
+    co2: {table: holding, address: 0, type: uint32}
+examples:
+  - {name: a count, registers: {"holding:0": [0, 400]}, values: {co2: 400}}
+  - {name: half of it, registers: {"holding:0": [0]}, held: truncated}
+"""
+
+
+def profiles(folder: Path) -> str:
+    """Make a folder of own profiles with the meter's, and name it."""
+    own = folder / "profiles" / "air_quality"
+    own.mkdir(parents=True)
+    (own / "fault_meter.yaml").write_text(PROFILE, encoding="utf-8")
+    return str(own.parent)
+
+
+@asynccontextmanager
+async def meter(port: int) -> AsyncIterator[Meter]:
+    """Run a unit of the profile above."""
+    made = Meter(port)
+    async with peer(port, {1: made.answer}):
+        yield made
+
+
+@asynccontextmanager
+async def sending(*senders: Sender) -> AsyncIterator[None]:
+    """Let devices send while the block lasts; each ends with an acknowledgement."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for sender in senders:
+            group.create_task(sender.run(stop), name=sender.key)
+        yield
+        stop.set()
+
+
+def ledger_of(*senders: Sender) -> Ledger:
+    """Write down what each was told."""
+    made = Ledger()
+    for sender in senders:
+        made.note(sender.key, sender.said)
+    return made
+
+
+AT_ONCE: Final = 50_000
+"""mosquitto_pub waits for the acknowledgement of its last packet id, and past 65,535 an earlier message has the same."""
+
+
+async def publish_all(port: int, key: str, secret: str, first: int, number: int) -> list[int]:
+    """Publish at full speed with mosquitto_pub, QoS 1; give the numbers, for it exits with 0 once all are acknowledged."""
+    words = ("-p", str(port), "-q", "1", "-u", key, "-P", secret, "-i", key, "-l", "-t", f"iot/v1/{key}/telemetry")
+    for start in range(first, first + number, AT_ONCE):
+        numbers = range(start, min(start + AT_ONCE, first + number))
+        lines = "".join(f"{body(each)}\n" for each in numbers).encode()
+        code, out, err = await command("mosquitto_pub", *words, stdin=lines, within_s=120)
+        assert code == 0, out + err
+    return list(range(first, first + number))
