@@ -1,5 +1,5 @@
 # Each target is a script of its own, for machines without make. Arguments: make demo ARGS="--devices 30".
-.PHONY: demo demo-timescaledb test check messages clean
+.PHONY: demo demo-timescaledb test test-faults check messages clean
 
 demo:
 	@scripts/demo $(ARGS)
@@ -9,6 +9,9 @@ demo-timescaledb:
 
 test:
 	@scripts/test $(ARGS)
+
+test-faults: # minutes: every fault of docs/reliability.md, whose tables it writes
+	@scripts/test-faults $(ARGS)
 
 check:
 	@scripts/check

@@ -66,6 +66,7 @@ log = structlog.get_logger()
 
 Say = Callable[[str], None]
 _DRAIN_S: Final = 1.5
+_CANCEL_AGAIN_S: Final = 2.0
 _LISTENING_S: Final = 15.0
 _HOUSEKEEPING_S: Final = 600.0
 _LAG_IS_UNHEALTHY_S: Final = 5.0
@@ -155,7 +156,8 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         async with pool.acquire() as connection:
             token = await ensure_local_token(connection, state.token_file)
         services = Services(
-            pool=pool,
+            # Not ingest's own: requests that wait for a lock would take every connection, and telemetry would wait too.
+            pool=await stack.enter_async_context(open_pool(dsn, settings.store)),
             readers=await stack.enter_async_context(open_readers(dsn, settings.store)),
             profiles=profiles,
             settings=settings,
@@ -256,8 +258,10 @@ async def _end_tasks(ingest: Ingest, tasks: _Tasks) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 await ingest.drain()
-    for task in reversed(tasks.running):
-        task.cancel()
+    while running := [task for task in tasks.running if not task.done()]:
+        for task in reversed(running):
+            task.cancel()
+        await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)  # one may wait for a rollback over a line that is silent
 
 
 async def _ready_store(

@@ -12,7 +12,6 @@ A driver is found through the entry point group `iot_core.drivers`; the entry po
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -128,14 +127,3 @@ class Driver(ABC):
     def address_line(self) -> str:
         """Say where this driver listens or looks, for the line printed at start."""
         return ""
-
-
-def notice_cancellation() -> None:
-    """Take up a cancellation that a library lost; call it after awaiting one that waits by asyncio.wait_for.
-
-    Up to Python 3.11 that gives a result which came in the same moment and forgets the cancellation
-    (python/cpython#81839): a driver would go on for ever, and the core never end.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

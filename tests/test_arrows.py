@@ -17,7 +17,7 @@ import pytest
 from tests.servers import ROOT
 
 OURS = ("iot_core", "drivers", "simulators", "grafana")
-WORDS = {"model", "errors", "settings", "messages", "folding"}
+WORDS = {"model", "errors", "settings", "messages", "folding", "cancelled"}
 STORE = WORDS | {"state", "children"}
 PATH = WORDS | {"profiles", "store", "registry", "push", "alarms"}
 CORE = PATH | {"asking", "state", "children", "counters", "driver", "ingest", "broker", "supervisor"}
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "model": set(),
     "errors": set(),
     "folding": set(),
+    "cancelled": set(),
     "counters": set(),
     "settings": {"errors"},
     "messages": {"settings"},

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from drivers.modbus import pdu
 from drivers.modbus.address import Endpoint, Line, Place
 from drivers.modbus.frames import Framing, Garbage, Rtu, Tcp
-from iot_core.driver import notice_cancellation
+from iot_core.cancelled import notice_cancellation
 
 if TYPE_CHECKING:
     from drivers.modbus.pdu import Block, Request

@@ -11,7 +11,7 @@ from mqttium.api import AsyncClient, Message
 from mqttium.transport.tcp import TcpTransport
 from mqttium.types import Properties
 
-from iot_core.driver import notice_cancellation
+from iot_core.cancelled import notice_cancellation
 from iot_core.errors import DriverUnavailable
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from iot_core.alarms.evaluate import Evaluator, Pending
 from iot_core.alarms.judge import show_value
 from iot_core.alarms.ledger import lock, save
 from iot_core.alarms.rules import Phase, Step, fire, heard, overdue, withdraw
+from iot_core.cancelled import notice_cancellation
 from iot_core.store.connection import AWAY, RETRY
 
 log = structlog.get_logger()
@@ -111,6 +112,7 @@ async def run_timers(
         try:
             await timers.look(healthy=healthy())
         except (*AWAY, *RETRY) as exc:
+            notice_cancellation()
             timers.away(exc)
         await asyncio.sleep(pace.timers.total_seconds())
 

@@ -25,6 +25,7 @@ from iot_core.alarms.alarm import from_record
 from iot_core.api import shapes
 from iot_core.api.alarms import alarm_shape, typed
 from iot_core.api.sse import Message
+from iot_core.cancelled import notice_cancellation
 from iot_core.errors import StoreUnavailable
 from iot_core.registry.found import MapDevice, map_devices
 from iot_core.store.connection import AWAY
@@ -164,6 +165,7 @@ class Hub:
                 await self._follow()
                 away = False
             except AWAY as exc:
+                notice_cancellation()
                 if not away:
                     log.warning("events.store_away", reason=type(exc).__name__)
                 away = True
@@ -181,9 +183,9 @@ class Hub:
                     await self._step(connection)
             finally:
                 self._listening.clear()  # before any await: nobody may join a listener that is about to leave
-                if not connection.is_closed():
+                with suppress(asyncpg.InterfaceError):  # it ended by itself
                     connection.remove_termination_listener(self._on_end)
-                    await connection.remove_listener(CHANNEL, self._on_notify)
+                    connection.terminate()  # not UNLISTEN, which waits for ever on a line that went silent
         self._log.clear()  # what happens while nobody listens will not be in it
         self._newest = None
 

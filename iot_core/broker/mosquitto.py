@@ -33,10 +33,10 @@ from iot_core.driver import BrokerEndpoint
 from iot_core.errors import StartError
 from iot_core.messages import text
 from iot_core.registry import credentials
-from iot_core.registry.directory import CHANNEL, listening
+from iot_core.registry.directory import CHANNEL
 from iot_core.registry.passwords import check_secret, hash_secret
 from iot_core.state import is_root, write_private
-from iot_core.store.connection import AWAY
+from iot_core.store.connection import AWAY, listening, outlasting
 
 if TYPE_CHECKING:
     import asyncpg
@@ -171,12 +171,11 @@ class Mosquitto(LocalBroker):
 
     async def _follow(self) -> None:
         while True:
-            with suppress(*AWAY):
-                async with listening(self._pool, CHANNEL) as (connection, woken):
-                    while not connection.is_closed():
-                        woken.clear()
-                        await self._update(connection)
-                        await woken.wait()
+            with outlasting():
+                async with listening(self._pool, CHANNEL) as notices:
+                    while True:
+                        await self._update(notices.connection)
+                        await notices.next()
             await asyncio.sleep(_RETRY_S)
 
     async def _save(self) -> None:

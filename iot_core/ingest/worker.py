@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import asyncpg
 import structlog
 
+from iot_core.cancelled import notice_cancellation
 from iot_core.counters import Counters
 from iot_core.errors import StoreUnavailable
 from iot_core.ingest.flush import Flush
@@ -140,6 +141,7 @@ class Ingest:
                 self._counters.count("ingest_retried")
                 await asyncio.sleep(random.uniform(0, _RETRY_WITHIN_S))  # noqa: S311 - two that met must not meet again
             except AWAY as exc:
+                notice_cancellation()
                 self._store_away(exc)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_S)
@@ -174,6 +176,7 @@ class Ingest:
                 async with self._pool.acquire() as connection:
                     await self._flush.hold_whole(connection, work, detail)
             except (*AWAY, *RETRY) as exc:
+                notice_cancellation()
                 self._store_away(exc)
                 await asyncio.sleep(_FIRST_WAIT_S)
             except Exception:

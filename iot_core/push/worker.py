@@ -17,11 +17,12 @@ import aiohttp
 import asyncpg
 import structlog
 
+from iot_core.cancelled import notice_cancellation
 from iot_core.push import outbox
 from iot_core.push.outbox import Endpoint, Message
 from iot_core.push.webhook import Answer, open_session, send
 from iot_core.settings import Settings
-from iot_core.store.connection import AWAY, RETRY
+from iot_core.store.connection import AWAY, RETRY, listening, outlasting
 
 log = structlog.get_logger()
 
@@ -65,35 +66,17 @@ class Worker:
     async def listen(self) -> None:
         """Wake the dispatcher on every COMMIT that put something into the outbox."""
         while True:
-            with contextlib.suppress(*AWAY):
-                async with self._pool.acquire() as connection:
-                    await self._listen_on(connection)
+            with outlasting():
+                async with listening(self._pool, "iot_outbox") as notices:
+                    while True:
+                        self._wake.set()  # also for what came while nobody listened
+                        await notices.next()
             await asyncio.sleep(_STORE_AWAY_S)
-
-    async def _listen_on(self, connection: asyncpg.Connection) -> None:
-        lost = asyncio.Event()
-
-        def wake(*_: object) -> None:
-            self._wake.set()
-
-        def gone(*_: object) -> None:
-            lost.set()
-
-        connection.add_termination_listener(gone)
-        await connection.add_listener("iot_outbox", wake)
-        self._wake.set()  # what came while nobody listened
-        try:
-            await lost.wait()
-        finally:
-            if not connection.is_closed():
-                connection.remove_termination_listener(gone)
-                with contextlib.suppress(*AWAY):
-                    await connection.remove_listener("iot_outbox", wake)
 
     async def tidy(self) -> None:
         """Delete what was delivered or given up long ago."""
         while True:
-            with contextlib.suppress(*AWAY, *RETRY):
+            with outlasting(*RETRY):
                 async with self._pool.acquire() as connection:
                     await outbox.forget(connection, _KEEP)
             await asyncio.sleep(_TIDY_S)
@@ -109,6 +92,7 @@ class Worker:
                     log.info("push.resumed")
                 away = False
             except (*AWAY, *RETRY) as exc:
+                notice_cancellation()
                 wait = _STORE_AWAY_S
                 if not away:
                     log.warning("push.store_away", reason=type(exc).__name__)
@@ -148,7 +132,7 @@ class Worker:
                 message.body,
                 allow_private=self._settings.allow_private,
             )
-            with contextlib.suppress(*AWAY, *RETRY):
+            with outlasting(*RETRY):
                 async with self._pool.acquire() as connection:
                     await self._note(connection, target, message, answer)
         finally:

@@ -6,15 +6,14 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from iot_core.errors import StoreUnavailable
 from iot_core.model import is_key
-from iot_core.registry.directory import CHANNEL, listening
+from iot_core.registry.directory import CHANNEL
 from iot_core.registry.passwords import check_secret
-from iot_core.store.connection import AWAY
+from iot_core.store.connection import AWAY, listening, outlasting
 
 if TYPE_CHECKING:
     import asyncpg
@@ -105,18 +104,17 @@ class Authenticator:
     async def watch(self) -> None:
         """Forget what changed, for ever. Without a connection that listens, nothing is answered from the cache."""
         while True:
-            with suppress(*AWAY):
+            with outlasting():
                 await self._listen()
             await asyncio.sleep(_RETRY_S)
 
     async def _listen(self) -> None:
-        async with listening(self._pool, CHANNEL) as (connection, woken):
+        async with listening(self._pool, CHANNEL) as notices:
             try:
-                while not connection.is_closed():
-                    woken.clear()
+                while True:
                     # A new object, not a cleared one: a check under way writes into the cache that it began with.
                     self._cache = _Cache()
-                    await woken.wait()
+                    await notices.next()
             finally:
                 self._cache = None
 

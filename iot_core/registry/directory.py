@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from iot_core.model import MountedUnit
-from iot_core.store.connection import AWAY
+from iot_core.store.connection import listening, outlasting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import asyncpg
 
 log = structlog.get_logger()
@@ -100,35 +97,13 @@ class Directory:
     async def follow(self, pool: asyncpg.Pool) -> None:
         """Reload whenever the registry changes; until cancelled. Changes during a reload cause one more."""
         while True:
-            try:
-                async with listening(pool, CHANNEL) as (connection, woken):
-                    await self.load(connection)
+            with outlasting():
+                async with listening(pool, CHANNEL) as notices:
                     while True:
-                        await woken.wait()
-                        woken.clear()
-                        await self.load(connection)
-            except AWAY:
-                log.warning("directory.store_away")
+                        await self.load(notices.connection)
+                        await notices.next()
+            log.warning("directory.store_away")
             await asyncio.sleep(_RETRY_S)
-
-
-@asynccontextmanager
-async def listening(pool: asyncpg.Pool, channel: str) -> AsyncIterator[tuple[asyncpg.Connection, asyncio.Event]]:
-    """Hold a connection that sets the event on every NOTIFY on `channel`, and when the connection dies."""
-    async with pool.acquire() as connection:
-        woken = asyncio.Event()
-
-        def wake(*_: object) -> None:
-            woken.set()
-
-        await connection.add_listener(channel, wake)
-        connection.add_termination_listener(wake)
-        try:
-            yield connection, woken
-        finally:
-            if not connection.is_closed():
-                connection.remove_termination_listener(wake)
-                await connection.remove_listener(channel, wake)
 
 
 def _unit(row: asyncpg.Record) -> MountedUnit:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
 from typing import Any, Final
 
 import asyncpg
 import msgspec
+import structlog
 
+from iot_core.cancelled import notice_cancellation
 from iot_core.errors import StartError
 from iot_core.settings import Store
 
+log = structlog.get_logger()
+
 OLDEST_SERVER: Final = 140000  # multiranges (iot.seq_range) came with PostgreSQL 14
 _CONNECT_TIMEOUT_S: Final = 10.0
+_RELEASE_S: Final = 2.0
+_SILENCE_S: Final = 10.0
+_ALIVE_WITHIN_S: Final = 5.0
 
 AWAY: Final = (
     OSError,
@@ -49,6 +58,77 @@ async def prepare(connection: asyncpg.Connection) -> None:
     """Make jsonb columns take and give plain Python objects."""
     # Binary, because COPY is: the format is a version byte and the text.
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary")
+
+
+class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg is untyped
+    """A pool that takes a connection back even over a line that went silent."""
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg's
+        """Give a connection back. Raises nothing of the database: asyncpg drops one that cannot be used again."""
+        try:
+            await super().release(connection, timeout=timeout or _RELEASE_S)
+        except AWAY as exc:
+            log.debug("store.connection_dropped", reason=type(exc).__name__)
+
+
+@asynccontextmanager
+async def listening(pool: asyncpg.Pool, channel: str) -> AsyncIterator[Notices]:
+    """Hold a connection that hears every NOTIFY on `channel`."""
+    async with pool.acquire() as connection:
+        notices = Notices(connection)
+        try:
+            connection.add_termination_listener(notices.wake)
+            await connection.add_listener(channel, notices.wake)
+            yield notices
+        finally:
+            # Not UNLISTEN: on a line that went silent that would wait, and nobody needs this connection any more.
+            with suppress(asyncpg.InterfaceError):  # it ended by itself
+                connection.terminate()
+
+
+class Notices:
+    """What a listening connection hears. Several notifications may be told as one."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self._woken = asyncio.Event()
+
+    def wake(self, *_: object) -> None:
+        """Note that something was said, or that the connection is gone."""
+        self._woken.set()
+
+    async def next(self) -> None:
+        """Wait for the next notification. Raises one of AWAY when the connection is gone.
+
+        A half-open one closes nothing and says nothing for ever, so in a silence it is asked whether it still lives.
+        """
+        while not await self._told():
+            await self.connection.execute("", timeout=_ALIVE_WITHIN_S)
+        self._woken.clear()
+        if self.connection.is_closed():
+            raise ConnectionResetError
+
+    async def _told(self) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SILENCE_S):
+                await self._woken.wait()
+        return self._woken.is_set()
+
+
+class outlasting:  # noqa: N801 - used like suppress
+    """Go on after the block when the store was away in it (or said one of `errors`), unless we were cancelled."""
+
+    def __init__(self, *errors: type[BaseException]) -> None:
+        self._errors = (*AWAY, *errors)
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if error is None or not isinstance(error, self._errors):
+            return False
+        notice_cancellation()
+        return True
 
 
 class _Connect:
@@ -102,6 +182,7 @@ async def open_readers(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]
     """Open the small pool of those who only read, each statement bounded by the server itself."""
     pool = await _create(
         dsn, "iot-core-read", min_size=0, max_size=settings.readers,
+        command_timeout=settings.read_timeout_s + _ALIVE_WITHIN_S,  # the server's own says nothing on a silent line
         server={"statement_timeout": f"{settings.read_timeout_s}s", "default_transaction_read_only": "on"},
     )  # fmt: skip
     try:
@@ -111,8 +192,13 @@ async def open_readers(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]
 
 
 async def _create(dsn: str, name: str, *, server: dict[str, str] | None = None, **options: Any) -> asyncpg.Pool:
-    return await asyncpg.create_pool(
+    return await _Pool(
         dsn,
+        max_queries=50_000,
+        max_inactive_connection_lifetime=300.0,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
         init=prepare,
         timeout=_CONNECT_TIMEOUT_S,
         server_settings={"application_name": name, "timezone": "UTC", "jit": "off", **(server or {})},

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from iot_core.api import shapes
 from tests.core import until
-from tests.faults.ledger import Ledger, Verdict
+from tests.faults.ledger import Ledger, Verdict, connect
 from tests.faults.senders import Coap, Meter, Mqtt, Sender, ledger_of, meter, profiles, sending
 from tests.up import Up, core_process
 
@@ -35,7 +33,7 @@ class City:
 
     async def sql(self, *statements: str) -> None:
         """Run statements in the core's database."""
-        connection = await asyncpg.connect(self.dsn)
+        connection = await connect(self.dsn)
         try:
             for statement in statements:
                 await connection.execute(statement)
@@ -44,7 +42,7 @@ class City:
 
     async def value(self, query: str) -> Any:
         """Read one value from the core's database."""
-        connection = await asyncpg.connect(self.dsn)
+        connection = await connect(self.dsn)
         try:
             return await connection.fetchval(query)
         finally:

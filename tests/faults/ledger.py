@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -31,6 +34,30 @@ def body(number: int, *, timed: bool = True) -> str:
     return json.dumps({**said, "seq": number, METRIC: number})
 
 
+async def connect(dsn: str, *, within_s: float = 60.0) -> asyncpg.Connection:
+    """Connect to a database that may be away for a moment."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return await asyncpg.connect(dsn)
+        except (OSError, asyncpg.PostgresError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def locked(dsn: str, table: str) -> AsyncIterator[None]:
+    """Hold a table so that nobody else reads or writes it."""
+    connection = await connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
+
+
 @dataclass(slots=True)
 class Ledger:
     """Everything that senders of one run had acknowledged."""
@@ -44,7 +71,7 @@ class Ledger:
 
     async def verdict(self, dsn: str) -> Verdict:
         """Read the tables."""
-        connection = await asyncpg.connect(dsn)
+        connection = await connect(dsn)
         try:
             stored = Counter((row[0], row[1]) for row in await connection.fetch(STORED))
         finally:

@@ -160,11 +160,11 @@ def ledger_of(*senders: Sender) -> Ledger:
 
 
 AT_ONCE: Final = 50_000
-"""mosquitto_pub waits for the acknowledgement of its last packet id, and past 65,535 an earlier message has the same."""
+"""mosquitto_pub waits for the acknowledgement of its last packet id, and past 65,535 an earlier one has the same."""
 
 
 async def publish_all(port: int, key: str, secret: str, first: int, number: int) -> list[int]:
-    """Publish at full speed with mosquitto_pub, QoS 1; give the numbers, for it exits with 0 once all are acknowledged."""
+    """Publish at full speed, QoS 1; give the numbers, for mosquitto_pub exits with 0 once all are acknowledged."""
     words = ("-p", str(port), "-q", "1", "-u", key, "-P", secret, "-i", key, "-l", "-t", f"iot/v1/{key}/telemetry")
     for start in range(first, first + number, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, first + number))

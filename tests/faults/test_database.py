@@ -15,6 +15,7 @@ import pytest
 from tests import servers
 from tests.core import until
 from tests.faults.city import City, city, sending
+from tests.faults.ledger import connect, locked
 from tests.faults.proxy import Line
 from tests.faults.result import Recorder
 from tests.faults.senders import publish_all
@@ -52,7 +53,7 @@ async def test_killing_postgresql_in_mid_copy_costs_nothing(state_path: Path, po
 
 async def _copying(town: City) -> int:
     """Wait for the moment in which a batch is copied; give the process that does."""
-    connection = await asyncpg.connect(town.dsn)
+    connection = await connect(town.dsn)
     try:
         deadline = time.monotonic() + 30
         while not (found := await connection.fetchval(COPYING)):
@@ -190,6 +191,9 @@ async def _take_all(dsn: str) -> list[asyncpg.Connection]:
     return taken
 
 
+WAITING = "SELECT count(*) >= 10 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
 @pytest.mark.faults(
     "Pool exhausted: 40 requests of readers wait for a locked table",
     "Readers and the ingest path do not share connections: telemetry is stored meanwhile",
@@ -201,21 +205,13 @@ async def test_readers_that_hang_do_not_hold_up_telemetry(
         senders = await town.mqtt("timed"), await town.coap("coap")
         async with sending(*senders), town.up.client() as client:
             await town.stored_again()
-            blocker = await asyncpg.connect(database)
-            async with blocker.transaction():
-                await blocker.execute("LOCK TABLE iot.push_target IN ACCESS EXCLUSIVE MODE")
+            async with locked(database, "iot.push_target"):
                 hanging = [asyncio.create_task(client.push_targets()) for _ in range(40)]
-                await until(lambda: _waiting(blocker), what="readers wait for the lock")
+                await until(lambda: town.value(WAITING), what="readers wait for the lock")
                 back = await town.stored_again()
                 assert not any(each.done() for each in hanging)
             await asyncio.gather(*hanging, return_exceptions=True)
-            await blocker.close()
         verdict = await town.verdict()
         record(verdict, town.up, back_s=back)
         assert verdict.sound, verdict
         assert back < 5
-
-
-async def _waiting(connection: asyncpg.Connection) -> bool:
-    query = "SELECT count(*) >= 3 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    return bool(await connection.fetchval(query))

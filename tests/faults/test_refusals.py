@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from tests.faults.city import city, sending
-from tests.faults.ledger import METRIC
+from tests.faults.ledger import METRIC, locked
 from tests.faults.result import Recorder
 from tests.faults.senders import publish_all
 
@@ -51,7 +50,7 @@ async def test_deadlocks_and_serialization_failures_are_tried_again(
 
 @pytest.mark.faults(
     "One poison row among 5,000",
-    "The batch is halved until the row stands alone; that one is held with what the database said, the others are stored",
+    "The batch is halved until the row stands alone; that one is held with the database's words, the rest stored",
 )
 async def test_one_poison_row_is_held_alone(state_path: Path, ports: int, database: str, record: Recorder) -> None:
     async with city(state_path, ports, STORE_DSN=database) as town:
@@ -81,11 +80,8 @@ async def test_a_statement_timeout_is_waited_out_and_a_batch_that_is_too_slow_is
         sender, secret = await town.mqtt("timed"), await town.add("burst")
         async with sending(sender):
             await town.stored_again()
-            blocker = await asyncpg.connect(database)
-            async with blocker.transaction():
-                await blocker.execute("LOCK TABLE telemetry.air_quality IN ACCESS EXCLUSIVE MODE")
+            async with locked(database, "telemetry.air_quality"):
                 await sender.reaches(len(sender.said) + 300)
-            await blocker.close()
             back = await town.stored_again()
         await town.sql(
             "CREATE FUNCTION crawl() RETURNS trigger LANGUAGE plpgsql AS"
