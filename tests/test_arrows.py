@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "drivers": WORDS | {"driver"},
     "grafana": WORDS | {"profiles", "cli"},
     "simulators": WORDS | {"profiles", "state", "client", "cli", "api.shapes", "app"},
-    "bench": CORE | {"client", "cli", "api.shapes", "app", "simulators"},
+    "bench": CORE | {"client", "cli", "api.shapes", "app", "simulators", "drivers"},
 }
 MAY_NAME_TYPES_OF = {
     "errors": {"model"},

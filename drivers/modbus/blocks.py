@@ -50,6 +50,11 @@ class Blocks:
         return self.current
 
     @property
+    def learned(self) -> bool:
+        """Say whether the device refused anything lately."""
+        return self._forget_at is not None
+
+    @property
     def left_out(self) -> tuple[Block, ...]:
         """What the unit does not have."""
         if self._forget_at is None:

@@ -31,19 +31,27 @@ class Connections:
     @asynccontextmanager
     async def lend(self, link: Closable) -> AsyncIterator[None]:
         """Hold a slot for the length of a block; an open link keeps it afterwards, as long as nobody wants it."""
+        await self.take(link)
+        try:
+            yield
+        finally:
+            self.give_back(link)
+
+    async def take(self, link: Closable) -> None:
+        """Hold a slot until `give_back`."""
         while link not in self._holders and not self._room():
             self._released.clear()
             await self._released.wait()
         self._holders[link] = self._holders.get(link, 0) + 1
         self._holders.move_to_end(link)
-        try:
-            yield
-        finally:
-            if link in self._holders:
-                self._holders[link] -= 1
-                if not self._holders[link] and not link.connected:
-                    del self._holders[link]
-            self._released.set()
+
+    def give_back(self, link: Closable) -> None:
+        """Hold it no longer."""
+        if link in self._holders:
+            self._holders[link] -= 1
+            if not self._holders[link] and not link.connected:
+                del self._holders[link]
+        self._released.set()
 
     def forget(self, link: Closable) -> None:
         """Give the slot of a link back that is used no more."""

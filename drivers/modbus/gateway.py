@@ -34,6 +34,7 @@ TARGET_SILENT: Final = (0x0A, 0x0B)
 """Exceptions in which the gateway speaks for a unit behind it that it cannot reach."""
 ILLEGAL: Final = (0x02, 0x03)
 """Exceptions that a block as a whole may earn, while its parts do not: illegal address, illegal length."""
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _LATE_S: Final = 1.0
 
 
@@ -58,6 +59,8 @@ class Polled:
     plan: Plan
     due: float
     blocks: Blocks
+    share: float
+    """Its place in the interval."""
     alive: bool = False
     """Whether it answered last time. A new unit has yet to prove itself."""
     failures: int = 0
@@ -72,7 +75,7 @@ class Cycle:
     registers: dict[str, Sequence[int]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     failure: str = ""
-    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    received_at: datetime = NEVER
 
     @property
     def answered(self) -> bool:
@@ -91,7 +94,7 @@ class Gateway:
         count: Callable[[str], None],
         timeout_s: float,
     ) -> None:
-        self._place = place
+        self._where = place
         self._connections = connections
         self._deliver = deliver
         self._count = count
@@ -102,7 +105,7 @@ class Gateway:
         self._shortest = 0.0
         self._turn = asyncio.Lock()
         self._polling: Polled | None = None
-        self._changed = asyncio.Event()
+        self._waker: asyncio.Future[None] | None = None
         self._failures = 0
         self._down_since = 0.0
         self._retry_at = 0.0
@@ -120,12 +123,13 @@ class Gateway:
             if known is not None:
                 self._turns.remove(known)
             due = schedule.first(address, plan.interval, self._now())
-            unit = self._units[address] = Polled(plan, due, Blocks(plan.atoms, plan.gap, plan.merge))
+            blocks = Blocks(plan.atoms, plan.gap, plan.merge)
+            unit = self._units[address] = Polled(plan, due, blocks, schedule.share(address))
             self._turns.put(unit)
         for gone in before.values():
             self._turns.remove(gone)
         self._shortest = min((plan.interval for plan in plans.values()), default=0.0)
-        self._changed.set()
+        self._wake()
 
     def __contains__(self, address: str) -> bool:
         """Say whether a unit is polled here."""
@@ -153,6 +157,8 @@ class Gateway:
         if not cycle.registers:
             raise DeviceUnreachable("modbus.says_nothing", device=address, reason=_reason(cycle))
         self._note(unit, cycle)
+        if unit is not self._polling:
+            self._place(unit)
         return _uplink(unit.plan, cycle)
 
     @asynccontextmanager
@@ -169,33 +175,45 @@ class Gateway:
         if unit is not None and unit is not self._polling:
             unit.due = self._now()
             self._turns.put(unit)
-            self._changed.set()
+            self._wake()
 
     async def _sleep(self) -> None:
         """Wait until somebody is due or the units have changed."""
-        self._changed.clear()
+        loop = asyncio.get_running_loop()
         due = self._turns.next_due()
+        self._waker = loop.create_future()
+        timer = None if due is None else loop.call_at(schedule.beat(max(due, self._retry_at)), self._wake)
         try:
-            async with asyncio.timeout_at(None if due is None else max(due, self._retry_at)):
-                await self._changed.wait()
-        except TimeoutError:
-            return
+            await self._waker
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
 
     async def _poll(self, unit: Polled) -> None:
         self._polling = unit
         if unit.alive and self._now() - unit.due >= _LATE_S:
             self._count("modbus_polls_late")
+        await self._connections.take(self._link)
         try:
             cycle = await self._ask(unit)
         finally:
+            self._connections.give_back(self._link)
             self._polling = None
-            if self._units.get(unit.plan.address) is unit:
-                self._turns.put(unit)  # due as before, for as long as the gateway itself is away
         if cycle.answered or not self._failures:  # a gateway that is away says nothing about its units
             self._note(unit, cycle)
+        self._place(unit)
         if cycle.registers:
             self._count("modbus_cycles")
             await self._deliver(_uplink(unit.plan, cycle))
+
+    def _place(self, unit: Polled) -> None:
+        """Put a unit among those that wait for their turn, unless it is polled no more."""
+        if self._units.get(unit.plan.address) is unit:
+            self._turns.put(unit)
 
     async def _connect(self) -> None:
         try:
@@ -206,13 +224,13 @@ class Gateway:
             self._retry_at = self._now() + schedule.reconnect_delay(self._failures)
             if self._failures == 1:
                 self._down_since = self._now()
-                log.warning("modbus.unreachable", gateway=str(self._place), units=len(self._units), reason=str(exc))
+                log.warning("modbus.unreachable", gateway=str(self._where), units=len(self._units), reason=str(exc))
             raise
         if self._failures:
             self._failures = 0
             self._retry_at = 0.0
             after = round(self._now() - self._down_since, 1)
-            log.info("modbus.recovered", gateway=str(self._place), after_s=after)
+            log.info("modbus.recovered", gateway=str(self._where), after_s=after)
 
     async def _ask(self, unit: Polled) -> Cycle:
         """Ask for all blocks of a unit, and for the pieces of those that it refuses as a whole."""
@@ -223,7 +241,6 @@ class Gateway:
             name = f"{block.table}:{block.address}"
             try:
                 cycle.registers[name] = await self._read(unit.plan, block)
-                cycle.received_at = datetime.now(UTC)
                 blocks.answered(block)
             except Refused as exc:
                 self._count("modbus_exceptions")
@@ -246,20 +263,27 @@ class Gateway:
             except Broken as exc:
                 cycle.failure = str(exc)
                 break
+        cycle.received_at = datetime.now(UTC)
         return cycle
 
     async def _read(self, plan: Plan, block: Block) -> list[int]:
         """Read a block; where the connection broke, once more on a new one, for that costs no timeout."""
-        for again in (True, False):
-            fresh = not self._link.connected
-            async with self.exchange() as link:
-                try:
-                    return await link.read(plan.unit_id, block, timeout_s=plan.timeout_s, pause_s=plan.pause_s)
-                except Broken:
-                    self._count("modbus_broken")
-                    if fresh or not again:
-                        raise
-        raise AssertionError
+        fresh = False
+        while True:
+            await self._turn.acquire()
+            try:
+                if not self._link.connected:
+                    fresh = True
+                    await self._connect()
+                return await self._link.read(plan.unit_id, block, timeout_s=plan.timeout_s, pause_s=plan.pause_s)
+            except Broken:
+                if self._failures:
+                    raise  # nobody there
+                self._count("modbus_broken")
+                if fresh:
+                    raise
+            finally:
+                self._turn.release()
 
     def _note(self, unit: Polled, cycle: Cycle) -> None:
         """Set when the unit is due again, and log what has changed about it."""
@@ -272,17 +296,14 @@ class Gateway:
             if unit.failures == 1:
                 unit.silent_since = now
                 log.warning("modbus.unreachable", unit=plan.address, reason=cycle.failure)
-        unit.due = schedule.next_slot(
-            plan.address, plan.interval, now + schedule.back_off(plan.interval, unit.failures)
-        )
-        if self._units.get(plan.address) is unit:
-            self._turns.put(unit)
+            now += schedule.back_off(plan.interval, unit.failures)
+        unit.due = schedule.next_slot(unit.share, plan.interval, now)
 
     def _note_answer(self, unit: Polled, cycle: Cycle, now: float) -> None:
         if unit.failures:
             unit.failures = 0
             log.info("modbus.recovered", unit=unit.plan.address, after_s=round(now - unit.silent_since, 1))
-        if cycle.failure:
+        if cycle.failure or not (cycle.refused or unit.refused or unit.blocks.learned):
             return
         left_out = {f"{atom.table}:{atom.address}": "left out" for atom in unit.blocks.left_out}
         refused = left_out | cycle.refused

@@ -182,8 +182,11 @@ class Link:
         connection = self._open
         if connection is None or connection.closed:
             raise Broken("closed")
-        await self._quiet(pause_s)
-        wait = (self._timeout_s if timeout_s is None else timeout_s) + self._travel_s(request)
+        if pause_s or self._line is not None:
+            await self._quiet(pause_s)
+        wait = self._timeout_s if timeout_s is None else timeout_s
+        if self._line is not None:
+            wait += self._travel_s(request, self._line)
         try:
             answer = await connection.ask(unit_id, request, wait)
         except Silent:
@@ -196,7 +199,7 @@ class Link:
             self._missed[unit_id] = self._place.rtu
             raise
         finally:
-            self._free_at = asyncio.get_running_loop().time()
+            self._free_at = connection.now()
         self._silences = 0
         if answer[0] & 0x80:
             raise Refused(answer[1])
@@ -206,16 +209,14 @@ class Link:
 
     async def _quiet(self, pause_s: float) -> None:
         pause = max(pause_s, self._line.quiet_s if self._line is not None else 0)
-        if pause:
-            wait = self._free_at + pause - asyncio.get_running_loop().time()
-            if wait > 0:
-                await asyncio.sleep(wait)
+        wait = self._free_at + pause - asyncio.get_running_loop().time()
+        if wait > 0:
+            await asyncio.sleep(wait)
 
-    def _travel_s(self, request: Request) -> float:
+    @staticmethod
+    def _travel_s(request: Request, line: Line) -> float:
         """Say how long question and answer are on a serial line; the timeout is for the device."""
-        if self._line is None:
-            return 0
-        return (len(request.pdu) + 6 + (request.size or _LONGEST_ANSWER)) * self._line.byte_s
+        return (len(request.pdu) + 6 + (request.size or _LONGEST_ANSWER)) * line.byte_s
 
     def _note_silence(self, connection: _Connection, unit_id: int) -> None:
         if self._place.rtu:
@@ -234,22 +235,39 @@ class _Connection(asyncio.Protocol):
         self.closed = False
         self.heard = False
         """Whether anything arrived since the last question was asked."""
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
         self._transport: asyncio.WriteTransport | None = None
         self._waiter: asyncio.Future[bytes] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def ask(self, unit_id: int, request: Request, timeout_s: float) -> bytes:
-        loop = asyncio.get_running_loop()
+    def ask(self, unit_id: int, request: Request, timeout_s: float) -> asyncio.Future[bytes]:
+        """Send a question; the future has its answer, or the reason why there is none."""
         assert self._transport is not None
-        waiter: asyncio.Future[bytes] = loop.create_future()
+        waiter: asyncio.Future[bytes] = self._loop.create_future()
         self._waiter = waiter
         self.heard = False
         self._transport.write(self.framing.ask(unit_id, request))
-        timer = loop.call_later(timeout_s, self.fail, Silent())
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
+        self._deadline = self.now() + timeout_s
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._set_timer()
+        return waiter
+
+    def _set_timer(self) -> None:
+        """Look at the deadline when it may be over: one timer for many questions, for most are answered long before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self.now() >= self._deadline:
+            self.fail(Silent())
+        else:
+            self._set_timer()
 
     def fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -258,6 +276,9 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         self.closed = True
         self.fail(Broken("closed"))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._transport is not None:
             self._transport.abort()
 

@@ -41,10 +41,11 @@ class Outbox:
 
     async def put(self, uplink: Uplink) -> None:
         """Deliver a poll, now or through the spool."""
-        async with self._order:
-            if self._filled.is_set():
-                await self._keep(uplink)
-                return
+        if self._filled.is_set() or self._order.locked():
+            async with self._order:
+                if self._filled.is_set():
+                    await self._keep(uplink)
+                    return
         try:
             await self._emit(uplink)
         except StoreUnavailable:

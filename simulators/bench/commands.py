@@ -61,6 +61,23 @@ def coap(**chosen: Any) -> int:
     return play("coap", chosen)
 
 
+@bench.command(
+    "modbus",
+    cls=Command,
+    help=text("bench_modbus.help"),
+    examples=["iot bench modbus", "iot bench modbus --seconds 60 --store timescaledb", "iot bench modbus --units 500"],
+)
+@option("--units", type=click.IntRange(1, 12_000), default=5_000, metavar="N", help=text("bench_modbus.opt_units"))
+@option("--gateways", type=click.IntRange(1, 500), default=50, metavar="N", help=text("bench_modbus.opt_gateways"))
+@option("--seconds", type=click.IntRange(11, _LONGEST_S), default=30, metavar="N", help=text("bench.opt_seconds"))
+@option("--answer-ms", type=click.FloatRange(0, 500), default=5.0, metavar="N", help=text("bench_modbus.opt_answer"))
+@option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
+@option("--baseline/--no-baseline", default=True, help=text("bench_modbus.opt_baseline"))
+@option("--profile", is_flag=True, help=text("bench.opt_profile"))
+def modbus(**chosen: Any) -> int:
+    return play("modbus", chosen)
+
+
 def play(name: str, chosen: dict[str, Any]) -> int:
     """Run `simulators.bench.NAME`: its `run(Options(**chosen), say)` gives the result, whose `ok` is the exit code."""
     try:

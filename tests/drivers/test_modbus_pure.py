@@ -85,7 +85,7 @@ def test_an_endpoint_is_written_as_in_a_url() -> None:
 @given(now=st.floats(0, 1e7), interval=st.sampled_from([1.0, 10.0, 60.0, 900.0]), unit=st.integers(0, 255))
 def test_a_unit_stays_on_its_own_grid_however_late_a_poll_was(now: float, interval: float, unit: int) -> None:
     address = f"modbus://10.0.3.7:502/{unit}"
-    slot = schedule.next_slot(address, interval, now)
+    slot = schedule.next_slot(schedule.share(address), interval, now)
     assert now < slot <= now + interval * 1.000001
     steps = (slot - schedule.share(address) * interval) / interval
     assert steps == pytest.approx(round(steps), abs=1e-6)
