@@ -12,6 +12,7 @@ import click
 from iot_core.cli.base import Command, option
 from iot_core.cli.endings import REFUSED
 from iot_core.cli.output import note, show_one
+from iot_core.cli.session import state_dir
 from iot_core.cli.trial import print_trial, trial_data
 from iot_core.cli.wire import HEX, REGISTERS, payload_of
 from iot_core.errors import RequestError
@@ -27,7 +28,7 @@ __all__ = ["FORMATS", "try_"]
 
 FORMATS = {"json": 50, "cbor": 60, "senml-json": 110, "senml-cbor": 112, "octets": 42, "text": 0}
 LOOKS = "iot_core.looks"
-"""Entry points by a driver's scheme: `look(address, profile, timeout_s) -> Uplink`, without a running core."""
+"""Entry points by a driver's scheme: `look(address, profile, timeout_s, state) -> Uplink`, without a running core."""
 
 
 class ContentFormat(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -174,5 +175,5 @@ async def _look(profile: Profile, address: str, timeout_s: float) -> Uplink:
     if scheme not in found:
         raise RequestError("profile.no_look", scheme=scheme, known=", ".join(sorted(found)) or "-")
     note("profile.looking", address=address, seconds=f"{timeout_s:g}")
-    uplink: Uplink = await found[scheme].load()(address, profile, timeout_s)
+    uplink: Uplink = await found[scheme].load()(address, profile, timeout_s, state_dir())
     return uplink

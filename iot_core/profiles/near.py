@@ -9,7 +9,7 @@ __all__ = ["like"]
 
 
 def like(word: object, known: Iterable[object]) -> str:
-    """Give `; did you mean ...?` for a word that is near a known one, else nothing."""
+    """Give ` (did you mean ...?)` for a word that is near a known one, else nothing."""
     names = {str(each).lower(): str(each) for each in known}
     found = difflib.get_close_matches(str(word).lower(), names, n=1, cutoff=0.6)
-    return f"; did you mean {names[found[0]]}?" if found else ""
+    return f" (did you mean {names[found[0]]}?)" if found else ""

@@ -142,7 +142,7 @@ def test_try_says_what_would_be_held_and_ends_with_1_when_nothing_is_left(iot: I
 
 def test_list_shows_what_is_right_and_names_what_is_broken(iot: Iot) -> None:
     file = own_folder(iot.folder)
-    (file.parent / "broken.yaml").write_text(OWN.replace("uint16", "uint61").replace("own-lamp", "b"))
+    (file.parent / "broken.yaml").write_text(OWN.replace("uint16", "uin16").replace("own-lamp", "b"))
     ended = iot("profile", "list", "--folder", "own", "--output", "json")
     assert ended.code == 1
     assert "own-lamp" in {one["model"] for one in json.loads(ended.out)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import aiohttp
 
 from iot_core.api.shapes import DeviceNew
+from tests.cli.conftest import IOT
 from tests.core import command, core_running, mosquitto_pub, until
 
 OWN = """\
@@ -43,6 +45,19 @@ async def test_a_model_written_while_the_core_runs_is_heard(
 
         latest = await until(heard, what="the reading is stored")
         assert [(each.metric, each.value) for each in latest] == [("pm25", 35.2)]
+        watching = asyncio.create_task(command(
+            *IOT, "profile", "try", "acme-aq4", "--folder", own, "--live", "mqtt:acme/aq-1", "--output", "json",
+            "--state", state_path,
+        ))  # fmt: skip
+
+        async def seen() -> bool:
+            await command(*mosquitto_pub(core, "aq-1", secret, "acme/aq-1/up", json.dumps({"dust": 36.5})))
+            return watching.done()
+
+        await until(seen, what="the command has seen a message")
+        code, out, err = watching.result()
+        assert code == 0, err
+        assert json.loads(out)["samples"][0]["values"] == {"pm25": 36.5}
         (own / "air_quality" / "acme.yaml").write_text(OWN.replace("dust}", "dust]"), encoding="utf-8")
         await until(lambda: core.profiles.broken, what="the mistake is seen")
         assert core.profiles.get("acme-aq4").vendor == "Acme"
