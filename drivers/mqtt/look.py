@@ -10,11 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import aiomqtt
+import msgspec
 
 from iot_core.errors import DeviceUnreachable, RequestError
 from iot_core.model import Uplink
 from iot_core.settings import environment
-from iot_core.state import StateDir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ CORE = "_core"
 
 async def look(address: str, profile: Profile, timeout_s: float, state: Path) -> Uplink:
     """Wait for the next message of the device at `address`. Raises DeviceUnreachable when none comes in time."""
-    host, port, username, password = _broker(StateDir(state))
+    host, port, username, password = _broker(state)
     topics = _topics(address, profile)
     try:
         async with (
@@ -60,7 +60,7 @@ def _topics(address: str, profile: Profile) -> Sequence[str]:
     return tuple(topic.replace("{address}", inner) for topic in profile.topics)
 
 
-def _broker(state: StateDir) -> tuple[str, int, str | None, str | None]:
+def _broker(state: Path) -> tuple[str, int, str | None, str | None]:
     """Say which broker is meant, and as whom."""
     named = environment("IOT_BROKER")
     if named:
@@ -68,11 +68,20 @@ def _broker(state: StateDir) -> tuple[str, int, str | None, str | None]:
         if not host or not port.isdecimal():
             raise RequestError("driver.bad_broker", broker=named)
         return host, int(port), environment("IOT_BROKER_USER") or None, environment("IOT_BROKER_PASSWORD") or None
-    running = state.running()
-    if running is None or "mqtt" not in running.ports:
+    port = _core_port(state)
+    if port is None:
         raise RequestError("driver.no_core")
     try:
-        secret = (state.broker / "secret").read_text(encoding="ascii")
+        secret = (state / "broker" / "secret").read_text(encoding="ascii")
     except OSError:
-        return "127.0.0.1", running.ports["mqtt"], None, None  # the embedded broker asks for no password
-    return "127.0.0.1", running.ports["mqtt"], CORE, secret
+        return "127.0.0.1", port, None, None  # the embedded broker asks for no password
+    return "127.0.0.1", port, CORE, secret
+
+
+def _core_port(state: Path) -> int | None:
+    """Read where the broker of the core on this machine listens; None when no core runs."""
+    try:
+        port = msgspec.json.decode((state / "core.json").read_bytes())["ports"]["mqtt"]
+    except (OSError, msgspec.DecodeError, KeyError, TypeError):
+        return None
+    return port if isinstance(port, int) else None

@@ -346,6 +346,8 @@ def _schema(spec: type[msgspec.Struct], name: str, required: list[str]) -> dict[
             held = section.holds.get(each.encode_name)
             if held is not None:
                 schema = part["properties"][each.encode_name] = _held(*held)
+            if held is None:  # null takes away what a base says
+                schema = part["properties"][each.encode_name] = {"anyOf": [schema, {"type": "null"}]}
             sentence = sentences.get(each.name) or _COMMON.get(each.encode_name)
             if sentence:
                 schema["description"] = sentence
