@@ -68,14 +68,14 @@ def _broker(state: Path) -> tuple[str, int, str | None, str | None]:
         if not host or not port.isdecimal():
             raise RequestError("driver.bad_broker", broker=named)
         return host, int(port), environment("IOT_BROKER_USER") or None, environment("IOT_BROKER_PASSWORD") or None
-    port = _core_port(state)
-    if port is None:
+    own = _core_port(state)
+    if own is None:
         raise RequestError("driver.no_core")
     try:
         secret = (state / "broker" / "secret").read_text(encoding="ascii")
     except OSError:
-        return "127.0.0.1", port, None, None  # the embedded broker asks for no password
-    return "127.0.0.1", port, CORE, secret
+        return "127.0.0.1", own, None, None  # the embedded broker asks for no password
+    return "127.0.0.1", own, CORE, secret
 
 
 def _core_port(state: Path) -> int | None:
