@@ -238,6 +238,10 @@ class Client:
         asked = shapes.ScopeQuery(class_key=class_key, area=area, devices=",".join(devices) or None)
         return await self._get("/telemetry/latest", shapes.LatestList, asked)
 
+    async def aqi(self, key: str, asked: shapes.AqiQuery) -> shapes.Aqis:
+        """Give VN_AQI of a station by the hour or the civil day."""
+        return await self._get(f"/devices/{_part(key)}/aqi", shapes.Aqis, asked)
+
     async def stats(self, asked: shapes.StatsQuery) -> shapes.Stats:
         """Aggregate a span over devices of one class."""
         return await self._get("/telemetry/stats", shapes.Stats, asked)

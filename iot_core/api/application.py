@@ -13,6 +13,7 @@ from aiohttp import web
 
 from iot_core.api import (
     alarms,
+    aqi,
     areas,
     asking,
     broker,
@@ -45,6 +46,7 @@ __all__ = ["ROUTES", "build"]
 _MOST_BYTES: Final = 8 * 1024 * 1024
 
 ROUTES: Final[tuple[Route, ...]] = (
+    *aqi.routes,
     *areas.routes,
     *changes.routes,
     *devices.routes,

@@ -643,6 +643,35 @@ class Chart(Answer, frozen=True, kw_only=True):
     """How many points there were before some were left out."""
 
 
+class AqiQuery(Query, frozen=True, kw_only=True):
+    """VN_AQI of a span, by the hour or the civil day; the last day when left out."""
+
+    start: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
+    end: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
+    by: Literal["hour", "day"] = "hour"
+
+
+class Aqi(Answer, frozen=True, kw_only=True):
+    """The index of the hour or day that begins at `time`, the pollutant that sets it, and each pollutant's own."""
+
+    time: datetime
+    value: int
+    dominant: str
+    parts: dict[str, int]
+
+
+class Aqis(Answer, frozen=True, kw_only=True):
+    """Indexes, oldest first; hours and days without enough data are left out."""
+
+    device: str
+    by: str
+    zone: str
+    start: datetime = field(name="from")
+    end: datetime = field(name="to")
+    source: str
+    items: tuple[Aqi, ...]
+
+
 class ScopeQuery(Query, frozen=True, kw_only=True):
     """Devices by class, area (those inside it too) or `devices` (keys, comma between), whatever is said of these."""
 

@@ -53,6 +53,7 @@ def _all_values(row: shapes.LatestOfMany) -> str:
     cls=LazyGroup,
     sources={
         "stats": "iot_core.cli.telemetry_stats:stats",
+        "aqi": "iot_core.cli.telemetry_aqi:aqi",
         "completeness": "iot_core.cli.telemetry_completeness:completeness",
         "export": "iot_core.cli.telemetry_export:export",
         "import": "iot_core.cli.telemetry_import:load",

@@ -24,7 +24,8 @@ RIGHTS = {
     "admin": "read sign_in devices areas audit acknowledge push tokens load",
 }
 ACTIONS = {
-    "GET /areas": "read", "GET /areas/tree": "read", "POST /areas": "areas",
+    "GET /survey": "devices", "POST /devices/{key}/read": "devices",
+    "GET /devices/{key}/aqi": "read", "GET /areas": "read", "GET /areas/tree": "read", "POST /areas": "areas",
     "GET /areas/{key}": "read", "POST /areas/import": "areas", "POST /areas/merge": "areas",
     "POST /areas/{key}/rename": "areas", "POST /areas/{key}/move": "areas",
     "GET /devices/rows": "read", "POST /devices/edit": "devices", "POST /devices/import": "devices",

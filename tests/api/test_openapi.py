@@ -100,9 +100,9 @@ async def test_every_read_answers_with_the_shape_that_it_is_said_to_have(city: C
         content = operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
         if "application/json" not in content:
             continue
-        key = "hl" if path.endswith("/areas/{key}") else "smoke-1"
+        key = {"/areas/{key}": "hl", "/devices/{key}/aqi": "air-1"}.get(path.removeprefix(PREFIX), "smoke-1")
         url = path.removeprefix(PREFIX).replace("{key}", key).replace("{id}", str(alarm))
-        reply = await city.ask("GET", url)
+        reply = await city.ask("GET", url + ("?class=fire_detector" if path.endswith("/telemetry/stats") else ""))
         assert reply.status == 200, (path, reply.data)
         schema = {**content["application/json"]["schema"], "components": said["components"]}
         jsonschema.validate(reply.json, schema, cls=jsonschema.Draft202012Validator)
@@ -124,6 +124,7 @@ async def _populate(city: City) -> None:
         await client.add_device(
             DeviceNew(key="smoke-1", class_key="fire_detector", area="hl", latitude=20.95, longitude=107.07)
         )
+        await client.add_device(DeviceNew(key="air-1", class_key="air_quality"))
         await client.add_push("ioc", "http://127.0.0.1:9/hook")
     await city.path.reload()
     await city.path.say("smoke-1", '{"smoke": true, "battery": 80, "smell": 1, "seq": 1}')
