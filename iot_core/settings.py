@@ -10,6 +10,7 @@ import re
 import tomllib
 import zoneinfo
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +101,36 @@ class Ingest(_Section, frozen=True, kw_only=True):
     held_mb: Positive = 2_000
 
 
+class ClassRetention(_Section, frozen=True, kw_only=True):
+    """What one class does otherwise."""
+
+    raw_days: Positive | None = None
+    columnstore_after_days: Positive | None = None
+
+
+class Retention(_Section, frozen=True, kw_only=True):
+    """How long raw rows stay, and when TimescaleDB's community licence compresses them. Rollups stay for good.
+
+    `[retention.classes.water_meter]` says it for one class.
+    """
+
+    raw_days: Positive = 400
+    columnstore_after_days: Positive = 14
+    classes: dict[str, ClassRetention] = msgspec.field(default_factory=dict)
+
+    def raw(self, class_key: str) -> timedelta:
+        """How long the raw rows of a class stay."""
+        own = self.classes.get(class_key)
+        return timedelta(days=own.raw_days if own and own.raw_days else self.raw_days)
+
+    def columnstore_after(self, class_key: str) -> timedelta:
+        """How old the rows of a class are when they are compressed."""
+        own = self.classes.get(class_key)
+        return timedelta(
+            days=own.columnstore_after_days if own and own.columnstore_after_days else self.columnstore_after_days
+        )
+
+
 class Push(_Section, frozen=True, kw_only=True):
     """Alarms on their way out. Private addresses are refused as targets unless allowed."""
 
@@ -121,6 +152,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     coap: Coap = Coap()
     modbus: Modbus = Modbus()
     ingest: Ingest = Ingest()
+    retention: Retention = Retention()
     push: Push = Push()
 
 

@@ -78,7 +78,18 @@ def _print_toml(file: Path | None, settings: Mapping[str, Any]) -> None:
     for name, table in tables.items():
         click.echo(f"\n[{name}]")
         for key, value in table.items():
-            click.echo(f"{key} = {_toml(value)}")
+            if not isinstance(value, dict):
+                click.echo(f"{key} = {_toml(value)}")
+        for key, own in (
+            (f"{name}.{key}.{each}", own)
+            for key, value in table.items()
+            if isinstance(value, dict)
+            for each, own in value.items()
+        ):
+            click.echo(f"\n[{key}]")
+            for inner, value in own.items():
+                if value is not None:
+                    click.echo(f"{inner} = {_toml(value)}")
 
 
 def _toml(value: object) -> str:

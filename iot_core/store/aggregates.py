@@ -87,6 +87,11 @@ async def refresh_again(connection: asyncpg.Connection, rollup: Rollup, first: d
             await _call(connection, days, calendar.day_of(first), calendar.day_after(end - HOUR), force=True)
 
 
+def first_whole_hour(rollup: Rollup, raw_from: datetime) -> datetime:
+    """Give the first hour whose raw rows are all there, when nothing before `raw_from` is."""
+    return _cut(rollup, raw_from)["kept_before"]
+
+
 def _sources(rollup: Rollup, number: int, kept_before: datetime, kept_days_before: datetime) -> tuple[str, str]:
     names = ", ".join(["time", "device_id", *(f'"{name}"' for name in rollup.names())])
     hours, days = _names(rollup, number)

@@ -46,6 +46,11 @@ async def ensure_hour_partitions(
         start += HOURS_SPAN
 
 
+def start_of_part(name: str) -> datetime:
+    """Read the start of a partition from its name."""
+    return datetime.strptime(name.rpartition("_")[2], "%Y%m%d").replace(tzinfo=UTC)
+
+
 async def _ensure(connection: asyncpg.Connection, table: str, name: str, start: datetime, end: datetime) -> None:
     """Make one partition. CREATE and ATTACH in two steps: `PARTITION OF` would lock the whole table against readers."""
     part = f'telemetry_part."{name}"'

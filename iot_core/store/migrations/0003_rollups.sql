@@ -22,7 +22,9 @@ CREATE TABLE iot.rollup_state (
     class_key text PRIMARY KEY,
     raw_from timestamptz NOT NULL DEFAULT '2000-01-01 00:00+00',
     kept_before timestamptz NOT NULL DEFAULT '2000-01-01 00:00+00',
-    kept_days_before timestamptz NOT NULL DEFAULT '2000-01-01 00:00+00'
+    kept_days_before timestamptz NOT NULL DEFAULT '2000-01-01 00:00+00',
+    checked_at timestamptz NOT NULL DEFAULT now(),  -- when a core last compared them with raw at night
+    checked_to timestamptz NOT NULL DEFAULT '2000-01-01 00:00+00'  -- and how far its round through history got
 );
 
 -- Continuous aggregates cannot take a column more: a new metric opens a new pair of them, filled before it is used.
