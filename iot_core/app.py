@@ -13,7 +13,8 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,6 +39,7 @@ from iot_core.ingest.prepare import Prepare
 from iot_core.ingest.replay import replay_address, replay_step
 from iot_core.ingest.worker import Ingest
 from iot_core.messages import text
+from iot_core.model import DeviceClass
 from iot_core.profiles import Profiles
 from iot_core.profiles import load as load_profiles
 from iot_core.profiles.follow import follow as follow_profiles
@@ -52,8 +54,10 @@ from iot_core.store.columns import ClassTable
 from iot_core.store.completeness import Model, note_models
 from iot_core.store.connection import open_pool, open_readers
 from iot_core.store.migrate import migrate
+from iot_core.store.nightly import Nightly, ensure_columnstore
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.refresh import Refresh
+from iot_core.store.registers import note_registers
 from iot_core.store.server import embedded
 from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
 from iot_core.store.tier import Found, Tier, find_tier
@@ -122,7 +126,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         broker = await stack.enter_async_context(brokers.running(settings, state, pool, profiles))
         say(text("app.broker", line=broker.line()))
         prepare = Prepare(directory, profiles, tables, settings.ingest.max_payload)
-        flush = Flush(tables, found.tier, evaluator)
+        flush = Flush(tables, found.tier, evaluator, _compressed_after(tables, found.tier, settings))
         ingest = Ingest(
             pool,
             prepare,
@@ -178,6 +182,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
         own.start("push", lambda: run_push(pool, settings))
         own.start("rollups", lambda: refresh.run(pool))
+        own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))
         if settings.profiles:
             own.start("profiles", _Renewal(settings, profiles, counters, prepare, directory, pool, broker).run)
         own.start("housekeeping", lambda: _housekeeping(pool, tables, found.tier, settings))
@@ -271,9 +276,22 @@ async def _ready_store(
         await migrate(connection)
         await fix_zone(connection, settings.timezone)
         found = await find_tier(connection)
-        tables = await ensure_tables(connection, profiles.classes.values(), found.tier)
+        classes = [_within_retention(each, settings) for each in profiles.classes.values()]
+        tables = await ensure_tables(connection, classes, found.tier)
         await note_models(connection, _models(profiles))
-        return found, tables, Refresh(await read_rollups(connection, tables), found.tier)
+        rollups = await read_rollups(connection, tables)
+        await ensure_columnstore(connection, rollups, found.tier, settings.retention)
+        await note_registers(connection, profiles.all())
+        return found, tables, Refresh(rollups, found.tier)
+
+
+def _within_retention(device_class: DeviceClass, settings: Settings) -> DeviceClass:
+    """Shorten a class's window to its raw retention: what comes later would change buckets that are closed."""
+    return replace(device_class, window=min(device_class.window, settings.retention.raw(device_class.key)))
+
+
+def _compressed_after(tables: Mapping[str, ClassTable], tier: Tier, settings: Settings) -> Mapping[str, timedelta]:
+    return {key: settings.retention.columnstore_after(key) for key in tables} if tier is Tier.COMMUNITY else {}
 
 
 def _models(profiles: Profiles) -> Iterator[Model]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time
-from typing import Any, Protocol
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final, Protocol
 
 import asyncpg
 import msgspec
@@ -21,6 +21,11 @@ from iot_core.store.tier import Tier
 
 Heard = dict[int, tuple[datetime, datetime | None, int]]
 """Device id -> (newest arrival, newest measured time or None, bits of the metrics it said)."""
+
+
+_LATE: Final = 500
+_DECOMPRESS: Final = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
+"""TimescaleDB refuses a transaction that touches many compressed rows; ours are few and wanted."""
 
 
 class Rules(Protocol):
@@ -56,12 +61,19 @@ class _Batch:
 class Flush:
     """Writes batches. Stateless but for which partitions and devices it has seen."""
 
-    def __init__(self, tables: Mapping[str, ClassTable], tier: Tier, rules: Rules) -> None:
+    def __init__(
+        self,
+        tables: Mapping[str, ClassTable],
+        tier: Tier,
+        rules: Rules,
+        compressed_after: Mapping[str, timedelta] | None = None,
+    ) -> None:
         self._telemetry = {key: TelemetryTable(table) for key, table in tables.items()}
         self._bits = {key: {column.name: 1 << column.bit for column in table.columns} for key, table in tables.items()}
         self._life_safety = {key for key, table in tables.items() if table.device_class.life_safety}
         self._tier = tier
         self._rules = rules
+        self._compressed_after = compressed_after or {}
         self._weeks: set[tuple[str, datetime]] = set()
         self._active: set[int] = set()
         self._said: dict[str, dict[tuple[str, ...], int]] = {key: {} for key in tables}
@@ -71,6 +83,8 @@ class Flush:
         await self._ensure_weeks(connection, works)
         heard = self._heard(works)
         async with connection.transaction():
+            if self._is_late(works[0], now):
+                await connection.execute(_DECOMPRESS)
             batch = self._merge(works, await _redelivered(connection, works))
             pending = await self._write(connection, batch, now)
             await self._write_status(connection, works, heard)
@@ -78,6 +92,20 @@ class Flush:
         for work, problem in batch.conflicts:
             work.problems.append(problem)
         self._active.update(_spoke(heard))
+
+    def parts(self, works: Sequence[Work], *, now: datetime) -> list[Sequence[Work]]:
+        """Divide a batch: what may lie in compressed chunks flushes apart, and a few hundred uplinks at a time."""
+        if not self._compressed_after:
+            return [works]
+        late = [work for work in works if self._is_late(work, now)]
+        if not late:
+            return [works]
+        on_time = [work for work in works if not self._is_late(work, now)]
+        return [*([on_time] if on_time else []), *(late[at : at + _LATE] for at in range(0, len(late), _LATE))]
+
+    def _is_late(self, work: Work, now: datetime) -> bool:
+        after = self._compressed_after
+        return bool(after) and any(now - each.time > after[each.class_key] for each in work.observations)
 
     async def hold_whole(self, connection: asyncpg.Connection, work: Work, detail: str) -> None:
         """Keep an uplink that the database refuses, whole and by itself."""

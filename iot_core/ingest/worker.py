@@ -100,7 +100,8 @@ class Ingest:
             self._flushing = True
             try:
                 works = [self._prepare(uplink) for uplink in uplinks]
-                await self._store_all(self._bound_unknown(works))
+                for part in self._flush.parts(self._bound_unknown(works), now=datetime.now(UTC)):
+                    await self._store_all(part)
                 await self._acknowledge(works)
             finally:
                 self._flushing = False
@@ -140,6 +141,11 @@ class Ingest:
             except RETRY:
                 self._counters.count("ingest_retried")
                 await asyncio.sleep(random.uniform(0, _RETRY_WITHIN_S))  # noqa: S311 - two that met must not meet again
+            except asyncpg.ConfigurationLimitExceededError as exc:
+                # A limit on one transaction (TimescaleDB's on decompressing): half of it may fit. It is not AWAY.
+                self._store_back()
+                await self._isolate(works, exc)
+                return
             except AWAY as exc:
                 notice_cancellation()
                 self._store_away(exc)

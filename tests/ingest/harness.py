@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from iot_core.alarms.evaluate import Evaluator
 from iot_core.counters import Counters
 from iot_core.ingest.flush import Flush
 from iot_core.ingest.load import Loader
-from iot_core.ingest.prepare import Prepare
+from iot_core.ingest.prepare import Prepare, Work
 from iot_core.ingest.worker import Ingest
 from iot_core.model import Outcome, Uplink
 from iot_core.profiles import load
@@ -24,8 +24,9 @@ from iot_core.settings import Settings
 from iot_core.store.completeness import Model, note_models
 from iot_core.store.connection import open_pool
 from iot_core.store.migrate import migrate
-from iot_core.store.tables import ensure_tables
-from iot_core.store.tier import find_tier
+from iot_core.store.rollups import Rollup
+from iot_core.store.tables import ensure_tables, read_rollups
+from iot_core.store.tier import Tier, find_tier
 
 
 @dataclass
@@ -40,6 +41,8 @@ class Path:
     evaluator: Evaluator
     counters: Counters
     loader: Loader
+    tier: Tier
+    rollups: Mapping[str, Rollup]
     outcomes: list[Outcome] = field(default_factory=list)
 
     async def say(self, key: str, payload: bytes | str, **more: Any) -> Outcome:
@@ -55,6 +58,11 @@ class Path:
         await self.ingest.emit(Uplink(**fields))
         async with asyncio.timeout(20):
             return await answer
+
+    def prepare_said(self, key: str, time: datetime) -> Work:
+        """Prepare what a native air station says at a time, without emitting it."""
+        payload = f'{{"time": "{time.isoformat()}", "pm25": 1}}'.encode()
+        return self.prepare(Uplink(driver="mqtt", address=f"iot:{key}", payload=payload))
 
     async def rows(self, class_key: str = "air_quality") -> list[dict[str, Any]]:
         """Read the class's table."""
@@ -103,17 +111,21 @@ async def running(dsn: str, settings: Settings | None = None) -> AsyncIterator[P
                 connection,
                 (Model(each.model, each.class_key, each.interval, each.metrics) for each in profiles.all()),
             )
+            rollups = await read_rollups(connection, tables)
             await directory.load(connection)
             await evaluator.load(connection)
         prepare = Prepare(directory, profiles, tables, settings.ingest.max_payload)
-        flush = Flush(tables, tier, evaluator)
+        after = {key: settings.retention.columnstore_after(key) for key in tables} if tier is Tier.COMMUNITY else {}
+        flush = Flush(tables, tier, evaluator, after)
         ingest = Ingest(
             pool, prepare, flush, counters,
             queue=settings.ingest.queue, batch=settings.ingest.batch, batch_s=0.01,
         )  # fmt: skip
         task = asyncio.create_task(ingest.run(), name="ingest")
         try:
-            yield Path(pool, ingest, directory, prepare, flush, evaluator, counters, Loader(tables, tier))
+            yield Path(
+                pool, ingest, directory, prepare, flush, evaluator, counters, Loader(tables, tier), tier, rollups
+            )
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
