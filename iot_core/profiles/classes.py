@@ -159,9 +159,9 @@ def read_class(document: Document, key: str) -> ClassFile:
     )
 
 
-def read_duration(document: Document, place: Place, text: str) -> timedelta:
+def read_duration(document: Document, place: Place, text: object) -> timedelta:
     """Read a duration such as `60s`. Raises ConfigError."""
-    span = duration(text)
+    span = duration(text) if isinstance(text, str) else None
     if span is None:
         raise document.error(place, "a duration such as 30s, 15m, 24h or 7d")
     return span

@@ -112,7 +112,7 @@ class BlockSpec(LayoutSpec, frozen=True, kw_only=True):
     start: str = "0s"
     every: str = ""
     """Of repetitions without a time of their own: how far apart, `-10m` when each is older than the one before.
-    The first is `start` from the message's time."""
+    The first is `start` from the last time that the frame said, else from the message's."""
 
 
 class RecordSpec(LayoutSpec, frozen=True, kw_only=True):
@@ -173,6 +173,8 @@ def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, le
     if not 0 <= length <= 10_000:
         raise document.error((*place, "length"), "a number of bytes from 0 to 10000")
     where = partial(byte_place, entries, endian, length)
+    if (spec.values or spec.states or spec.extra) and not length:
+        raise document.error((*place, "length"), "length: how many bytes these values stand in")
     if spec.values or spec.states or spec.extra:
         _placed(entries, place, spec, length)
     fields, extra = entries.read(place, ByteSpec, where)
@@ -260,6 +262,11 @@ def _channel(
     return ChannelFrom(str(spec))
 
 
+def bits_of(width: int) -> str:
+    """Say which bits a type has."""
+    return f"a bit from 0 to {width - 1}, or a mask of these bits other than 0"
+
+
 def byte_place(entries: Entries, endian: Endian, length: int, place: Place, spec: Any) -> Bytes:
     """Compile where a raw value stands, and check that it does so within its head."""
     error = entries.document.error
@@ -273,7 +280,7 @@ def byte_place(entries: Entries, endian: Endian, length: int, place: Place, spec
             raise error((*place, "bit"), "either mask or bit")
         width = 8 * compile_bytes(each, endian).wire.size
         if not 0 <= (each.bit or 0) < max(width, 1) or not 0 <= (each.mask or 0) < 1 << max(width, 1) or each.mask == 0:
-            raise error((*place, "mask" if each.mask is not None else "bit"), f"bits within the {width} of {kind}")
+            raise error((*place, "mask" if each.mask is not None else "bit"), bits_of(width))
     found = compile_bytes(spec, endian)
     _fits(entries, place, found, length)
     return found

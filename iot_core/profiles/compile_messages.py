@@ -175,9 +175,9 @@ class TextValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=
 class PresenceSpec(Table, frozen=True, kw_only=True):
     """The keys of `presence`."""
 
-    online: str
+    online: str | bool
     """What the message says when the device is there."""
-    offline: str
+    offline: str | bool
     """What it says, often as last will, when it is not."""
     path: str = ""
     """Where the word stands, when the message is JSON."""
@@ -285,7 +285,8 @@ def compile_presence(entries: Entries, place: Place) -> PresenceFormat:
     if spec.online == spec.offline:
         raise entries.document.error(place, "two different texts")
     path = _path(entries, (*place, "path"), spec.path) if spec.path else None
-    return PresenceFormat(spec.online, spec.offline, path)
+    online, offline = (str(word).lower() if isinstance(word, bool) else word for word in (spec.online, spec.offline))
+    return PresenceFormat(online, offline, path)
 
 
 def _json_where(entries: Entries, place: Place, spec: Any) -> JsonPlace:

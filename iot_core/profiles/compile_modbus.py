@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from iot_core.profiles.classes import read_duration
+from iot_core.profiles.compile_bytes import bits_of
 from iot_core.profiles.detect import Detect, DetectSpec, Sign
 from iot_core.profiles.fields import Field, Group
 from iot_core.profiles.modbus import (
@@ -202,7 +203,7 @@ def _check_bits(entries: Entries, place: Place, spec: RegisterSpec | PointSpec) 
         raise error((*place, "bit"), "either mask or bit")
     width = int("".join(filter(str.isdigit, kind)))
     if not 0 <= (spec.bit or 0) < width or not 0 <= (spec.mask or 0) < 1 << width or spec.mask == 0:
-        raise error((*place, "mask" if spec.mask is not None else "bit"), f"bits within the {width} of {kind}")
+        raise error((*place, "mask" if spec.mask is not None else "bit"), bits_of(width))
 
 
 _NUMBERS = {

@@ -41,7 +41,11 @@ class Document:
             node = yaml.compose(text, Loader=_loader())
         except (yaml.YAMLError, RecursionError) as exc:
             mark = getattr(exc, "problem_mark", None)
-            self._fail(mark.line + 1 if mark else 1, "", f"YAML ({getattr(exc, 'problem', None) or exc})")
+            line = mark.line + 1 if mark else 1
+            said = text.splitlines()[line - 1 : line] or [""]
+            tab = "\t" in said[0][: len(said[0]) - len(said[0].lstrip())]
+            why = "spaces before the key, not a tab" if tab else f"YAML ({getattr(exc, 'problem', None) or exc})"
+            self._fail(line, "", why)
         self.data: Any = None if node is None else self._build(node, ())
 
     def line(self, place: Place) -> int:
@@ -60,7 +64,7 @@ class Document:
         while place and place not in self._foreign and place not in self._lines:
             place = place[:-1]
         file, line = self._foreign.get(place) or (self.file, self.line(place))
-        return ConfigError("profile.invalid", file=file, line=line, key=shown, expected=expected)
+        return ConfigError("profile.invalid", file=file, line=line, key=shown or "-", expected=expected)
 
     def extend(self, base: Document) -> None:
         """Take over everything of `base` that this document does not say itself; what it says is null is left out."""
@@ -114,7 +118,7 @@ class Document:
         """Give the mapping at a place, which must be there, have text keys and not be empty."""
         value = self.at(place)
         if not isinstance(value, dict) or not value:
-            raise self.error(place, "a mapping with at least one entry")
+            raise self.error(place, "a table with at least one entry")
         for key in value:
             if not isinstance(key, str):
                 raise self.error((*place, key), "a key that is text")

@@ -78,7 +78,9 @@ class Entries:
         if short and isinstance(value, (str, int)) and not isinstance(value, bool):
             return self.document.convert(place, {short: value}, kind)
         if not isinstance(value, dict):
-            raise self.document.error(place, f"{short or 'a table'}, as in {{{short or 'at'}: ...}}")
+            known = {field.name for field in msgspec.structs.fields(kind)}
+            shape = "address: 4, type: uint16" if "address" in known else "at: 2, type: int16"
+            raise self.document.error(place, f"a table such as {{{f'{short}: ...' if short else shape}}}")
         return self.document.read(place, kind)
 
     def _codec(self, place: Place, section: str, key: str, spec: ValueSpec) -> Codec | Cases | None:
@@ -140,7 +142,8 @@ class Entries:
             beside.append((own, raw))
         elif getattr(spec, "units", None):
             raise self.document.error((*place, "units"), "unit_from beside it: where the unit stands")
-        return Field(codec, found.locate, adjust, found, when, tuple(beside), given, power)
+        delta = {"add": 1, "subtract": -1}.get(str(getattr(spec, "delta", "")), 0)
+        return Field(codec, found.locate, adjust, found, when, tuple(beside), given, power, delta)
 
     def _units(self, place: Place, said: Mapping[Any, str]) -> Mapping[object, Linear]:
         key = str(place[-1])

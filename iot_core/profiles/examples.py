@@ -12,6 +12,7 @@ import msgspec
 from iot_core.model import Reason, Uplink
 from iot_core.profiles.envelope import LorawanFormat, wrap
 from iot_core.profiles.formats import Context
+from iot_core.profiles.near import like
 from iot_core.profiles.profile import Example
 from iot_core.profiles.table import Table
 from iot_core.profiles.times import parse_time
@@ -71,7 +72,8 @@ def read_examples(document: Document) -> tuple[Example, ...]:
         if all(each is None for each in (spec.values, spec.samples, spec.online, spec.held)):
             raise document.error(place, "what is expected: values, samples, online or held")
         if spec.held is not None and spec.held not in {reason.value for reason in Reason}:
-            raise document.error((*place, "held"), f"one of {', '.join(reason.value for reason in Reason)}")
+            known = [reason.value for reason in Reason]
+            raise document.error((*place, "held"), f"one of {', '.join(known)}{like(spec.held, known)}")
         data = _bytes_of(spec)
         if data is None:
             raise document.error((*place, given[0]), f"valid {given[0]}")

@@ -23,6 +23,7 @@ _TYPES: Final = {
     "null": "nothing",
 }
 _MOST_NAMED: Final = 40
+_FEW: Final = 8
 
 
 def expectation(message: str, kind: Any, data: Any) -> tuple[Steps, str]:
@@ -31,8 +32,7 @@ def expectation(message: str, kind: Any, data: Any) -> tuple[Steps, str]:
     steps = _steps(where[1] if where else "", data)
     unknown = re.search(r"unknown field `([^`]*)`", message)
     if unknown:
-        known = list(_schema_at(kind, steps).get("properties", {}))
-        return (*steps, unknown[1]), _known_keys(unknown[1], known)
+        return (*steps, unknown[1]), _known_keys(unknown[1], _keys(_schema_at(kind, steps)))
     missing = re.search(r"missing required field `([^`]*)`", message)
     if missing:
         return (*steps, missing[1]), "this key to be given"
@@ -40,7 +40,7 @@ def expectation(message: str, kind: Any, data: Any) -> tuple[Steps, str]:
     if wrong:
         words = _words(_schema_at(kind, steps))
         return steps, f"one of {', '.join(words)}, not {wrong[1]}{like(wrong[1], words)}"
-    return steps, _type_of(re.sub(r" - at .*$", "", message))
+    return steps, _type_of(re.sub(r" - at .*$", "", message), _keys(_schema_at(kind, steps)))
 
 
 def _known_keys(word: str, known: list[str]) -> str:
@@ -50,12 +50,15 @@ def _known_keys(word: str, known: list[str]) -> str:
     return f"a key of this table: {', '.join(known[:_MOST_NAMED])}; this one is not known"
 
 
-def _type_of(message: str) -> str:
+def _type_of(message: str, keys: list[str]) -> str:
     """Say types in words: ``Expected `int | null`, got `str` ``."""
     found = re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`", message)
     if found is None:
         return message.removeprefix("Expected ").replace("`", "")
-    wanted = dict.fromkeys(_TYPES.get(each, each) for each in found[1].split(" | ") if each != "null")
+    types = dict(_TYPES)
+    if 0 < len(keys) <= _FEW:
+        types["object"] = f"a table with the keys {', '.join(keys)}"
+    wanted = dict.fromkeys(types.get(each, each) for each in found[1].split(" | ") if each != "null")
     return f"{' or '.join(wanted)}, not {_TYPES.get(found[2], found[2])}"
 
 
@@ -87,26 +90,34 @@ def _schema(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def _schema_at(kind: Any, steps: Steps) -> dict[str, Any]:
     """Find what the type says of a place; nothing when it cannot be told."""
     schema, parts = _schema(kind)
-    for step in (*steps, None):
-        schema = _resolved(schema, parts)
-        if step is None:
-            return schema
+    for step in steps:
+        schema = _table(schema, parts)
         if isinstance(step, int):
             schema = schema.get("items", {})
         else:
             schema = schema.get("properties", {}).get(step) or schema.get("additionalProperties") or {}
             schema = schema if isinstance(schema, dict) else {}
-    return schema
+    return {"anyOf": _kinds(schema, parts)}
 
 
-def _resolved(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """Follow references, and choose the table or the words out of several kinds."""
+def _kinds(schema: dict[str, Any], parts: dict[str, Any]) -> list[dict[str, Any]]:
+    """List what may stand somewhere: references followed, choices opened."""
     if "$ref" in schema:
-        return _resolved(parts[schema["$ref"].removeprefix("#/")], parts)
-    kinds = [_resolved(each, parts) for each in schema.get("anyOf", ())]
-    chosen = [each for each in kinds if "properties" in each] or [each for each in kinds if "enum" in each]
-    return chosen[0] if chosen else kinds[0] if kinds else schema
+        return _kinds(parts[schema["$ref"].removeprefix("#/")], parts)
+    if "anyOf" in schema:
+        return [kind for each in schema["anyOf"] for kind in _kinds(each, parts)]
+    return [schema]
+
+
+def _table(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """Choose the table, or the list, of what may stand somewhere."""
+    kinds = _kinds(schema, parts)
+    return next((each for each in kinds if each.keys() & {"properties", "items", "additionalProperties"}), kinds[0])
+
+
+def _keys(schema: dict[str, Any]) -> list[str]:
+    return [key for each in schema["anyOf"] for key in each.get("properties", ())]
 
 
 def _words(schema: dict[str, Any]) -> list[str]:
-    return [str(each) for each in schema.get("enum", ()) if each not in {"", None}]
+    return [str(word) for each in schema["anyOf"] for word in each.get("enum", ()) if word not in {"", None}]

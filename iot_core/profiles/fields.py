@@ -49,6 +49,8 @@ class Field(Generic[S]):
     """The conversion that `adjust` makes of what `beside` writes."""
     power: Any = None
     """Where the power stands that scales it, so that a writer can choose one."""
+    delta: int = 0
+    """1 or -1: a difference that is added to the number before it, or taken from it."""
 
     @property
     def wraps(self) -> float | None:

@@ -37,6 +37,28 @@ class Gathered:
     """Channel -> values and extra of what has no time of its own."""
     samples: list[Sample] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    clock: datetime | None = None
+    """The last time that a part said: what repetitions after it count from."""
+    last: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Channel and metric -> the last number: what differences are added to."""
+
+    def collect(self, fields: tuple[Field[bytes], ...], data: bytes, channel: str) -> dict[str, Any]:
+        """Read fields; a difference is added to the number before it."""
+        values = collect(fields, data, self.problems, self.trace)
+        for each in fields:
+            key = each.codec.key
+            value = values.get(key)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            if each.delta:
+                before = self.last.get((channel, key))
+                if before is None:
+                    del values[key]
+                    self.problems.append(Problem(Reason.BAD_FIELD, f"{key}: nothing to count from", data.hex()))
+                    continue
+                values[key] = value = round(before + each.delta * value, 9)
+            self.last[channel, key] = value
+        return values
 
     def add(self, channel: str, time: datetime | None, values: dict[str, Any], extra: dict[str, Any]) -> None:
         """Keep what a part says: with a time of its own it is a sample from memory."""
@@ -133,11 +155,11 @@ class Layout:
         except DecodeError as exc:
             into.problems.append(Problem(exc.reason, exc.detail, data[: self.length].hex()))
             return self.length
-        values = collect(self.fields, data, into.problems, into.trace)
+        values = into.collect(self.fields, data, channel)
         extra = collect(self.extra, data, into.problems, into.trace)
         into.add(channel, time, values, extra)
         for group in self.groups:
-            values = collect(group.fields, data, into.problems, into.trace)
+            values = into.collect(group.fields, data, group.channel)
             into.add(group.channel, time, values, collect(group.extra, data, into.problems, into.trace))
         at = self.length
         for block in self.blocks:
@@ -185,7 +207,7 @@ class Block:
     """How often; 0: to the end of the frame. None: once."""
     start: timedelta = timedelta(0)
     every: timedelta = timedelta(0)
-    """Each repetition's distance in time from the one before; the first is `start` after the frame's own time."""
+    """How far repetitions are apart in time; the first is `start` after the last time that was said."""
 
     def read(self, data: bytes, at: int, into: Gathered, channel: str, time: datetime | None) -> int | None:
         """Read it at its place; give where the next one begins, None when nothing can follow."""
@@ -249,7 +271,7 @@ class Block:
         if self.layout.time is not None:
             return _own_time(self.layout.time, part, self.layout.length, into)
         if self.every:
-            return (time or into.time or into.arrival) + self.start + turn * self.every, True
+            return (time or into.clock or into.arrival) + self.start + turn * self.every, True
         return time, True
 
 
@@ -370,10 +392,10 @@ class Frame:
             try:
                 if when.holds(data):
                     continue
-                found = f"{name} is {when.locate(data)}"
+                reason, found = Reason.WRONG_FORMAT, f"{name} is {when.locate(data)}"
             except DecodeError as exc:
-                found = f"{name}: {exc.detail}"
-            return Problem(Reason.WRONG_FORMAT if data else Reason.EMPTY, found, data.hex())
+                reason, found = exc.reason, f"{name}: {exc.detail}"
+            return Problem(reason if data else Reason.EMPTY, found, data.hex())
         return None
 
     def damage(self, data: bytes) -> Problem | None:
@@ -444,6 +466,8 @@ def _own_time(stamp: Stamp, data: bytes, length: int, into: Gathered) -> tuple[d
         into.trace("time", "", stamp.place.text, time)
     if time is None:
         into.problems.append(Problem(Reason.BAD_TIME, part=data[:length].hex()))
+    else:
+        into.clock = time
     return time, time is not None
 
 

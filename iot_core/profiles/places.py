@@ -90,6 +90,8 @@ class ByteSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A second raw value, times its own `scale`, that is added to this one before `scale` and `offset`."""
     when: WhenSpec | None = None
     """What must stand elsewhere in the same frame, block or record for this to be said."""
+    delta: Literal["add", "subtract"] | None = None
+    """A difference: added to the number before it in the frame, or taken from it where the newest comes first."""
     scale_from: ScaleSpec | None = None
     """A factor that the message itself carries."""
     unit_from: AtSpec | None = None

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["SAME", "Linear", "conversion", "is_ucum"]
+__all__ = ["SAME", "Linear", "conversion", "convertible", "is_ucum"]
 
 _MOLAR_VOLUME: Final = 24.465  # L/mol: 0.08205737 x 298.15
 
@@ -121,6 +121,11 @@ _ALIASES: Final = {
 def is_ucum(unit: str) -> bool:
     """Say whether a unit of measure is one that this module knows."""
     return any(unit in kind for kind in _KINDS)
+
+
+def convertible(ucum: str) -> list[str]:
+    """List the units of measure that can become this one."""
+    return next((list(kind) for kind in _KINDS if ucum in kind), [ucum])
 
 
 def conversion(wire: str, ucum: str, molar_mass: float | None = None) -> Linear | None:

@@ -12,7 +12,8 @@ import msgspec
 
 from iot_core.errors import DecodeError
 from iot_core.model import Metric, MetricType, Reason
-from iot_core.profiles.units import SAME, Linear, conversion
+from iot_core.profiles.near import like
+from iot_core.profiles.units import SAME, Linear, conversion, convertible
 
 if TYPE_CHECKING:
     from iot_core.model import Value
@@ -317,8 +318,14 @@ def _unit(document: Document, place: Place, spec: ValueSpec, metric: Metric | No
         return Linear()
     found = conversion(spec.unit, metric.ucum, molar_mass) if metric is not None else None
     if found is None:
-        into = metric.ucum if metric is not None else "extra"
-        raise document.error((*place, "unit"), f"a unit of measure that can be converted to {into}")
+        if metric is None:
+            raise document.error((*place, "unit"), "no unit: what is only kept beside the row is not converted")
+        known = convertible(metric.ucum)
+        names = ", ".join(known)
+        raise document.error(
+            (*place, "unit"),
+            f"a unit of measure that can be converted to {metric.ucum}: {names}{like(spec.unit, known)}",
+        )
     return found
 
 
@@ -372,8 +379,11 @@ def _check_says(document: Document, place: Place, spec: ValueSpec, metric: Metri
 
 
 def _what_suits(metric: Metric) -> str:
-    members = f": {', '.join(metric.members)}" if metric.members else ""
-    return f"a value of type {metric.type}{members}"
+    if metric.type is MetricType.BOOL:
+        return "true or false: the metric is of type bool"
+    if metric.type is MetricType.ENUM:
+        return f"one of {', '.join(metric.members)}"
+    return f"a number: the metric is of type {metric.type}"
 
 
 def _suits(metric: Metric, value: object) -> bool:

@@ -291,3 +291,23 @@ def test_a_family_lends_what_it_knows_and_what_a_class_lacks_is_kept_beside(tmp_
     assert caught.value.facts["line"] == 8
     with pytest.raises(ConfigError, match="did you mean kin"):
         make("", head=head.replace("extends: kin", "extends: kinn"))
+
+
+def test_differences_are_added_to_the_number_before_them(make: Make) -> None:
+    hourly = make(
+        "lorawan:\n  bytes:\n    endian: little\n    length: 9\n    time: {at: 0, type: uint32}\n"
+        "    values: {volume: {at: 5, type: uint32, unit: L}}\n    blocks:\n"
+        "      - {length: 8, time: {at: 0, type: uint32}, values: {volume: {at: 4, type: uint32, unit: L}}}\n"
+        "      - {repeat: end, start: 1h, every: 1h, length: 2, values: {volume: {type: uint16, unit: L, delta: add}}}\n",
+        "water_meter",
+    )
+    at = datetime(2026, 1, 15, 8, tzinfo=UTC)
+    head = int(at.timestamp()).to_bytes(4, "little") + b"\0" + (1010).to_bytes(4, "little")
+    log = int((at - timedelta(hours=3)).timestamp()).to_bytes(4, "little") + (1000).to_bytes(4, "little")
+    said = decode(hourly, head + log + b"\x05\0\x03\0")
+    assert [(each.time, dict(each.values)) for each in said.samples] == [
+        (at, {"volume": 1.01}),
+        (at - timedelta(hours=3), {"volume": 1.0}),
+        (at - timedelta(hours=2), {"volume": 1.005}),
+        (at - timedelta(hours=1), {"volume": 1.008}),
+    ]
