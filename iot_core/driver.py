@@ -56,6 +56,12 @@ class Authenticate(Protocol):
         ...
 
 
+class Count(Protocol):
+    """Count an event by name (`coap_unauthorized`); shown by /metrics. Never given anything a sender chose."""
+
+    def __call__(self, event: str, by: int = 1, /) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerEndpoint:
     """Where the MQTT driver connects, and as whom. `window` is how many messages the broker keeps in flight."""
@@ -79,8 +85,7 @@ class DriverContext:
     profiles: Profiles
     authenticate: Authenticate
     broker: BrokerEndpoint
-    count: Callable[[str], None]
-    """Count an event by name (`coap_unauthorized`); shown by /metrics. Never given anything a sender chose."""
+    count: Count
     spool: Path | None = None
     """A folder of the state directory where a driver keeps what it cannot hand over while the store is away."""
 

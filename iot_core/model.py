@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -288,7 +288,7 @@ class Outcome:
     """False when nobody registered the sender."""
 
 
-Settle = Callable[[Sequence[object]], Awaitable[None]]
+Settle = Callable[[Sequence[Any]], Awaitable[None]]
 """Acknowledge all of these: the tokens of uplinks whose transaction is committed."""
 
 
@@ -319,7 +319,7 @@ class Uplink(msgspec.Struct, kw_only=True, gc=False):
     received_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
     done: Callable[[Outcome], Awaitable[None]] = _nobody_waits
     settle: Settle | None = None
-    token: object = None
+    token: Any = None
 
 
 class CommandState(StrEnum):

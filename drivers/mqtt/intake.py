@@ -1,14 +1,15 @@
-"""The connection that telemetry comes in by: nothing is acknowledged before `done()`, nothing grows without bound."""
+"""Hands messages over to the ingest path: nothing is acknowledged before its commit, nothing grows without bound."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from drivers.mqtt.backoff import Backoff
-from drivers.mqtt.link import connected, content_format
+from drivers.mqtt.inlet import opened
 from drivers.mqtt.patience import Patience
 from iot_core.errors import DriverUnavailable, StoreUnavailable
 from iot_core.model import Uplink
@@ -16,10 +17,9 @@ from iot_core.model import Uplink
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drivers.mqtt.link import Link, Message
+    from drivers.mqtt.inlet import Inlet, Message
     from drivers.mqtt.topics import Topics
     from iot_core.driver import DriverContext, Emit, Units
-    from iot_core.model import Settle
 
 __all__ = ["Intake"]
 
@@ -58,13 +58,12 @@ class Intake:
             await self._backoff.wait()
 
     async def _connection(self, units: Units, emit: Emit) -> None:
-        mqtt = self._context.settings.mqtt
-        async with connected(self._context.broker, mqtt.client_id, mqtt, keep_session=True) as link:
-            handover = Handover(link, self._context)
+        async with opened(self._context.broker, self._context.settings.mqtt) as inlet:
+            handover = Handover(inlet, self._context)
             # A backlog stands in front of the SUBACK: whoever waits for that before reading waits for ever.
-            subscribing = asyncio.create_task(self._subscribe(link, units), name="mqtt subscribe")
+            subscribing = asyncio.create_task(self._subscribe(inlet, units), name="mqtt subscribe")
             try:
-                await self._read(link, handover, units, emit)
+                await self._read(inlet, handover, units, emit)
                 await _ended(subscribing)
             except asyncio.CancelledError:
                 await handover.finished(_LAST_WORDS_S)
@@ -73,11 +72,11 @@ class Intake:
                 subscribing.cancel()
                 await asyncio.gather(subscribing, return_exceptions=True)
 
-    async def _subscribe(self, link: Link, units: Units) -> None:
+    async def _subscribe(self, inlet: Inlet, units: Units) -> None:
         try:
-            await link.subscribe(self._topics.filters(), qos=1)
+            await inlet.subscribe(self._topics.filters())
         except DriverUnavailable:
-            await link.close()  # ends the reading, which says why
+            inlet.close()  # ends the reading, which says why
             raise
         self.subscribed.set()
         if not self._store_away:
@@ -85,36 +84,45 @@ class Intake:
         if self.broker_away:
             self.broker_away = False
             log.info("mqtt.recovered", broker=self._context.broker.kind)
-        await self._follow(link, units)
+        await self._follow(inlet, units)
 
-    async def _follow(self, link: Link, units: Units) -> None:
+    async def _follow(self, inlet: Inlet, units: Units) -> None:
         """Subscribe to what profiles need that come while the core runs."""
         have = set(self._topics.filters())
         while True:
             await units.changed()
             wanted = [each for each in self._topics.renew() if each not in have]
             if wanted:
-                await link.subscribe(wanted, qos=1)
+                await inlet.subscribe(wanted)
                 have.update(wanted)
 
-    async def _read(self, link: Link, handover: Handover, units: Units, emit: Emit) -> None:
+    async def _read(self, inlet: Inlet, handover: Handover, units: Units, emit: Emit) -> None:
         async with Patience(self._patience_s) as patience:
-            async for message in link.messages():
-                if not link.up:
-                    break  # what is left over comes again, and must not be stored for an acknowledgement that is lost
-                if not handover.fresh(message):
-                    await self._packet_id_twice(handover)
-                    break
-                sender = self._topics.sender(message.topic, units)
-                if sender is None:
-                    self._context.count("mqtt_topic_of_nobody")
-                    await handover.acknowledge(message)
-                    continue
-                with patience:
-                    await handover.room()
-                    await self._hand_over(handover.uplink(message, *sender), emit)
-                if handover.handed_over() % _TURN == 0:
+            while messages := await inlet.take():
+                for first in range(0, len(messages), _TURN):
+                    if not inlet.up:
+                        return  # what is left over comes again, and must not be stored for a lost acknowledgement
+                    with patience:
+                        whole = await self._hand_all_over(messages[first : first + _TURN], handover, units, emit)
+                    if not whole:
+                        await self._packet_id_twice(handover)
+                        return
                     await asyncio.sleep(0)
+
+    async def _hand_all_over(self, messages: Sequence[Message], handover: Handover, units: Units, emit: Emit) -> bool:
+        """Hand messages over, in order; False at one whose packet id is open already."""
+        for message in messages:
+            if not handover.fresh(message):
+                return False
+            sender = self._topics.sender(message.topic, units)
+            if sender is None:
+                self._context.count("mqtt_topic_of_nobody")
+                await handover.decline(message)
+                continue
+            if handover.full:
+                await handover.room()
+            await self._hand_over(handover.uplink(message, *sender), emit)
+        return True
 
     async def _hand_over(self, uplink: Uplink, emit: Emit) -> None:
         """Emit; ask again as long as the connection can bear it, but no longer than once when the store was away."""
@@ -154,64 +162,71 @@ class Intake:
 class Handover:
     """What one connection handed over and has not yet heard the outcome of."""
 
-    def __init__(self, link: Link, context: DriverContext) -> None:
-        self._link = link
+    def __init__(self, inlet: Inlet, context: DriverContext) -> None:
+        self._inlet = inlet
         self._context = context
         self._unfinished = 0
-        self._all = 0
-        self._open: set[int | None] = set()
+        self._open: dict[int, bool] = {}
+        """Packet id -> whether its message is committed, in the order of arrival."""
         self._changed = asyncio.Event()
-        self._settle = cast("Settle", self._acknowledge_all)  # one object for all uplinks of this connection
+        self.settle = self._settle  # one object for all uplinks of this connection
 
     def uplink(self, message: Message, address: str, kind: str) -> Uplink:
-        """Make the uplink of a message."""
+        """Make the uplink of a message, which from now on is unfinished."""
+        self._unfinished += 1
         return Uplink(
             driver="mqtt",
             address=address,
             topic=message.topic,
             kind=kind,
             payload=message.payload,
-            content_format=content_format(message),
-            retained=message.retain,
-            settle=self._settle,
-            token=message,
+            content_format=message.content_format,
+            retained=message.retained,
+            received_at=message.received_at,
+            settle=self.settle,
+            token=message.packet_id,
         )
-
-    async def _acknowledge_all(self, messages: Sequence[Message]) -> None:
-        """Acknowledge what a flush committed."""
-        for message in messages:
-            await self.acknowledge(message)
-        self._unfinished -= len(messages)
-        self._changed.set()
 
     def fresh(self, message: Message) -> bool:
         """Note that a message is open; False when its packet id is, so that the broker used one id for two messages.
 
         That happens past 65,535 unacknowledged ones (Mosquitto 2.0.11 and a deep socket), and must never go unseen: we
-        would acknowledge a message that we never read.
+        would acknowledge a message that is not stored.
         """
-        if message.mid is None:
-            return True
-        if message.mid in self._open:
-            return False
-        self._open.add(message.mid)
+        packet_id = message.packet_id
+        if packet_id is not None:
+            if packet_id in self._open:
+                return False
+            self._open[packet_id] = False
         return True
 
-    async def acknowledge(self, message: Message) -> None:
-        """Tell the broker that it may forget the message, if this connection still stands."""
-        self._open.discard(message.mid)
-        if await self._link.acknowledge(message):
-            return
-        # The broker delivers it again, and merging finds it stored.
-        self._context.count("mqtt_stale_acknowledgement")
-        if self._link.up:  # its id is in use for another message that we have not seen
-            await self._link.close()
-
-    def handed_over(self) -> int:
-        """Count one more that the ingest path has; give how many it had from this connection."""
+    async def decline(self, message: Message) -> None:
+        """Acknowledge a message that the ingest path has no use for."""
         self._unfinished += 1
-        self._all += 1
-        return self._all
+        await self._settle([message.packet_id])
+
+    async def _settle(self, packet_ids: Sequence[int | None]) -> None:
+        """Tell the broker that it may forget what a flush committed, if this connection still stands.
+
+        PUBACKs leave in the order of arrival [MQTT-4.6.0-2]: one waits for those of all earlier messages.
+        """
+        self._unfinished -= len(packet_ids)
+        self._changed.set()
+        opened = self._open
+        for packet_id in packet_ids:
+            if packet_id is not None:
+                opened[packet_id] = True
+        ready = list(takewhile(opened.__getitem__, opened))
+        for packet_id in ready:
+            del opened[packet_id]
+        if ready and not self._inlet.acknowledge(ready):
+            # The broker delivers them again, and merging finds them stored.
+            self._context.count("mqtt_stale_acknowledgement", len(ready))
+
+    @property
+    def full(self) -> bool:
+        """Whether too many are unfinished."""
+        return self._unfinished >= _MOST_UNFINISHED
 
     async def room(self) -> None:
         """Wait while too many are unfinished."""

@@ -140,7 +140,7 @@ async def test_a_device_hears_its_own_commands_and_not_its_neighbours(pool: asyn
     await broker.refresh()
     async with (
         listening_device(broker, "aq-1", secret, "#") as device,
-        connected(broker.endpoint, "test", Mqtt(), keep_session=False) as core,
+        connected(broker.endpoint, "test", Mqtt()) as core,
     ):
         await core.publish("iot/v1/aq-2/commands", b"neighbour's")
         await core.publish("iot/v1/aq-1/commands", b"own")

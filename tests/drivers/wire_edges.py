@@ -139,8 +139,8 @@ class Edges:
         profiles: object = None,
         spool: Path | None = None,
     ) -> DriverContext:
-        def count(event: str) -> None:
-            self.counted[event] += 1
+        def count(event: str, by: int = 1) -> None:
+            self.counted[event] += by
 
         return DriverContext(
             settings=Settings(coap=coap or Coap(), modbus=modbus or Modbus()),

@@ -70,8 +70,8 @@ def context(
 ) -> DriverContext:
     counts = Counter[str]() if counted is None else counted
 
-    def count(event: str) -> None:
-        counts[event] += 1
+    def count(event: str, by: int = 1) -> None:
+        counts[event] += by
 
     return DriverContext(
         settings=Settings(mqtt=mqtt or Mqtt(keepalive_s=keepalive_s)),
