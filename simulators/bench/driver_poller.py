@@ -72,7 +72,7 @@ async def main(folder: Path, rounds: Rounds) -> Polled:
 
     settings = Settings(modbus=Modbus(connections=len(rounds.ports)))
     broker = BrokerEndpoint("127.0.0.1", 1, None, None, 1, "external")
-    driver = ModbusDriver(DriverContext(settings, load(folder), _Nobody(), broker, lambda _: None))
+    driver = ModbusDriver(DriverContext(settings, load(folder), _Nobody(), broker, lambda _event, _by=1: None))
     running = asyncio.create_task(driver.run(_Units(rounds), emit), name="driver")
     await asyncio.sleep(rounds.interval_s)  # the first round comes in five seconds, and connects
     polls, used = 0, time.process_time()
