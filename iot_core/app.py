@@ -30,6 +30,7 @@ from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
 from iot_core.api.services import Services
 from iot_core.asking import Asking
+from iot_core.commanding import Commanding
 from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import StartError
@@ -46,6 +47,7 @@ from iot_core.profiles.follow import follow as follow_profiles
 from iot_core.push import run_push
 from iot_core.registry.credentials import Authenticator
 from iot_core.registry.directory import Directory
+from iot_core.registry.keep import Keep
 from iot_core.registry.tokens import ensure_local_token
 from iot_core.settings import Settings
 from iot_core.state import Running, StateDir
@@ -59,6 +61,7 @@ from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.refresh import Refresh
 from iot_core.store.registers import note_registers
 from iot_core.store.server import embedded
+from iot_core.store.status import online
 from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
 from iot_core.store.tier import Found, Tier, find_tier
 from iot_core.supervisor import supervise
@@ -147,16 +150,20 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             reachable = all(driver.connected() for driver in drivers.values())
             return reachable and ingest.away_since is None and ingest.lag_s() < _LAG_IS_UNHEALTHY_S
 
+        commanding = Commanding(directory, profiles, partial(online, pool))
         authenticator = Authenticator(pool)
         context = DriverContext(
             settings=settings,
             profiles=profiles,
             authenticate=authenticator,
             broker=broker.endpoint,
+            credentials=Keep(pool),
+            answered=commanding.answered,
             count=counters.count,
             spool=state.path / "spool",
         )
         drivers = _drivers(context)
+        commanding.drivers.update({driver.scheme: driver for driver in drivers.values()})
         async with pool.acquire() as connection:
             token = await ensure_local_token(connection, state.token_file)
         services = Services(
@@ -171,7 +178,8 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             load=Loader(tables, found.tier),
             replay_held=partial(replay_step, pool, prepare, flush),
             healthy=healthy,
-            asking=Asking(directory, profiles, ingest.emit, {driver.scheme: driver for driver in drivers.values()}),
+            asking=Asking(directory, profiles, ingest.emit, commanding.drivers),
+            commanding=commanding,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.push_async_callback(_end_tasks, ingest, own := _Tasks(group))

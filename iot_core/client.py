@@ -156,6 +156,30 @@ class Client:
         """Add many devices, all or none (5,000 at most)."""
         return await self._send("POST", "/devices/batch", shapes.DevicesAdded, shapes.DeviceBatch(devices=tuple(new)))
 
+    async def command(
+        self, key: str, name: str, params: Mapping[str, bool | int | float | str], *, wait_s: float = 5.0
+    ) -> shapes.CommandSent:
+        """Send a command to a device, and wait a little for what a native one answers."""
+        body = shapes.CommandNew(name=name, params=dict(params), wait_s=wait_s)
+        return await self._send("POST", f"/devices/{_part(key)}/commands", shapes.CommandSent, body)
+
+    async def set_login(self, key: str, username: str, password: str) -> shapes.CredentialKept:
+        """Keep the login that the core shows to a device, such as a camera."""
+        body = shapes.LoginNew(username=username, password=password)
+        return await self._send("POST", f"/devices/{_part(key)}/login", shapes.CredentialKept, body)
+
+    async def forget_login(self, key: str) -> shapes.CredentialKept:
+        """Forget a device's login."""
+        return await self._send("DELETE", f"/devices/{_part(key)}/login", shapes.CredentialKept)
+
+    async def new_oscore(self, key: str) -> shapes.OscoreContext:
+        """Make an OSCORE context for a device; its key is in the answer, once."""
+        return await self._send("POST", f"/devices/{_part(key)}/oscore", shapes.OscoreContext)
+
+    async def forget_oscore(self, key: str) -> shapes.CredentialKept:
+        """Forget a device's OSCORE context."""
+        return await self._send("DELETE", f"/devices/{_part(key)}/oscore", shapes.CredentialKept)
+
     async def remove_device(self, key: str) -> shapes.Device:
         """Retire a device and dismount its unit; its history stays."""
         return await self._send("DELETE", f"/devices/{_part(key)}", shapes.Device)

@@ -22,7 +22,7 @@ from iot_core.errors import CommandRejected
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
-    from iot_core.model import Command, MountedUnit
+    from iot_core.model import Command, Credential, MountedUnit
     from iot_core.profiles import Profiles
     from iot_core.settings import Settings
 
@@ -77,6 +77,22 @@ class BrokerEndpoint:
     """Path of a Unix socket for the core itself, empty where there is none; devices always use host and port."""
 
 
+def _nobody_asked(device_key: str, payload: bytes) -> None:
+    """Stand in where no commands are sent."""
+
+
+class Credentials(Protocol):
+    """The credentials that are kept for units, by kind (`login`, `oscore`)."""
+
+    async def of(self, unit_id: int, kind: str) -> Credential | None:
+        """Give a unit's credential, None where none is kept. Raises StoreUnavailable."""
+        ...
+
+    async def reserve(self, unit_id: int, kind: str, count: int) -> int:
+        """Take `count` numbers that were never given before, for nonces; give the first. Raises StoreUnavailable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DriverContext:
     """What every driver may use. Collaborators are passed in; a driver reads no environment and no registry."""
@@ -86,6 +102,9 @@ class DriverContext:
     authenticate: Authenticate
     broker: BrokerEndpoint
     count: Count
+    credentials: Credentials | None = None
+    answered: Callable[[str, bytes], None] = _nobody_asked
+    """Told what a native device says of a command: its key, and the payload of `commands/result`."""
     spool: Path | None = None
     """A folder of the state directory where a driver keeps what it cannot hand over while the store is away."""
 

@@ -322,6 +322,14 @@ class Uplink(msgspec.Struct, kw_only=True, gc=False):
     token: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What the core shows to a unit, or computes with: a login, an OSCORE key. `secret` is never logged or shown."""
+
+    public: Mapping[str, object]
+    secret: bytes = field(repr=False)
+
+
 class CommandState(StrEnum):
     """Where a downlink is in its life; each state is true when it is said."""
 

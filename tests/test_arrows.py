@@ -20,7 +20,18 @@ OURS = ("iot_core", "drivers", "simulators", "grafana")
 WORDS = {"model", "errors", "settings", "messages", "folding", "cancelled"}
 STORE = WORDS | {"state", "children"}
 PATH = WORDS | {"profiles", "store", "registry", "push", "alarms"}
-CORE = PATH | {"derived", "asking", "state", "children", "counters", "driver", "ingest", "broker", "supervisor"}
+CORE = PATH | {
+    "derived",
+    "asking",
+    "commanding",
+    "state",
+    "children",
+    "counters",
+    "driver",
+    "ingest",
+    "broker",
+    "supervisor",
+}
 
 SHARED = {"shapes", "sse"}
 """Modules of `api` that client and server share: what goes over the wire."""
@@ -44,6 +55,7 @@ MAY_IMPORT = {
     "alarms": WORDS | {"profiles", "store", "registry", "push"},
     "ingest": PATH | {"counters"},
     "asking": WORDS,
+    "commanding": WORDS | {"profiles"},
     "broker": STORE | {"driver", "store", "registry"},
     "supervisor": WORDS | {"store"},
     "api": CORE - {"supervisor"},
@@ -60,6 +72,7 @@ MAY_NAME_TYPES_OF = {
     "messages": {"errors", "model"},
     "driver": {"profiles", "settings"},
     "asking": {"driver", "profiles"},
+    "commanding": {"driver"},
     "drivers": {"profiles"},
     "registry": {"profiles"},
     "broker": {"profiles"},

@@ -15,6 +15,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -30,7 +31,7 @@ from iot_core.model import Uplink
 if TYPE_CHECKING:
     from iot_core.driver import DriverContext, Emit, Units
     from iot_core.model import MountedUnit
-    from iot_core.profiles import Profile
+    from iot_core.profiles import Downlink, Profile
     from iot_core.profiles.resources import Resource
 
 __all__ = ["Client"]
@@ -74,21 +75,42 @@ class Client:
             self._devices.clear()
             await endpoint.shutdown()
 
-    async def send(self, unit: MountedUnit, method: str, path: str, payload: bytes, content_format: int | None) -> None:
-        """Send a command. Raises CommandRejected for a refusal, DeviceUnreachable when nothing is heard."""
-        device, endpoint = self._devices.get(unit.address), self._endpoint
-        if device is None or endpoint is None:
-            raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key)
-        if device.sleepy:
-            await device.heard.wait()
-        message = _request(unit.address, path, Code[method.upper()])
-        message.payload, message.opt.content_format = payload, content_format
+    async def send(self, unit: MountedUnit, made: Downlink, expires: datetime) -> None:
+        """Send a command. Raises CommandRejected for a refusal, DeviceUnreachable when nothing is heard in time."""
+        device = self._device(unit)
         try:
-            response = await _answer(endpoint.request(message))
+            async with asyncio.timeout((expires - datetime.now(UTC)).total_seconds()):
+                if device.sleepy:
+                    await device.heard.wait()
+        except TimeoutError as exc:
+            raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
+        message = _request(unit.address, made.path, Code[made.method.upper()])
+        message.payload, message.opt.content_format = made.payload, made.content_format
+        await self._asked(unit, message)
+
+    async def read(self, unit: MountedUnit) -> Uplink:
+        """Ask for a device's first resource now. Raises as `send`."""
+        resource = self._device(unit).resources[0]
+        message = _request(unit.address, resource.path, Code.GET)
+        message.opt.accept = resource.accept
+        return _uplink(unit, resource, await self._asked(unit, message))
+
+    def _device(self, unit: MountedUnit) -> _Device:
+        found = self._devices.get(unit.address)
+        if found is None:
+            raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key)
+        return found
+
+    async def _asked(self, unit: MountedUnit, message: Message) -> Message:
+        if self._endpoint is None:
+            raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key)
+        try:
+            response = await _answer(self._endpoint.request(message))
         except (CoapError, OSError, TimeoutError) as exc:
             raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
         if not response.code.is_successful():
             raise CommandRejected("driver.coap_refused", device=unit.device_key, answer=response.code.dotted)
+        return response
 
     def watched(self) -> int:
         """Count the devices that are watched."""
@@ -223,14 +245,7 @@ class Watch:
             raise _Refused(response.code.dotted)
         self._wait_s = FIRST_WAIT_S
         self._device.spoke()
-        content_format = response.opt.content_format
-        uplink = Uplink(
-            driver="coap",
-            address=self._device.unit.address,
-            topic=self._resource.path,
-            payload=bytes(response.payload),
-            content_format=None if content_format is None else int(content_format),
-        )
+        uplink = _uplink(self._device.unit, self._resource, response)
         while True:
             try:
                 await self._emit(uplink)
@@ -311,6 +326,17 @@ def _silence(response: Message, every_s: float) -> float:
     age = response.opt.max_age
     grace = random.uniform(*GRACE_S)  # noqa: S311 - spreads a load
     return max(_MAX_AGE_S if age is None else float(age), 1.5 * every_s) + grace
+
+
+def _uplink(unit: MountedUnit, resource: Resource, response: Message) -> Uplink:
+    content_format = response.opt.content_format
+    return Uplink(
+        driver="coap",
+        address=unit.address,
+        topic=resource.path,
+        payload=bytes(response.payload),
+        content_format=None if content_format is None else int(content_format),
+    )
 
 
 def _request(address: str, path: str, code: Code) -> Message:

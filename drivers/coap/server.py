@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import structlog
 from aiocoap import resource
@@ -25,7 +26,7 @@ from iot_core.driver import Driver, DriverContext, Emit, Units
 from iot_core.errors import CommandRejected, StartError
 
 if TYPE_CHECKING:
-    from iot_core.model import Command, MountedUnit
+    from iot_core.model import Command, MountedUnit, Uplink, Value
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ LAST_ANSWERS_S = 1.0
 
 
 class CoapDriver(Driver):
-    """Takes `POST /v1/KEY/telemetry?token=SECRET`."""
+    """Takes `POST /v1/KEY/telemetry?token=SECRET`, and watches devices that are servers themselves."""
 
     scheme: ClassVar[str] = "coap"
 
@@ -69,8 +70,17 @@ class CoapDriver(Driver):
             await server.shutdown()
 
     async def send(self, unit: MountedUnit, command: Command) -> None:
-        """Refuse: a device that only posts cannot be reached."""
-        raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol="CoAP")
+        """Put a command to a device that is a server; a sleeping one gets it when it is heard. As `Client.send`."""
+        profile = self.context.profiles.get(unit.profile)
+        own = unit.address.removeprefix("coap://")
+        made = profile.downlink(command.name, cast("Mapping[str, Value]", command.params), own)
+        if not made.method:
+            raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol="CoAP")
+        await self._client.send(unit, made, command.expires)
+
+    async def read(self, unit: MountedUnit) -> Uplink:
+        """Ask a device that is a server for its first resource now."""
+        return await self._client.read(unit)
 
     async def listening(self) -> None:
         """Wait until the port is open."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
+from drivers.mqtt.downlink import outgoing
 from drivers.mqtt.intake import Intake
 from drivers.mqtt.outlet import Outlet
 from drivers.mqtt.topics import Topics
@@ -47,8 +48,9 @@ class MqttDriver(Driver):
         return not self._intake.broker_away
 
     async def send(self, unit: MountedUnit, command: Command) -> None:
-        """Publish a command. Raises DeviceUnreachable when the broker does not take it."""
-        await self._outlet.send(unit, command)
+        """Publish a command. Raises DeviceUnreachable when the broker does not take it, else as `outgoing`."""
+        message = outgoing(unit, command, self.context.profiles, self._intake.heard_on.get(unit.address, ""))
+        await self._outlet.send(unit, message)
 
     def address_line(self) -> str:
         """Say which broker."""

@@ -30,6 +30,8 @@ _MOST_UNFINISHED: Final = 12_000
 _ASK_AGAIN_S: Final = 0.25
 _TURN: Final = 256
 """Neither the link's queue nor a queue with room ever waits, so others get their turn after this many."""
+_RESULT: Final = "commands/result"
+_HEARD_ON: Final = 50_000
 _LAST_WORDS_S: Final = 1.0
 
 
@@ -44,6 +46,8 @@ class Intake:
         self.broker_away = False
         self._backoff = Backoff()
         self.subscribed = asyncio.Event()
+        self.heard_on: dict[str, str] = {}
+        """The topic that a LoRaWAN unit was last heard on."""
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Deliver until cancelled. The session stays with the broker, so whatever ends a connection loses nothing."""
@@ -119,10 +123,23 @@ class Intake:
                 self._context.count("mqtt_topic_of_nobody")
                 await handover.decline(message)
                 continue
+            address, kind = sender
+            if kind == _RESULT:
+                self._context.answered(address.removeprefix("iot:"), message.payload)
+                await handover.decline(message)
+                continue
+            if address.startswith("lorawan:"):
+                self._note(address, message.topic)
             if handover.full:
                 await handover.room()
-            await self._hand_over(handover.uplink(message, *sender), emit)
+            await self._hand_over(handover.uplink(message, address, kind), emit)
         return True
+
+    def _note(self, address: str, topic: str) -> None:
+        """Remember through which application of a network server a unit speaks: its commands go back that way."""
+        if len(self.heard_on) >= _HEARD_ON and address not in self.heard_on:
+            self.heard_on.clear()  # senders choose the addresses, so they do not choose the size
+        self.heard_on[address] = topic
 
     async def _hand_over(self, uplink: Uplink, emit: Emit) -> None:
         """Emit; ask again as long as the connection can bear it, but no longer than once when the store was away."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import structlog
 
 from drivers.mqtt.backoff import Backoff
@@ -13,9 +12,10 @@ from drivers.mqtt.link import connected
 from iot_core.errors import DeviceUnreachable, DriverUnavailable
 
 if TYPE_CHECKING:
+    from drivers.mqtt.downlink import Outgoing
     from drivers.mqtt.link import Link
     from iot_core.driver import DriverContext
-    from iot_core.model import Command, MountedUnit
+    from iot_core.model import MountedUnit
 
 __all__ = ["Outlet"]
 
@@ -43,14 +43,13 @@ class Outlet:
                 log.debug("mqtt.outlet_away")
             await self._backoff.wait()
 
-    async def send(self, unit: MountedUnit, command: Command) -> None:
-        """Publish a command to a native unit. Raises DeviceUnreachable when the broker did not take it in time."""
+    async def send(self, unit: MountedUnit, message: Outgoing) -> None:
+        """Publish a command. Raises DeviceUnreachable when the broker did not take it in time."""
         if (link := self._link) is None:
             raise DeviceUnreachable("broker.not_sent", device=unit.device_key)
-        body = {"id": command.id, "name": command.name, "params": command.params, "expires": command.expires}
         try:
             async with asyncio.timeout(_SEND_S):
-                await link.publish(f"iot/v1/{unit.device_key}/commands", msgspec.json.encode(body))
+                await link.publish(message.topic, message.payload, retain=message.retain)
         except (TimeoutError, DriverUnavailable) as exc:
             raise DeviceUnreachable("broker.not_sent", device=unit.device_key) from exc
 

@@ -10,11 +10,13 @@ async def endpoints(call: Call[NoQuery]) -> shapes.Endpoints:
     """Say where the broker and the CoAP server listen, as seen by whoever asks."""
     services = call.services
     broker = services.broker.endpoint if services.broker is not None else services.settings.mqtt
-    coap = services.settings.coap
-    return shapes.Endpoints(
-        mqtt=_reached(call, broker.host, broker.port),
-        coap=_reached(call, coap.host, coap.port),
-    )
+    return shapes.Endpoints(mqtt=_reached(call, broker.host, broker.port), coap=reached_coap(call))
+
+
+def reached_coap(call: Call[NoQuery]) -> str:
+    """Say where the CoAP server is, `HOST:PORT`."""
+    coap = call.services.settings.coap
+    return _reached(call, coap.host, coap.port)
 
 
 def _reached(call: Call[NoQuery], host: str, port: int) -> str:

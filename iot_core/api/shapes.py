@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from iot_core.model import KEY_PATTERN, Lifecycle, MetricType, Reason, Severity, Title
+from iot_core.model import KEY_PATTERN, CommandState, Lifecycle, MetricType, Reason, Severity, Title
 
 PREFIX: Final = "/api/v1"
 MAX_BATCH: Final = 5_000
@@ -511,6 +511,64 @@ class DeviceRestore(Request, frozen=True, kw_only=True):
     """How a retired device comes back. The unit in the field still knows its secret, so it stays unless asked."""
 
     fresh_secret: bool = False
+
+
+OSCORE_CORE_ID: Final = "00"
+"""The core's own sender id in every OSCORE context, in hexadecimal."""
+
+
+def oscore_id(unit_id: int) -> str:
+    """Give a unit's OSCORE sender id in hexadecimal: its number, in as few bytes as hold it (7 at most are allowed)."""
+    return unit_id.to_bytes((unit_id.bit_length() + 7) // 8 or 1, "big").hex()
+
+
+class LoginNew(Request, frozen=True, kw_only=True):
+    """The login that the core shows to a device, such as a camera."""
+
+    username: Annotated[str, Meta(min_length=1, max_length=100)]
+    password: Annotated[str, Meta(max_length=200)]
+
+
+class CredentialKept(Answer, frozen=True, kw_only=True):
+    """A credential that was kept or forgotten; what is secret of it is never shown."""
+
+    device: str
+    kind: str
+    username: str | None = None
+
+
+class OscoreContext(Answer, frozen=True, kw_only=True):
+    """What goes into a device that speaks OSCORE (RFC 8613), in hexadecimal: shown this once.
+
+    `sender_id` is the device's, `recipient_id` the core's. Algorithm and key derivation are the standard's own.
+    """
+
+    device: str
+    url: str
+    master_secret: str
+    master_salt: str
+    sender_id: str
+    recipient_id: str
+    algorithm: str = "AES-CCM-16-64-128"
+    hkdf: str = "HKDF-SHA-256"
+
+
+class CommandNew(Request, frozen=True, kw_only=True):
+    """A command of the device's class with its parameters; a native device's answer is waited for up to `wait_s`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=40)]
+    params: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)
+    wait_s: Annotated[float, Meta(ge=0, le=30)] = 5.0
+
+
+class CommandSent(Answer, frozen=True, kw_only=True):
+    """How far a command came."""
+
+    id: int
+    device: str
+    name: str
+    state: CommandState
+    detail: str = ""
 
 
 class DeviceQuery(Query, frozen=True, kw_only=True):

@@ -29,6 +29,9 @@ _ELSEWHERE = {
     "export": "iot_core.cli.device_lists:export",
     "edit": "iot_core.cli.device_lists:edit",
     "replace": "iot_core.cli.device_lists:replace",
+    "command": "iot_core.cli.device_command:command",
+    "login": "iot_core.cli.device_credentials:login",
+    "oscore": "iot_core.cli.device_credentials:oscore",
 }
 STATES = ("alarm", "silent", "never", "ok", "retired")
 DEVICE_COLUMNS: list[Column[shapes.Device]] = [
@@ -74,6 +77,7 @@ def device() -> None:
 @option("--address", metavar="ADDRESS", help=text("cli.opt_address"))
 @option("--serial", metavar="SERIAL", help=text("cli.opt_serial"))
 @option("--notes", default="", metavar="TEXT", help=text("cli.opt_notes"))
+@option("--oscore", is_flag=True, help=text("credential.opt_oscore"))
 def add(
     key: str,
     *,
@@ -85,6 +89,7 @@ def add(
     address: str | None,
     serial: str | None,
     notes: str,
+    oscore: bool,
 ) -> None:
     from iot_core.api import shapes
 
@@ -100,7 +105,18 @@ def add(
         notes=notes,
     )
     added, where = ask(lambda client: with_endpoints(client, client.add_device(new)))
-    show_one(added, lambda: say_added(added, where, "cli.device_added"))
+    if not oscore:
+        show_one(added, lambda: say_added(added, where, "cli.device_added"))
+        return
+    from iot_core.cli.device_credentials import say_oscore
+
+    made = ask(lambda client: client.new_oscore(key))
+
+    def people() -> None:
+        say_added(added, where, "cli.device_added")
+        say_oscore(made)
+
+    show_one(made, people)
 
 
 @device.command(

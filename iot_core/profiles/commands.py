@@ -14,6 +14,7 @@ import msgspec
 from iot_core.errors import CommandRejected, RequestError
 from iot_core.model import CommandType, Metric, MetricType, Value
 from iot_core.profiles.checksums import Checksum
+from iot_core.profiles.envelope import downlink as queue
 from iot_core.profiles.modbus import Point, RegisterWrite
 from iot_core.profiles.places import Bytes
 from iot_core.profiles.values import Codec
@@ -40,6 +41,10 @@ class Downlink:
     path: str = ""
     content_format: int | None = None
     writes: tuple[RegisterWrite, ...] = ()
+
+    def queued(self, heard_on: str, address: str) -> tuple[str, bytes] | None:
+        """Give the topic and message for the queue of a network server, by the topic that the device is heard on."""
+        return queue(heard_on, address, self.payload, self.port or 1, confirmed=self.confirmed)
 
 
 @dataclass(frozen=True, slots=True)

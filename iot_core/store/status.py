@@ -60,6 +60,12 @@ async def mark_loaded(connection: asyncpg.Connection, said: Mapping[int, tuple[d
     await connection.execute(LOADED, ids, [said[id_][0] for id_ in ids], [said[id_][1] for id_ in ids])
 
 
+async def online(pool: asyncpg.Pool, device_id: int) -> bool | None:
+    """Say whether a device is there by its own word, None where it never said."""
+    found: bool | None = await pool.fetchval("SELECT online FROM iot.device_status WHERE device_id = $1", device_id)
+    return found
+
+
 async def mark_presence(connection: asyncpg.Connection, online: Mapping[int, tuple[bool, datetime]]) -> None:
     """Note what devices (or their last wills) said of their presence."""
     ids = sorted(online)

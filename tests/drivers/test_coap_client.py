@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from drivers.coap import client as coap_client
 from drivers.coap.client import Client
 from iot_core.errors import CommandRejected, DeviceUnreachable
+from iot_core.profiles import Downlink
 from iot_core.profiles.resources import CoapMap, Resource
 from simulators.bench.observed import Counts, Fleet
 from tests.conftest import missing
@@ -54,6 +55,14 @@ def observed(path: str = "time", every: timedelta = SECOND) -> Resource:
 
 def asked(path: str, every: timedelta = SECOND) -> Resource:
     return Resource(path, observe=False, every=every, accept=None)
+
+
+def put(path: str, payload: bytes) -> Downlink:
+    return Downlink(method="put", path=path, payload=payload, content_format=0)
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=30)
 
 
 @asynccontextmanager
@@ -224,11 +233,11 @@ async def test_a_command_is_put_to_libcoaps_server(free_port: Callable[[], int])
     it = unit(f"coap://127.0.0.1:{port}")
     async with libcoap(port), watching(StubProfiles(observed()), Mounted(it)) as (client, edges):
         await until(lambda: edges.ingest.uplinks)
-        await client.send(it, "put", "example_data", b"dim 40", 0)
+        await client.send(it, put("example_data", b"dim 40"), soon())
         _, said, _ = await command("coap-client-notls", f"coap://127.0.0.1:{port}/example_data")
         assert said.strip() == "dim 40"
         with pytest.raises(CommandRejected, match="4.04"):
-            await client.send(it, "put", "no/such/thing", b"1", 0)
+            await client.send(it, put("no/such/thing", b"1"), soon())
 
 
 async def test_a_command_to_nobody_is_not_said_to_be_sent(
@@ -239,9 +248,9 @@ async def test_a_command_to_nobody_is_not_said_to_be_sent(
     async with watching(StubProfiles(observed()), Mounted(it)) as (client, _):
         await until(lambda: client.watched() == 1)
         with pytest.raises(DeviceUnreachable):
-            await client.send(it, "put", "x", b"1", 0)
+            await client.send(it, put("x", b"1"), soon())
         with pytest.raises(DeviceUnreachable):
-            await client.send(unit("coap://127.0.0.1:9"), "put", "x", b"1", 0)
+            await client.send(unit("coap://127.0.0.1:9"), put("x", b"1"), soon())
 
 
 async def test_a_command_to_a_sleeper_waits_until_it_is_heard(free_port: Callable[[], int]) -> None:
@@ -249,7 +258,7 @@ async def test_a_command_to_a_sleeper_waits_until_it_is_heard(free_port: Callabl
     it = unit(f"coap://127.0.0.1:{port}")
     async with watching(StubProfiles(observed(), sleepy=True), Mounted(it)) as (client, edges):
         await until(lambda: client.watched() == 1)
-        sending = asyncio.create_task(client.send(it, "put", "example_data", b"later", 0))
+        sending = asyncio.create_task(client.send(it, put("example_data", b"later"), soon()))
         await asyncio.sleep(0.5)
         assert not sending.done()
         async with libcoap(port):  # it wakes

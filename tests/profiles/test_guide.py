@@ -26,6 +26,8 @@ def speaks(profile: Profile) -> str:
     names = dict.fromkeys(FORMATS.get(type(each).__name__, "bytes") for each in formats if each.keys)
     native = profile.address.startswith("iot:")
     over = "MQTT and CoAP" if profile.model.startswith("native-") else "CoAP" if native else "MQTT"
+    if profile.address.startswith("camera:"):
+        return "RTSP, ONVIF (driver `camera`)"
     return f"{over}, {', '.join(names)}"
 
 

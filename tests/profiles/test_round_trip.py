@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -61,7 +62,7 @@ def _taken(profile: Profile, channel: str, key: str, values: dict[str, Any]) -> 
 
 
 @st.composite
-def sayable(draw: st.DrawFn, model: str, channel: str) -> dict[str, Any]:
+def sayable(draw: st.DrawFn, model: str, channel: str) -> dict[str, Any]:  # noqa: C901 - one branch a type
     """Values that the model can say all at once."""
     profile = shipped().get(model)
     values: dict[str, Any] = {}
@@ -93,7 +94,10 @@ def sayable(draw: st.DrawFn, model: str, channel: str) -> dict[str, Any]:
             given_as = next(each.given for each in fields_of(profile, channel) if each.codec is found[0])
             ends = [apply(given_as, apply(found[0].linear, raw)) for raw in found[1].limits]
             low, high = max(low, min(ends)), min(high, max(ends))
-        values[key] = draw(st.floats(low, high, allow_nan=False, allow_infinity=False))
+        if metric.type is MetricType.INT:
+            values[key] = draw(st.integers(math.ceil(low), math.floor(high)))
+        else:
+            values[key] = draw(st.floats(low, high, allow_nan=False, allow_infinity=False))
         if found is not None and values[key] in found[0].unknown:
             del values[key]
     assume(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,14 @@ async def test_a_native_message_becomes_an_uplink_with_its_payload_untouched(mos
 
 async def test_every_native_channel_is_heard_under_its_own_kind(mosquitto: Mosquitto) -> None:
     ingest = Ingest()
-    kinds = ["telemetry", "status", "commands/result", "config/reported"]
-    async with running(context(mosquitto.port), ingest.emit):
-        for kind in kinds:
+    kinds = ["telemetry", "status", "config/reported"]
+    answers: list[tuple[str, bytes]] = []
+    made = replace(context(mosquitto.port), answered=lambda key, payload: answers.append((key, payload)))
+    async with running(made, ingest.emit):
+        for kind in ["telemetry", "commands/result", "status", "config/reported"]:
             await publish(mosquitto, "-q", "1", "-t", f"iot/v1/aq-1/{kind}", "-m", kind)
         await until(lambda: len(ingest.taken) == len(kinds))
+    assert answers == [("aq-1", b"commands/result")], "an answer to a command is no telemetry"
     assert [uplink.kind for uplink in ingest.taken] == kinds
     assert {uplink.address for uplink in ingest.taken} == {"iot:aq-1"}
 

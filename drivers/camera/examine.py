@@ -1,0 +1,97 @@
+"""One look at one camera: every wait has a deadline, every answer a bound, and nothing raises."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import aiohttp
+
+from drivers.camera import onvif, rtsp
+from drivers.camera.address import Address
+
+__all__ = ["examine"]
+
+STEP_S: Final = 5.0
+_AWAY: Final = (OSError, TimeoutError, aiohttp.ClientError, ValueError)
+_SERVES: Final = frozenset({200, 401})
+"""A stream that asks who we are is a stream."""
+
+
+async def examine(address: Address, login: tuple[str, str] | None) -> Mapping[str, Any]:
+    """Say how a camera is: what the profile `onvif-camera` reads."""
+    found: dict[str, Any] = {"reachable": False, "time": None}
+    await _rtsp(address, found)
+    if address.onvif_port is not None:
+        await _onvif(address, login, found)
+    found["time"] = datetime.now(UTC).isoformat()
+    return found
+
+
+async def _rtsp(address: Address, found: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(STEP_S):
+            reader, writer = await asyncio.open_connection(address.host, address.rtsp_port)
+    except _AWAY as exc:
+        found["rtsp"] = {"ok": False, "error": type(exc).__name__}
+        return
+    found["reachable"], found["connect_ms"] = True, _ms(began)
+    began = time.perf_counter()
+    status = None
+    try:
+        async with asyncio.timeout(STEP_S):
+            status = await rtsp.options(reader, writer, address.rtsp_url)
+    except _AWAY as exc:
+        found["rtsp"] = {"ok": False, "error": type(exc).__name__}
+    else:
+        found["rtsp"] = {"ok": status in _SERVES, "status": status, "ms": _ms(began)}
+    finally:
+        writer.close()
+        with suppress(*_AWAY):
+            async with asyncio.timeout(STEP_S):
+                await writer.wait_closed()
+
+
+async def _onvif(address: Address, login: tuple[str, str] | None, found: dict[str, Any]) -> None:
+    timeout = aiohttp.ClientTimeout(total=STEP_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            asked = datetime.now(UTC)
+            answer = await _ask(session, address, onvif.envelope(onvif.TIME))
+            found["reachable"] = True
+            said = onvif.read_time(answer)
+            if said is None and not onvif.read_fault(answer):
+                return  # something answers there, and it is no ONVIF
+            half = (datetime.now(UTC) - asked) / 2
+            offset = None if said is None else round((said - asked - half).total_seconds(), 1)
+            found["onvif"] = {"ok": said is not None, "clock_offset_s": offset}
+            if login is not None:
+                answer = await _ask(session, address, onvif.envelope(onvif.DEVICE_INFORMATION, login, said))
+                identity = onvif.read_identity(answer)
+                found["onvif"]["ok"] = identity is not None
+                if identity is None:
+                    found["onvif"]["error"] = onvif.read_fault(answer) or "no answer"
+                else:
+                    found["onvif"] |= {
+                        "manufacturer": identity.manufacturer, "model": identity.model,
+                        "firmware": identity.firmware, "serial": identity.serial,
+                    }  # fmt: skip
+    except _AWAY as exc:
+        if login is not None or "onvif" in found:
+            found["onvif"] = {"ok": False, "error": type(exc).__name__}
+
+
+async def _ask(session: aiohttp.ClientSession, address: Address, body: bytes) -> bytes:
+    """Post a question; a fault comes with status 400 or 500 and is an answer too."""
+    headers = {"Content-Type": "application/soap+xml; charset=utf-8"}
+    async with session.post(address.onvif_url, data=body, headers=headers, allow_redirects=False) as response:
+        return await response.content.read(onvif.LONGEST)
+
+
+def _ms(since: float) -> float:
+    return round((time.perf_counter() - since) * 1000, 1)
