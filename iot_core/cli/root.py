@@ -33,6 +33,7 @@ SOURCES = {
     "undo": "iot_core.cli.audit:undo",
     "profile": "iot_core.cli.profile:profile",
     "config": "iot_core.cli.config:config",
+    "db": "iot_core.cli.db:db",
     "page": "iot_core.cli.page:page",
     "completion": "iot_core.cli.completion:completion",
 }

@@ -204,3 +204,25 @@ async def _create(dsn: str, name: str, *, server: dict[str, str] | None = None, 
         server_settings={"application_name": name, "timezone": "UTC", "jit": "off", **(server or {})},
         **options,
     )
+
+
+@asynccontextmanager
+async def open_one(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """Open one connection for a command; StartError when the database refuses us or is not there."""
+    try:
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=_CONNECT_TIMEOUT_S,
+            server_settings={"application_name": "iot", "timezone": "UTC", "jit": "off"},
+        )
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as exc:
+        raise StartError("store.refused", detail=str(exc)) from exc
+    except ValueError as exc:
+        raise StartError("store.bad_dsn") from exc
+    except AWAY as exc:
+        raise StartError("store.unreachable", detail=type(exc).__name__) from exc
+    try:
+        await prepare(connection)
+        yield connection
+    finally:
+        connection.terminate()

@@ -92,6 +92,20 @@ async def embedded(state: StateDir) -> AsyncIterator[str]:
         await server.stop()
 
 
+def running_dsn(path: Path, database: str) -> str | None:
+    """Give the DSN of the embedded server that a running core started in a state directory, None when none runs."""
+    state = StateDir(path.absolute())
+    try:
+        password = (state.postgres / "password").read_text(encoding="ascii")
+        sockets = state.run() / "postgres"
+        pid = int((state.postgres / "data" / "postmaster.pid").read_text(encoding="utf-8").partition("\n")[0])
+    except (OSError, ValueError):
+        return None
+    if not children.start_time(pid):
+        return None
+    return f"postgresql://{ROLE}:{password}@/{database}?host={quote(str(sockets))}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cluster:
     """Where the database is, who runs it and with which programs."""

@@ -34,6 +34,7 @@ SET ucum = excluded.ucum, title_vi = excluded.title_vi, title_en = excluded.titl
     retired_at = NULL
 """
 RETIRE = "UPDATE iot.metric SET retired_at = now() WHERE class_key = $1 AND retired_at IS NULL AND NOT key = ANY($2)"
+_STORED: Final = "SELECT class_key FROM iot.rollup_state ORDER BY class_key"
 KNOWN = "SELECT key, bit, sql_type FROM iot.metric WHERE class_key = $1"
 
 
@@ -74,6 +75,15 @@ async def _ensure_rollup(connection: asyncpg.Connection, rollup: Rollup, tier: T
     if tier is Tier.COMMUNITY and not await ensure_aggregates(connection, rollup):
         return  # the views stay on the generation before until the new one is filled
     await ensure_views(connection, rollup, *await read_sources(connection, rollup, tier))
+
+
+async def stored_rollups(connection: asyncpg.Connection) -> Mapping[str, Rollup]:
+    """Give the rollups of every class that has a table here. Raises StartError where a core never started."""
+    try:
+        rows = await connection.fetch(_STORED)
+    except asyncpg.PostgresError as exc:
+        raise StartError("store.never_started") from exc
+    return await read_rollups(connection, [row["class_key"] for row in rows])
 
 
 async def fix_zone(connection: asyncpg.Connection, zone: str) -> None:

@@ -1,0 +1,15 @@
+"""`iot db`: the database itself, without the API, whether a core runs or not."""
+
+from __future__ import annotations
+
+from iot_core.cli.base import LazyGroup
+from iot_core.messages import text
+
+__all__ = ["db"]
+
+SOURCES = {
+    "info": "iot_core.cli.db_info:info",
+    "verify": "iot_core.cli.db_verify:verify",
+}
+
+db = LazyGroup("db", sources=SOURCES, help=text("db.help"), examples=["iot db info", "iot db verify --output json"])
