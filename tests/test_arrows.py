@@ -76,10 +76,11 @@ MAY_NAME_TYPES_OF = {
     "drivers": {"profiles"},
     "registry": {"profiles"},
     "broker": {"profiles"},
+    "cli": {"store"},
 }
 """Under TYPE_CHECKING, beyond what may be imported."""
-MAY_IMPORT_WHEN_CALLED = {"cli": {"app"}}
-"""Inside a function: `iot up` runs a server, `iot device list` must not load one."""
+MAY_IMPORT_WHEN_CALLED = {"cli": {"app", "store"}}
+"""Inside a function: `iot up` runs a server, `iot db` asks the database, `iot device list` must load neither."""
 
 
 @dataclass(frozen=True, slots=True)
