@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from iot_core.errors import IotError
     from iot_core.model import Title
 
-__all__ = ["LANGUAGES", "choose_language", "language", "said", "set_language", "text", "title"]
+__all__ = ["LANGUAGES", "choose_language", "codes", "language", "said", "set_language", "text", "title"]
 
 LANGUAGES = ("vi", "en")
 FOLDER = Path(__file__).parent
@@ -57,8 +57,18 @@ def text(code: str, lang: str = "", /, **facts: object) -> str:
     return _Formatter().vformat(sentence, (), facts) if facts else sentence
 
 
+def codes(domain: str) -> list[str]:
+    """List the codes of one catalogue."""
+    catalogue = _catalogue("en", domain)
+    return [code for code in getattr(catalogue, "_catalog", {}) if code]
+
+
 def said(error: IotError, lang: str = "") -> str:
     """Say an error to a person."""
+    if error.code == "profile.invalid" and (lang or language()) != "en":
+        from iot_core.messages.expected import spoken  # noqa: PLC0415 - it needs the catalogues of this module
+
+        return text(error.code, lang, **error.facts | {"expected": spoken(str(error.facts["expected"]), lang)})
     return text(error.code, lang, **error.facts) if error.facts else text(error.code, lang)
 
 

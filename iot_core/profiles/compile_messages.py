@@ -200,7 +200,7 @@ def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonF
     if spec.each is not None and spec.time is None and spec.channel is None:
         raise document.error((*place, "each"), "time beside it, each element its own; or channel")
     if spec.channel is not None and spec.each is None and spec.channel == KEY:
-        raise document.error((*place, "channel"), f"each beside {KEY}: a table whose elements have names")
+        raise document.error((*place, "channel"), "each beside @key: a table whose elements have names")
     moment = compile_moment(
         document, (*place, "time"), document.at((*place, "time")), lambda at, path: _path(entries, at, str(path))
     )

@@ -152,8 +152,8 @@ class Entries:
         for raw, ucum in said.items():
             linear = SAME if metric is None else conversion(ucum, metric.ucum, self.molar_mass(key))
             if linear is None:
-                into = "" if metric is None else f" to {metric.ucum}"
-                raise self.document.error((*place, "units", raw), f"a unit of measure that can be converted{into}")
+                into = metric.ucum if metric is not None else ""
+                raise self.document.error((*place, "units", raw), f"a unit of measure that can be converted to {into}")
             units[raw] = linear
         if not units:
             raise self.document.error((*place, "units"), "what each unit that unit_from may say means")
