@@ -84,7 +84,7 @@ def exact_below(precision: int) -> float:
 def merge_values(first: Observation, second: Observation, bits: dict[str, int]) -> dict[str, Value]:
     """Merge `second` into `first` (same device and time): nulls are filled; give back what conflicts.
 
-    A correction replaces instead.
+    Both are corrections, or neither is: a correction replaces instead.
     """
     conflicts: dict[str, Value] = {}
     for key, value in second.values.items():
@@ -95,9 +95,9 @@ def merge_values(first: Observation, second: Observation, bits: dict[str, int]) 
         first.values[key] = value
         first.bad = (first.bad & ~bits[key]) | (second.bad & bits[key])
     first.quality = second.quality if second.correction else max(first.quality, second.quality)
-    first.correction = first.correction or second.correction
     if second.extra:
-        first.extra = {**second.extra, **(first.extra or {})}
+        before = first.extra or {}
+        first.extra = {**before, **second.extra} if second.correction else {**second.extra, **before}
     return conflicts
 
 

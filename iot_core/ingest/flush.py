@@ -40,12 +40,29 @@ class Rules(Protocol):
         """Take the changes into memory, after COMMIT."""
 
 
+Moment = tuple[int, datetime]
+"""Device id, measured time."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One observation for each moment, and who said it first."""
+
+    merged: dict[Moment, Observation] = field(default_factory=dict)
+    said_by: dict[Moment, Work] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Batch:
-    """A batch while it is merged: one observation for each device and time, and who said it first."""
+    """A batch while it is merged.
 
-    merged: dict[tuple[int, datetime], Observation] = field(default_factory=dict)
-    said_by: dict[tuple[int, datetime], Work] = field(default_factory=dict)
+    Where a moment turns from plain to correction or back, a new turn begins for it, and turns are merged into the
+    table one after the other: else a plain value beside a correction would replace what is stored, unseen.
+    """
+
+    turns: list[_Turn] = field(default_factory=lambda: [_Turn()])
+    turn_of: dict[Moment, int] = field(default_factory=dict)
+    """Moments that are past the first turn."""
     held: list[held.Held] = field(default_factory=list)
     conflicts: list[tuple[Work, Problem]] = field(default_factory=list)
     disputed: list[Observation] = field(default_factory=list)
@@ -127,15 +144,16 @@ class Flush:
             self._weeks.add((class_key, week))
 
     async def _write(self, connection: asyncpg.Connection, batch: _Batch, now: datetime) -> Any:
-        merged = list(batch.merged.values())
-        pending = await self._rules.evaluate(connection, [*merged, *batch.disputed], now=now)
-        by_class: dict[str, list[Observation]] = {}
-        for each in merged:
-            by_class.setdefault(each.class_key, []).append(each)
+        said = [each for turn in batch.turns for each in turn.merged.values()]
+        pending = await self._rules.evaluate(connection, [*said, *batch.disputed], now=now)
         notes: list[due.Note] = []
-        for class_key, mine in sorted(by_class.items()):
-            self._hold_conflicts(batch, await self._telemetry[class_key].merge(connection, mine))
-            notes += due.notes(class_key, [(each.device_id, each.time) for each in mine])
+        for turn in batch.turns:
+            by_class: dict[str, list[Observation]] = {}
+            for each in turn.merged.values():
+                by_class.setdefault(each.class_key, []).append(each)
+            for class_key, mine in sorted(by_class.items()):
+                self._hold_conflicts(batch, turn, await self._telemetry[class_key].merge(connection, mine))
+                notes += due.notes(class_key, [(each.device_id, each.time) for each in mine])
         if notes:
             await due.note(connection, notes)
         if batch.held:
@@ -150,12 +168,16 @@ class Flush:
                 if id(each) in redelivered:
                     continue
                 key = (each.device_id, each.time)
-                first = batch.merged.get(key)
+                number = batch.turn_of.get(key, 0)
+                turn = batch.turns[number]
+                first = turn.merged.get(key)
+                if first is not None and first.correction is not each.correction:
+                    turn, first = _next_turn(batch, key, number + 1), None
                 if first is None:
-                    batch.merged[key] = each
-                    batch.said_by[key] = work
+                    turn.merged[key] = each
+                    turn.said_by[key] = work
                     continue
-                merged = batch.merged[key] = msgspec.structs.replace(first, values=dict(first.values))
+                merged = turn.merged[key] = msgspec.structs.replace(first, values=dict(first.values))
                 if conflicts := merge_values(merged, each, self._bits[each.class_key]):
                     batch.conflict(work, each, conflicts)
                     if each.class_key in self._life_safety:
@@ -163,10 +185,10 @@ class Flush:
             batch.held += [_held(work, problem) for problem in work.problems]
         return batch
 
-    def _hold_conflicts(self, batch: _Batch, conflicts: Sequence[Conflict]) -> None:
+    def _hold_conflicts(self, batch: _Batch, turn: _Turn, conflicts: Sequence[Conflict]) -> None:
         for conflict in conflicts:
             key = (conflict.device_id, conflict.time)
-            work, each = batch.said_by[key], batch.merged[key]
+            work, each = turn.said_by[key], turn.merged[key]
             batch.conflict(work, each, {metric: each.values[metric] for metric in conflict.metrics})
 
     async def _write_status(self, connection: asyncpg.Connection, works: Sequence[Work], heard: Heard) -> None:
@@ -202,6 +224,13 @@ class Flush:
         bits = self._bits[class_key]
         said = self._said[class_key][names] = sum(bits[name] for name in names)
         return said
+
+
+def _next_turn(batch: _Batch, key: Moment, number: int) -> _Turn:
+    batch.turn_of[key] = number
+    if number == len(batch.turns):
+        batch.turns.append(_Turn())
+    return batch.turns[number]
 
 
 def _hear(heard: Heard, device_id: int, received: datetime, time: datetime | None, said: int) -> None:

@@ -40,12 +40,17 @@ class Work(msgspec.Struct, gc=False):
     online: bool | None = None
     numbers: list[Seq] = []
     """Every `seq` it carried, of what is stored and of what is held: the completeness record."""
-    once: bool = False
-    """It says its own time or number: the same bytes again are the same message again."""
+    timed: bool = False
+    """It says a usable time of its own, perhaps in a part that could not be used."""
     replay: bool = False
     """A person asked for it again: it replaces what is stored, whatever its age."""
     abandoned: bool = False
     """It could be neither stored nor held, and must not be acknowledged."""
+
+    @property
+    def once(self) -> bool:
+        """Whether the same bytes again are the same message again: it says a time or a number of its own."""
+        return self.timed or bool(self.numbers) or len(self.observations) > len(self.untimed)
 
 
 class Prepare:
@@ -116,9 +121,6 @@ class Prepare:
             work.problems.append(Problem(Reason.NO_VALUES))
         if uplink.registers is not None and not replay:
             self._hold_changes_only(work, unit)
-        if work.problems:
-            said = [sample.time is not None or sample.seq is not None for sample in decoded.samples]
-            work.once = all(said) if said else bool(work.numbers)
         return work
 
     def _hold_changes_only(self, work: Work, unit: MountedUnit) -> None:
@@ -172,7 +174,9 @@ class Prepare:
         checker = self._checkers[class_key]
         time, quality = sample.time, sample.quality
         timed = usable_time(time, uplink.received_at)
-        if not timed:
+        if timed:
+            work.timed = True
+        else:
             if not alone:
                 work.problems.append(_unused(Reason.NO_TIME, sample, device_id))
                 return
