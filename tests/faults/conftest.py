@@ -39,11 +39,13 @@ def record(request: pytest.FixtureRequest) -> Iterator[Recorder]:
     """Take what a test saw: a row of docs/reliability.md. Its words stand in the test's marker `faults`."""
     mark = request.node.get_closest_marker("faults")
     assert mark is not None
-    made = Recorder(Finding(title=mark.args[0], does=mark.args[1], broker=mark.kwargs.get("broker", "")))
+    made = Recorder(Finding(title=mark.args[0], does=mark.args[1]))
     yield made
+    name = request.node.nodeid.rpartition("/")[2]
     if made.seen:
         assert made.finding.peak_mb < BOUND_MB
-        _found[request.node.nodeid.rpartition("/")[2]] = made.finding
+        _found[name] = made.finding
+    _found.update({f"{name}#{number}": each for number, each in enumerate(made.brokers)})
 
 
 @pytest.fixture

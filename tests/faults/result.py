@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +38,7 @@ class Recorder:
 
     finding: Finding
     seen: bool = False
+    brokers: list[Finding] = field(default_factory=list)
 
     def __call__(self, verdict: Verdict, up: Up | None = None, *, back_s: float | None = None, noted: str = "") -> None:
         self.seen = True
@@ -49,6 +50,12 @@ class Recorder:
             self.finding.back_s = round(max(back_s, self.finding.back_s or 0.0), 1)
         if up is not None:
             self.finding.peak_mb = max(self.finding.peak_mb, round(up.measure() / 1024))
+
+    def puback(self, broker: str, title: str, verdict: Verdict, noted: str = "") -> None:
+        """Write down what one broker's own acknowledgement was worth."""
+        found = Finding(title=title, does="", broker=broker, noted=noted)
+        found.acknowledged, found.lost, found.doubled = verdict.acknowledged, len(verdict.lost), len(verdict.doubled)
+        self.brokers.append(found)
 
 
 def load(file: Path = RESULTS) -> dict[str, Finding]:

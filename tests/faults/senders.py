@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -16,10 +17,11 @@ import aiomqtt
 
 from tests.core import command, until
 from tests.drivers.modbus_peer import Asked, peer
-from tests.faults.ledger import Ledger, body
+from tests.faults.ledger import METRIC, Ledger, at, body
 
 RETRY_S: Final = 0.1
 PATIENCE_S: Final = 5
+LAST_RECEIPT_S: Final = 20
 
 
 @dataclass
@@ -37,8 +39,10 @@ class Sender(ABC):
     async def run(self, stop: asyncio.Event) -> None:
         """Send until told to stop."""
         while not stop.is_set():
-            with suppress(aiomqtt.MqttError, aiocoap.error.Error, OSError, TimeoutError):
+            try:
                 await self.connection(stop)
+            except* (aiomqtt.MqttError, aiocoap.error.Error, OSError, TimeoutError):
+                pass
             await asyncio.sleep(RETRY_S)
 
     @abstractmethod
@@ -56,17 +60,77 @@ class Sender(ABC):
         await until(lambda: len(self.said) >= number, within_s=within_s, what=f"{self.key}: {number} acknowledged")
 
 
+@dataclass
 class Mqtt(Sender):
-    """QoS 1, one message in flight."""
+    """QoS 1, one message in flight; forgets a message with its PUBACK."""
+
+    user: str = ""
+    """Its login, where that is not its key."""
 
     async def connection(self, stop: asyncio.Event) -> None:
-        async with aiomqtt.Client(
-            "127.0.0.1", self.port, username=self.key, password=self.secret, identifier=self.key, timeout=PATIENCE_S
-        ) as client:
-            while not stop.is_set():
-                await client.publish(f"iot/v1/{self.key}/telemetry", self.message(), qos=1)
-                self.acknowledged()
-                await asyncio.sleep(self.interval_s)
+        async with self.client() as client:
+            await self.publish(client, stop)
+
+    def client(self) -> aiomqtt.Client:
+        return aiomqtt.Client(
+            "127.0.0.1", self.port, username=self.user or self.key, password=self.secret, identifier=self.key,
+            timeout=PATIENCE_S,
+        )  # fmt: skip
+
+    async def publish(self, client: aiomqtt.Client, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await client.publish(f"iot/v1/{self.key}/telemetry", self.message(), qos=1)
+            self.acknowledged()
+            await asyncio.sleep(self.interval_s)
+
+
+@dataclass
+class SetBack(Mqtt):
+    """Its clock is set back in mid-stream: it says times again that it has said before."""
+
+    after: int = 200
+    seconds: int = 100
+
+    def message(self) -> str:
+        number = len(self.said)
+        if number < self.after:
+            return super().message()
+        return json.dumps({"time": at(number - self.seconds).isoformat(), "seq": number, METRIC: number})
+
+
+@dataclass
+class Careful(Mqtt):
+    """Keeps what it said until a receipt names it, and says it again on every new connection (docs/protocol.md)."""
+
+    kept: dict[int, str] = field(default_factory=dict)
+    receipts: int = 0
+
+    def message(self) -> str:
+        said = super().message()
+        self.kept[len(self.said)] = said
+        return said
+
+    async def connection(self, stop: asyncio.Event) -> None:
+        async with self.client() as client, asyncio.TaskGroup() as group:
+            await client.subscribe(f"iot/v1/{self.key}/stored", qos=1)
+            hearing = group.create_task(self.hear(client))
+            for number in sorted(self.kept):
+                if number in self.kept:
+                    await client.publish(f"iot/v1/{self.key}/telemetry", self.kept[number], qos=1)
+            await self.publish(client, stop)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_RECEIPT_S if self.receipts else 0):
+                    while self.kept:
+                        await asyncio.sleep(RETRY_S)
+            hearing.cancel()
+
+    async def hear(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            assert isinstance(message.payload, bytes)
+            self.receipts += 1
+            for first, last in json.loads(message.payload)["seq"]:
+                for number in range(first, last + 1):
+                    self.kept.pop(number, None)
 
 
 @dataclass
@@ -163,12 +227,13 @@ AT_ONCE: Final = 50_000
 """mosquitto_pub waits for the acknowledgement of its last packet id, and past 65,535 an earlier one has the same."""
 
 
-async def publish_all(port: int, key: str, secret: str, first: int, number: int) -> list[int]:
+async def publish_all(port: int, key: str, secret: str, first: int, number: int, *, user: str = "") -> list[int]:
     """Publish at full speed, QoS 1; give the numbers, for mosquitto_pub exits with 0 once all are acknowledged."""
-    words = ("-p", str(port), "-q", "1", "-u", key, "-P", secret, "-i", key, "-l", "-t", f"iot/v1/{key}/telemetry")
+    words = ("-p", str(port), "-q", "1", "-u", user or key, "-P", secret, "-i", key, "-l")
+    topic = f"iot/v1/{key}/telemetry"
     for start in range(first, first + number, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, first + number))
         lines = "".join(f"{body(each)}\n" for each in numbers).encode()
-        code, out, err = await command("mosquitto_pub", *words, stdin=lines, within_s=120)
+        code, out, err = await command("mosquitto_pub", *words, "-t", topic, stdin=lines, within_s=120)
         assert code == 0, out + err
     return list(range(first, first + number))
