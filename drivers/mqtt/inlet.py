@@ -16,7 +16,7 @@ import socket
 import ssl
 import struct
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -57,6 +57,9 @@ _SUBSCRIBE_S: Final = 600.0
 # How long a broker keeps our session while we are away, in seconds; MQTT 3.1.1 has no end for it.
 _SESSION_S: Final = 7 * 24 * 3600
 _MAX_IDS: Final = 65_535
+_TICK: Final = timedelta(microseconds=1)
+"""Between two arrivals: messages without a time of their own are stored by it, and two at one time would contradict."""
+_CLOCK_SET_BACK: Final = timedelta(seconds=1)
 _CONTENT_FORMATS: Final = {
     "application/json": 50,
     "application/cbor": 60,
@@ -85,6 +88,7 @@ class Inlet(asyncio.Protocol):
         self._keepalive_s = keepalive_s
         self._transport: asyncio.Transport | None = None
         self._rest = b""
+        self._arrival = datetime.min.replace(tzinfo=UTC)
         self._waiting: list[Message] = []
         self._news = asyncio.Event()
         self._paused = False
@@ -193,6 +197,8 @@ class Inlet(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         at, end, now = 0, len(data), datetime.now(UTC)
+        if now <= self._arrival < now + _CLOCK_SET_BACK:
+            now = self._arrival
         waiting, modern = self._waiting, self._version is MQTTProtocolVersion.MQTTv5
         while end - at >= 2:
             first, size, body = data[at], data[at + 1], at + 2
@@ -222,11 +228,13 @@ class Inlet(asyncio.Protocol):
                 if modern:
                     content_format, content = _said(data, content)
                 payload = data[content:stop]
+                now += _TICK
                 waiting.append(Message(topic, payload, packet_id, first & 1 == 1, content_format, now))
             else:
                 self._control(first & 0xF0, data[body:stop])
             at = stop
         self._rest = data[at:]
+        self._arrival = now
 
     def _control(self, kind: int, body: bytes) -> None:
         """Read a packet that does not come often."""

@@ -35,6 +35,16 @@ SELECT * FROM unnest($1::integer[], $2::text[], $3::text[]::int8multirange[])
 ON CONFLICT (unit_id, run) DO UPDATE SET seqs = seq_range.seqs + excluded.seqs
 WHERE NOT seq_range.seqs @> excluded.seqs
 """
+LOCK_RUNS = """
+SELECT FROM unnest($1::integer[], $2::text[]) AS asked (unit_id, run)
+JOIN iot.seq_range r ON r.unit_id = asked.unit_id AND r.run = asked.run
+ORDER BY r.unit_id, r.run FOR UPDATE OF r
+"""
+BEGIN_RUNS = """
+INSERT INTO iot.seq_range (unit_id, run, seqs)
+SELECT unit_id, run, '{}' FROM unnest($1::integer[], $2::text[]) AS asked (unit_id, run)
+ON CONFLICT (unit_id, run) DO NOTHING
+"""
 SEEN_SEQS = """
 SELECT asked.unit_id, asked.run, asked.seq
 FROM unnest($1::integer[], $2::text[], $3::bigint[]) AS asked (unit_id, run, seq)
@@ -78,7 +88,15 @@ async def mark_active(connection: asyncpg.Connection, device_ids: Sequence[int])
 
 
 async def seen_seqs(connection: asyncpg.Connection, asked: Sequence[Seq]) -> set[Seq]:
-    """Say which numbers are on record already."""
+    """Say which numbers are on record already, and keep other workers from recording more of these runs until we end.
+
+    Without that, a message that two workers got in one moment (a session moved from one to the other) is stored twice.
+    """
+    runs = sorted({(unit_id, run) for unit_id, run, _ in asked})
+    columns = [unit_id for unit_id, _ in runs], [run for _, run in runs]
+    if len(await connection.fetch(LOCK_RUNS, *columns)) < len(runs):
+        await connection.execute(BEGIN_RUNS, *columns)
+        await connection.fetch(LOCK_RUNS, *columns)
     rows = await connection.fetch(SEEN_SEQS, *_columns(asked))
     return {(row["unit_id"], row["run"], row["seq"]) for row in rows}
 

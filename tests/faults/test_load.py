@@ -116,7 +116,7 @@ async def test_a_full_disk_costs_nothing_once_there_is_room(small_disk: Path, po
 
 @pytest.mark.faults(
     "The core's clock is set back two hours, then right again",
-    "A device's time seems to lie ahead: its readings are stored with their arrival, `uncertain`, each once by its `seq`",
+    "A device's time seems to lie ahead: what it says is stored with its arrival, `uncertain`, once by its `seq`",
 )
 async def test_a_core_whose_clock_is_set_back_goes_on(
     state_path: Path, ports: int, database: str, record: Recorder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from tests.ingest.harness import running
@@ -24,3 +25,14 @@ async def test_an_element_that_is_held_for_its_time_is_on_record(dsn: str) -> No
         assert outcome.stored == 1
         rows = await path.pool.fetch("SELECT run, seqs::text AS seqs FROM iot.seq_range ORDER BY run")
         assert [(row["run"], row["seqs"]) for row in rows] == [("", "{[1,4)}"), ("b", "{[4,5)}")]
+
+
+async def test_two_workers_that_get_one_message_in_one_moment_store_it_once(any_dsn: str) -> None:
+    async with running(any_dsn) as first, running(any_dsn) as second:
+        await first.add("aq-1")
+        await second.reload()
+        for seq in range(30):
+            async with asyncio.TaskGroup() as group:
+                for path in (first, second):
+                    group.create_task(path.say("aq-1", json.dumps({"seq": seq, "pm25": seq})))
+        assert sorted(row["pm25"] for row in await first.rows()) == [float(seq) for seq in range(30)]
