@@ -194,9 +194,13 @@ def _detector(building: Building, number: int, voice: Voice, seed: int, own: int
         latitude=round(place.latitude + 0.00006 * (number % 2), 6),
         longitude=round(place.longitude + 0.00006 * (number % 2), 6),
         voice=voice,
-        physics=Detector(city=seed, seed=own, distance=1.5 + 0.8 * (number % 2)),
+        physics=Detector(city=seed, seed=own, distance=1.5 + 0.8 * (number % 2), zone=_tells_zones(voice)),
         building=building.key,
     )
+
+
+def _tells_zones(voice: Voice) -> bool:
+    return "smoke" not in voice.profile.metrics and "heat" not in voice.profile.metrics
 
 
 def _physics(class_key: str, voice: Voice, city: int, own: int) -> Physics:

@@ -62,6 +62,8 @@ class Detector:
     distance: float = 2.0
     height: float = 3.0
     fire: Fire | None = None
+    zone: bool = False
+    """It says the alarm of a zone, as a panel does that tells no smoke from heat."""
 
     def _rise(self, time: datetime) -> float:
         if self.fire is None:
@@ -90,7 +92,7 @@ class Detector:
             "tamper": False,
             "test": False,
             "gas": False,
-            "alarm": density >= SMOKE_ALARM or temperature >= HEAT_ALARM,
-            "prealarm": SMOKE_ALARM > density >= 0.65 * SMOKE_ALARM,
+            "alarm": self.zone and (density >= SMOKE_ALARM or temperature >= HEAT_ALARM),
+            "prealarm": self.zone and SMOKE_ALARM > density >= 0.65 * SMOKE_ALARM,
             "disabled": False,
         }
