@@ -99,7 +99,9 @@ async def test_what_a_channel_says_that_nobody_mapped_is_held(dsn: str) -> None:
         bin_2 = await path.add("bin-2", "flood_gauge", address="iot:bin-2")
         await feed(path, "four", _2=bin_2)
         data = bytes.fromhex("0D4A03160318031A031501")
-        outcome = await path.say("four", chirpstack(data, "a84041000181d4a8", fPort=2), address=address, received_at=NOW)
+        outcome = await path.say(
+            "four", chirpstack(data, "a84041000181d4a8", fPort=2), address=address, received_at=NOW
+        )
         rows = {row["device_id"]: row["distance"] for row in await path.rows("flood_gauge")}
         assert rows[bin_2] == pytest.approx(0.792)
         assert len(rows) == 2
