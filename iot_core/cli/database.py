@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from iot_core.settings import Settings
 
-__all__ = ["on_database", "opened"]
+__all__ = ["dsn_of", "on_database", "opened"]
 
 T = TypeVar("T")
 
@@ -38,26 +38,27 @@ def on_database(path: Path | None, work: Callable[[asyncpg.Connection, Settings]
 @asynccontextmanager
 async def opened(settings: Settings, state: Path) -> AsyncIterator[asyncpg.Connection]:
     """Connect; the embedded server is started for the while where no core runs it."""
-    try:
-        import asyncpg
+    async with dsn_of(settings, state) as dsn:
+        from iot_core.store.connection import open_one
 
+        async with open_one(dsn) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def dsn_of(settings: Settings, state: Path) -> AsyncIterator[str]:
+    """Give the DSN of the database; the embedded server is started for the while where no core runs it."""
+    try:
         from iot_core.cli.logs import log_to_stderr
         from iot_core.state import locked
-        from iot_core.store.connection import open_one
         from iot_core.store.server import DATABASE, embedded, running_dsn
     except ImportError as exc:
         raise StartError("cli.client_only", detail=str(exc)) from exc
-    if settings.store.dsn:
-        async with open_one(settings.store.dsn) as connection:
-            yield connection
-        return
-    dsn = running_dsn(state, DATABASE)
-    if dsn is not None:
-        async with open_one(dsn) as connection:
-            yield connection
+    dsn = settings.store.dsn or running_dsn(state, DATABASE)
+    if dsn:
+        yield dsn
         return
     log_to_stderr()
     with locked(state) as directory:
-        async with embedded(directory) as started, open_one(started) as connection:
-            assert isinstance(connection, asyncpg.Connection)
-            yield connection
+        async with embedded(directory) as started:
+            yield started

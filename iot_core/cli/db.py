@@ -10,6 +10,8 @@ __all__ = ["db"]
 SOURCES = {
     "info": "iot_core.cli.db_info:info",
     "verify": "iot_core.cli.db_verify:verify",
+    "backup": "iot_core.cli.db_backup:backup",
+    "restore": "iot_core.cli.db_restore:restore",
 }
 
 db = LazyGroup("db", sources=SOURCES, help=text("db.help"), examples=["iot db info", "iot db verify --output json"])
