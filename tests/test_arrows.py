@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "client": WORDS | {"api.shapes"},
     "cli": WORDS | {"api.shapes", "client", "profiles", "state"},
     "drivers": WORDS | {"driver"},
+    "tools": WORDS | {"driver", "drivers", "profiles", "cli", "api.shapes"},
     "grafana": WORDS | {"profiles", "cli"},
     "simulators": WORDS | {"profiles", "state", "client", "cli", "api.shapes", "app"},
     "bench": CORE | {"client", "cli", "api.shapes", "app", "simulators", "drivers"},
@@ -99,6 +100,8 @@ def part(module: str) -> str:
     words = module.split(".")
     if words[:2] == ["simulators", "bench"]:
         return "bench"  # measures the core's own steps, so it may name them; the city may not
+    if words[:3] == ["drivers", "modbus", "tools"]:
+        return "tools"  # a technician's commands: they stand on the driver and on the profiles
     if words[0] != "iot_core" or len(words) == 1:
         return words[0]
     if words[1] == "api" and words[2:3] and words[2] in SHARED:

@@ -17,6 +17,7 @@ CLIENT = """
 import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys({blocked}))
 import iot_core.client, iot_core.cli, iot_core.profiles, iot_core.state, iot_core.driver
+import drivers.modbus.tools.commands, drivers.modbus.tools.probe, drivers.modbus.tools.draft, drivers.modbus.tools.job
 for found in pkgutil.walk_packages(iot_core.cli.__path__, "iot_core.cli."):
     if not found.name.endswith(("__main__", "cli.logs")):  # logs is for `iot up`
         importlib.import_module(found.name)

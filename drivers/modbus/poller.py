@@ -8,19 +8,23 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import defaultdict
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import structlog
 
-from drivers.modbus.address import Line, Place, parse
+from drivers.modbus.address import Line, Place, parse, parse_place
 from drivers.modbus.connections import Connections
 from drivers.modbus.gateway import Gateway, Plan
+from drivers.modbus.link import Broken
+from drivers.modbus.lone import lone
 from drivers.modbus.outbox import Outbox
+from drivers.modbus.scan import TIMEOUT_S, Exchange, scan, unit_ids
 from drivers.modbus.spool import Spool
 from drivers.modbus.write import write
 from iot_core.driver import Driver, DriverContext, Emit, Units
-from iot_core.errors import ConfigError, DeviceUnreachable, NotFoundError
+from iot_core.errors import CommandRejected, ConfigError, DeviceUnreachable, NotFoundError
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -64,6 +68,31 @@ class ModbusDriver(Driver):
     async def read(self, unit: MountedUnit) -> Uplink:
         """Ask a unit in between the polls."""
         return await self._gateway(unit).read_now(unit.address)
+
+    async def survey(self, request: Mapping[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
+        """Scan a place: `target`, `units`, `timeout_s`. In between the polls where the place is polled already."""
+        place = parse_place(str(request["target"]))
+        units = unit_ids(str(request.get("units") or "1-247"), place)
+        timeout_s = float(request.get("timeout_s") or TIMEOUT_S)
+        done, total = 0, len(units)
+        try:
+            async with self._reached(place, timeout_s) as exchange:
+                async for found in scan(place, units, self.context.profiles.all(), exchange, timeout_s):
+                    done += 1
+                    yield {"done": done, "total": total, "found": None if found is None else found.data()}
+        except Broken as exc:
+            raise CommandRejected("modbus.unreachable", place=str(place), reason=str(exc)) from exc
+        yield {"done": total, "total": total, "found": None}
+
+    @asynccontextmanager
+    async def _reached(self, place: Place, timeout_s: float) -> AsyncIterator[Exchange]:
+        """Give the way to a place: through the gateway that polls it, else over a connection of its own."""
+        polled = self._gateways.get(place)
+        if polled is not None:
+            yield polled[0].exchange
+            return
+        async with lone(place, timeout_s) as exchange:
+            yield exchange
 
     async def send(self, unit: MountedUnit, command: Command) -> None:
         """Write registers as the profile says, and read them back."""

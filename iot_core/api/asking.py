@@ -15,7 +15,7 @@ from iot_core.api.spans import class_of
 from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
 from iot_core.asking import Asked, Asking
-from iot_core.errors import CommandRejected
+from iot_core.errors import CommandRejected, IotError
 from iot_core.registry.found import short
 
 Step = Mapping[str, Any]
@@ -62,7 +62,7 @@ async def _messages(steps: AsyncIterator[Step]) -> AsyncGenerator[Message | None
                     return
                 yield Message("step", msgspec.json.encode(step).decode())
                 waiting = asyncio.ensure_future(anext(following, None))
-        except CommandRejected as error:
+        except IotError as error:
             yield Message("problem", msgspec.json.encode({"code": error.code, "facts": error.facts}).decode())
         finally:
             waiting.cancel()

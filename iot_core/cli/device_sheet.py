@@ -53,6 +53,8 @@ class DeviceList:
 
 def read(path: Path) -> DeviceList:
     """Read a list of devices. Raises RequestError when it is no table, or has no column for the key."""
+    if path.suffix.lower() == ".json":
+        return _job(path)
     sheet = sheets.read(path)
     names = {heading: ours for heading in sheet.headings if (ours := _column(heading)) is not None}
     if "key" not in names.values():
@@ -69,6 +71,28 @@ def read(path: Path) -> DeviceList:
             )
     ignored = tuple(heading for heading in sheet.headings if heading and heading not in names)
     return DeviceList(tuple(rows), tuple(problems), sheet.dialect, ignored)
+
+
+def _job(path: Path) -> DeviceList:
+    """Read the `devices` of a job file that was written on site (`iot modbus scan --save`)."""
+    import msgspec
+
+    try:
+        said = msgspec.json.decode(path.read_bytes())
+        rows = said["devices"]
+    except OSError as exc:
+        raise RequestError("sheet.unreadable", file=path, detail=exc.strerror or str(exc)) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as exc:
+        raise RequestError("sheet.no_job", file=path) from exc
+    good: list[shapes.DeviceRow] = []
+    problems: list[shapes.RowProblem] = []
+    for number, row in enumerate(rows if isinstance(rows, list) else [], 1):
+        try:
+            good.append(msgspec.convert({**row, "row": number}, shapes.DeviceRow))
+        except (msgspec.ValidationError, TypeError) as exc:
+            detail = re.sub(r" - at `.*`$", "", str(exc))
+            problems.append(shapes.RowProblem(row=number, column="key", code="sheet.bad_cell", detail=detail))
+    return DeviceList(tuple(good), tuple(problems), "JSON", ())
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -38,7 +38,7 @@ SOURCES = {
     "completion": "iot_core.cli.completion:completion",
 }
 PLUGINS = "iot_core.commands"
-DESCRIBED_PLUGINS = frozenset({"bench", "demo", "sim", "grafana"})
+DESCRIBED_PLUGINS = frozenset({"bench", "demo", "sim", "grafana", "modbus"})
 
 
 class Root(LazyGroup):

@@ -9,7 +9,7 @@ detect:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from iot_core.errors import DecodeError
-from iot_core.profiles.modbus import Read, RegisterSpec
+from iot_core.profiles.modbus import Read, RegisterSpec, words_of
 from iot_core.profiles.table import Table
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ class Detect:
             for name, pattern in self.device_id.items()
         )
 
-    def holds(self, words: Words) -> bool:
-        """Say whether all registers agree."""
+    def holds(self, registers: Mapping[str, Sequence[int]]) -> bool:
+        """Say whether all registers agree; blocks as in an uplink."""
+        words = words_of(registers)
         return all(sign.holds(words) for sign in self.signs)
 
     @property
