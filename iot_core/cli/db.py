@@ -9,6 +9,7 @@ __all__ = ["db"]
 
 SOURCES = {
     "info": "iot_core.cli.db_info:info",
+    "move": "iot_core.cli.db_move:move",
     "verify": "iot_core.cli.db_verify:verify",
     "backup": "iot_core.cli.db_backup:backup",
     "restore": "iot_core.cli.db_restore:restore",

@@ -69,7 +69,7 @@ async def refresh_aggregates(connection: asyncpg.Connection, rollup: Rollup) -> 
     generations = await connection.fetch(_GENERATIONS, rollup.class_key)
     state = await connection.fetchrow(_STATE, rollup.class_key)
     for each in generations:
-        first = state if each["used"] else _cut(rollup, state["raw_from"])
+        first = state if each["used"] else cut_at(rollup, state["raw_from"])
         await _refresh(connection, rollup, each["number"], state["raw_from"], first["kept_days_before"])
         if not each["used"]:
             async with connection.transaction():
@@ -89,7 +89,7 @@ async def refresh_again(connection: asyncpg.Connection, rollup: Rollup, first: d
 
 def first_whole_hour(rollup: Rollup, raw_from: datetime) -> datetime:
     """Give the first hour whose raw rows are all there, when nothing before `raw_from` is."""
-    return _cut(rollup, raw_from)["kept_before"]
+    return cut_at(rollup, raw_from)["kept_before"]
 
 
 def _sources(rollup: Rollup, number: int, kept_before: datetime, kept_days_before: datetime) -> tuple[str, str]:
@@ -114,7 +114,7 @@ def _names(rollup: Rollup, number: int) -> tuple[str, str]:
     return f'{SCHEMA}."{rollup.class_key}_1h_g{number}"', f'{SCHEMA}."{rollup.class_key}_1d_g{number}"'
 
 
-def _cut(rollup: Rollup, raw_from: datetime) -> dict[str, datetime]:
+def cut_at(rollup: Rollup, raw_from: datetime) -> dict[str, datetime]:
     """Give the first hour and the first civil day whose raw rows are all there."""
     if raw_from <= NEVER:
         return {"kept_before": NEVER, "kept_days_before": NEVER}
@@ -130,7 +130,7 @@ def _at_or_after(start: datetime, time: datetime, width: timedelta) -> datetime:
 async def _take(connection: asyncpg.Connection, rollup: Rollup, number: int) -> None:
     """Use a generation: move what only the one before has to the kept tables, turn the views, drop the one before."""
     state = await connection.fetchrow(_STATE + " FOR UPDATE", rollup.class_key)
-    cut = _cut(rollup, state["raw_from"])
+    cut = cut_at(rollup, state["raw_from"])
     before = [each for each in await connection.fetch(_GENERATIONS, rollup.class_key) if each["used"]]
     for each in before:
         await _keep(connection, rollup, each, state, cut)
@@ -170,7 +170,7 @@ async def _refresh(
 ) -> None:
     now = datetime.now(UTC)
     hours, days = _names(rollup, number)
-    first_hour = _cut(rollup, raw_from)["kept_before"]
+    first_hour = cut_at(rollup, raw_from)["kept_before"]
     await _call(connection, hours, first_hour, rollup.calendar.hour_of(now))
     if rollup.days_are_aggregated:
         await _call(connection, days, first_day, rollup.calendar.day_of(now))

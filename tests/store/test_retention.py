@@ -159,3 +159,14 @@ def test_a_class_may_keep_its_rows_longer() -> None:
     retention = Retention(classes={"water_meter": ClassRetention(raw_days=1500)})
     assert (retention.raw("water_meter").days, retention.raw("air_quality").days) == (1500, 400)
     assert retention.columnstore_after("water_meter").days == 14
+
+
+async def test_the_first_step_after_rows_that_are_gone_starts_at_their_last_hour(any_dsn: str) -> None:
+    async with probe(any_dsn, METER) as store:
+        await store.say(observation({"total": 10.0}, time=OLD), observation({"total": 17.0}))
+        await store.refresh()
+        assert await drop(store) == [True]
+        assert await differences(store) == []
+        await store.say(observation({"total": 15.0}, time=T0 - timedelta(minutes=1)))
+        await store.refresh()
+        assert [hour["total_consumption"] for hour in await store.hours()] == [0.0, 5.0, 2.0]

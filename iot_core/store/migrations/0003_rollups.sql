@@ -102,6 +102,7 @@ CREATE FUNCTION telemetry.meter_steps(
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     mask bigint;
+    gone_before timestamptz := (SELECT s.raw_from FROM iot.rollup_state s WHERE s.class_key = meter_steps.class_key);
     chosen text := CASE WHEN devices IS NULL THEN '' ELSE ' AND r.device_id = ANY ($1)' END;
     counts text;
 BEGIN
@@ -125,9 +126,14 @@ BEGIN
                 CASE WHEN s.before_at IS NULL THEN p.value ELSE s.before END AS previous,
                 COALESCE(s.before_at, p.time) AS previous_at
             FROM said s LEFT JOIN LATERAL (
-                SELECT r.time, r.%1$I::float8 AS value FROM telemetry.%2$I r
+                (SELECT r.time, r.%1$I::float8 AS value FROM telemetry.%2$I r
                 WHERE s.before_at IS NULL AND r.device_id = s.device_id AND r.time < s.time AND %3$s
-                ORDER BY r.time DESC LIMIT 1
+                ORDER BY r.time DESC LIMIT 1)
+                UNION ALL  -- its row is gone with others of its age: the last of an hour that was kept
+                (SELECT h.time, h.%6$I::float8 FROM telemetry.%7$I h
+                WHERE s.before_at IS NULL AND h.device_id = s.device_id AND h.time < %8$L AND h.%6$I IS NOT NULL
+                ORDER BY h.time DESC LIMIT 1)
+                ORDER BY 1 DESC LIMIT 1
             ) p ON true
         ), judged AS (
             SELECT p.*,
@@ -141,7 +147,8 @@ BEGIN
             iot.step_consumption(j.previous, j.value, j.modulus, j.exchanged),
             iot.step_kind(j.previous, j.value, j.modulus, j.exchanged)
         FROM judged j
-    $sql$, metric, class_key, counts, chosen, metric) USING devices, start, stop;
+    $sql$, metric, class_key, counts, chosen, metric, metric || '_last', class_key || '_1h', gone_before)
+    USING devices, start, stop;
 END $$;
 
 -- What each device consumed from `start` (included) to `stop` (excluded): steps count where they end.
