@@ -288,8 +288,10 @@ class Outcome:
     """False when nobody registered the sender."""
 
 
-Settle = Callable[[Sequence[Any]], Awaitable[None]]
-"""Acknowledge all of these: the tokens of uplinks whose transaction is committed."""
+Numbers = Mapping[tuple[str, str], Sequence[int]]
+"""Of native units: device key and run -> the `seq` numbers that are on record now, as stored or as held."""
+Settle = Callable[[Sequence[Any], Numbers], Awaitable[None]]
+"""Acknowledge all of these: the tokens of uplinks whose transaction is committed, and the numbers they carried."""
 
 
 async def _nobody_waits(_: Outcome) -> None:
@@ -305,7 +307,7 @@ class Uplink(msgspec.Struct, kw_only=True, gc=False):
     protocol does not say. `kind` names which of a sender's channels spoke: `telemetry`, `status`, ...
 
     After COMMIT `done` is awaited exactly once, with the outcome. A driver that needs no outcome gives `settle`, which
-    is awaited in its place once a flush, with the `token` of each of its uplinks.
+    is awaited in its place once a flush, with the `token` of each of its uplinks and the numbers for their receipts.
     """
 
     driver: str

@@ -50,7 +50,8 @@ class Api(_Section, frozen=True, kw_only=True):
 class Mqtt(_Section, frozen=True, kw_only=True):
     """The broker: `auto` starts Mosquitto where it is installed, else the embedded one; `external` uses host, port.
 
-    `version` is what the core itself speaks with it, 3.1.1 or 5; devices choose for themselves.
+    `version` is what the core itself speaks with it, 3.1.1 or 5; devices choose for themselves. `receipts` tells native
+    devices which of their numbered messages are stored.
     """
 
     broker: str = "auto"
@@ -64,6 +65,7 @@ class Mqtt(_Section, frozen=True, kw_only=True):
     window: Positive = 2000
     queued_messages: Positive = 500_000
     keepalive_s: Positive = 30
+    receipts: bool = True
 
 
 class Coap(_Section, frozen=True, kw_only=True):

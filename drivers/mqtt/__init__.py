@@ -1,8 +1,9 @@
 """MQTT: native topics and those of the profiles, from the broker to the ingest path.
 
-broker --QoS 1--> Link (MQTTium, manual ack) --> Intake --emit--> ingest      persistent session, one client id
-  ^                 '<------- PUBACK <------------ done() <------- COMMIT
-  '--------------- Outlet <-- send(unit, command)                            a connection of its own
+broker --QoS 1--> Session -----------------> Intake --emit--> ingest          persistent session, one client id
+  ^                  '<------- PUBACK <--------- settle() <---- COMMIT
+  |----- stored ----- Receipts <-- numbers <------'                           a connection of its own
+  '----- commands --- Outlet (MQTTium) <-- send(unit, command)                another one
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, ClassVar
 from drivers.mqtt.downlink import outgoing
 from drivers.mqtt.intake import Intake
 from drivers.mqtt.outlet import Outlet
+from drivers.mqtt.receipts import Receipts
 from drivers.mqtt.topics import Topics
 from iot_core.driver import Driver
 
 if TYPE_CHECKING:
     from iot_core.driver import DriverContext, Emit, Units
-    from iot_core.model import Command, MountedUnit
+    from iot_core.model import Command, MountedUnit, Numbers
 
 __all__ = ["MqttDriver", "driver"]
 
@@ -31,13 +33,17 @@ class MqttDriver(Driver):
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
         self._outlet = Outlet(context)
-        self._intake = Intake(context, Topics(context.profiles))
+        self._receipts = Receipts(context) if context.settings.mqtt.receipts else None
+        committed = self._receipts.note if self._receipts is not None else _untold
+        self._intake = Intake(context, Topics(context.profiles), committed)
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Deliver uplinks until cancelled; a broker that is away is tried again by ourselves, with the same session."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._outlet.run(), name="mqtt outlet")
             group.create_task(self._intake.run(units, emit), name="mqtt intake")
+            if self._receipts is not None:
+                group.create_task(self._receipts.run(), name="mqtt receipts")
 
     async def listening(self) -> None:
         """Wait for the first SUBACK: what is published before it, on a broker that never saw us, reaches nobody."""
@@ -56,6 +62,10 @@ class MqttDriver(Driver):
         """Say which broker."""
         broker = self.context.broker
         return f"{broker.host}:{broker.port} ({broker.kind})"
+
+
+def _untold(_: Numbers) -> None:
+    """Stand in for receipts where settings have none."""
 
 
 driver = MqttDriver

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from drivers.mqtt.backoff import Backoff
-from drivers.mqtt.inlet import opened
 from drivers.mqtt.patience import Patience
+from drivers.mqtt.session import opened
 from iot_core.errors import DriverUnavailable, StoreUnavailable
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from drivers.mqtt.inlet import Inlet, Message
+    from drivers.mqtt.session import Message, Session
     from drivers.mqtt.topics import Topics
     from iot_core.driver import DriverContext, Emit, Units
+    from iot_core.model import Numbers
 
 __all__ = ["Intake"]
 
@@ -38,7 +39,8 @@ _LAST_WORDS_S: Final = 1.0
 class Intake:
     """Connects, hands over, comes back; logs when broker or store go and when they return."""
 
-    def __init__(self, context: DriverContext, topics: Topics) -> None:
+    def __init__(self, context: DriverContext, topics: Topics, committed: Callable[[Numbers], None]) -> None:
+        self._committed = committed
         self._context = context
         self._topics = topics
         self._patience_s = context.settings.mqtt.keepalive_s / 2
@@ -62,12 +64,12 @@ class Intake:
             await self._backoff.wait()
 
     async def _connection(self, units: Units, emit: Emit) -> None:
-        async with opened(self._context.broker, self._context.settings.mqtt) as inlet:
-            handover = Handover(inlet, self._context)
+        async with opened(self._context.broker, self._context.settings.mqtt) as session:
+            handover = Handover(session, self._context, self._committed)
             # A backlog stands in front of the SUBACK: whoever waits for that before reading waits for ever.
-            subscribing = asyncio.create_task(self._subscribe(inlet, units), name="mqtt subscribe")
+            subscribing = asyncio.create_task(self._subscribe(session, units), name="mqtt subscribe")
             try:
-                await self._read(inlet, handover, units, emit)
+                await self._read(session, handover, units, emit)
                 await _ended(subscribing)
             except asyncio.CancelledError:
                 await handover.finished(_LAST_WORDS_S)
@@ -76,11 +78,11 @@ class Intake:
                 subscribing.cancel()
                 await asyncio.gather(subscribing, return_exceptions=True)
 
-    async def _subscribe(self, inlet: Inlet, units: Units) -> None:
+    async def _subscribe(self, session: Session, units: Units) -> None:
         try:
-            await inlet.subscribe(self._topics.filters())
+            await session.subscribe(self._topics.filters())
         except DriverUnavailable:
-            inlet.close()  # ends the reading, which says why
+            session.close()  # ends the reading, which says why
             raise
         self.subscribed.set()
         if not self._store_away:
@@ -88,23 +90,23 @@ class Intake:
         if self.broker_away:
             self.broker_away = False
             log.info("mqtt.recovered", broker=self._context.broker.kind)
-        await self._follow(inlet, units)
+        await self._follow(session, units)
 
-    async def _follow(self, inlet: Inlet, units: Units) -> None:
+    async def _follow(self, session: Session, units: Units) -> None:
         """Subscribe to what profiles need that come while the core runs."""
         have = set(self._topics.filters())
         while True:
             await units.changed()
             wanted = [each for each in self._topics.renew() if each not in have]
             if wanted:
-                await inlet.subscribe(wanted)
+                await session.subscribe(wanted)
                 have.update(wanted)
 
-    async def _read(self, inlet: Inlet, handover: Handover, units: Units, emit: Emit) -> None:
+    async def _read(self, session: Session, handover: Handover, units: Units, emit: Emit) -> None:
         async with Patience(self._patience_s) as patience:
-            while messages := await inlet.take():
+            while messages := await session.take():
                 for first in range(0, len(messages), _TURN):
-                    if not inlet.up:
+                    if not session.up:
                         return  # what is left over comes again, and must not be stored for a lost acknowledgement
                     with patience:
                         whole = await self._hand_all_over(messages[first : first + _TURN], handover, units, emit)
@@ -179,8 +181,9 @@ class Intake:
 class Handover:
     """What one connection handed over and has not yet heard the outcome of."""
 
-    def __init__(self, inlet: Inlet, context: DriverContext) -> None:
-        self._inlet = inlet
+    def __init__(self, session: Session, context: DriverContext, committed: Callable[[Numbers], None]) -> None:
+        self._committed = committed
+        self._inlet = session
         self._context = context
         self._unfinished = 0
         self._open: dict[int, bool] = {}
@@ -220,15 +223,16 @@ class Handover:
     async def decline(self, message: Message) -> None:
         """Acknowledge a message that the ingest path has no use for."""
         self._unfinished += 1
-        await self._settle([message.packet_id])
+        await self._settle([message.packet_id], {})
 
-    async def _settle(self, packet_ids: Sequence[int | None]) -> None:
+    async def _settle(self, packet_ids: Sequence[int | None], numbers: Numbers) -> None:
         """Tell the broker that it may forget what a flush committed, if this connection still stands.
 
         PUBACKs leave in the order of arrival [MQTT-4.6.0-2]: one waits for those of all earlier messages.
         """
         self._unfinished -= len(packet_ids)
         self._changed.set()
+        self._committed(numbers)
         opened = self._open
         for packet_id in packet_ids:
             if packet_id is not None:

@@ -1,6 +1,6 @@
 """The connection that goes out, for commands and receipts; it also hears what the broker says of itself.
 
-The only module that uses MQTTium as a client (gmqtt would be the second choice); what comes in has inlet.py.
+The only module that uses MQTTium as a client (gmqtt would be the second choice); what comes in has session.py.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import asyncpg
 import structlog
@@ -28,8 +28,8 @@ from iot_core.store.connection import AWAY, LATE, RETRY
 
 log = structlog.get_logger()
 
-_Told = TypeVar("_Told")
 
+_NATIVE: Final = "iot:"
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 2.0
 _RETRY_WITHIN_S: Final = 0.05
@@ -227,7 +227,7 @@ class Ingest:
         now = datetime.now(UTC)
         held = 0
         latencies: list[float] = []
-        together: dict[Settle, list[object]] = {}
+        together: dict[Settle, tuple[list[Any], dict[tuple[str, str], list[int]]]] = {}
         for work in works:
             if work.abandoned:
                 continue
@@ -236,20 +236,24 @@ class Ingest:
             if work.observations:
                 latencies.append((now - uplink.received_at).total_seconds())
             if uplink.settle is not None:
-                together.setdefault(uplink.settle, []).append(uplink.token)
+                tokens, numbers = together.setdefault(uplink.settle, ([], {}))
+                tokens.append(uplink.token)
+                if work.numbers and uplink.address.startswith(_NATIVE):
+                    for _, run, seq in work.numbers:
+                        numbers.setdefault((uplink.address[len(_NATIVE) :], run), []).append(seq)
             else:
                 await _tell(uplink.done, _outcome(work))
-        for settle, tokens in together.items():
-            await _tell(settle, tokens)
+        for settle, (tokens, numbers) in together.items():
+            await _tell(settle, tokens, numbers)
         self._counters.commit_latencies(latencies)
         self._counters.count("ingest_uplinks", len(works))
         self._counters.count("ingest_stored", sum([len(work.observations) for work in works if not work.abandoned]))
         self._counters.count("ingest_held", held)
 
 
-async def _tell(done: Callable[[_Told], Awaitable[None]], told: _Told) -> None:
+async def _tell(done: Callable[..., Awaitable[None]], *told: object) -> None:
     try:
-        await done(told)
+        await done(*told)
     except Exception:
         # The row is committed; a driver that cannot say so gets the uplink again and merging absorbs it.
         log.exception("ingest.acknowledge_failed")

@@ -42,6 +42,7 @@ def bench() -> None:
 @option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
 @option("--baseline", is_flag=True, help=text("bench.opt_baseline"))
 @option("--profile", is_flag=True, help=text("bench.opt_profile"))
+@option("--receipts/--no-receipts", default=True, help=text("bench.opt_receipts"))
 def ingest(**chosen: Any) -> int:
     return play("ingest", chosen)
 

@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     store: str = EMBEDDED
     baseline: bool = False
     profile: bool = False
+    receipts: bool = True
 
 
 class Watched(msgspec.Struct):
@@ -62,10 +63,10 @@ async def run(options: Options, say: Say) -> dict[str, Any]:
         folder = await stack.enter_async_context(scratch())
         say("bench.step_start", 0.0)
         dsn = await stack.enter_async_context(database(folder, options.store))
-        settings: dict[str, str] = {}
+        settings = {"IOT_MQTT_RECEIPTS": "true" if options.receipts else "false"}
         if options.devices > _CONNECTIONS:  # few connections speak for many devices, which no account of ours may
             port = await stack.enter_async_context(open_broker(folder))
-            settings = {"IOT_MQTT_BROKER": "external", "IOT_MQTT_PORT": str(port)}
+            settings |= {"IOT_MQTT_BROKER": "external", "IOT_MQTT_PORT": str(port)}
         stage = await stack.enter_async_context(core(folder, dsn, settings, sampled=options.profile))
         result = await _measure(stage, options, say)
     if options.baseline:

@@ -86,7 +86,7 @@ async def settle(*uplinks: Uplink) -> None:
     """Say that these are committed, each in a flush of its own."""
     for uplink in uplinks:
         assert uplink.settle is not None
-        await uplink.settle([uplink.token])
+        await uplink.settle([uplink.token], {})
 
 
 @dataclass

@@ -17,7 +17,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from drivers.mqtt.inlet import Inlet, opened
+from drivers.mqtt.session import Session, opened
 from iot_core.broker import embedded
 from iot_core.driver import BrokerEndpoint
 from iot_core.model import Command
@@ -121,13 +121,13 @@ async def test_a_restarted_worker_takes_the_session_over_with_what_was_not_done(
     """The first one hangs (it never acknowledges, never closes); the second has its client id."""
     hung: list[bytes] = []
 
-    async def hang(inlet: Inlet) -> None:
-        while messages := await inlet.take():
+    async def hang(session: Session) -> None:
+        while messages := await session.take():
             hung.extend(message.payload for message in messages)
 
-    async with opened(broker.endpoint(), settings("3.1.1", "take-over")) as inlet:
-        reading = asyncio.create_task(hang(inlet))
-        await inlet.subscribe(["iot/v1/+/telemetry"])
+    async with opened(broker.endpoint(), settings("3.1.1", "take-over")) as session:
+        reading = asyncio.create_task(hang(session))
+        await session.subscribe(["iot/v1/+/telemetry"])
         async with broker.device() as device:
             for number in range(20):
                 await device.publish("iot/v1/taken-1/telemetry", str(number), qos=1)
@@ -135,7 +135,7 @@ async def test_a_restarted_worker_takes_the_session_over_with_what_was_not_done(
         ingest = Ingest()
         async with core(broker, ingest, "take-over"):
             await until(lambda: len(ingest.of("iot:taken-1")) >= 20)
-            await until(lambda: not inlet.up, what="the broker ends the older connection")
+            await until(lambda: not session.up, what="the broker ends the older connection")
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
     assert sorted(int(each.payload) for each in ingest.of("iot:taken-1")) == list(range(20))

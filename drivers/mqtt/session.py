@@ -1,4 +1,4 @@
-"""The connection that telemetry comes in by: the receiving half of an MQTT session, and nothing else of MQTT.
+"""The fast lanes of MQTT: telemetry in with manual acknowledgement, receipts out at QoS 0, and nothing else of it.
 
 socket --> data_received: PUBLISH -> list of Message --take()--> Intake --> ingest
               |  too many wait: pause_reading, so that TCP pushes back
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from mqttium import MQTTError, MQTTProtocolVersion, QoS
-from mqttium.codec import decode_properties
+from mqttium.codec import decode_properties, encode_vbi
 from mqttium.packets import (
     ConnAckPacket,
     ConnectPacket,
@@ -38,12 +38,12 @@ from drivers.mqtt.link import VERSIONS
 from iot_core.errors import DriverUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from iot_core.driver import BrokerEndpoint
     from iot_core.settings import Mqtt
 
-__all__ = ["Inlet", "Message", "opened"]
+__all__ = ["Message", "Session", "opened"]
 
 _CONNACK, _PUBLISH, _SUBACK, _DISCONNECT = 0x20, 0x30, 0x90, 0xE0
 _PUBACK: Final = 0x4002  # packet type and remaining length
@@ -79,18 +79,21 @@ class Message(msgspec.Struct, gc=False):
     received_at: datetime
 
 
-class Inlet(asyncio.Protocol):
+class Session(asyncio.Protocol):
     """A connection that ends once and is never mended: after a loss comes a new one with the same session."""
 
     def __init__(self, version: MQTTProtocolVersion, keepalive_s: float) -> None:
         loop = asyncio.get_running_loop()
         self._version = version
+        self._modern = version is MQTTProtocolVersion.MQTTv5
         self._keepalive_s = keepalive_s
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._arrival = datetime.min.replace(tzinfo=UTC)
         self._waiting: list[Message] = []
         self._news = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._paused = False
         self._heard = True
         self._pinging: asyncio.TimerHandle | None = None
@@ -148,6 +151,32 @@ class Inlet(asyncio.Protocol):
         self._transport.write(struct.pack(f">{len(fields)}H", *fields))
         return True
 
+    def publish(self, messages: Iterable[tuple[str, bytes]]) -> bool:
+        """Publish at QoS 0; False when this connection is gone."""
+        if not self.up or self._transport is None:
+            return False
+        no_properties = b"\0" if self._modern else b""
+        packets = bytearray()
+        for topic, payload in messages:
+            name = topic.encode()
+            size = 2 + len(name) + len(no_properties) + len(payload)
+            packets += bytes((_PUBLISH,)) + encode_vbi(size) + len(name).to_bytes(2, "big")
+            packets += name + no_properties + payload
+        self._transport.write(packets)
+        return True
+
+    async def written(self) -> None:
+        """Wait until the broker has taken what was published, or the connection is gone."""
+        await self._writable.wait()
+
+    def pause_writing(self) -> None:
+        """Note that the broker reads slower than we write."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Note that it caught up."""
+        self._writable.set()
+
     def close(self) -> None:
         """Say goodbye; the session stays."""
         if self._transport is not None and self.up:
@@ -190,6 +219,7 @@ class Inlet(asyncio.Protocol):
     def _end(self) -> None:
         self.up = False
         self._news.set()
+        self._writable.set()
         if self._pinging is not None:
             self._pinging.cancel()
         if self._transport is not None:
@@ -199,7 +229,7 @@ class Inlet(asyncio.Protocol):
         at, end, now = 0, len(data), datetime.now(UTC)
         if now <= self._arrival < now + _CLOCK_SET_BACK:
             now = self._arrival
-        waiting, modern = self._waiting, self._version is MQTTProtocolVersion.MQTTv5
+        waiting, modern = self._waiting, self._modern
         while end - at >= 2:
             first, size, body = data[at], data[at + 1], at + 2
             shift = 7
@@ -259,35 +289,37 @@ class Inlet(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def opened(broker: BrokerEndpoint, mqtt: Mqtt) -> AsyncIterator[Inlet]:
-    """Connect to the kept session, by the core's own socket where there is one. Raises DriverUnavailable."""
+async def opened(
+    broker: BrokerEndpoint, mqtt: Mqtt, client_id: str = "", *, keep: bool = True
+) -> AsyncIterator[Session]:
+    """Connect, by the core's own socket where there is one; `keep` resumes the session. Raises DriverUnavailable."""
     version = VERSIONS[mqtt.version]
-    kept = {"session_expiry_interval": _SESSION_S, "receive_maximum": min(mqtt.window, _MAX_IDS)}
+    kept = {"session_expiry_interval": _SESSION_S, "receive_maximum": min(mqtt.window, _MAX_IDS)} if keep else {}
     packet = ConnectPacket(
-        mqtt.client_id,
-        clean_start=False,
+        client_id or mqtt.client_id,
+        clean_start=not keep,
         keepalive=mqtt.keepalive_s,
         username=broker.username,
         password=broker.password.encode() if broker.password is not None else None,
         protocol=version,
         properties=Properties(kept) if version is MQTTProtocolVersion.MQTTv5 else None,
     )
-    inlet = Inlet(version, mqtt.keepalive_s)
+    session = Session(version, mqtt.keepalive_s)
     loop = asyncio.get_running_loop()
     try:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 if broker.socket:
-                    await loop.create_unix_connection(lambda: inlet, broker.socket)
+                    await loop.create_unix_connection(lambda: session, broker.socket)
                 else:
                     context = ssl.create_default_context() if mqtt.tls else None
-                    await loop.create_connection(lambda: inlet, broker.host, broker.port, ssl=context)
-                await inlet.greet(packet)
+                    await loop.create_connection(lambda: session, broker.host, broker.port, ssl=context)
+                await session.greet(packet)
         except (OSError, TimeoutError) as exc:
             raise DriverUnavailable("broker.away", detail=str(exc) or type(exc).__name__) from exc
-        yield inlet
+        yield session
     finally:
-        inlet.close()
+        session.close()
 
 
 def _gone(cause: Exception | None) -> DriverUnavailable:
