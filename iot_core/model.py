@@ -122,7 +122,9 @@ class AlarmRule:
     """One condition over one device. `silent` counts multiples of the profile's interval in `threshold`.
 
     `hysteresis` is in the metric's own unit; `on_delay` is how long the condition must hold. A `latched` alarm
-    stays active until a person acknowledges it, whatever the readings say meanwhile. Source of each limit: `source`.
+    stays active until a person acknowledges it, whatever the readings say meanwhile. A `momentary` condition is over as
+    soon as it is said, for devices that never say its end: a button says that it was pressed. Source of each limit:
+    `source`.
     """
 
     key: str
@@ -134,6 +136,7 @@ class AlarmRule:
     hysteresis: float = 0.0
     on_delay: timedelta = timedelta(0)
     latched: bool = False
+    momentary: bool = False
     source: str = ""
 
 

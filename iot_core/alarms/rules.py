@@ -3,6 +3,7 @@
     normal --condition--> pending --held for on_delay--> active --condition gone, past hysteresis--> normal
        ^                     |
        '---condition gone----'          on_delay 0: normal --> active at once
+                                        momentary: normal --> active --> normal at once; latched, the alarm stays
 
 Time is the rule clock, min(time, received_at). A reading at or before `State.last_time` changes nothing, except that
 a latched rule (fire) still raises, marked late. A timer that fell due before a reading fires before it is judged, so
@@ -143,7 +144,10 @@ def _judge(compiled: Compiled, state: State, clock: datetime, value: Value) -> S
         due_at = clock + compiled.rule.on_delay
         pending = replace(state, phase=Phase.PENDING, since=clock, due_at=due_at)
         return pending, (Transition(Change.PENDING, clock, value),)
-    return _activate(state, clock), (Transition(Change.RAISED, clock, value),)
+    raised = Transition(Change.RAISED, clock, value)
+    if compiled.rule.momentary:
+        return _normal(state, clock), (raised, Transition(Change.RETURNED, clock, value))
+    return _activate(state, clock), (raised,)
 
 
 def _activate(state: State, at: datetime) -> State:

@@ -96,6 +96,8 @@ class RuleSpec(Table, frozen=True, kw_only=True):
     """How far the value must go back before it is over, in the metric's unit."""
     latched: bool = False
     """It stays until a person acknowledges it, whatever the readings say."""
+    momentary: bool = False
+    """It is over as soon as it is said, so that the next one rings anew: a button says no release. Beside `latched`."""
 
 
 class CommandTypeSpec(Table, frozen=True, kw_only=True):
@@ -215,6 +217,8 @@ def _read_rule(document: Document, class_key: str, name: str, metrics: Mapping[s
     place: Place = ("rules", name)
     check_metric_key(document, place, name)
     spec = document.read(place, RuleSpec)
+    if spec.momentary and (not spec.latched or spec.hold != "0s"):
+        raise document.error((*place, "momentary"), "latched beside it, and no for: what is over at once cannot last")
     comparison, threshold = _read_condition(document, place, spec.when, metrics)
     return AlarmRule(
         key=f"{class_key}.{name}",
@@ -226,6 +230,7 @@ def _read_rule(document: Document, class_key: str, name: str, metrics: Mapping[s
         hysteresis=float(spec.hysteresis),
         on_delay=read_duration(document, (*place, "for"), spec.hold),
         latched=spec.latched,
+        momentary=spec.momentary,
         source=spec.source,
     )
 

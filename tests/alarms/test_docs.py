@@ -50,7 +50,7 @@ def table() -> Iterator[str]:
                 condition(rule),
                 shown(rule.on_delay),
                 hysteresis,
-                "yes" if rule.latched else "",
+                "momentary" if rule.momentary else "yes" if rule.latched else "",
                 f"{rule.title.vi} / {rule.title.en}",
                 rule.source,
             )

@@ -95,6 +95,13 @@ def test_reading_at_or_before_the_last_changes_nothing() -> None:
     assert run(above(), (5, 9.0), (5, 11.0), (4, 11.0)) == []
 
 
+def test_a_momentary_rule_is_over_at_once_and_rings_each_time() -> None:
+    rule = above(latched=True, momentary=True)
+    assert run(rule, (1, 11.0), (2, 12.0)) == [
+        (Change.RAISED, 1), (Change.RETURNED, 1), (Change.RAISED, 2), (Change.RETURNED, 2),
+    ]  # fmt: skip
+
+
 def test_latched_rule_raises_even_from_a_late_reading() -> None:
     assert run(above(latched=True), (5, 9.0), (4, 11.0)) == [(Change.LATE, 4)]
 

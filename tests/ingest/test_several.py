@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from iot_core.alarms.lifecycle import acknowledge
 from iot_core.model import Reason
 from tests.ingest.harness import Path, running
 
@@ -108,3 +109,27 @@ async def test_what_a_channel_says_that_nobody_mapped_is_held(dsn: str) -> None:
         # What the other two channels say is held, not lost, until somebody says whose it is.
         assert [reason for reason, _ in await path.held()] == ["unknown_address", "unknown_address"]
         assert outcome.stored == 2
+
+
+async def test_each_press_of_a_button_that_says_no_release_rings_anew(dsn: str) -> None:
+    async with running(dsn) as path:
+        address = "lorawan:24e124535b123456"
+        await path.add("panic", "panic_button", "milesight-ws101", address)
+
+        async def press(minute: int) -> None:
+            at = NOW + timedelta(minutes=minute)
+            message = chirpstack(bytes.fromhex("017510FF2E02"), "24e124535b123456", fPort=85, time=at.isoformat())
+            await path.say("panic", message, address=address, received_at=at)
+
+        async def alarms() -> list[tuple[str, bool]]:
+            found = await path.pool.fetch("SELECT rule, closed_at FROM iot.alarm ORDER BY id")
+            return [(row["rule"], row["closed_at"] is not None) for row in found]
+
+        await press(0)
+        assert await alarms() == [("panic_button.pressed", False)]
+        async with path.pool.acquire() as connection:
+            alarm = await connection.fetchval("SELECT id FROM iot.alarm")
+            await acknowledge(connection, alarm, by="operator")
+        assert await alarms() == [("panic_button.pressed", True)]
+        await press(5)
+        assert await alarms() == [("panic_button.pressed", True), ("panic_button.pressed", False)]

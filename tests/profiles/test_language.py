@@ -188,6 +188,7 @@ def test_a_profile_in_a_folder_that_is_no_class_is_refused(tmp_path: Path) -> No
         ("  dust: {", "  bad: {", "reserved"),
         ("type: float", "type: enum", "members"),
         ("for: 5m", "for: 5 minutes", "duration"),
+        ("for: 5m", "for: 5m, latched: true, momentary: true", "latched beside it"),
     ],
 )
 def test_a_class_is_checked_like_a_profile(before: str, after: str, expected: str) -> None:
