@@ -137,17 +137,19 @@ def _judge(compiled: Compiled, state: State, clock: datetime, value: Value) -> S
     if not compiled.raises(value):
         dropped = (Transition(Change.DROPPED, clock, value),) if state.phase is Phase.PENDING else ()
         return (_normal(state, clock) if dropped else state), dropped
+    raised = Transition(Change.RAISED, clock, value)
     if state.phase is Phase.PENDING:
         held = state.due_at is None or state.due_at <= clock
-        return (_activate(state, clock), (Transition(Change.RAISED, clock, value),)) if held else (state, ())
+        return (_activate(state, clock), (raised,)) if held else (state, ())
     if compiled.rule.on_delay:
         due_at = clock + compiled.rule.on_delay
         pending = replace(state, phase=Phase.PENDING, since=clock, due_at=due_at)
         return pending, (Transition(Change.PENDING, clock, value),)
-    raised = Transition(Change.RAISED, clock, value)
-    if compiled.rule.momentary:
-        return _normal(state, clock), (raised, Transition(Change.RETURNED, clock, value))
-    return _activate(state, clock), (raised,)
+    return _over_at_once(state, raised) if compiled.rule.momentary else (_activate(state, clock), (raised,))
+
+
+def _over_at_once(state: State, raised: Transition) -> Step:
+    return _normal(state, raised.at), (raised, replace(raised, change=Change.RETURNED))
 
 
 def _activate(state: State, at: datetime) -> State:

@@ -21,7 +21,7 @@ from iot_core.profiles.modbus import RegisterWrite
     ],
 )
 def test_a_downlink_is_the_published_bytes(
-    profiles: Profiles, model: str, command: str, params: dict[str, Any], port: int, data: str
+    profiles: Profiles, *, model: str, command: str, params: dict[str, Any], port: int, data: str
 ) -> None:
     sent = profiles.get(model).downlink(command, params, "0101")
     assert (sent.port, sent.payload.hex()) == (port, data)
@@ -38,7 +38,7 @@ def test_a_downlink_is_the_published_bytes(
     ],
 )
 def test_a_topic_and_a_message_are_what_the_firmware_takes(
-    profiles: Profiles, model: str, command: str, params: dict[str, Any], topic: str, text: str
+    profiles: Profiles, *, model: str, command: str, params: dict[str, Any], topic: str, text: str
 ) -> None:
     sent = profiles.get(model).downlink(command, params, "desk")
     assert (sent.topic, sent.payload.decode()) == (topic, text)
