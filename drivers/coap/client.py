@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,7 @@ from aiocoap.error import LibraryShutdown
 from aiocoap.numbers.codes import Code
 
 from drivers.coap.endpoint import LOGGER, Endpoint
+from drivers.coap.oscore import Contexts
 from iot_core.errors import CommandRejected, DeviceUnreachable, StoreUnavailable
 from iot_core.model import Uplink
 
@@ -57,17 +58,20 @@ class Client:
         self._context = context
         self._endpoint: Endpoint | None = None
         self._pace = _Pace()
+        self._contexts = Contexts(context.credentials, list)
         self._devices: dict[str, _Device] = {}
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Watch until cancelled; units come and go."""
-        endpoint = await Endpoint.create_client_context(loggername=LOGGER, transports=["udp6"])
+        endpoint = await Endpoint.create_client_context(loggername=LOGGER, transports=["oscore", "udp6"])
+        self._contexts = Contexts(self._context.credentials, lambda: units.with_scheme("coap"))
         endpoint.harden(self._context.count)
         self._endpoint = endpoint
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
                     mounted = {unit.address: unit for unit in units.with_scheme("coap")}
+                    self._contexts.registry_changed()
                     self._reconcile(mounted, group, emit)
                     await units.changed()
         finally:
@@ -95,6 +99,16 @@ class Client:
         message.opt.accept = resource.accept
         return _uplink(unit, resource, await self._asked(unit, message))
 
+    async def _protect(self, unit: MountedUnit) -> None:
+        """Let aiocoap protect what goes to a unit that has a key. Raises StoreUnavailable."""
+        assert self._endpoint is not None
+        found = await self._contexts.of(unit.unit_id)
+        for uri in (unit.address, f"{unit.address}/*"):
+            if found is None:
+                self._endpoint.client_credentials.pop(uri, None)
+            else:
+                self._endpoint.client_credentials[uri] = found[0]
+
     def _device(self, unit: MountedUnit) -> _Device:
         found = self._devices.get(unit.address)
         if found is None:
@@ -105,8 +119,9 @@ class Client:
         if self._endpoint is None:
             raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key)
         try:
+            await self._protect(unit)
             response = await _answer(self._endpoint.request(message))
-        except (CoapError, OSError, TimeoutError) as exc:
+        except (CoapError, OSError, TimeoutError, StoreUnavailable) as exc:
             raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
         if not response.code.is_successful():
             raise CommandRejected("driver.coap_refused", device=unit.device_key, answer=response.code.dotted)
@@ -125,7 +140,9 @@ class Client:
             if address not in self._devices and (profile := self._profile(unit)) is not None:
                 device = self._devices[address] = _Device(unit, profile, self._context.count)
                 for resource in device.resources:
-                    watch = Watch(device, resource, self._pace, emit, self._context.count)
+                    watch = Watch(
+                        device, resource, pace=self._pace, emit=emit, count=self._context.count, protect=self._protect
+                    )
                     assert self._endpoint is not None
                     device.tasks.append(group.create_task(watch.run(self._endpoint), name=f"coap {unit.device_key}"))
 
@@ -179,13 +196,21 @@ class Watch:
     """One resource of one device."""
 
     def __init__(
-        self, device: _Device, resource: Resource, pace: _Pace, emit: Emit, count: Callable[[str], None]
+        self,
+        device: _Device,
+        resource: Resource,
+        *,
+        pace: _Pace,
+        emit: Emit,
+        count: Callable[[str], None],
+        protect: Callable[[MountedUnit], Awaitable[None]],
     ) -> None:
         self._device = device
         self._resource = resource
         self._pace = pace
         self._emit = emit
         self._count = count
+        self._protect = protect
         self._wait_s = FIRST_WAIT_S
 
     async def run(self, endpoint: Endpoint) -> None:
@@ -193,9 +218,12 @@ class Watch:
         while True:
             try:
                 await self._pace.turn()
+                await self._protect(self._device.unit)
                 await self._once(endpoint)
             except LibraryShutdown:
                 return
+            except StoreUnavailable:  # whether it has a key is not known
+                await asyncio.sleep(_STORE_AGAIN_S)
             except _Refused as exc:
                 self._count("coap_refused")
                 self._device.is_away(str(exc))

@@ -21,6 +21,7 @@ from drivers.coap.client import Client
 from drivers.coap.endpoint import LOGGER, Endpoint, keep_secrets_out_of_the_log
 from drivers.coap.express import Express
 from drivers.coap.inflight import InFlight
+from drivers.coap.oscore import Contexts, Protected
 from drivers.coap.telemetry import Telemetry
 from iot_core.driver import Driver, DriverContext, Emit, Units
 from iot_core.errors import CommandRejected, StartError
@@ -53,8 +54,9 @@ class CoapDriver(Driver):
         keep_secrets_out_of_the_log()
         address = await _free_address(self._host, self._port)
         in_flight = InFlight(REQUESTS_IN_FLIGHT)
+        contexts = Contexts(self.context.credentials, lambda: units.with_scheme("iot"))
         server = await Endpoint.create_server_context(
-            self._site(emit, in_flight), bind=address, loggername=LOGGER, transports=[_transport()]
+            self._site(emit, in_flight, contexts), bind=address, loggername=LOGGER, transports=[_transport()]
         )
         express = Express(self.context, emit, server.messages, most=PLAIN_IN_FLIGHT, patience_s=telemetry.PATIENCE_S)
         server.harden(self.context.count, express.received)
@@ -64,6 +66,7 @@ class CoapDriver(Driver):
             async with asyncio.TaskGroup() as group:
                 group.create_task(express.run(), name="coap express")
                 group.create_task(self._client.run(units, emit), name="coap client")
+                group.create_task(_follow(units, contexts), name="coap oscore")
         finally:
             self._listening.clear()
             await asyncio.gather(in_flight.settle(LAST_ANSWERS_S), express.settle(LAST_ANSWERS_S))
@@ -91,11 +94,19 @@ class CoapDriver(Driver):
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"coap://{host}:{self._port}/v1/KEY/telemetry"
 
-    def _site(self, emit: Emit, in_flight: InFlight) -> resource.Site:
+    def _site(self, emit: Emit, in_flight: InFlight, contexts: Contexts) -> Protected:
         site = resource.Site()
-        site.add_resource(["v1"], Telemetry(self.context, emit, in_flight))
+        taking = Telemetry(self.context, emit, in_flight)
+        site.add_resource(["v1"], taking)
         site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, None))
-        return site
+        return Protected(site, contexts, taking.protected, self.context.count)
+
+
+async def _follow(units: Units, contexts: Contexts) -> None:
+    """Have keys looked at again whenever the registry changed."""
+    while True:
+        await units.changed()
+        contexts.registry_changed()
 
 
 def _transport() -> str:

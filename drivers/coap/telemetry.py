@@ -74,9 +74,23 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
             answer.opt.block1 = request.opt.block1
         return answer
 
-    async def _answer(self, key: str, request: Message) -> Message:
+    async def protected(self, key: str, request: Message) -> Message:
+        """Answer a request that OSCORE has shown to come from the device `key`."""
+        if tuple(request.opt.uri_path) != ("v1", key, "telemetry"):
+            return Message(code=Code.NOT_FOUND)
+        if request.code != Code.POST:
+            return Message(code=Code.METHOD_NOT_ALLOWED)
+        if self._in_flight.full:
+            self._count("coap_busy")
+            return answers.busy()
+        answer = await self._in_flight.carry(self._answer(key, request, known=True))
+        if request.opt.block1 is not None:
+            answer.opt.block1 = request.opt.block1
+        return answer
+
+    async def _answer(self, key: str, request: Message, *, known: bool = False) -> Message:
         try:
-            return await self._receive(key, request)
+            return await self._receive(key, request, known=known)
         except StoreUnavailable:
             self._count("coap_store_unavailable")
             return answers.store_unavailable()
@@ -91,8 +105,8 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
             log.exception("coap.failed", device=key)
             return Message(code=Code.INTERNAL_SERVER_ERROR)
 
-    async def _receive(self, key: str, request: Message) -> Message:
-        if not await self._sent_by(key, request.opt.uri_query):
+    async def _receive(self, key: str, request: Message, *, known: bool) -> Message:
+        if not known and not await self._sent_by(key, request.opt.uri_query):
             self._count("coap_unauthorized")
             return answers.unauthorized()
         content_format = None if request.opt.content_format is None else int(request.opt.content_format)

@@ -1,0 +1,214 @@
+"""OSCORE (RFC 8613): a context for each unit that has a key, made when it first speaks, never trusting old numbers.
+
+    request -> kid = the unit's number -> context (cache, else iot.credential) -> unprotect -> Telemetry -> protect
+
+What was received before is not kept on disk: after a restart a context accepts nothing until its device has repeated
+one request with the Echo option that we made up (appendix B.1.2), so an old message replayed then is never accepted.
+Our own sequence numbers are reserved in the database, a chunk at a time, before the first of them is used.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from aiocoap import Message, interfaces, oscore
+from aiocoap.credentials import _Objectish
+from aiocoap.numbers.codes import Code
+
+from iot_core.errors import NotFoundError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from iot_core.driver import Credentials
+    from iot_core.model import Credential, MountedUnit
+
+__all__ = ["Contexts", "Protected", "UnitContext", "kid_of", "unit_of"]
+
+KIND: Final = "oscore"
+CORE_ID: Final = b"\x00"
+CHUNK: Final = 1_000
+MOST: Final = 20_000
+"""Contexts kept in memory; one that was dropped begins with Echo again."""
+_WINDOW: Final = 64
+_LONGEST_KID: Final = 7
+
+
+def kid_of(unit_id: int) -> bytes:
+    """Give the sender id of a unit's device: its number, in as few bytes as hold it."""
+    return unit_id.to_bytes((unit_id.bit_length() + 7) // 8 or 1, "big")
+
+
+def unit_of(kid: object) -> int | None:
+    """Give the unit's number back; None for an id that we never gave."""
+    if not isinstance(kid, bytes) or not 0 < len(kid) <= _LONGEST_KID:
+        return None
+    number = int.from_bytes(kid, "big")
+    return number if number and kid_of(number) == kid else None
+
+
+class UnitContext(oscore.CanProtect, oscore.CanUnprotect, oscore.SecurityContextUtils, _Objectish):  # type: ignore[misc]
+    """Keys and numbers between the core and one unit."""
+
+    def __init__(self, unit_id: int, kept: Credential, first: int) -> None:
+        self.unit_id = unit_id
+        self.kept = kept
+        self.stale = False
+        """The registry changed: look whether the key is still this one."""
+        self.alg_aead = oscore.algorithms[oscore.DEFAULT_ALGORITHM]
+        self.hashfun = oscore.hashfunctions[oscore.DEFAULT_HASHFUNCTION]
+        self.sender_id = CORE_ID
+        self.recipient_id = kid_of(unit_id)
+        self.id_context = None
+        self.derive_keys(bytes.fromhex(str(kept.public.get("salt", ""))), kept.secret)
+        self.echo_recovery = secrets.token_bytes(8)
+        self.recipient_replay_window = oscore.ReplayWindow(_WINDOW, _nothing)  # not initialised: Echo first
+        self.sender_sequence_number = first
+        self._reserved = first + CHUNK
+
+    def __repr__(self) -> str:
+        return f"UnitContext({self.unit_id})"  # aiocoap writes contexts into its log
+
+    @property
+    def left(self) -> int:
+        """How many reserved numbers there are yet."""
+        return self._reserved - self.sender_sequence_number
+
+    def extend(self, first: int) -> None:
+        """Go on with a chunk that was reserved."""
+        self.sender_sequence_number, self._reserved = first, first + CHUNK
+
+    def new_sequence_number(self) -> int:
+        """Take a number. Raises ContextUnavailable when none is reserved."""
+        if self.left <= 0:
+            raise oscore.ContextUnavailable("no sequence number is reserved")
+        return int(super().new_sequence_number())
+
+    def post_seqnoincrease(self) -> None:
+        """Nothing to store: the chunk is."""
+
+
+class Contexts:
+    """Contexts in use, by unit; the oldest are dropped beyond the bound."""
+
+    def __init__(self, credentials: Credentials | None, mounted: Callable[[], Iterable[MountedUnit]]) -> None:
+        self._credentials = credentials
+        self._mounted = mounted
+        self._contexts: OrderedDict[int, tuple[UnitContext, str]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._contexts)
+
+    def registry_changed(self) -> None:
+        """Look at each key again before it is used next."""
+        for context, _ in self._contexts.values():
+            context.stale = True
+
+    async def find(self, kid: object) -> tuple[UnitContext, str] | None:
+        """Give the context for a sender id and the key of its device; None for a stranger. Raises StoreUnavailable."""
+        unit_id = unit_of(kid)
+        return None if unit_id is None else await self.of(unit_id)
+
+    async def of(self, unit_id: int) -> tuple[UnitContext, str] | None:
+        """Give a unit's context with numbers to send by; None where it has no key, or is mounted nowhere."""
+        if self._credentials is None:
+            return None
+        known = self._contexts.get(unit_id)
+        if known is None or known[0].stale:
+            known = await self._look(unit_id, known)
+            if known is None:
+                self._contexts.pop(unit_id, None)
+                return None
+            self._contexts[unit_id] = known
+        self._contexts.move_to_end(unit_id)
+        if len(self._contexts) > MOST:
+            self._contexts.popitem(last=False)
+        if known[0].left < CHUNK // 4:
+            known[0].extend(await self._credentials.reserve(unit_id, KIND, CHUNK))
+        return known
+
+    async def _look(self, unit_id: int, known: tuple[UnitContext, str] | None) -> tuple[UnitContext, str] | None:
+        assert self._credentials is not None
+        unit = next((each for each in self._mounted() if each.unit_id == unit_id), None)
+        kept = None if unit is None else await self._credentials.of(unit_id, KIND)
+        if unit is None or kept is None:
+            return None
+        if known is not None and known[0].kept == kept:
+            known[0].stale = False
+            return known[0], unit.device_key
+        try:
+            first = await self._credentials.reserve(unit_id, KIND, CHUNK)
+        except NotFoundError:  # forgotten in this moment
+            return None
+        return UnitContext(unit_id, kept, first), unit.device_key
+
+
+class Protected(interfaces.Resource):  # type: ignore[misc] # aiocoap is untyped
+    """The site in front of the site: opens what is protected, protects the answer, lets everything else through."""
+
+    def __init__(
+        self,
+        site: Any,
+        contexts: Contexts,
+        answer: Callable[[str, Message], Awaitable[Message]],
+        count: Callable[[str], None],
+    ) -> None:
+        self._site = site
+        self._contexts = contexts
+        self._answer = answer
+        self._count = count
+
+    def get_resources_as_linkheader(self) -> Any:
+        """Describe what is behind it."""
+        return self._site.get_resources_as_linkheader()
+
+    async def render(self, request: Message) -> Message:
+        """Never called: all comes by `render_to_pipe`."""
+        raise NotImplementedError
+
+    async def needs_blockwise_assembly(self, request: Message) -> bool:
+        """Say no: inner blocks are inside the protection."""
+        del request
+        return False
+
+    async def render_to_pipe(self, pipe: Any) -> None:
+        """Answer one request."""
+        if pipe.request.opt.oscore is None:
+            await self._site.render_to_pipe(pipe)
+            return
+        pipe.add_response(await self._opened(pipe.request), is_last=True)
+
+    async def _opened(self, request: Message) -> Message:  # noqa: PLR0911 - one answer for each way to fail
+        try:
+            found = await self._contexts.find(oscore.verify_start(request).get(oscore.COSE_KID))
+            if found is None:
+                self._count("coap_oscore_stranger")
+                return Message(code=Code.UNAUTHORIZED, payload=b"Security context not found")
+            context, device_key = found
+            inner, request_id = context.unprotect(request)
+        except StoreUnavailable:
+            self._count("coap_store_unavailable")
+            return Message(code=Code.SERVICE_UNAVAILABLE, max_age=30)
+        except oscore.ReplayErrorWithEcho as exc:
+            self._count("coap_oscore_echo")
+            return exc.to_message()
+        except oscore.ReplayError:
+            self._count("coap_oscore_replay")
+            return Message(code=Code.UNAUTHORIZED, max_age=0, payload=b"Replay detected")
+        except oscore.DecodeError:
+            self._count("coap_oscore_undecodable")
+            return Message(code=Code.BAD_OPTION, payload=b"Failed to decode COSE")
+        except (oscore.ProtectionInvalid, oscore.NotAProtectedMessage):
+            self._count("coap_oscore_wrong_key")
+            return Message(code=Code.BAD_REQUEST, payload=b"Decryption failed")
+        inner.remote = request.remote
+        answer = await self._answer(device_key, inner)
+        protected, _ = context.protect(answer, request_id)
+        return protected
+
+
+def _nothing() -> None:
+    """Stand in for keeping the window on disk."""
