@@ -6,7 +6,6 @@ frame = head | block | block | ... | record | record | ... | checksum
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from iot_core.profiles.checksums import Checksum
 from iot_core.profiles.fields import Field, Group, Trace, When, collect
 from iot_core.profiles.mbus import record_sizes
 from iot_core.profiles.places import Bytes, Stamp
-from iot_core.profiles.values import Cases
+from iot_core.profiles.values import Cases, Codec
 
 __all__ = ["Block", "ChannelFrom", "Frame", "Gathered", "Layout", "Record", "Records", "keys_of"]
 
@@ -474,12 +473,26 @@ def _own_time(stamp: Stamp, data: bytes, length: int, into: Gathered) -> tuple[d
 def _fill(fields: tuple[Field[bytes], ...], values: Mapping[str, Value], data: bytearray) -> None:
     """Write fields into their bytes; what is not given is unknown where the device has a word for that, else 0."""
     given = [each for each in fields if any(key in values for key in each.codec.keys)]
-    # What is given comes last: where two stand in one place, it wins.
-    for each in (*(each for each in fields if each.when is None and each not in given), *given):
-        if each.place is not None:
+    # What is given comes last: where two stand in one place, it wins; and before it asks for a raw value of its own,
+    # a truth about the same bytes ("it is 0xFFFF") is held against what stands there already.
+    given.sort(key=_is_truth)
+    written = (*(each for each in fields if each.when is None and each not in given), *given)
+    for each in written:
+        if each.place is not None and not (each in given and _says_so(each, values, data)):
             raw = each.raw(values)
             unknown = math.nan if each.place.wire.kind == "float" else 0
             each.place.place(unknown if raw is None else raw, data)
-    for each in (*(each for each in fields if each.when is None and each not in given), *given):
+    for each in written:
         for place, wanted in each.beside:
             place.place(wanted, data)
+
+
+def _is_truth(each: Field[bytes]) -> bool:
+    return isinstance(each.codec, Codec) and each.codec.test is not None
+
+
+def _says_so(each: Field[bytes], values: Mapping[str, Value], data: bytearray) -> bool:
+    """Say whether the bytes, as they are filled so far, are read as this truth."""
+    if not _is_truth(each) or not isinstance(each.codec, Codec):
+        return False
+    return each.codec.read(each.place.locate(bytes(data))) == values[each.codec.key]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from iot_core.model import MetricType, Sample, Uplink
-from iot_core.profiles import Encoded, Profile
+from iot_core.profiles import Encoded, Profile, example_uplink
 from iot_core.profiles.bytes_format import BytesFormat
 from iot_core.profiles.envelope import LorawanFormat
 from iot_core.profiles.fields import Field
@@ -202,3 +202,41 @@ def test_registers_fill_every_block_that_is_polled(profile: Profile) -> None:
         for point in mine:
             for read in point.reads:
                 assert {(read.table, read.address + index) for index in range(read.count)} <= held
+
+
+def test_what_was_decoded_is_encoded_to_the_same_values(profile: Profile) -> None:
+    """Hold encode(decode(x)) to x's values, for every published message: what the wire can say it says again."""
+    for example in profile.examples:
+        uplink = example_uplink(profile, example)
+        for sample in profile.decode(uplink).samples:
+            if sample.element or sample.channel not in (profile.channels or ("",)):
+                continue  # a memory is never played, nor a channel that only the bytes name
+            values: Any = {key: value for key, value in sample.values.items() if key in profile.metrics}
+            try:
+                messages = profile.encode_all(
+                    values, time=START, address="a1", channel=sample.channel, content_format=uplink.content_format
+                )
+            except ValueError:
+                continue  # the manual's own value lies beyond what its type holds
+            again: dict[str, object] = {}
+            for message in messages:
+                for heard_again in profile.decode(as_uplink(profile, message)).samples:
+                    if heard_again.channel == sample.channel:
+                        again.update(heard_again.values)
+            for key in values.keys() & again.keys():
+                near = tolerance(profile, sample.channel, key, values[key]) if isinstance(values[key], float) else 0
+                same = again[key] == values[key] if near == 0 else abs(float(str(again[key])) - values[key]) <= near
+                assert same, (example.name, key, again[key], values[key])
+            assert again or not messages, example.name
+
+
+def as_uplink(profile: Profile, encoded: Encoded) -> Uplink:
+    return Uplink(
+        driver="test",
+        address=profile.address.replace("{address}", "a1"),
+        topic=encoded.topic,
+        payload=encoded.payload,
+        registers=encoded.registers,
+        content_format=encoded.content_format,
+        received_at=START,
+    )

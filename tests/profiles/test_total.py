@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 from iot_core.model import Decoded, Reason, Uplink
 from iot_core.profiles import Profile, Profiles, example_uplink
+from iot_core.profiles.envelope import LorawanFormat
 from tests.profiles.conftest import shipped
 
-MODELS = [each.model for each in shipped().all()]
-CALM = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+"""For each of the models."""
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=5),
@@ -39,18 +42,38 @@ def topics(profile: Profile) -> list[str]:
 
 
 @CALM
-@given(data=st.data(), model=st.sampled_from(MODELS), payload=st.binary(max_size=80), content=FORMATS)
-def test_any_bytes(data: st.DataObject, model: str, payload: bytes, content: int | None) -> None:
-    profile = shipped().get(model)
+@given(data=st.data(), payload=st.binary(max_size=80), content=FORMATS)
+def test_any_bytes(profile: Profile, data: st.DataObject, payload: bytes, content: int | None) -> None:
     topic = data.draw(st.sampled_from(topics(profile)))
     decode(profile, payload, content, topic)
-    if profile.address.startswith("lorawan:"):
-        envelope = {
-            "deviceInfo": {},
-            "fPort": data.draw(st.sampled_from([85, 6])),
-            "data": base64.b64encode(payload).decode(),
-        }
-        decode(profile, msgspec.json.encode(envelope), None, topic)
+    lorawan = next((route.format for route in profile.routes if isinstance(route.format, LorawanFormat)), None)
+    if lorawan is not None:
+        inner = data.draw(st.sampled_from([payload, *(damaged(data, each) for each in inner_bytes(profile))]))
+        port = data.draw(st.sampled_from([*lorawan.ports, 85]))
+        envelope = {"deviceInfo": {}, "fPort": port, "data": base64.b64encode(inner).decode()}
+        decode(profile, msgspec.json.encode(envelope), None, profile.routes[0].concrete("a1"))
+
+
+def inner_bytes(profile: Profile) -> list[bytes]:
+    """Take the device's own bytes out of the envelopes of the examples."""
+    found: list[bytes] = []
+    for example in profile.examples:
+        try:
+            message = msgspec.json.decode(example_uplink(profile, example).payload)
+            found.append(base64.b64decode(message["data"]))
+        except (msgspec.DecodeError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def damaged(data: st.DataObject, whole: bytes) -> bytes:
+    """Turn some bytes over, cut the end off, or put something behind it."""
+    changed = bytearray(whole)
+    for _ in range(data.draw(st.integers(0, 3))):
+        if changed:
+            changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    kept = changed[: data.draw(st.integers(0, len(changed)))] if data.draw(st.booleans()) else changed
+    return bytes(kept) + data.draw(st.binary(max_size=4))
 
 
 def names_of(profile: Profile) -> list[str]:
@@ -62,9 +85,8 @@ def names_of(profile: Profile) -> list[str]:
 
 
 @CALM
-@given(data=st.data(), model=st.sampled_from(MODELS), content=FORMATS)
-def test_any_json_and_cbor(data: st.DataObject, model: str, content: int | None) -> None:
-    profile = shipped().get(model)
+@given(data=st.data(), content=FORMATS)
+def test_any_json_and_cbor(profile: Profile, data: st.DataObject, content: int | None) -> None:
     names = st.sampled_from(names_of(profile)) | st.text(max_size=8)
     like = st.dictionaries(names, JSON | st.dictionaries(names, JSON, max_size=4), max_size=6)
     said = data.draw(JSON | like | st.lists(like, max_size=3))
@@ -74,15 +96,25 @@ def test_any_json_and_cbor(data: st.DataObject, model: str, content: int | None)
 
 
 @CALM
-@given(data=st.data(), model=st.sampled_from(MODELS))
-def test_damaged_examples(data: st.DataObject, model: str) -> None:
-    profile = shipped().get(model)
+@given(data=st.data())
+def test_damaged_examples(profile: Profile, data: st.DataObject) -> None:
     uplink = example_uplink(profile, data.draw(st.sampled_from(profile.examples)))
-    damaged = bytearray(uplink.payload)
-    for _ in range(data.draw(st.integers(1, 3))):
-        if damaged:
-            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    decode(profile, bytes(damaged), uplink.content_format, uplink.topic)
+    decode(profile, damaged(data, uplink.payload), uplink.content_format, uplink.topic)
+
+
+@CALM
+@given(data=st.data())
+def test_any_words_in_the_registers_of_the_model(profile: Profile, data: st.DataObject) -> None:
+    if profile.modbus is None:
+        return
+    words = st.sampled_from([0, 1, 0x7FC0, 0x7FFF, 0x8000, 0xFFFF]) | st.integers(0, 0xFFFF)
+    channels = [name for name in profile.channels if name][:2]
+    registers = {
+        f"{read.table}:{read.address}": data.draw(st.lists(words, min_size=read.count // 2, max_size=read.count))
+        for read in profile.modbus.reads(0, channels)
+    }
+    decoded = profile.decode(Uplink(driver="modbus", address="modbus://x/1", registers=registers))
+    assert decoded.samples or decoded.problems
 
 
 @CALM
