@@ -6,6 +6,7 @@ frame = head | block | block | ... | record | record | ... | checksum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
