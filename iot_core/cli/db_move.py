@@ -31,11 +31,17 @@ __all__ = ["move"]
     examples=[
         "IOT_MOVE_TO=postgresql://city:...@127.0.0.1/city iot db move",
         "iot db move --to postgresql:///city?host=/run/postgresql",
+        "iot db move --in-place",
     ],
 )
 @config_option
 @option("--to", metavar="DSN", help=text("db.opt_to"))
-def move(path: Path | None, to: str | None) -> None:
+@option("--in-place", is_flag=True, help=text("db.opt_in_place"))
+def move(path: Path | None, to: str | None, in_place: bool) -> None:
+    if in_place:
+        converted = on_database(path, _convert)
+        show_one(converted, lambda: line("db.convert_done", **converted))
+        return
     dsn = to or environment("IOT_MOVE_TO")
     if not dsn:
         raise ConfigError("db.move_where")
@@ -45,6 +51,29 @@ def move(path: Path | None, to: str | None) -> None:
 
     done = on_database(path, work)
     show_one(done, lambda: _print(done))
+
+
+async def _convert(connection: asyncpg.Connection, settings: Settings) -> dict[str, Any]:
+    from iot_core.cli.progress import bar
+    from iot_core.profiles import load as load_profiles
+    from iot_core.store.convert import convert
+    from iot_core.store.migrate import migrate
+
+    await migrate(connection)
+    profiles = load_profiles(Path(settings.profiles) if settings.profiles else None)
+    known = [row[0] for row in await connection.fetch("SELECT DISTINCT class_key FROM iot.metric ORDER BY 1")]
+    if unknown := sorted(set(known) - set(profiles.classes)):
+        raise ConfigError("db.move_no_class", classes=", ".join(unknown))
+    done = {"partitions": 0, "rows": 0}
+    with bar(text("db.moving"), None) as advance:
+
+        def told(_: str, rows: int) -> None:
+            done["partitions"] += 1
+            done["rows"] += rows
+            advance(1)
+
+        found = await convert(connection, [profiles.classes[key] for key in known], told=told)
+    return {"to": str(found.tier), **done}
 
 
 async def _move(source: asyncpg.Connection, settings: Settings, dsn: str) -> dict[str, Any]:

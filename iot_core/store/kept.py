@@ -15,6 +15,7 @@ _METRICS: Final = "SELECT key, bit, sql_type, counter FROM iot.metric WHERE clas
 _COLUMNS: Final = """
 SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
+_FIRST: Final = "INSERT INTO iot.rollup_state (class_key) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true"
 _HOURS_CHUNK: Final = "28 days"
 
 
@@ -26,14 +27,18 @@ async def read_rollup(connection: asyncpg.Connection, class_key: str, calendar: 
 
 async def ensure_kept(connection: asyncpg.Connection, rollup: Rollup, tier: Tier) -> None:
     """Make the kept tables of a class, or the columns that they lack."""
-    await connection.execute(
-        "INSERT INTO iot.rollup_state (class_key) VALUES ($1) ON CONFLICT DO NOTHING", rollup.class_key
-    )
+    first = await connection.fetchval(_FIRST, rollup.class_key)
     await _ensure_table(connection, rollup.hours, rollup.kept(), tier, divided=True)
     await _ensure_table(connection, rollup.days, rollup.kept(), tier)
     if rollup.counters:
         used = [(name, "double precision") for name in rollup.used_names()]
         await _ensure_table(connection, rollup.used, used, tier)
+    if first:  # rows of a release that made no rollups yet
+        await connection.execute(
+            "INSERT INTO iot.rollup_due (class_key, first, last)"
+            f" SELECT $1, min(time), max(time) FROM {rollup.raw} HAVING count(*) > 0",
+            rollup.class_key,
+        )
 
 
 async def ensure_views(connection: asyncpg.Connection, rollup: Rollup, hours: str, days: str) -> None:
