@@ -26,7 +26,6 @@ class Asked:
     """What a device said just now. `stored` is False while the store is away: a driver may keep it until then."""
 
     device_key: str
-    class_key: str
     time: datetime
     values: Mapping[str, object]
     problems: tuple[str, ...]
@@ -43,13 +42,13 @@ class Asking:
     emit: Emit
     drivers: dict[str, Driver] = field(default_factory=dict)
 
-    async def read(self, device_key: str) -> Asked:
+    async def read(self, device_id: int, device_key: str) -> Asked:
         """Read a device now, and store what it says.
 
         Raises NotFoundError without a mounted unit, DeviceUnreachable when it says nothing, CommandRejected where
         devices of its protocol speak by themselves.
         """
-        unit = self._unit(device_key)
+        unit, channel = self._unit(device_id, device_key)
         scheme = unit.address.partition(":")[0]
         driver = self.drivers.get(scheme)
         if driver is None:
@@ -63,7 +62,7 @@ class Asking:
 
         uplink.done = done
         decoded = self.profiles.get(unit.profile).decode(uplink)
-        values = next((dict(sample.values) for sample in decoded.samples if not sample.channel), {})
+        values = next((dict(sample.values) for sample in decoded.samples if sample.channel == channel), {})
         stored, problems = False, tuple(str(problem.reason) for problem in decoded.problems)
         try:
             async with asyncio.timeout(_COMMIT_S):
@@ -72,7 +71,7 @@ class Asking:
             stored, problems = outcome.stored > 0, tuple(str(problem.reason) for problem in outcome.problems)
         except (TimeoutError, StoreUnavailable):
             pass  # the person still gets the values; the poll that follows is kept as usual
-        return Asked(device_key, unit.class_key, uplink.received_at, values, problems, stored)
+        return Asked(device_key, uplink.received_at, values, problems, stored)
 
     def survey(self, scheme: str, request: Mapping[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
         """Let a driver look for devices that nobody registered. Raises CommandRejected where none can."""
@@ -81,8 +80,12 @@ class Asking:
             raise CommandRejected("driver.no_survey", protocol=scheme)
         return driver.survey(request)
 
-    def _unit(self, device_key: str) -> MountedUnit:
-        found = next((unit for unit in self.units if unit.device_key == device_key), None)
-        if found is None:
-            raise NotFoundError("asking.not_mounted", key=device_key)
-        return found
+    def _unit(self, device_id: int, device_key: str) -> tuple[MountedUnit, str]:
+        """Find the unit that speaks for a device, and on which channel: its own, or one of another device's unit."""
+        for unit in self.units:
+            if unit.device_id == device_id:
+                return unit, ""
+            channel = next((name for name, fed in unit.channels.items() if fed == device_id), None)
+            if channel is not None:
+                return unit, channel
+        raise NotFoundError("asking.not_mounted", key=device_key)

@@ -16,6 +16,7 @@ from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
 from iot_core.asking import Asked, Asking
 from iot_core.errors import CommandRejected, IotError
+from iot_core.model import DeviceClass
 from iot_core.registry.found import short
 
 Step = Mapping[str, Any]
@@ -25,11 +26,11 @@ async def read(call: Call[NoQuery]) -> shapes.AskedNow:
     """Ask a device now, in between whatever else is asked, and store what it says."""
     async with call.connection() as connection:
         device = await short(connection, call.path["key"])
-    asked = await _asking(call).read(device.key)
+    asked = await _asking(call).read(device.id, device.key)
     return shapes.AskedNow(
         device=asked.device_key,
         time=asked.time,
-        items=_items(asked, call),
+        items=_items(asked, class_of(call.services.profiles, device.class_key)),
         held=asked.problems,
         stored=asked.stored,
     )
@@ -69,9 +70,8 @@ async def _messages(steps: AsyncIterator[Step]) -> AsyncGenerator[Message | None
             await asyncio.gather(waiting, return_exceptions=True)
 
 
-def _items(asked: Asked, call: Call[Any]) -> tuple[shapes.Now, ...]:
-    metrics = class_of(call.services.profiles, asked.class_key).metrics
-    said = [(metric, asked.values[metric.key]) for metric in metrics if metric.key in asked.values]
+def _items(asked: Asked, device_class: DeviceClass) -> tuple[shapes.Now, ...]:
+    said = [(metric, asked.values[metric.key]) for metric in device_class.metrics if metric.key in asked.values]
     return tuple(
         shapes.Now(
             metric=metric.key, title=metric.title, ucum=metric.ucum, value=value, bad=not metric.plausible(value)

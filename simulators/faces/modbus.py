@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pymodbus.constants import ExcCodes
+from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData
@@ -159,8 +160,9 @@ class _Connection(ServerRequestHandler):
 class Gateway(ModbusTcpServer):
     """A Modbus TCP gateway with the units behind it. `silent` makes it answer nothing more."""
 
-    def __init__(self, units: Sequence[Unit], address: tuple[str, int], ledger: Ledger) -> None:
-        super().__init__([*(unit.memory() for unit in units), _nobody()], address=address)
+    def __init__(self, units: Sequence[Unit], address: tuple[str, int], ledger: Ledger, *, rtu: bool = False) -> None:
+        framer = FramerType.RTU if rtu else FramerType.SOCKET
+        super().__init__([*(unit.memory() for unit in units), _nobody()], address=address, framer=framer)
         self.ledger = ledger
         self.silent = False
 
@@ -180,9 +182,11 @@ def _nobody() -> Memory:
 
 
 @asynccontextmanager
-async def gateway(units: Sequence[Unit], port: int, ledger: Ledger, host: str = "127.0.0.1") -> AsyncIterator[Gateway]:
-    """Serve units on a port until the block ends."""
-    server = Gateway(units, (host, port), ledger)
+async def gateway(
+    units: Sequence[Unit], port: int, ledger: Ledger, host: str = "127.0.0.1", *, rtu: bool = False
+) -> AsyncIterator[Gateway]:
+    """Serve units on a port until the block ends; `rtu`: serial frames over TCP, as serial servers pass them on."""
+    server = Gateway(units, (host, port), ledger, rtu=rtu)
     await server.serve_forever(background=True)
     try:
         yield server

@@ -338,3 +338,24 @@ async def test_without_a_spool_what_the_store_cannot_take_is_counted(free_port: 
         async with running(driver, Mounted(unit(at(gateway.port, 9))), edges.ingest):
             await until(lambda: edges.counted["modbus_dropped"] >= 2)
     assert edges.counted["modbus_dropped"] in (edges.counted["modbus_cycles"], edges.counted["modbus_cycles"] - 1)
+
+
+async def test_gateways_that_come_back_together_are_connected_to_one_after_the_other(
+    free_port: Callable[[], int],
+) -> None:
+    """Forty gateways behind one switch that was off: their connections spread over a second, none is tried twice."""
+    edges = Edges()
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+    ports = [free_port() for _ in range(40)]
+    mounted = Mounted(*(unit(at(port, 1), number=number) for number, port in enumerate(ports)))
+    driver = modbus_driver(edges.context(modbus=FAST, profiles=models(0.2, BLOCKS[0])))
+    async with AsyncExitStack() as stack, running(driver, mounted, edges.ingest):
+        await until(lambda: edges.counted["modbus_connect_failed"] >= 40)
+        began = loop.time()
+        peers = [await stack.enter_async_context(peer(port, {1: counting})) for port in ports]
+        while len(times) < 40 and loop.time() < began + 15:
+            times += [loop.time() - began] * (sum(each.connections for each in peers) - len(times))
+            await asyncio.sleep(0.005)
+    assert len(times) == 40, "one connection each"
+    assert max(sum(1 for each in times if first <= each < first + 0.1) for first in times) <= 25

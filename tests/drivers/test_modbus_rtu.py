@@ -6,13 +6,22 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from pymodbus.server import ModbusSerialServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+from structlog.testing import capture_logs
 
+from drivers.modbus import pdu, schedule
 from drivers.modbus.address import Endpoint, Line, Place
 from drivers.modbus.link import Broken, Link, Refused, Silent
+from drivers.modbus.poller import ModbusDriver
+from iot_core.settings import Modbus
 from tests.drivers.modbus_peer import Asked, Behave, Memory, SerialBus, Writer, counting, peer, serial_bus, silent
-from tests.drivers.modbus_profiles import Read
+from tests.drivers.modbus_profiles import Read, models
+from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 
 HOLDING = Read("holding", 4, 3)
 TIMEOUT_S = 0.25
@@ -250,3 +259,81 @@ async def test_device_identification_is_read_to_its_end(free_port: Callable[[], 
         }  # fmt: skip
         with pytest.raises(Refused):
             await link.identify(8)
+
+
+async def test_an_independent_server_on_a_serial_line_is_read_and_written_to(tmp_path: Path) -> None:
+    """pymodbus at the other end of a line that socat makes: none of our frames in it."""
+    ends = [tmp_path / "ours", tmp_path / "theirs"]
+    program = await asyncio.create_subprocess_exec("socat", *(f"pty,raw,echo=0,link={end}" for end in ends))
+    try:
+        async with asyncio.timeout(5):
+            while not all(end.exists() for end in ends):
+                await asyncio.sleep(0.01)
+        memory = SimDevice(12, SimData(0, values=[10, 20, 30, 40], datatype=DataType.REGISTERS))
+        server = ModbusSerialServer(memory, port=str(ends[1]), baudrate=9600)
+        await server.serve_forever(background=True)
+        try:
+            async with linked(Line(str(ends[0]), 9600, "N", 1), timeout_s=1) as link:
+                assert await link.read(12, Read("holding", 1, 3)) == [20, 30, 40]
+                await link.ask(12, pdu.write_words(2, [7, 8]))
+                assert await link.read(12, Read("holding", 0, 4)) == [10, 20, 7, 8]
+                with pytest.raises(Refused) as refused:
+                    await link.read(12, Read("holding", 100, 2))
+                assert refused.value.code == 2
+        finally:
+            await server.shutdown()  # type: ignore[no-untyped-call]
+    finally:
+        program.terminate()
+        await program.wait()
+
+
+def on(bus: SerialBus, unit_id: int) -> str:
+    return f"modbus://{line(bus)}/{unit_id}"
+
+
+async def test_units_on_one_serial_line_are_polled_and_a_dead_one_delays_them_by_one_timeout() -> None:
+    edges, interval, timeout = Edges(), 0.4, 0.2
+    async with serial_bus({1: counting, 2: counting, 3: counting}) as bus:
+        mounted = Mounted(*(unit(on(bus, number), number=number) for number in (1, 2, 3, 8, 9)))
+        driver = ModbusDriver(edges.context(modbus=Modbus(timeout_s=timeout), profiles=models(interval, HOLDING)))
+        async with running(driver, mounted, edges.ingest):
+            await until(lambda: min(len(edges.ingest.of(on(bus, number))) for number in (1, 2, 3)) >= 6, 20)
+    for number in (1, 2, 3):
+        times = [uplink.received_at for uplink in edges.ingest.of(on(bus, number))]
+        assert max((b - a).total_seconds() for a, b in pairwise(times)) < interval + timeout + 0.25
+        assert all(uplink.registers == {"holding:4": [4, 5, 6]} for uplink in edges.ingest.of(on(bus, number)))
+    assert not edges.ingest.of(on(bus, 8))
+
+
+async def test_a_unit_that_sets_the_line_otherwise_is_left_out_and_named() -> None:
+    edges = Edges()
+    async with serial_bus({1: counting, 2: counting}) as bus:
+        other = f"modbus://{bus.path}:9600-8E1/2"
+        driver = ModbusDriver(edges.context(modbus=Modbus(), profiles=models(0.2, HOLDING)))
+        with capture_logs() as logs:
+            async with running(driver, Mounted(unit(on(bus, 1)), unit(other, number=2)), edges.ingest):
+                await until(lambda: len(edges.ingest.of(on(bus, 1))) >= 2)
+    assert [(entry["unit"], entry["reason"]) for entry in logs] == [(other, "modbus.line_differs")]
+
+
+async def test_a_line_that_is_pulled_out_is_one_log_line_and_its_return_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "reconnect_delay", lambda _failures: 0.05)
+    edges, port = Edges(), tmp_path / "ttyUSB0"
+    address = f"modbus://{port}:115200-8N1/1"
+    driver = ModbusDriver(edges.context(modbus=Modbus(timeout_s=0.2), profiles=models(0.1, HOLDING)))
+    with capture_logs() as logs:
+        async with running(driver, Mounted(unit(address)), edges.ingest):
+            await until(lambda: edges.counted["modbus_connect_failed"] >= 2)
+            async with serial_bus({1: counting}) as bus:
+                port.symlink_to(bus.path)
+                await until(lambda: len(edges.ingest.uplinks) >= 3)
+                port.unlink()
+            await until(lambda: edges.counted["modbus_connect_failed"] >= 5)
+            before = len(edges.ingest.uplinks)
+            async with serial_bus({1: counting}) as bus:
+                port.symlink_to(bus.path)
+                await until(lambda: len(edges.ingest.uplinks) >= before + 3)
+    told = [(entry["event"], entry.get("reason")) for entry in logs if "gateway" in entry]
+    assert told == [("modbus.unreachable", "no such port"), ("modbus.recovered", None)] * 2

@@ -16,6 +16,9 @@ import pytest
 from aiocoap import resource
 from pymodbus.client import AsyncModbusTcpClient
 
+from drivers.modbus.poller import ModbusDriver
+from iot_core.profiles import load
+from iot_core.settings import Modbus
 from simulators.device import SimDevice
 from simulators.faces.coap import CoapFace
 from simulators.faces.modbus import gateway, unit_of
@@ -24,6 +27,7 @@ from simulators.faces.pace import spoken
 from simulators.ledger import Ledger
 from simulators.physics import Fire
 from simulators.physics.fire import ULTRA_FAST
+from tests.drivers import wire_edges
 from tests.servers import Mosquitto
 from tests.simulators.conftest import device
 
@@ -259,6 +263,17 @@ async def test_mbpoll_reads_the_registers_of_several_units_behind_one_gateway(fr
             assert flow[0] == pytest.approx(float(unit.device.measure(_now())["flow"]), rel=0.05)
             assert whole == int(float(unit.device.measure(_now())["volume"]))
     assert ledger.sent == []
+
+
+async def test_simulated_devices_behind_a_serial_server_are_polled_as_rtu(free_port: Callable[[], int]) -> None:
+    port, ledger, edges = free_port(), Ledger(), wire_edges.Edges()
+    units = [unit_of(it, unit) for it, unit in _meters(port, 1, 7)]
+    mounted = [wire_edges.unit(f"modbus://rtu@127.0.0.1:{port}/{each.unit_id}", profile="tuf-2000m") for each in units]
+    async with gateway(units, port, ledger, rtu=True):
+        driver = ModbusDriver(edges.context(modbus=Modbus(), profiles=load()))
+        async with wire_edges.running(driver, wire_edges.Mounted(*mounted), edges.ingest):
+            await until(lambda: len({uplink.address for uplink in edges.ingest.uplinks}) == 2)
+    assert not edges.counted["modbus_timeouts"]
 
 
 def _now() -> datetime:
