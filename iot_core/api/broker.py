@@ -76,7 +76,7 @@ async def _may_login(request: web.Request, asked: LoginAsk) -> bool:
 async def _rights(request: web.Request, asked: AclAsk) -> list[tuple[str, str]]:
     services = request.app[SERVICES]
     if services.settings.mqtt.username and asked.username == services.settings.mqtt.username:
-        return core()
+        return core(services.profiles)
     async with connection(services) as borrowed:
         found = await senders(borrowed)
     own = [each for each in found if asked.username in {each.device_key, each.gateway}]

@@ -206,7 +206,7 @@ class Mosquitto(LocalBroker):
         vendor = rights.vendor(await credentials.senders(connection), self._profiles)
         lines = [f"{CORE}:{self._own_hash()}", *(f"{key}:{hashed}" for key, hashed in devices)]
         wrote_accounts = self._put(self.home / "accounts", "\n".join(lines) + "\n")
-        wrote_rights = self._put(self.home / "acl", rights.acl_file(CORE, vendor))
+        wrote_rights = self._put(self.home / "acl", rights.acl_file(CORE, vendor, self._profiles))
         return wrote_accounts or wrote_rights
 
     def _own_hash(self) -> str:

@@ -26,21 +26,30 @@ def native(username: str) -> list[tuple[str, str]]:
     ]
 
 
-def core() -> list[tuple[str, str]]:
-    """List what the core's own account may do."""
-    return [(READ, "#"), (READ, "$SYS/#"), *((WRITE, f"iot/v1/+/{tail}") for tail in _DOWN)]
+def core(profiles: Profiles | None = None) -> list[tuple[str, str]]:
+    """List what the core's own account may do: hear all, and write what devices hear, also on vendors' topics."""
+    told = [topic for profile in (profiles.all() if profiles else ()) for topic in profile.command_topics]
+    commands = dict.fromkeys("/".join("+" if "{" in level else level for level in topic.split("/")) for topic in told)
+    return [
+        (READ, "#"),
+        (READ, "$SYS/#"),
+        *((WRITE, f"iot/v1/+/{tail}") for tail in _DOWN),
+        *((WRITE, topic) for topic in commands),
+    ]
 
 
 def vendor(senders: Iterable[Sender], profiles: Profiles) -> dict[str, list[tuple[str, str]]]:
-    """List what logins may write on vendor topics: a unit its own, a gateway those of the units behind it."""
+    """List what logins may do on vendor topics: a unit writes its own and hears its commands, a gateway for others."""
     found: dict[str, list[tuple[str, str]]] = {}
     known = {profile.model: profile for profile in profiles.all()}
     for sender in senders:
         if (profile := known.get(sender.profile)) is None:
             continue
-        for topic in granted(profile.address, profile.topics, sender.address):
-            for username in filter(None, (sender.device_key, sender.gateway)):
-                found.setdefault(username, []).append((WRITE, topic))
+        own = [(WRITE, topic) for topic in granted(profile.address, profile.topics, sender.address)]
+        own += [(READ, topic) for topic in granted(profile.address, profile.command_topics, sender.address)]
+        for username in filter(None, (sender.device_key, sender.gateway)):
+            if own:
+                found.setdefault(username, []).extend(own)
     return found
 
 
@@ -59,14 +68,18 @@ def rights_of(username: str, vendor_rights: dict[str, list[tuple[str, str]]]) ->
     return [*native(username), *vendor_rights.get(username, [])]
 
 
-def acl_file(core_username: str, vendor_rights: dict[str, list[tuple[str, str]]]) -> str:
+def acl_file(
+    core_username: str, vendor_rights: dict[str, list[tuple[str, str]]], profiles: Profiles | None = None
+) -> str:
     """Write Mosquitto's ACL file. Who is not named has the patterns only."""
-    return "\n".join(_acl_lines(core_username, vendor_rights)) + "\n"
+    return "\n".join(_acl_lines(core_username, vendor_rights, profiles)) + "\n"
 
 
-def _acl_lines(core_username: str, vendor_rights: dict[str, list[tuple[str, str]]]) -> Iterator[str]:
+def _acl_lines(
+    core_username: str, vendor_rights: dict[str, list[tuple[str, str]]], profiles: Profiles | None
+) -> Iterator[str]:
     yield f"user {core_username}"
-    yield from (f"topic {action} {topic}" for action, topic in core())
+    yield from (f"topic {action} {topic}" for action, topic in core(profiles))
     for username, rights in sorted(vendor_rights.items()):
         yield f"user {username}"
         yield from (f"topic {action} {topic}" for action, topic in rights)

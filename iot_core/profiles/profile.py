@@ -101,6 +101,15 @@ class Profile:
         return () if self.coap is not None else tuple(route.topic for route in self.routes)
 
     @property
+    def command_topics(self) -> tuple[str, ...]:
+        """MQTT topics with {address} that its commands go out by, those of network servers' queues among them."""
+        own = [each.topic for each in self.commands.values() if each.topic]
+        if any(each.port is not None for each in self.commands.values()):
+            queues = (Downlink(payload=b"", port=1).queued(topic, "{address}") for topic in self.topics)
+            own += [queue[0] for queue in queues if queue is not None]
+        return tuple(dict.fromkeys(own))
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that this model can say, in the order of its class."""
         said = {key for each in self._formats() for key in each.keys}

@@ -30,6 +30,7 @@ class StubProfile:
     model: str
     address: str
     topics: tuple[str, ...]
+    command_topics: tuple[str, ...] = ()
 
 
 class StubProfiles:
