@@ -168,6 +168,15 @@ class Client:
         body = shapes.LoginNew(username=username, password=password)
         return await self._send("POST", f"/devices/{_part(key)}/login", shapes.CredentialKept, body)
 
+    async def channels(self, key: str) -> shapes.Channels:
+        """List the channels of a device's unit."""
+        return await self._get(f"/devices/{_part(key)}/channels", shapes.Channels)
+
+    async def feed_channel(self, key: str, channel: str, device: str | None) -> shapes.Channels:
+        """Say which device a channel of a device's unit feeds; None: none any more."""
+        body = shapes.ChannelFeeds(channel=channel, device=device)
+        return await self._send("POST", f"/devices/{_part(key)}/channels", shapes.Channels, body)
+
     async def forget_login(self, key: str) -> shapes.CredentialKept:
         """Forget a device's login."""
         return await self._send("DELETE", f"/devices/{_part(key)}/login", shapes.CredentialKept)

@@ -529,6 +529,26 @@ class LoginNew(Request, frozen=True, kw_only=True):
     password: Annotated[str, Meta(max_length=200)]
 
 
+class Channel(Answer, frozen=True, kw_only=True):
+    """A channel of a unit that feeds several devices; `device` is null until somebody says which one it is."""
+
+    channel: str
+    device: str | None
+
+
+class Channels(Answer, frozen=True, kw_only=True):
+    """The channels of a unit."""
+
+    items: tuple[Channel, ...]
+
+
+class ChannelFeeds(Request, frozen=True, kw_only=True):
+    """Which device a channel feeds; null: none any more."""
+
+    channel: Annotated[str, Meta(min_length=1, max_length=100)]
+    device: Key | None
+
+
 class CredentialKept(Answer, frozen=True, kw_only=True):
     """A credential that was kept or forgotten; what is secret of it is never shown."""
 

@@ -29,6 +29,7 @@ _ELSEWHERE = {
     "export": "iot_core.cli.device_lists:export",
     "edit": "iot_core.cli.device_lists:edit",
     "replace": "iot_core.cli.device_lists:replace",
+    "channels": "iot_core.cli.device_channels:channels",
     "command": "iot_core.cli.device_command:command",
     "login": "iot_core.cli.device_credentials:login",
     "oscore": "iot_core.cli.device_credentials:oscore",
