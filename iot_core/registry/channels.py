@@ -1,4 +1,4 @@
-"""A unit that feeds several devices: which device each of its channels speaks of (zones of a panel, lamps of a gateway)."""
+"""A unit that feeds several devices: which one each of its channels speaks of (zones of a panel, lamps of a gateway)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ SELECT u.id, u.profile FROM iot.unit u JOIN iot.device d ON d.id = u.device_id
 WHERE d.key = $1 AND u.mounted_to IS NULL AND d.retired_at IS NULL
 """
 _MAPPED: Final = """
-SELECT c.channel, d.key FROM iot.channel c JOIN iot.device d ON d.id = c.device_id WHERE c.unit_id = $1 ORDER BY c.channel
+SELECT c.channel, d.key FROM iot.channel c JOIN iot.device d ON d.id = c.device_id WHERE c.unit_id = $1
+ORDER BY c.channel
 """
 _DEVICE: Final = "SELECT id FROM iot.device WHERE key = $1 AND retired_at IS NULL"
 _MAP: Final = """
@@ -39,7 +40,7 @@ class Channel:
 
 
 async def channels(connection: asyncpg.Connection, profiles: Profiles, key: str) -> list[Channel]:
-    """List the channels of the unit at a device: those of its profile, and those that are mapped. Raises NotFoundError."""
+    """List the channels of a device's unit: those of its profile, and those that are mapped. Raises NotFoundError."""
     unit = await _unit(connection, key)
     mapped = {row["channel"]: row["key"] for row in await connection.fetch(_MAPPED, unit["id"])}
     named = [name for name in profiles.get(unit["profile"]).channels if name]
