@@ -1,4 +1,4 @@
-"""A unit that feeds several devices: which one each of its channels speaks of (zones of a panel, lamps of a gateway)."""
+"""A unit that feeds several devices: which one each channel speaks of (zones of a panel, lamps of a gateway)."""
 
 from __future__ import annotations
 
