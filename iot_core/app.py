@@ -307,8 +307,10 @@ def _models(profiles: Profiles) -> Iterator[Model]:
 
 
 def _batch(settings: Settings, broker: Broker) -> int:
-    # The embedded broker keeps few messages in flight: waiting for more than its window would only add delay.
-    return min(settings.ingest.batch, broker.endpoint.window) if broker.kind == "embedded" else settings.ingest.batch
+    # A broker sends no more than its window without acknowledgement. Half of it is collected while the other half is
+    # flushed; the embedded one's is too small to halve.
+    window = broker.endpoint.window
+    return min(settings.ingest.batch, window if broker.kind == "embedded" else max(window // 2, 1))
 
 
 @asynccontextmanager

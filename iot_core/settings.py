@@ -62,7 +62,7 @@ class Mqtt(_Section, frozen=True, kw_only=True):
     tls: bool = False
     version: str = "3.1.1"
     client_id: str = "iot-core-ingest"
-    window: Positive = 2000
+    window: Positive = 6000
     queued_messages: Positive = 500_000
     keepalive_s: Positive = 30
     receipts: bool = True

@@ -53,8 +53,9 @@ FROM (
     FROM unnest($3::text[], $4::text[], $5::text[], $6::interval[], $7::interval[])
         AS p (rule, class_key, profile, patience, grace)
     JOIN iot.unit u ON u.profile = p.profile AND u.mounted_to IS NULL
-    JOIN LATERAL (SELECT u.device_id AS id UNION SELECT c.device_id FROM iot.channel c WHERE c.unit_id = u.id) f ON true
-    JOIN iot.device d ON d.id = f.id AND d.class_key = p.class_key AND d.lifecycle IN ('provisioned', 'active')
+    JOIN (SELECT id, device_id FROM iot.unit UNION SELECT unit_id, device_id FROM iot.channel) f (unit_id, device_id)
+        ON f.unit_id = u.id
+    JOIN iot.device d ON d.id = f.device_id AND d.class_key = p.class_key AND d.lifecycle IN ('provisioned', 'active')
     JOIN iot.device_status s ON s.device_id = d.id AND s.last_received_at IS NOT NULL
     LEFT JOIN iot.rule_state r ON r.source_kind = 'device' AND r.source_id = d.id AND r.rule = p.rule
     GROUP BY d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at, r.state

@@ -64,7 +64,7 @@ class Ingest:
         self._room = asyncio.Event()
         self._settled = asyncio.Event()
         self._away_since: datetime | None = None
-        self._flushing = False
+        self._in_hand = 0
         self._closing = False
         self._unknown: dict[str, int] = {}
         counters.gauge("ingest_queue", lambda: len(self._queue))
@@ -77,7 +77,7 @@ class Ingest:
     @property
     def idle(self) -> bool:
         """Whether everything that was emitted is committed."""
-        return not self._queue and not self._flushing
+        return not self._queue and not self._in_hand
 
     def lag_s(self) -> float:
         """Return how long the oldest waiting uplink has waited, in seconds."""
@@ -94,18 +94,26 @@ class Ingest:
         self._news.set()
 
     async def run(self) -> None:
-        """Flush until cancelled."""
-        while True:
-            uplinks = await self._collect()
-            self._flushing = True
-            try:
-                works = [self._prepare(uplink) for uplink in uplinks]
+        """Flush until cancelled. The next batch is prepared while the database is busy with this one; order is kept."""
+        following: asyncio.Task[list[Work]] | None = None
+        try:
+            while True:
+                works = await (following or self._next())
+                following = asyncio.create_task(self._next(), name="ingest next")
                 for part in self._flush.parts(self._bound_unknown(works), now=datetime.now(UTC)):
                     await self._store_all(part)
                 await self._acknowledge(works)
-            finally:
-                self._flushing = False
+                self._in_hand -= len(works)
                 self._settled.set()
+        finally:
+            self._in_hand = 0
+            if following is not None:
+                following.cancel()
+                await asyncio.wait([following])
+
+    async def _next(self) -> list[Work]:
+        uplinks = await self._collect()
+        return [self._prepare(uplink) for uplink in uplinks]
 
     def close(self) -> None:
         """Take nothing more: who emits from now on waits for the end, unacknowledged."""
@@ -128,6 +136,7 @@ class Ingest:
                     self._news.clear()
                     await self._news.wait()
         taken = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
+        self._in_hand += len(taken)
         self._room.set()
         return taken
 
