@@ -15,7 +15,7 @@ from iot_core.model import is_key
 if TYPE_CHECKING:
     from iot_core.cli.session import Endpoint
 
-__all__ = ["DEVICE", "NEW_KEY"]
+__all__ = ["DEVICE", "MODEL", "NEW_KEY"]
 
 PATIENCE_S = 1.5
 
@@ -59,5 +59,25 @@ class NewKey(click.ParamType):  # type: ignore[type-arg]  # generic since click 
         return key
 
 
+class ModelKey(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A model, or a file of one."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """Offer the models that begin as typed; files where a path is begun."""
+        from iot_core.cli.profile import own_folder
+        from iot_core.profiles.load import load_tolerant
+
+        if "/" in incomplete or incomplete.startswith("."):
+            return [CompletionItem(incomplete, type="file")]
+        try:
+            known = load_tolerant(own_folder()).all()
+        except IotError:
+            return []
+        return [CompletionItem(each.model, help=each.title.en) for each in known if each.model.startswith(incomplete)]
+
+
 DEVICE = DeviceKey()
+MODEL = ModelKey()
 NEW_KEY = NewKey()

@@ -10,6 +10,7 @@ import click
 from iot_core.cli.base import Group, option
 from iot_core.cli.config import found as found_config
 from iot_core.cli.endings import REFUSED, complain, sentence
+from iot_core.cli.keys import MODEL
 from iot_core.cli.output import Column, fact_lines, print_rows, show_one, show_rows
 from iot_core.cli.profile_check import check
 from iot_core.cli.profile_new import new
@@ -68,7 +69,7 @@ def list_(class_key: str | None, folder: Path | None) -> None:
 
 
 @profile.command("show", help=text("cli.help_profile_show"), examples=["iot profile show native-streetlight"])
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @folder_option
 def show(model: str, folder: Path | None) -> None:
     found = profiles_of(folder).get(model)
@@ -77,7 +78,7 @@ def show(model: str, folder: Path | None) -> None:
     def people() -> None:
         _print_facts(found)
         click.echo(f"\n{text('cli.head_metrics')}")
-        print_rows(metrics, METRIC_COLUMNS)
+        print_rows(metrics, [*METRIC_COLUMNS, _said_column(found)])
 
     show_one(_data(found) | {"class_metrics": metrics}, people)
 
@@ -136,6 +137,9 @@ def _data(one: Profile) -> dict[str, object]:
         "address": one.address,
         "topics": one.topics,
         "metrics": one.metrics,
+        "channels": one.channels,
+        "commands": list(one.commands),
+        "examples": [each.name for each in one.examples],
         "file": one.file,
     }
 
@@ -149,6 +153,8 @@ def _print_facts(one: Profile) -> None:
             ("cli.col_class", f"{one.class_key} ({title(one.device_class.title)})"),
             ("cli.col_address", one.address),
             ("cli.col_topics", ", ".join(one.topics)),
+            ("profile.col_channels", ", ".join(name for name in one.channels if name)),
+            ("profile.col_commands", ", ".join(one.commands)),
             ("cli.col_interval", span(one.interval)),
             ("cli.col_source", one.source),
         ]
@@ -159,6 +165,11 @@ def _range(metric: Metric) -> str:
     if metric.minimum is None and metric.maximum is None:
         return "-"
     return " … ".join("" if end is None else f"{end:g}" for end in (metric.minimum, metric.maximum))
+
+
+def _said_column(one: Profile) -> Column[Metric]:
+    said = set(one.metrics)
+    return Column("profile.col_said", lambda row: text("cli.yes") if row.key in said else "")
 
 
 METRIC_COLUMNS: list[Column[Metric]] = [

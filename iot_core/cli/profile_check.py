@@ -9,6 +9,7 @@ import click
 
 from iot_core.cli.base import Command, option
 from iot_core.cli.endings import REFUSED, complain, sentence
+from iot_core.cli.keys import MODEL
 from iot_core.cli.output import Column, is_for_people, line, show_rows
 from iot_core.messages import text
 
@@ -29,7 +30,7 @@ __all__ = ["check"]
         "iot profile check native-streetlight --output json",
     ],
 )
-@click.argument("targets", nargs=-1, metavar="[MODEL|FILE|FOLDER]...")
+@click.argument("targets", type=MODEL, nargs=-1, metavar="[MODEL|FILE|FOLDER]...")
 @option("--folder", type=click.Path(path_type=Path), metavar="DIR", help=text("cli.opt_folder"))
 def check(targets: tuple[str, ...], folder: Path | None) -> None:
     from iot_core.cli.profile import profiles_of, target

@@ -11,6 +11,7 @@ import click
 
 from iot_core.cli.base import Command, option
 from iot_core.cli.endings import REFUSED
+from iot_core.cli.keys import MODEL
 from iot_core.cli.output import note, show_one
 from iot_core.cli.session import state_dir
 from iot_core.cli.trial import print_trial, trial_data
@@ -59,7 +60,7 @@ class ContentFormat(click.ParamType):  # type: ignore[type-arg]  # generic since
         "iot profile try tuf-2000m --live modbus://10.0.3.7:502/1",
     ],
 )
-@click.argument("model", metavar="MODEL|FILE")
+@click.argument("model", type=MODEL, metavar="MODEL|FILE")
 @option("--payload", metavar="HEX|TEXT|@FILE", help=text("profile.opt_payload"))
 @option("--text", "message", metavar="TEXT", help=text("cli.opt_try_text"))
 @option("--hex", "hexadecimal", type=HEX, metavar="HEX", help=text("cli.opt_try_hex"))

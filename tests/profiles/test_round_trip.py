@@ -100,8 +100,32 @@ def sayable(draw: st.DrawFn, model: str, channel: str) -> dict[str, Any]:  # noq
             values[key] = draw(st.floats(low, high, allow_nan=False, allow_infinity=False))
         if found is not None and values[key] in found[0].unknown:
             del values[key]
+    values = _consistent(values, codecs_of(profile, channel))
     assume(values)
     return values
+
+
+def _consistent(values: dict[str, Any], codecs: list[tuple[Codec | Cases, Point | Bytes | None]]) -> dict[str, Any]:
+    for first, second in _contradictions(codecs):
+        if any(key in values for key in first):
+            values = {key: value for key, value in values.items() if key not in second}
+    return values
+
+
+def _contradictions(
+    codecs: list[tuple[Codec | Cases, Point | Bytes | None]],
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Find entries that share bits, and so cannot say two things at once."""
+    placed = [(codec, place) for codec, place in codecs if place is not None]
+    found = []
+    for index, (one, first) in enumerate(placed):
+        for other, second in placed[index + 1 :]:
+            same = getattr(first, "at", getattr(first, "address", 0)) == getattr(
+                second, "at", getattr(second, "address", 0)
+            )
+            if same and first.wire == second.wire and (first.mask or -1) & (second.mask or -1):
+                found.append((one.keys, tuple(key for key in other.keys if key not in one.keys)))
+    return found
 
 
 def tolerance(profile: Profile, channel: str, key: str, value: float) -> float:
