@@ -61,3 +61,11 @@ def test_the_schema_refuses_what_the_loader_refuses(tmp_path: Path, profiles: Pr
         wrong = tmp_path / "wrong.yaml"
         wrong.write_text(shipped.replace(before, after), encoding="utf-8")
         assert mistakes(wrong, profile_schema())
+
+
+@pytest.mark.parametrize("path", [*FILES, *FAMILIES], ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_file_names_its_schema_for_editors(path: Path) -> None:
+    name = "class" if path.name == "class.yaml" else "profile"
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    assert first == f"# yaml-language-server: $schema=../{name}.schema.json"
+    assert (path.parent / f"../{name}.schema.json").exists()
