@@ -21,7 +21,7 @@ HEAD = "Mã thiết bị;Tên;Loại;Khu vực;Vĩ độ;Kinh độ;Nhãn;Ghi ch
 
 def lamps(first: int, last: int, area: str = "6685") -> str:
     return "".join(
-        f"den-{n:03};Đèn {n};streetlight;{area};20,95{n:02};107,08;đợt 1, trục chính;;xanh\n"
+        f"bulb-{n:03};Đèn {n};streetlight;{area};20,95{n:02};107,08;đợt 1, trục chính;;xanh\n"
         for n in range(first, last)
     )
 
@@ -57,7 +57,7 @@ def test_a_list_from_excel_is_taken_once_and_its_secrets_are_for_its_owner_only(
     assert secrets.stat().st_mode & 0o777 == 0o600
     kept = list(csv.reader(secrets.read_text().splitlines()))
     assert len(kept) == 20
-    shown = core.json("device", "show", "den-003")
+    shown = core.json("device", "show", "bulb-003")
     assert (shown["name"], shown["area"], shown["latitude"]) == ("Đèn 3", "06685", 20.9503)
     assert shown["labels"] == ["đợt 1", "trục chính"]
 
@@ -66,7 +66,7 @@ def test_a_list_from_excel_is_taken_once_and_its_secrets_are_for_its_owner_only(
     assert (again["added"], again["changed"], again["unchanged"]) == (0, 1, 19)
     assert list(csv.reader(secrets.read_text().splitlines())) == kept
     core("undo", str(again["operations"][0]))
-    assert core.json("device", "show", "den-019")["name"] == "Đèn 19"
+    assert core.json("device", "show", "bulb-019")["name"] == "Đèn 19"
 
 
 def test_what_is_wrong_is_said_by_row_and_column_and_nothing_is_written_unless_asked(hong_gai: Core) -> None:
@@ -115,11 +115,11 @@ def test_devices_are_edited_by_selector_previewed_and_taken_back(hong_gai: Core)
     would = core.json("device", "edit", *where, "--notes", "x", "--dry-run")
     assert (would["total"], would["operation"]) == (15, None)
     done = core.json("device", "edit", *where, "--drop-label", "dot-1", "--add-label", "dot-2", "--yes")
-    assert core.json("device", "show", "den-101")["labels"] == ["trục chính", "dot-2"]
-    core.json("device", "edit", "den-101", "--add-label", "special")
+    assert core.json("device", "show", "bulb-101")["labels"] == ["trục chính", "dot-2"]
+    core.json("device", "edit", "bulb-101", "--add-label", "special")
     refused = core("undo", str(done["operation"]))
     assert refused.code == 1
-    assert "device/den-101" in refused.err
+    assert "device/bulb-101" in refused.err
     wrong = core("device", "edit", "--where", "colour=red", "--notes", "x")
     assert wrong.code == 1
     assert "colour" in wrong.err
@@ -132,7 +132,7 @@ def test_an_export_is_an_import_that_changes_nothing(hong_gai: Core) -> None:
     core.json("device", "import", str(path), "--yes")
     for name in ("out.xlsx", "out.csv"):
         out = core.folder / name
-        assert core.json("device", "export", str(out), "--where", "search='den-20'")["rows"] == 5
+        assert core.json("device", "export", str(out), "--where", "search='bulb-20'")["rows"] == 5
         again = core.json("device", "import", str(out), "--yes")
         assert (again["added"], again["changed"], again["unchanged"]) == (0, 0, 5)
     assert openpyxl.load_workbook(core.folder / "out.xlsx").active is not None
@@ -152,9 +152,9 @@ def test_another_unit_takes_over_with_a_secret_of_its_own(core: Core) -> None:
     assert [(unit["serial"], unit["mounted_to"] is None) for unit in shown["units"]] == [("B2", True), ("A1", False)]
     other = core("device", "replace", "swap-1", "--profile", "native-streetlight")
     assert other.code == 1
-    vendor = core.json("device", "replace", "swap-1", "--profile", "tuf-2000m", "--address", "10.0.3.7/4")
-    assert (vendor["address"], vendor["secret"]) == ("modbus://10.0.3.7:502/4", None)
-    assert [each["key"] for each in core.json("device", "list", "--search", "10.0.3.7")] == ["swap-1"]
+    vendor = core.json("device", "replace", "swap-1", "--profile", "tuf-2000m", "--address", "10.9.8.7/4")
+    assert (vendor["address"], vendor["secret"]) == ("modbus://10.9.8.7:502/4", None)
+    assert [each["key"] for each in core.json("device", "list", "--search", "10.9.8.7")] == ["swap-1"]
 
 
 def test_a_cell_that_would_be_a_formula_is_written_as_text(tmp_path: Path) -> None:
