@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -11,14 +11,16 @@ from iot_core.model import Title, is_key
 from iot_core.profiles.classes import ClassFile, Titles, read_duration
 from iot_core.profiles.compile_bytes import compile_bytes_format
 from iot_core.profiles.compile_commands import compile_commands
-from iot_core.profiles.compile_messages import compile_json, compile_presence, compile_senml, compile_text
+from iot_core.profiles.compile_messages import compile_json, compile_presence, compile_senml, compile_text, json_path
 from iot_core.profiles.compile_modbus import compile_modbus
 from iot_core.profiles.entries import Entries
-from iot_core.profiles.envelope import ANY_PORT, TOPICS, LorawanFormat
+from iot_core.profiles.envelope import ANY_PORT, TOPICS, Envelope, LorawanFormat
 from iot_core.profiles.examples import read_examples
 from iot_core.profiles.formats import Format, NativeFormat, QuietFormat
 from iot_core.profiles.modbus import ModbusMap
+from iot_core.profiles.moments import MomentSpec, compile_moment
 from iot_core.profiles.near import like
+from iot_core.profiles.paths import Path
 from iot_core.profiles.profile import Profile, Route
 from iot_core.profiles.resources import CoapMap, compile_resources
 from iot_core.profiles.table import Table
@@ -74,6 +76,20 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     """Published messages and what they say: at least a good one and a bad one."""
 
 
+class EnvelopeSpec(Table, frozen=True, kw_only=True):
+    """Where a server beside those that are known puts a device's bytes, in its JSON."""
+
+    payload: str
+    """The path of the bytes."""
+    encoding: Literal["base64", "hex"] = "base64"
+    port: str | None = None
+    """The path of the fPort."""
+    time: str | MomentSpec | None = None
+    """Where it says when it heard the message."""
+    seq: str | None = None
+    """The path of the frame counter."""
+
+
 class LorawanSpec(Table, frozen=True, kw_only=True):
     """The keys of `lorawan`: the envelopes of ChirpStack v4 and v3, The Things Stack v3, ThingPark and Netmore."""
 
@@ -88,6 +104,8 @@ class LorawanSpec(Table, frozen=True, kw_only=True):
     """Read what the network server's own codec gives (`object`, `decoded_payload`), with the keys of `json`."""
     port_in_front: bool = False
     """The device counts the fPort as the first byte of its payload."""
+    envelope: EnvelopeSpec | None = None
+    """Of a server, or any gateway, that is none of these: where its JSON holds the bytes."""
     topics: list[str] = msgspec.field(default_factory=list)
     """Topics of a network server beside those that are known, with `{address}`."""
 
@@ -219,7 +237,27 @@ class _Compiler:
             ports[port] = self._only_format(where, ("bytes", "text", "cbor", "quiet"))
         decoded = compile_json(self.entries, (*place, "decoded")) if spec.decoded else None
         return LorawanFormat(
-            ports=ports, decoded=decoded, port_in_front=spec.port_in_front, topics=(*TOPICS, *spec.topics)
+            ports=ports,
+            decoded=decoded,
+            port_in_front=spec.port_in_front,
+            topics=(*TOPICS, *spec.topics),
+            envelope=None if spec.envelope is None else self._envelope((*place, "envelope"), spec.envelope),
+        )
+
+    def _envelope(self, place: Place, spec: EnvelopeSpec) -> Envelope:
+        def path(key: str, text: str | None) -> Path | None:
+            return None if text is None else json_path(self.entries, (*place, key), text)
+
+        moment = compile_moment(
+            self.document, (*place, "time"), self.document.at((*place, "time")),
+            lambda at, text: json_path(self.entries, at, str(text)),
+        )  # fmt: skip
+        return Envelope(
+            payload=path("payload", spec.payload) or (),
+            encoding=spec.encoding,
+            port=path("port", spec.port),
+            time=moment,
+            seq=path("seq", spec.seq),
         )
 
     def _text(self, place: Place, text: str) -> str:

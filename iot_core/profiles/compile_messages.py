@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from iot_core.profiles.document import Place
     from iot_core.profiles.entries import Entries
 
-__all__ = ["compile_json", "compile_presence", "compile_senml", "compile_text"]
+__all__ = ["compile_json", "compile_presence", "compile_senml", "compile_text", "json_path"]
 
 
 class JsonSpec(Table, frozen=True, kw_only=True):
@@ -202,7 +202,7 @@ def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonF
     if spec.channel is not None and spec.each is None and spec.channel == KEY:
         raise document.error((*place, "channel"), "each beside @key: a table whose elements have names")
     moment = compile_moment(
-        document, (*place, "time"), document.at((*place, "time")), lambda at, path: _path(entries, at, str(path))
+        document, (*place, "time"), document.at((*place, "time")), lambda at, path: json_path(entries, at, str(path))
     )
     return JsonFormat(
         groups=tuple(groups),
@@ -284,7 +284,7 @@ def compile_presence(entries: Entries, place: Place) -> PresenceFormat:
     spec = entries.document.read(place, PresenceSpec)
     if spec.online == spec.offline:
         raise entries.document.error(place, "two different texts")
-    path = _path(entries, (*place, "path"), spec.path) if spec.path else None
+    path = json_path(entries, (*place, "path"), spec.path) if spec.path else None
     online, offline = (str(word).lower() if isinstance(word, bool) else word for word in (spec.online, spec.offline))
     return PresenceFormat(online, offline, path)
 
@@ -292,17 +292,18 @@ def compile_presence(entries: Entries, place: Place) -> PresenceFormat:
 def _json_where(entries: Entries, place: Place, spec: Any) -> JsonPlace:
     given = spec if isinstance(spec, str) else spec.path
     texts = [given] if isinstance(given, str) else given
-    paths = tuple(_path(entries, (*place, "path"), text) for text in texts)
+    paths = tuple(json_path(entries, (*place, "path"), text) for text in texts)
     if not paths:
         raise entries.document.error((*place, "path"), "at least one path")
     return JsonPlace(paths)
 
 
 def _optional_path(entries: Entries, place: Place, text: str | None) -> Path | None:
-    return None if text is None else _path(entries, place, text)
+    return None if text is None else json_path(entries, place, text)
 
 
-def _path(entries: Entries, place: Place, text: str) -> Path:
+def json_path(entries: Entries, place: Place, text: str) -> Path:
+    """Compile a path into JSON. Raises ConfigError."""
     path = () if text == "." else parse_path(text) or None
     if path is None:
         raise entries.document.error(place, "a path such as ENERGY.Power, list[0].x or list[key=value].x")

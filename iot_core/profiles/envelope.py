@@ -18,7 +18,10 @@ import msgspec
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
 from iot_core.profiles.bytes_format import bytes_from_text
+from iot_core.profiles.fields import MISSING
 from iot_core.profiles.formats import Context, Format
+from iot_core.profiles.moments import Moment
+from iot_core.profiles.paths import Path, find
 from iot_core.profiles.payload import read_json
 from iot_core.profiles.times import parse_time
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from iot_core.profiles.fields import Trace
     from iot_core.profiles.json_format import JsonFormat
 
-__all__ = ["ANY_PORT", "TOPICS", "LorawanFormat", "downlink", "wrap"]
+__all__ = ["ANY_PORT", "TOPICS", "Envelope", "LorawanFormat", "downlink", "wrap"]
 
 TOPICS: Final = (
     "application/+/device/{address}/event/up",
@@ -54,6 +57,28 @@ class _Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """Where another server's JSON holds a device's bytes, and what it says of them."""
+
+    payload: Path
+    encoding: str
+    port: Path | None = None
+    time: Moment | None = None
+    seq: Path | None = None
+
+    def open(self, data: object, arrival: datetime) -> _Opened | None:
+        """Open a message; None when it is not one of this server's. Raises DecodeError for bytes that are none."""
+        text = find(data, self.payload)
+        if text is MISSING or text is None:
+            return None
+        stamp = find(data, self.time.place) if self.time is not None else MISSING
+        time = self.time.read(stamp, arrival) if self.time is not None and stamp is not MISSING else None
+        port, count = (_whole(find(data, path)) if path is not None else 0 for path in (self.port, self.seq))
+        opened = _opened((text, self.encoding), (port, count), None, None, {})
+        return replace(opened, time=time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LorawanFormat:
     """A device's own formats inside the envelope, by fPort. Time, frame counter and signal are the network server's."""
 
@@ -62,6 +87,8 @@ class LorawanFormat:
     """Read what the network server's codec gives, in place of the bytes."""
     port_in_front: bool = False
     """The device counts the fPort as the first byte of its payload."""
+    envelope: Envelope | None = None
+    """Of a server beside those that are known; its messages are tried first."""
     topics: tuple[str, ...] = field(default=TOPICS)
 
     @property
@@ -77,7 +104,7 @@ class LorawanFormat:
 
     def read(self, uplink: Uplink, trace: Trace | None = None) -> Decoded:
         try:
-            opened = _open(read_json(uplink.payload))
+            opened = self._opened(read_json(uplink.payload), uplink)
         except DecodeError as exc:
             return Decoded(problems=(Problem(exc.reason, exc.detail),))
         parts = [self._read_one(each, uplink, trace) for each in opened]
@@ -88,6 +115,10 @@ class LorawanFormat:
             [problem for part in parts for problem in part.problems],
             True if any(part.online for part in parts) else None,
         )
+
+    def _opened(self, data: Any, uplink: Uplink) -> list[_Opened]:
+        own = self.envelope.open(data, uplink.received_at) if self.envelope is not None else None
+        return _open(data) if own is None else [own]
 
     def _read_one(self, opened: _Opened, uplink: Uplink, trace: Trace | None) -> Decoded:
         if trace is not None:

@@ -117,6 +117,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             "decoded": (_ONE, compile_messages.JsonSpec),
         },
     ),
+    Section("An `envelope`", top.EnvelopeSpec),
     Section(
         "`modbus`",
         compile_modbus.ModbusSpec,
@@ -242,6 +243,7 @@ _COMMON: Final = {
     "bit": "The one bit that is written; 0 is the lowest.",
     "param": "The parameter that is written.",
     "value": "What is always written.",
+    "encoding": "How the bytes are written there.",
     "retain": "The broker keeps it for a device that is away.",
     "count": "How often.",
     "start": "How far the first repetition is from the message's time.",

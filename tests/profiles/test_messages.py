@@ -164,3 +164,20 @@ def test_conditions_factors_and_constants_in_json(make: Make) -> None:
     assert values_of(decode(profile, profile.encode({"temperature": 20.0, "battery": 5}).payload)) == [
         {"temperature": 20, "battery": 5}
     ]
+
+
+def test_bytes_in_the_json_of_any_gateway(make: Make) -> None:
+    helium = make(
+        'address: "mqtt:gw/{address}"\nlorawan:\n  topics: ["gw/{address}/rx"]\n'
+        "  envelope: {payload: msg.raw, encoding: hex, port: msg.port, time: {path: at, form: milliseconds}, seq: msg.n}\n"
+        "  ports: {2: {bytes: {length: 2, values: {temperature: {type: int16, scale: 0.1}}}}}\n"
+    )
+    message = '{"id": "a", "at": 1768465800000, "msg": {"raw": "00FA", "port": "2", "n": 7}}'
+    (sample,) = decode(helium, message, topic="gw/a/rx").samples
+    assert (dict(sample.values), sample.seq) == ({"temperature": 25.0}, 7)
+    assert sample.time == datetime(2026, 1, 15, 8, 30, tzinfo=UTC)
+    bad = decode(helium, message.replace("00FA", "00F"), topic="gw/a/rx")
+    assert [each.reason for each in bad.problems] == [Reason.BAD_FIELD]
+    assert [each.reason for each in decode(helium, '{"id": 1}', topic="gw/a/rx").problems] == [Reason.WRONG_FORMAT]
+    chirpstack = '{"deviceInfo": {"devEui": "a"}, "fPort": 2, "data": "APo="}'
+    assert values_of(decode(helium, chirpstack, topic="application/1/device/a/event/up")) == [{"temperature": 25.0}]
