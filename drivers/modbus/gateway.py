@@ -135,6 +135,10 @@ class Gateway:
         """Say whether a unit is polled here."""
         return address in self._units
 
+    def plan(self, address: str) -> Plan:
+        """Say how a unit is polled."""
+        return self._units[address].plan
+
     async def run(self) -> None:
         """Poll whoever is due, until cancelled."""
         try:

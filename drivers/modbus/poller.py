@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from drivers.modbus.blocks import Merge
+    from drivers.modbus.pdu import Block
     from iot_core.model import Command, MountedUnit, Uplink, Value
+    from iot_core.profiles import Profile
 
 log = structlog.get_logger()
 
@@ -48,6 +50,8 @@ class ModbusDriver(Driver):
         self._settings = context.settings.modbus
         self._plans: Plans = {}
         self._gateways: dict[Place, tuple[Gateway, asyncio.Task[None]]] = {}
+        self._atoms: dict[tuple[str, ...], tuple[Profile, tuple[Block, ...]]] = {}
+        """What the units of a model with the same channels are asked, and the profile that said so."""
         self._unusable: set[tuple[str, str]] = set()
         self._ready = asyncio.Event()
 
@@ -102,7 +106,7 @@ class ModbusDriver(Driver):
             command.name, cast("Mapping[str, Value]", command.params), str(address.unit_id)
         ).writes
         gateway = self._gateway(unit)
-        await write(gateway, address.unit_id, writes, device=unit.device_key)
+        await write(gateway, gateway.plan(unit.address), writes, device=unit.device_key)
         gateway.poll_soon(unit.address)
 
     def _gateway(self, unit: MountedUnit) -> Gateway:
@@ -169,8 +173,14 @@ class ModbusDriver(Driver):
     def _plan(self, unit: MountedUnit, unit_id: int) -> Plan:
         profile = self.context.profiles.get(unit.profile)
         modbus = profile.modbus
-        atoms = modbus.atoms(tuple(unit.channels)) if modbus else ()
-        if modbus is None or not atoms:
+        if modbus is None:
+            raise ConfigError("driver.modbus_no_registers", model=unit.profile)
+        alike = (unit.profile, *unit.channels)
+        known = self._atoms.get(alike)
+        if known is None or known[0] is not profile:  # thousands of units are planned anew whenever one is added
+            known = self._atoms[alike] = profile, modbus.atoms(tuple(unit.channels))
+        atoms = known[1]
+        if not atoms:
             raise ConfigError("driver.modbus_no_registers", model=unit.profile)
         return Plan(
             address=unit.address,

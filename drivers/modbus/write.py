@@ -11,8 +11,9 @@ from drivers.modbus.link import Broken, Malformed, Refused, Silent
 from iot_core.errors import CommandRejected, DeviceUnreachable
 
 if TYPE_CHECKING:
-    from drivers.modbus.gateway import Gateway
-    from drivers.modbus.pdu import Request
+    from drivers.modbus.gateway import Gateway, Plan
+    from drivers.modbus.link import Link
+    from drivers.modbus.pdu import Block, Request
     from iot_core.profiles.modbus import RegisterWrite
 
 __all__ = ["write"]
@@ -26,37 +27,37 @@ _WAIT_S: Final = 0.25
 _WHOLE: Final = 0xFFFF
 
 
-async def write(gateway: Gateway, unit_id: int, writes: Sequence[RegisterWrite], *, device: str) -> None:
+async def write(gateway: Gateway, plan: Plan, writes: Sequence[RegisterWrite], *, device: str) -> None:
     """Write in order, each read back before the next.
 
     Raises CommandRejected when the unit says no or its registers do not change, DeviceUnreachable when it says nothing.
     """
     try:
         for each in writes:
-            await _write(gateway, unit_id, each)
+            await _write(gateway, plan, each)
             if each.read_back:
-                await _read_back(gateway, unit_id, each, device)
+                await _read_back(gateway, plan, each, device)
     except Refused as exc:
         raise CommandRejected("modbus.refused", device=device, exception=exc.code) from exc
     except (Silent, Broken, Malformed) as exc:
         raise DeviceUnreachable("modbus.says_nothing", device=device, reason=str(exc)) from exc
 
 
-async def _write(gateway: Gateway, unit_id: int, each: RegisterWrite) -> None:
+async def _write(gateway: Gateway, plan: Plan, each: RegisterWrite) -> None:
     if each.mask == _WHOLE or each.table == "coil":
-        await _ask(gateway, unit_id, _request(each, each.words))
+        await _ask(gateway, plan, _request(each, each.words))
         return
     try:
-        await _ask(gateway, unit_id, pdu.mask_write(each.address, each.words[0], each.mask))
+        await _ask(gateway, plan, pdu.mask_write(each.address, each.words[0], each.mask))
     except Refused as exc:
         if exc.code != _ILLEGAL_FUNCTION:
             raise
         # Few devices know function 22. Nobody of ours writes in between, for the connection is held meanwhile; another
         # master might.
         async with gateway.exchange() as link:
-            (before,) = await link.read(unit_id, pdu.Cells(each.table, each.address, 1))
+            (before,) = await _read(link, plan, pdu.Cells(each.table, each.address, 1))
             word = before & ~each.mask | each.words[0] & each.mask
-            await link.ask(unit_id, _request(each, (word,)))
+            await _send(link, plan, _request(each, (word,)))
 
 
 def _request(each: RegisterWrite, words: Sequence[int]) -> Request:
@@ -66,11 +67,11 @@ def _request(each: RegisterWrite, words: Sequence[int]) -> Request:
     return pdu.write_word(each.address, words[0]) if each.single else pdu.write_words(each.address, words)
 
 
-async def _ask(gateway: Gateway, unit_id: int, request: Request) -> None:
+async def _ask(gateway: Gateway, plan: Plan, request: Request) -> None:
     for left in reversed(range(_TRIES)):
         async with gateway.exchange() as link:
             try:
-                await link.ask(unit_id, request)
+                await _send(link, plan, request)
             except Refused as exc:
                 if exc.code not in _LATER or not left:
                     raise
@@ -79,14 +80,14 @@ async def _ask(gateway: Gateway, unit_id: int, request: Request) -> None:
         await asyncio.sleep(_WAIT_S)
 
 
-async def _read_back(gateway: Gateway, unit_id: int, each: RegisterWrite, device: str) -> None:
+async def _read_back(gateway: Gateway, plan: Plan, each: RegisterWrite, device: str) -> None:
     block = pdu.Cells(each.table, each.address, len(each.words))
     mask = 1 if each.table == "coil" else each.mask
     wanted = [word & mask for word in each.words]
     found: list[int] = []
     for left in reversed(range(_TRIES)):
         async with gateway.exchange() as link:
-            found = [word & mask for word in await link.read(unit_id, block)]
+            found = [word & mask for word in await _read(link, plan, block)]
         if found == wanted:
             return
         if left:
@@ -94,3 +95,11 @@ async def _read_back(gateway: Gateway, unit_id: int, each: RegisterWrite, device
     raise CommandRejected(
         "modbus.not_taken", device=device, block=f"{each.table}:{each.address}", wanted=wanted, found=found
     )
+
+
+async def _send(link: Link, plan: Plan, request: Request) -> None:
+    await link.ask(plan.unit_id, request, timeout_s=plan.timeout_s, pause_s=plan.pause_s)
+
+
+async def _read(link: Link, plan: Plan, block: Block) -> list[int]:
+    return await link.read(plan.unit_id, block, timeout_s=plan.timeout_s, pause_s=plan.pause_s)

@@ -14,7 +14,7 @@ from pyModbusTCP.server import DataBank, ModbusServer
 
 from drivers.modbus.address import Endpoint, parse
 from drivers.modbus.connections import Connections
-from drivers.modbus.gateway import Gateway
+from drivers.modbus.gateway import Gateway, Plan
 from drivers.modbus.poller import driver as modbus_driver
 from drivers.modbus.write import write
 from iot_core.errors import CommandRejected, DeviceUnreachable
@@ -24,12 +24,19 @@ from iot_core.profiles import load
 from iot_core.profiles.modbus import Read, RegisterWrite
 from iot_core.settings import Modbus
 from tests.drivers.modbus_peer import Asked, Memory, Writer, counting, peer, silent
-from tests.drivers.modbus_profiles import models
+from tests.drivers.modbus_profiles import merge, models
 from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 
 
 async def _nowhere(_: Uplink) -> None:
     """Take what nobody asked for."""
+
+
+def plan(unit_id: int) -> Plan:
+    return Plan("", unit_id, 60, (), 0, merge)
+
+
+NINE = plan(9)
 
 
 @asynccontextmanager
@@ -74,7 +81,7 @@ async def test_what_is_written_is_there(  # noqa: PLR0917 - pytest names them
     memory = lamp()
     async with peer(free_port(), {9: memory}, rtu=rtu) as at:
         made = Gateway(Endpoint("127.0.0.1", at.port, rtu), Connections(10), _nowhere, lambda _: None, 0.3)
-        await write(made, 9, [given], device="lamp-1")
+        await write(made, NINE, [given], device="lamp-1")
         made._link.close()
     assert (memory.words, memory.coils) == (words, coils)
     assert [bytes.fromhex(each)[0] for each in memory.written] == functions
@@ -84,7 +91,7 @@ async def test_what_is_written_is_there(  # noqa: PLR0917 - pytest names them
 async def test_some_bits_are_written_by_function_22_where_the_device_knows_it(free_port: Callable[[], int]) -> None:
     memory = lamp(functions=frozenset({3, 22}))
     async with peer(free_port(), {9: memory}) as at, gateway_at(at.port) as gateway:
-        await write(gateway, 9, [RegisterWrite("holding", 0, (0x0500,), mask=0x0F00)], device="lamp-1")
+        await write(gateway, NINE, [RegisterWrite("holding", 0, (0x0500,), mask=0x0F00)], device="lamp-1")
     assert memory.words[0] == 0x05FF
     assert [bytes.fromhex(each)[0] for each in memory.written] == [22]
 
@@ -95,7 +102,7 @@ async def test_a_device_that_says_yes_and_does_nothing_is_found_out(free_port: C
 
     async with peer(free_port(), {9: liar}) as at, gateway_at(at.port) as gateway:
         with pytest.raises(CommandRejected) as rejected:
-            await write(gateway, 9, [RegisterWrite("holding", 1, (7,))], device="lamp-1")
+            await write(gateway, NINE, [RegisterWrite("holding", 1, (7,))], device="lamp-1")
     assert rejected.value.facts == {"device": "lamp-1", "block": "holding:1", "wanted": [7], "found": [0]}
     assert "lamp-1" in said(rejected.value, "vi")
 
@@ -112,14 +119,14 @@ async def test_registers_that_follow_slowly_are_read_again(free_port: Callable[[
             writer.write(asked.words([7 if reads > 2 else 0]))
 
     async with peer(free_port(), {9: slow}) as at, gateway_at(at.port) as gateway:
-        await write(gateway, 9, [RegisterWrite("holding", 1, (7,))], device="lamp-1")
+        await write(gateway, NINE, [RegisterWrite("holding", 1, (7,))], device="lamp-1")
     assert reads == 3
 
 
 async def test_registers_that_only_take_are_not_read_back(free_port: Callable[[], int]) -> None:
     memory = lamp(functions=frozenset({16}))
     async with peer(free_port(), {9: memory}) as at, gateway_at(at.port) as gateway:
-        await write(gateway, 9, [RegisterWrite("holding", 1, (7,), read_back=False)], device="lamp-1")
+        await write(gateway, NINE, [RegisterWrite("holding", 1, (7,), read_back=False)], device="lamp-1")
     assert [asked.function for asked in at.asked] == [16]
 
 
@@ -132,7 +139,7 @@ async def test_a_refusal_names_its_code_and_only_a_busy_device_is_asked_again(
 
     async with peer(free_port(), {9: no}) as at, gateway_at(at.port) as gateway:
         with pytest.raises(CommandRejected) as rejected:
-            await write(gateway, 9, [RegisterWrite("holding", 1, (7,))], device="lamp-1")
+            await write(gateway, NINE, [RegisterWrite("holding", 1, (7,))], device="lamp-1")
     assert rejected.value.facts["exception"] == code
     assert len(at.asked) == asked_times
 
@@ -140,10 +147,10 @@ async def test_a_refusal_names_its_code_and_only_a_busy_device_is_asked_again(
 async def test_silence_is_a_device_that_cannot_be_reached(free_port: Callable[[], int]) -> None:
     async with peer(free_port(), {9: silent}) as at, gateway_at(at.port) as gateway:
         with pytest.raises(DeviceUnreachable):
-            await write(gateway, 9, [RegisterWrite("coil", 1, (1,))], device="lamp-1")
+            await write(gateway, NINE, [RegisterWrite("coil", 1, (1,))], device="lamp-1")
     gone = Gateway(Endpoint("127.0.0.1", free_port()), Connections(10), _nowhere, lambda _: None, 0.2)
     with pytest.raises(DeviceUnreachable):
-        await write(gone, 9, [RegisterWrite("coil", 1, (1,))], device="lamp-1")
+        await write(gone, NINE, [RegisterWrite("coil", 1, (1,))], device="lamp-1")
 
 
 async def test_an_independent_server_is_written_to(free_port: Callable[[], int]) -> None:
@@ -153,11 +160,11 @@ async def test_an_independent_server_is_written_to(free_port: Callable[[], int])
     try:
         async with gateway_at(port) as gateway:
             writes = [RegisterWrite("holding", 4, (352, 65336)), RegisterWrite("coil", 3, (1, 0, 1))]
-            await write(gateway, 1, writes, device="m-1")
+            await write(gateway, plan(1), writes, device="m-1")
             assert bank.get_holding_registers(4, 2) == [352, 65336]
             assert bank.get_coils(3, 3) == [True, False, True]
             with pytest.raises(CommandRejected):
-                await write(gateway, 1, [RegisterWrite("holding", 19, (1, 2))], device="m-1")
+                await write(gateway, plan(1), [RegisterWrite("holding", 19, (1, 2))], device="m-1")
     finally:
         await asyncio.to_thread(server.stop)
 

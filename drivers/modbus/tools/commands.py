@@ -226,10 +226,11 @@ def _places(place: str, lines: tuple[str, ...]) -> list[Place]:
     from drivers.modbus.address import LINES, parse_line, parse_place
 
     serial = place.startswith("/") or place.upper().startswith("COM")
-    if serial and "-8" not in place.rpartition(":")[2]:
-        port = place if place.startswith("/") else place.upper()
-        return [parse_line(port, each.upper()) for each in lines or LINES]
-    return [parse_place(place)]
+    if not serial:
+        return [parse_place(place.lower())]
+    port, _, own = place.rpartition(":") if "-8" in place.rpartition(":")[2] else (place, "", "")
+    port = port if port.startswith("/") else port.upper()
+    return [parse_line(port, each.upper()) for each in ((own,) if own else lines or LINES)]
 
 
 def _address(text_: str) -> Address:
