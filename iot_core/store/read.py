@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 
 import asyncpg
+import msgspec
 
 from iot_core.model import DeviceClass, Metric, MetricType, Quality
+
+_QUALITY = tuple(Quality)
+"""By number."""
 
 LATEST = """
 SELECT device_id, metric, value, time, quality, bad FROM telemetry.latest WHERE device_id = ANY($1)
@@ -16,8 +21,7 @@ ORDER BY device_id, metric
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Latest:
+class Latest(msgspec.Struct, frozen=True, gc=False):
     """The newest value of one metric: a bool is 0 or 1, an enum its number."""
 
     device_id: int
@@ -28,8 +32,7 @@ class Latest:
     bad: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One stored observation. `bad` names the metrics outside their plausible range."""
 
     time: datetime
@@ -45,8 +48,7 @@ async def latest(connection: asyncpg.Connection, device_ids: Sequence[int]) -> l
     return [_latest(row) for row in await connection.fetch(LATEST, list(device_ids))]
 
 
-@dataclass(frozen=True, slots=True)
-class Newest:
+class Newest(msgspec.Struct, frozen=True, gc=False):
     """A device's newest row, and the metrics whose newest value is older than it."""
 
     device_id: int
@@ -107,22 +109,29 @@ async def newest(connection: asyncpg.Connection, device_class: DeviceClass, devi
     value only for metrics that this row does not say.
     """
     status = await connection.fetch(_STATUS, list(device_ids))
-    reading = await Reading.of(connection, device_class)
+    said = {row["device_id"]: row["said"] for row in status}
+    whole = await Reading.of(connection, device_class)
+    ever = reduce(or_, said.values(), 0)
+    reading = Reading(device_class, whole.bits, [key for key, bit in whole.bits.items() if bit & ever] or ["-"])
     rows: dict[int, Row] = {}
     for some in _by_age([(row["device_id"], row["last_time"]) for row in status]):
         ids, times = [device_id for device_id, _ in some], [time for _, time in some]
+        # LIMIT keeps the planner at one look an entry of the index; it would sort a whole partition instead.
         for row in await connection.fetch(
-            f"SELECT device_id, {reading.columns} FROM unnest($1::integer[], $2::timestamptz[]) AS s (id, at)"
-            f" JOIN {reading.relation} ON device_id = s.id AND time = s.at WHERE time BETWEEN $3 AND $4",
+            f"SELECT t.* FROM unnest($1::integer[], $2::timestamptz[]) AS s (id, at) CROSS JOIN LATERAL ("
+            f"SELECT device_id, {reading.columns} FROM {reading.relation}"
+            " WHERE device_id = s.id AND time = s.at AND time BETWEEN $3 AND $4 LIMIT 1) t",
             ids, times, min(times), max(times),
         ):  # fmt: skip
             rows[row["device_id"]] = reading.row(row)
     lacking: dict[str, list[int]] = {}
-    for device in status:
-        said, row = device["said"], rows.get(device["device_id"])
+    for device_id, bits in said.items():
+        row = rows.get(device_id)
+        if row is not None and len(row.values) == bits.bit_count():
+            continue  # it says all that the device ever said
         for metric in reading.metrics:
-            if said & reading.bits[metric.key] and (row is None or metric.key not in row.values):
-                lacking.setdefault(metric.key, []).append(device["device_id"])
+            if bits & reading.bits[metric.key] and (row is None or metric.key not in row.values):
+                lacking.setdefault(metric.key, []).append(device_id)
     earlier: dict[int, list[Latest]] = {}
     for key, ids in lacking.items():
         for found in await connection.fetch(
@@ -162,12 +171,14 @@ class Reading:
         names = [f'"{metric.key}"' for metric in self.metrics]
         self.columns = ", ".join(["time", "received_at", "quality", "bad", "extra", *names])
         self.said = f" AND num_nonnulls({', '.join(names)}) > 0" if metrics and names else ""
-        self._numbers = {
-            metric.key: {number: name for name, number in metric.members.items()}
+        self._undo = [
+            (
+                metric.key,
+                metric.precision if metric.type is MetricType.FLOAT else None,
+                {number: name for name, number in metric.members.items()} if metric.type is MetricType.ENUM else None,
+            )
             for metric in self.metrics
-            if metric.type is MetricType.ENUM
-        }
-        self._decimals = {metric.key: metric.precision for metric in self.metrics if metric.type is MetricType.FLOAT}
+        ]
 
     @classmethod
     async def of(
@@ -180,16 +191,17 @@ class Reading:
     def row(self, row: asyncpg.Record) -> Row:
         """Make a row of what the database gave."""
         bad = row["bad"]
+        values: dict[str, float | bool | str] = {}
+        for key, decimals, names in self._undo:
+            value = row[key]
+            if value is not None:
+                values[key] = _shown(value, decimals, names) if decimals is None else round(value, decimals)
         return Row(
             row["time"],
             row["received_at"],
-            Quality(row["quality"]),
-            tuple(key for key, bit in self.bits.items() if bad & bit) if bad else (),
-            {
-                metric.key: _shown(value, self._decimals.get(metric.key), self._numbers.get(metric.key))
-                for metric in self.metrics
-                if (value := row[metric.key]) is not None
-            },
+            _QUALITY[row["quality"]],
+            tuple([key for key, bit in self.bits.items() if bad & bit]) if bad else (),
+            values,
             row["extra"],
         )
 

@@ -79,6 +79,44 @@ def modbus(**chosen: Any) -> int:
     return play("modbus", chosen)
 
 
+@bench.command(
+    "store",
+    cls=Command,
+    help=text("bench_store.help"),
+    examples=[
+        "iot bench store",
+        "iot bench store --rows 20000000",
+        "iot bench store --rows 100000000 --store timescaledb",
+    ],
+)
+@option(
+    "--rows",
+    type=click.IntRange(100_000, 200_000_000),
+    default=2_000_000,
+    metavar="N",
+    help=text("bench_store.opt_rows"),
+)
+@option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
+def store(**chosen: Any) -> int:
+    return play("store", chosen)
+
+
+@bench.command(
+    "query",
+    cls=Command,
+    help=text("bench_query.help"),
+    examples=["iot bench query", "iot bench query --store timescaledb --times 50"],
+)
+@option(
+    "--devices", type=click.IntRange(600, 100_000), default=10_000, metavar="N", help=text("bench_query.opt_devices")
+)
+@option("--every", type=click.IntRange(1, 60), default=5, metavar="MIN", help=text("bench_query.opt_every"))
+@option("--times", type=click.IntRange(5, 1_000), default=20, metavar="N", help=text("bench_query.opt_times"))
+@option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
+def query(**chosen: Any) -> int:
+    return play("query", chosen)
+
+
 def play(name: str, chosen: dict[str, Any]) -> int:
     """Run `simulators.bench.NAME`: its `run(Options(**chosen), say)` gives the result, whose `ok` is the exit code."""
     try:
