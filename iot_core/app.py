@@ -35,6 +35,7 @@ from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import StartError
 from iot_core.ingest.flush import Flush
+from iot_core.ingest.limit import RateLimit
 from iot_core.ingest.load import Loader
 from iot_core.ingest.prepare import Prepare
 from iot_core.ingest.replay import replay_address, replay_step
@@ -138,6 +139,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             queue=settings.ingest.queue,
             batch=_batch(settings, broker),
             batch_s=settings.ingest.batch_ms / 1000,
+            limit=RateLimit(settings.ingest.device_rate, settings.ingest.device_burst),
         )
 
         async def replay(address: str) -> int:

@@ -92,12 +92,17 @@ class Modbus(_Section, frozen=True, kw_only=True):
 
 
 class Ingest(_Section, frozen=True, kw_only=True):
-    """Bounds of the ingest path. A batch is flushed at `batch` uplinks or after `batch_ms`, whichever comes first."""
+    """Bounds of the ingest path. A batch is flushed at `batch` uplinks or after `batch_ms`, whichever comes first.
+
+    A device may say `device_burst` messages at once (a long buffer), and `device_rate` a second for ever.
+    """
 
     queue: Positive = 10_000
     batch: Positive = 5_000
     batch_ms: Positive = 50
     max_payload: Positive = 262_144
+    device_rate: Positive = 100
+    device_burst: Positive = 200_000
     held_rows: Positive = 1_000_000
     held_days: Positive = 30
     held_mb: Positive = 2_000

@@ -31,6 +31,7 @@ class Checker:
     def __init__(self, table: ClassTable) -> None:
         self.table = table
         self.window = table.device_class.window
+        self.life_safety = table.device_class.life_safety
         self._columns = {column.name: (column, _converter(column)) for column in table.columns}
 
     def values(self, sample: Sample) -> tuple[dict[str, Value], int, list[Problem]]:

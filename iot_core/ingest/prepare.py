@@ -44,6 +44,8 @@ class Work(msgspec.Struct, gc=False):
     """It says a usable time of its own, perhaps in a part that could not be used."""
     replay: bool = False
     """A person asked for it again: it replaces what is stored, whatever its age."""
+    dropped: bool = False
+    """It is acknowledged and counted, and not kept."""
     abandoned: bool = False
     """It could be neither stored nor held, and must not be acknowledged."""
 
@@ -93,6 +95,19 @@ class Prepare:
                 self._faulty.add(unit.profile)
                 log.exception("ingest.profile_failed", profile=unit.profile)
             return Work(uplink, unit, problems=[Problem(Reason.WRONG_FORMAT, type(exc).__name__)])
+
+    def limited(self, address: str) -> bool:
+        """Say whether a sender has a rate limit: those that people's lives hang on have none."""
+        unit = self._directory.at(address)
+        if unit is None:
+            return False  # strangers have a bound of their own
+        fed = (unit.device_id, *unit.channels.values())
+        return not any(self._checkers[self._directory.class_of(unit, each)].life_safety for each in fed)
+
+    def above_limit(self, uplink: Uplink, *, sampled: bool) -> Work:
+        """Make the work of an uplink above its sender's limit: nothing to store, and to hold only if it is a sample."""
+        problem = Problem(Reason.RATE, "above the device's rate limit; others like it are counted only")
+        return Work(uplink, self._directory.at(uplink.address), problems=[problem], dropped=not sampled)
 
     def _by_express(self, uplink: Uplink, unit: MountedUnit) -> Observation | None:
         express = self._express.get(unit.profile)

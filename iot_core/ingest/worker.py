@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from iot_core.cancelled import notice_cancellation
 from iot_core.counters import Counters
 from iot_core.errors import StoreUnavailable
 from iot_core.ingest.flush import Flush
+from iot_core.ingest.limit import RateLimit
 from iot_core.ingest.prepare import Prepare, Work
 from iot_core.model import Outcome, Reason, Settle, Uplink
 from iot_core.store.connection import AWAY, LATE, RETRY
@@ -51,6 +53,7 @@ class Ingest:
         queue: int,
         batch: int,
         batch_s: float,
+        limit: RateLimit,
     ) -> None:
         self._pool = pool
         self._prepare = prepare
@@ -60,6 +63,7 @@ class Ingest:
         self._most = queue
         self._batch = batch
         self._batch_s = batch_s
+        self._limit = limit
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._settled = asyncio.Event()
@@ -113,7 +117,20 @@ class Ingest:
 
     async def _next(self) -> list[Work]:
         uplinks = await self._collect()
-        return [self._prepare(uplink) for uplink in uplinks]
+        now = time.monotonic()
+        above = self._limit.above([uplink.address for uplink in uplinks], now, self._prepare.limited)
+        if not above:
+            return [self._prepare(uplink) for uplink in uplinks]
+        return [
+            self._above_limit(uplink, now) if position in above else self._prepare(uplink)
+            for position, uplink in enumerate(uplinks)
+        ]
+
+    def _above_limit(self, uplink: Uplink, now: float) -> Work:
+        sampled = self._limit.sampled(uplink.address, now)
+        if not sampled:
+            self._counters.count("ingest_rate_dropped")
+        return self._prepare.above_limit(uplink, sampled=sampled)
 
     def close(self) -> None:
         """Take nothing more: who emits from now on waits for the end, unacknowledged."""
@@ -218,7 +235,11 @@ class Ingest:
 
     def _bound_unknown(self, works: Sequence[Work]) -> list[Work]:
         """Leave out uplinks of unknown senders beyond their bound: acknowledged and counted, not kept."""
-        return [work for work in works if work.unit is not None or self._keep_unknown(work.uplink.address)]
+        return [
+            work
+            for work in works
+            if not work.dropped and (work.unit is not None or self._keep_unknown(work.uplink.address))
+        ]
 
     def _keep_unknown(self, address: str) -> bool:
         kept = self._unknown.get(address, 0)
@@ -241,7 +262,7 @@ class Ingest:
             if work.abandoned:
                 continue
             uplink = work.uplink
-            held += len(work.problems)
+            held += 0 if work.dropped else len(work.problems)
             if work.observations:
                 latencies.append((now - uplink.received_at).total_seconds())
             if uplink.settle is not None:

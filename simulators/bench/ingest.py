@@ -64,6 +64,7 @@ async def run(options: Options, say: Say) -> dict[str, Any]:
         say("bench.step_start", 0.0)
         dsn = await stack.enter_async_context(database(folder, options.store))
         settings = {"IOT_MQTT_RECEIPTS": "true" if options.receipts else "false"}
+        settings["IOT_INGEST_DEVICE_RATE"] = "1000000"  # a few devices stand for many here
         if options.devices > _CONNECTIONS:  # few connections speak for many devices, which no account of ours may
             port = await stack.enter_async_context(open_broker(folder))
             settings |= {"IOT_MQTT_BROKER": "external", "IOT_MQTT_PORT": str(port)}

@@ -14,6 +14,7 @@ import asyncpg
 from iot_core.alarms.evaluate import Evaluator
 from iot_core.counters import Counters
 from iot_core.ingest.flush import Flush
+from iot_core.ingest.limit import RateLimit
 from iot_core.ingest.load import Loader
 from iot_core.ingest.prepare import Prepare, Work
 from iot_core.ingest.worker import Ingest
@@ -120,6 +121,7 @@ async def running(dsn: str, settings: Settings | None = None) -> AsyncIterator[P
         ingest = Ingest(
             pool, prepare, flush, counters,
             queue=settings.ingest.queue, batch=settings.ingest.batch, batch_s=0.01,
+            limit=RateLimit(settings.ingest.device_rate, settings.ingest.device_burst),
         )  # fmt: skip
         task = asyncio.create_task(ingest.run(), name="ingest")
         try:
