@@ -92,7 +92,8 @@ def _record(row: Held) -> tuple[Any, ...]:
     uplink, problem = row.uplink, row.problem
     device_id = problem.device_id if problem.device_id is not None else row.device_id
     detail, part = _text(problem.detail)[:2000], storable(problem.part)
-    wrong = _digest(8, problem.reason.value, detail, msgspec.json.encode(part, order="deterministic"), device_id)
+    plain = msgspec.to_builtins(part, str_keys=True)  # keys of CBOR may be numbers, which have no order beside texts
+    wrong = _digest(8, problem.reason.value, detail, msgspec.json.encode(plain, order="deterministic"), device_id)
     return (
         uplink.received_at, uplink.driver, _text(uplink.address), _text(uplink.topic), uplink.kind,
         uplink.content_format, uplink.payload, _registers(uplink), uplink.retained,
