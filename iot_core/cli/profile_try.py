@@ -70,7 +70,7 @@ class ContentFormat(click.ParamType):  # type: ignore[type-arg]  # generic since
 )
 @option("--topic", default="", metavar="TOPIC", help=text("cli.opt_try_topic"))
 @option("--fport", type=click.IntRange(0, 255), metavar="N", help=text("profile.opt_try_fport"))
-@option("--content-format", "--format", "form", type=ContentFormat(), metavar="NAME|N", help=text("cli.opt_try_format"))
+@option("--format", "--content-format", "form", type=ContentFormat(), metavar="NAME|N", help=text("cli.opt_try_format"))
 @option("--live", metavar="ADDRESS", help=text("profile.opt_live"))
 @option("--timeout", type=click.FloatRange(0.1, 3600), default=30.0, metavar="S", help=text("profile.opt_timeout"))
 @option("--folder", type=click.Path(path_type=Path), metavar="DIR", help=text("cli.opt_folder"))

@@ -27,6 +27,8 @@ def payload_of(given: str, *, binary: bool) -> bytes:
             raise click.UsageError(text("profile.no_file", file=given[1:], detail=exc.strerror or str(exc))) from exc
     if binary and _DIGITS.fullmatch(given.strip()):
         return bytes.fromhex(given.strip().removeprefix("0x").replace(":", " "))
+    if binary and given.strip()[:1] not in {"{", "["}:  # else the envelope of a network server
+        raise click.UsageError(text("profile.expect_bytes", given=given[:40]))
     return given.encode()
 
 

@@ -95,6 +95,8 @@ def load_tolerant(folder: Path | None, running: Profiles | None = None) -> Profi
 
 def load_file(path: Path, profiles: Profiles) -> Profile:
     """Compile one profile file. Its class is the folder that it lies in. Raises ConfigError."""
+    if not path.is_file():
+        raise ConfigError("profile.unreadable", file=path, detail="no such file")
     bases = Bases([path.resolve().parent.parent, *profiles.folders])
     class_key = path.resolve().parent.name
     class_file = profiles.class_file(class_key)

@@ -123,6 +123,21 @@ def test_try_says_which_topic_or_registers_it_needs(iot: Iot) -> None:
     assert re.search(r"power +ENERGY\.Power +56 +56", said)
 
 
+def test_what_is_typed_wrongly_is_named(iot: Iot) -> None:
+    for given, said in (
+        (["try", "milesight-am319", "--payload", "0367F"], "two for each byte"),
+        (["try", "milesight-am319", "--payload", "zz"], "two for each byte"),
+        (["try", "nosuch.yaml", "--payload", "00"], "no such file"),
+        (["check", "nosuch.yaml"], "no such file"),
+        (["try", "native-streetlight", "--content-format", "senml", "--payload", "x"], "--content-format"),
+        (["try", "tuf-2000m", "--live", "http://x"], "modbus, mqtt"),
+    ):
+        ended = iot("profile", *given)
+        assert ended.code != 0
+        assert said in ended.err, ended.err
+        assert "Traceback" not in ended.err
+
+
 def test_check_of_a_folder_names_every_wrong_file_and_what_differs_in_each_example(iot: Iot) -> None:
     iot("profile", "new", "--class", "weather", "--speaks", "modbus", *WHO, "--value", "temperature=4:int16:0.1")
     good = iot.folder / "own" / "weather" / "acme_1.yaml"
