@@ -1,5 +1,5 @@
 # Each target is a script of its own, for machines without make. Arguments: make demo ARGS="--devices 30".
-.PHONY: demo demo-timescaledb test test-faults check messages clean
+.PHONY: bench demo demo-timescaledb test test-faults check messages clean
 
 demo:
 	@scripts/demo $(ARGS)
@@ -12,6 +12,9 @@ test:
 
 test-faults: # minutes: every fault of docs/reliability.md, whose tables it writes
 	@scripts/test-faults $(ARGS)
+
+bench: # half an hour, alone on the machine; writes docs/performance.md
+	@scripts/bench
 
 check:
 	@scripts/check

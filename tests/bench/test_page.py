@@ -1,0 +1,32 @@
+"""The page of figures is made of what benchmarks said, and of nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simulators.bench.page import written
+
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+MACHINE = {"cores": 2, "cpu": "a cpu", "memory_gb": 8.0, "system": "Linux"}
+INGEST = {
+    "bench": "ingest", "ok": True, "machine": MACHINE, "versions": {"postgresql": "18.1"},
+    "settings": {"devices": 1000, "rate": 0.0, "store": "embedded", "baseline": True, "profile": False,
+                 "receipts": True},
+    "messages_per_s": 21_000, "slowest_5s_per_s": 20_100, "memory_peak_mb": 101.5, "lost": 0, "duplicate": 0,
+    "cpu_us_per_message": {"core": 21.1, "broker": 15.2, "database": 12.3, "publisher": 4.4}, "ratio": 130.2,
+    "profile": [{"file": "iot_core/ingest/express.py", "us": 4.01, "functions": {"Express._checked": 2.66}}],
+}  # fmt: skip
+COAP = {
+    "bench": "coap", "ok": True, "machine": MACHINE, "versions": {"aiocoap": "0.4"}, "settings": {"devices": 500},
+    "con": {"messages_per_s": 4000}, "lost": 0,
+}  # fmt: skip
+
+
+def test_every_table_is_written_anew_and_twice_is_the_same() -> None:
+    page = written(PAGE.read_text(encoding="utf-8"), [INGEST, COAP])
+    assert "| --devices 1000 --rate 0.0 --store embedded --baseline | 21,000 | 20,100 | 21.1 | 15.2 |" in page
+    assert "| `iot_core/ingest/express.py` | 4.01 | Express._checked 2.66 |" in page
+    assert "### iot bench coap --devices 500" in page
+    assert "| `con.messages_per_s` | 4000 |" in page
+    assert "- 2 cores, a cpu, 8.0 GB, Linux" in page
+    assert written(page, [INGEST, COAP]) == page
