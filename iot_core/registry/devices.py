@@ -80,6 +80,11 @@ RETURNING id
 _CHANNELS: Final = """
 INSERT INTO iot.channel (unit_id, channel, device_id) SELECT $2, channel, device_id FROM iot.channel WHERE unit_id = $1
 """
+# A login belongs to what hangs there, which is back; an OSCORE key goes with the unit's number, which is a new one.
+_LOGIN: Final = """
+INSERT INTO iot.credential (unit_id, kind, public, secret)
+SELECT $2, kind, public, secret FROM iot.credential WHERE unit_id = $1 AND kind = 'login'
+"""
 _WAITING: Final = """
 SELECT DISTINCT address FROM iot.held_uplink WHERE reason = 'unknown_address' AND address = ANY($1) ORDER BY address
 """
@@ -331,3 +336,4 @@ async def _remount(connection: asyncpg.Connection, device_id: int, unit: Any, ad
     except asyncpg.UniqueViolationError:
         raise ConflictError("registry.added_meanwhile") from None
     await connection.execute(_CHANNELS, unit["id"], new_id)
+    await connection.execute(_LOGIN, unit["id"], new_id)

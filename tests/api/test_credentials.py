@@ -1,0 +1,101 @@
+"""Credentials go in and never come out: not by the API, not by the audit, not by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from iot_core.errors import NotFoundError
+from iot_core.registry.directory import CHANNEL
+from iot_core.registry.keep import Keep
+from tests.api.city import City
+
+PASSWORD = "Ba-Dinh-secret-77"
+
+
+async def test_a_login_is_kept_for_drivers_and_shown_to_nobody(city: City) -> None:
+    await city.add("cam-1")
+    async with city.client("technician") as client:
+        kept = await client.set_login("cam-1", "operator", PASSWORD)
+        assert (kept.device, kept.kind, kept.username) == ("cam-1", "login", "operator")
+        shown = repr(await client.device("cam-1")) + repr(kept)
+    pool = city.path.pool
+    unit = await pool.fetchval("SELECT id FROM iot.unit")
+    found = await Keep(pool).of(unit, "login")
+    assert found is not None
+    assert (found.public, found.secret) == ({"username": "operator"}, PASSWORD.encode())
+    audit = str([dict(row) for row in await pool.fetch("SELECT * FROM iot.audit")])
+    assert PASSWORD not in shown + audit + repr(found)
+    async with city.client("technician") as client:
+        await client.remove_device("cam-1")
+        await client.restore_device("cam-1")
+        unit = await pool.fetchval("SELECT id FROM iot.unit WHERE mounted_to IS NULL")
+        assert await Keep(pool).of(unit, "login") == found, "the camera hangs where it hung"
+        await client.forget_login("cam-1")
+        with pytest.raises(NotFoundError, match="no_credential"):
+            await client.forget_login("cam-1")
+    assert await Keep(pool).of(unit, "login") is None
+
+
+async def test_an_oscore_key_is_shown_once_and_made_anew_each_time(city: City) -> None:
+    await city.add("wm-1")
+    pool = city.path.pool
+    async with city.client("technician") as client:
+        one, two = await client.new_oscore("wm-1"), await client.new_oscore("wm-1")
+    assert one.master_secret != two.master_secret
+    assert (len(bytes.fromhex(two.master_secret)), len(bytes.fromhex(two.master_salt))) == (16, 8)
+    assert (two.recipient_id, two.url.endswith("/v1/wm-1/telemetry")) == ("00", True)
+    unit = await pool.fetchval("SELECT id FROM iot.unit")
+    assert int(two.sender_id, 16) == unit
+    found = await Keep(pool).of(unit, "oscore")
+    assert found is not None
+    assert found.secret.hex() == two.master_secret
+    audit = str([dict(row) for row in await pool.fetch("SELECT * FROM iot.audit")])
+    assert one.master_secret not in audit
+    assert two.master_secret not in audit
+
+
+async def test_numbers_are_taken_once_by_whoever_takes_them(city: City) -> None:
+    await city.add("wm-1")
+    async with city.client("technician") as client:
+        await client.new_oscore("wm-1")
+    unit = await city.path.pool.fetchval("SELECT id FROM iot.unit")
+    keep = Keep(city.path.pool)
+    taken = await asyncio.gather(*(keep.reserve(unit, "oscore", 10) for _ in range(20)))
+    assert sorted(taken) == list(range(0, 200, 10))
+    with pytest.raises(NotFoundError):
+        await keep.reserve(unit, "login", 1)
+
+
+async def test_a_key_made_anew_is_told_to_workers_and_numbers_taken_are_not(city: City) -> None:
+    await city.add("wm-1")
+    told: list[str] = []
+    pool = city.path.pool
+    async with pool.acquire() as connection, city.client("technician") as client:
+
+        def note(*_: object) -> None:
+            told.append(CHANNEL)
+
+        await connection.add_listener(CHANNEL, note)
+        unit = await pool.fetchval("SELECT id FROM iot.unit")
+        await client.new_oscore("wm-1")
+        async with asyncio.timeout(10):
+            while not told:
+                await asyncio.sleep(0.01)
+        told.clear()
+        await Keep(pool).reserve(unit, "oscore", 1_000)
+        await client.set_login("wm-1", "a", "b")
+        async with asyncio.timeout(10):
+            while not told:
+                await asyncio.sleep(0.01)
+        assert len(told) == 1, "the login alone"
+        await connection.remove_listener(CHANNEL, note)
+
+
+async def test_a_viewer_may_neither_set_nor_make(city: City) -> None:
+    await city.add("wm-1")
+    async with city.client("viewer") as client:
+        for asked in (client.set_login("wm-1", "a", "b"), client.new_oscore("wm-1"), client.command("wm-1", "x", {})):
+            with pytest.raises(Exception, match="forbidden"):
+                await asked
