@@ -117,6 +117,19 @@ def query(**chosen: Any) -> int:
     return play("query", chosen)
 
 
+@bench.command(
+    "size",
+    cls=Command,
+    help=text("bench_size.help"),
+    examples=["iot bench size", "iot bench size --store timescaledb", "iot bench size --devices 500 --hours 48"],
+)
+@option("--devices", type=click.IntRange(1, 10_000), default=20, metavar="N", help=text("bench_size.opt_devices"))
+@option("--hours", type=click.IntRange(1, 24 * 60), default=72, metavar="N", help=text("bench_size.opt_hours"))
+@option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
+def size(**chosen: Any) -> int:
+    return play("size", chosen)
+
+
 def play(name: str, chosen: dict[str, Any]) -> int:
     """Run `simulators.bench.NAME`: its `run(Options(**chosen), say)` gives the result, whose `ok` is the exit code."""
     try:

@@ -1,0 +1,155 @@
+"""`iot bench size`: bytes a reading, raw and compressed, and what rollups cost.
+
+Air stations of the simulated city speak once a minute, six metrics a message, some days back; written by the store's
+own merge, on a database of the benchmark's own. A reading is one metric's value; sizes are with indexes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from iot_core.model import DeviceClass, Observation, Value
+from iot_core.profiles import load
+from iot_core.settings import Retention
+from iot_core.store import due
+from iot_core.store.connection import prepare
+from iot_core.store.info import read_info
+from iot_core.store.migrate import migrate
+from iot_core.store.nightly import ensure_columnstore
+from iot_core.store.partitions import ensure_partitions, week_of
+from iot_core.store.refresh import Refresh
+from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
+from iot_core.store.telemetry import TelemetryTable
+from iot_core.store.tier import Found, Tier, find_tier
+from simulators.bench.report import report
+from simulators.bench.stage import EMBEDDED, database, scratch
+from simulators.physics.air import AirStation
+from simulators.physics.chance import between
+
+Say = Callable[[str, float], None]
+METRICS: Final = ("pm25", "pm10", "no2", "o3", "temperature", "humidity")
+RAW: Final = 24
+COMPRESSED: Final = 4
+"""Bytes a reading, indexes included, that the platform promises."""
+KEY: Final = "air_quality"
+_AGGREGATE: Final = f'SELECT device_id, avg(pm25_avg), max(pm25_max) FROM telemetry."{KEY}_1d" GROUP BY device_id'
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for."""
+
+    devices: int = 20
+    hours: int = 72
+    store: str = EMBEDDED
+
+
+async def run(options: Options, say: Say) -> dict[str, Any]:
+    """Run the benchmark and give its result."""
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(scratch())
+        say("bench.step_start", 0.0)
+        dsn = await stack.enter_async_context(database(folder, options.store))
+        connection = await asyncpg.connect(dsn, server_settings={"timezone": "UTC", "jit": "off"})
+        stack.push_async_callback(connection.close)
+        await prepare(connection)
+        await migrate(connection)
+        await fix_zone(connection, "Asia/Ho_Chi_Minh")
+        found = await find_tier(connection)
+        device_class = load().classes[KEY]
+        table = TelemetryTable((await ensure_tables(connection, [device_class], found.tier))[KEY])
+        await _register(connection, options.devices)
+        wrote_s = await _write(connection, table, found.tier, options, say)
+        result = await _measure(connection, found, say)
+    return report(
+        "size",
+        options,
+        ok=result["bytes_per_reading"] <= RAW and (result["compressed_bytes_per_reading"] or 0) <= COMPRESSED,
+        versions={"postgresql": found.server, "timescaledb": found.extension or ""},
+        readings_per_s=round(result["readings"] / wrote_s),
+        **result,
+    )
+
+
+async def _register(connection: asyncpg.Connection, devices: int) -> None:
+    await connection.execute(
+        "INSERT INTO iot.device (key, name, class_key)"
+        " SELECT 'station-' || i, 'Station', $1 FROM generate_series(1, $2) i",
+        KEY,
+        devices,
+    )
+
+
+async def _write(
+    connection: asyncpg.Connection, table: TelemetryTable, tier: Tier, options: Options, say: Say
+) -> float:
+    """Write hour by hour as it would have come, and give the seconds that the database took."""
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=options.hours)
+    spent = 0.0
+    for hour in range(options.hours):
+        batch = list(_hour(table.table.device_class, options.devices, start + timedelta(hours=hour)))
+        before = time.perf_counter()
+        if tier is Tier.PLAIN:
+            await ensure_partitions(connection, KEY, [week_of(batch[0].time)])
+        async with connection.transaction():
+            await table.merge(connection, batch)
+            await due.note(connection, list(due.notes(KEY, [(each.device_id, each.time) for each in batch])))
+        spent += time.perf_counter() - before
+        say("bench_size.write", hour / options.hours)
+    return spent
+
+
+def _hour(device_class: DeviceClass, devices: int, start: datetime) -> Iterator[Observation]:
+    decimals = {metric.key: metric.precision for metric in device_class.metrics}
+    for minute in range(60):
+        for device in range(1, devices + 1):
+            moment = start + timedelta(minutes=minute, seconds=device % 60)
+            said = AirStation(1, device).at(moment)
+            values: dict[str, Value] = {key: round(float(said[key]), decimals[key]) for key in METRICS}
+            received = moment + timedelta(microseconds=round(between(20_000, 400_000, device, moment.isoformat())))
+            yield Observation(
+                device_id=device, unit_id=1, class_key=KEY, time=moment, received_at=received, values=values
+            )
+
+
+async def _measure(connection: asyncpg.Connection, found: Found, say: Say) -> dict[str, Any]:
+    rollups = await read_rollups(connection, [KEY])
+    say("bench_size.rollups", 1.0)
+    before = time.perf_counter()
+    hours = await Refresh(rollups, found.tier).once(connection)
+    refresh_s = time.perf_counter() - before
+    if found.tier is Tier.COMMUNITY:
+        await ensure_columnstore(connection, rollups, found.tier, Retention())
+        await connection.execute(f"SELECT compress_chunk(c) FROM show_chunks('telemetry.{KEY}') c", timeout=600)
+    await connection.execute("ANALYZE", timeout=600)
+    info = await read_info(connection, found, rollups.values(), Retention(), now=datetime.now(UTC), disk_free=None)
+    (each,) = info.classes
+    raw = each.raw_bytes / each.readings
+    if each.compressed_readings:
+        uncompressed = await connection.fetchval(
+            f"SELECT sum(before_compression_total_bytes) FROM hypertable_columnstore_stats('telemetry.{KEY}')"
+        )
+        raw = int(uncompressed) / each.compressed_readings
+    return {
+        "tier": str(found.tier),
+        "readings": each.readings,
+        "bytes_per_reading": round(raw, 2),
+        "compressed_bytes_per_reading": each.compressed_bytes_per_reading,
+        "rollup_bytes_per_reading": round(each.rollup_bytes / each.readings, 2),
+        "rollup_hours": hours,
+        "rollup_us_per_row": round(refresh_s / each.rows * 1e6, 2),
+        "aggregate_ms": await _milliseconds(connection, _AGGREGATE),
+    }
+
+
+async def _milliseconds(connection: asyncpg.Connection, query: str) -> float:
+    await connection.fetch(query)
+    before = time.perf_counter()
+    await connection.fetch(query)
+    return round((time.perf_counter() - before) * 1000, 1)
