@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,13 @@ _SETTLE_S: Final = 2 * INTERVAL_S
 _ALONE_S: Final = 2 * INTERVAL_S
 _METRICS: Final = REGISTERS // 2
 _CLASS: Final = "bench_meter"
+_COUNT: Final = f"SELECT count(*) FROM telemetry.{_CLASS} WHERE time > $1 AND time <= $2"
+_TWICE: Final = f"""
+SELECT count(*) FROM (
+    SELECT time - lag(time) OVER (PARTITION BY device_id ORDER BY time) AS gap
+    FROM telemetry.{_CLASS} WHERE time > $1 AND time <= $2
+) AS gaps WHERE gap < $3
+"""
 _ALONE: Final = {"driver": "driver_poller", "pymodbus": "pymodbus_poller"}
 
 
@@ -129,16 +137,16 @@ async def _measure(stage: Stage, served: _Served, options: Options, say: Say) ->
     await _wait(_SETTLE_S, "bench.step_settle", say)
     if options.profile:
         stage.begin_profile()
+    before, began = stage.cpu(), time.perf_counter()
     await served.seen()
-    before, began, rows = stage.cpu(), time.perf_counter(), await _rows(stage)
+    first = datetime.now(UTC)
     await _wait(options.seconds, "bench.step_poll", say)
-    seen, after, took = await served.seen(), stage.cpu(), time.perf_counter() - began
+    seen = await served.seen()
+    last, after, took = datetime.now(UTC), stage.cpu(), time.perf_counter() - began
     profile = await stage.end_profile() if options.profile else []
-    await asyncio.sleep(1.0)  # what was answered last is on its way into the table
-    stored = await _rows(stage) - rows
+    stored, twice = await _settled(stage, first, last)
     late = [max(0.0, gap - INTERVAL_S) * 1000 for gap in seen.gaps_s]
     cpu = {name: round(after[name] - before[name], 2) for name in after} | {"gateways": round(seen.cpu_s, 2)}
-    running = round(seen.polls / took)  # polls go on while we look: as many as a second brings may be on either side
     events = await stage.events()
     return {
         "polls": seen.polls,
@@ -150,8 +158,8 @@ async def _measure(stage: Stage, served: _Served, options: Options, say: Say) ->
         "cpu_s": cpu,
         "cpu_us_per_poll": {name: round(used / max(seen.polls, 1) * 1e6, 1) for name, used in cpu.items()},
         "events": {name: count for name, count in events.items() if name.startswith("modbus_")},
-        "lost": max(seen.polls - stored - running, 0),
-        "duplicate": max(stored - seen.polls - 2 * running, 0),
+        "lost": max(seen.polls - stored - options.gateways, 0),  # each may have one answer on its way
+        "duplicate": twice,
         **({"profile": table_of(profile, seen.polls)} if profile else {}),
     }
 
@@ -163,11 +171,15 @@ async def _wait(seconds: float, step: str, say: Say) -> None:
         await asyncio.sleep(min(0.25, seconds - passed))
 
 
-async def _rows(stage: Stage) -> int:
+async def _settled(stage: Stage, first: datetime, last: datetime) -> tuple[int, int]:
+    """Count the rows of a stretch of time once no more of them come, and those of polls that are there twice."""
     connection = await asyncpg.connect(stage.dsn)
     try:
-        found: int = await connection.fetchval(f"SELECT count(*) FROM telemetry.{_CLASS}")
-        return found
+        rows, before = 0, -1
+        while rows != before:
+            await asyncio.sleep(1.0)
+            before, rows = rows, await connection.fetchval(_COUNT, first, last)
+        return rows, await connection.fetchval(_TWICE, first, last, timedelta(seconds=INTERVAL_S / 4))
     finally:
         await connection.close()
 

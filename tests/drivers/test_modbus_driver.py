@@ -22,7 +22,7 @@ from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 
 BLOCKS = (Read("holding", 4, 3), Read("input", 0, 2), Read("coil", 1, 2))
 REGISTERS = {"holding:4": [4, 5, 6], "input:0": [0, 1], "coil:1": [1, 0]}
-FAST = Modbus(timeout_s=0.2)
+FAST = Modbus(timeout_s=0.4)
 
 
 def at(port: int, unit_id: int) -> str:

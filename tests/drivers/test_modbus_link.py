@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from pymodbus.server import ModbusTcpServer
@@ -18,7 +19,7 @@ from tests.drivers.modbus_peer import Asked, Behave, counting, peer, silent
 from tests.drivers.modbus_profiles import Read
 
 HOLDING = Read("holding", 4, 3)
-TIMEOUT_S = 0.3
+TIMEOUT_S = 0.4
 
 
 @asynccontextmanager
@@ -99,6 +100,19 @@ async def test_silence_ends_at_the_timeout_and_keeps_the_connection_once(free_po
                 await link.read(9, HOLDING)
         assert not link.connected, "two silences without a byte in between: the connection itself may be dead"
         assert gateway.connections == 1
+
+
+async def test_a_device_is_left_alone_between_two_requests_as_long_as_it_needs(free_port: Callable[[], int]) -> None:
+    times: list[float] = []
+
+    async def note(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        times.append(asyncio.get_running_loop().time())
+        await counting(asked, writer)
+
+    async with peer(free_port(), {9: note, 1: note}) as gateway, linked(gateway.port) as link:
+        for unit_id in (9, 1, 9):
+            await link.read(unit_id, HOLDING, pause_s=0.08)
+    assert min(after - before for before, after in pairwise(times)) >= 0.075
 
 
 async def test_a_late_answer_is_never_taken_for_the_next_one(free_port: Callable[[], int]) -> None:

@@ -24,7 +24,7 @@ from tests.drivers.modbus_profiles import Read, models
 from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 
 HOLDING = Read("holding", 4, 3)
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.4
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def test_between_two_frames_the_line_is_quiet_for_three_and_a_half_bytes()
 
 
 async def test_a_long_answer_on_a_slow_line_takes_its_time_without_a_timeout() -> None:
-    place = Line("", 4800, "N", 1)  # 125 registers travel 0.53 s, twice the timeout
+    place = Line("", 4800, "N", 1)  # 125 registers travel 0.53 s, longer than the timeout
     async with serial_bus({9: counting}, byte_s=place.byte_s) as bus, linked(place._replace(port=bus.path)) as link:
         assert await link.read(9, Read("holding", 0, 125)) == list(range(125))
 

@@ -67,8 +67,8 @@ def field_units() -> dict[int, Behave]:
 
 async def found_at(at: Peer, units: str, profiles: Profiles, *, rtu: bool = False) -> list[Found | None]:
     place = Endpoint("127.0.0.1", at.port, rtu)
-    async with lone(place, 0.1) as exchange:
-        return [each async for each in scan(place, unit_ids(units, place), profiles.all(), exchange, 0.1)]
+    async with lone(place, 0.2) as exchange:
+        return [each async for each in scan(place, unit_ids(units, place), profiles.all(), exchange, 0.2)]
 
 
 @pytest.mark.parametrize("rtu", [False, True], ids=["tcp", "rtu"])
@@ -144,7 +144,7 @@ async def laptop(folder: Path, tmp_path: Path) -> AsyncIterator[Callable[..., ob
 
 async def test_on_a_laptop_a_serial_line_is_scanned_and_its_speed_is_found(folder: Path, tmp_path: Path) -> None:
     async with serial_bus(field_units()) as bus, laptop(folder, tmp_path) as iot:
-        out, err = await iot("modbus", "scan", bus.path, "--units", "5-9", "--timeout", "0.1", "--output", "json")  # type: ignore[misc]
+        out, err = await iot("modbus", "scan", bus.path, "--units", "5-9", "--timeout", "0.3", "--output", "json")  # type: ignore[misc]
     said = json.loads(out)
     assert [each["model"] for each in said] == ["acme-aq4", "acme-gauge"]
     assert said[0]["address"] == f"modbus://{bus.path}:9600-8N1/7"
@@ -161,7 +161,7 @@ async def test_what_was_found_without_signal_is_imported_later_and_again_changes
 ) -> None:
     job = tmp_path / "job.json"
     async with peer(free_port(), field_units()) as at, laptop(folder, tmp_path) as iot:
-        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "3-9", "--timeout", "0.1", "--save", str(job))
+        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "3-9", "--timeout", "0.3", "--save", str(job))
         await iot(*where)  # type: ignore[misc]
         saved = json.loads(job.read_text())
         assert [device["profile"] for device in saved["devices"]] == ["acme-aq4", "acme-gauge"]
@@ -196,7 +196,7 @@ async def test_a_core_scans_for_a_person_who_cannot_reach_the_place(  # noqa: PL
         core_running(dsn, state_path, free_ports, profiles=str(folder)) as (core, _),
         laptop(folder, tmp_path) as iot,
     ):
-        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "6-9", "--timeout", "0.1")
+        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "6-9", "--timeout", "0.3")
         via = ("--via", core.url, "--token", core.token)
         out, _ = await iot(*where, *via, "--output", "json")  # type: ignore[misc]
         assert [each["model"] for each in json.loads(out)] == ["acme-aq4", "acme-gauge"]
@@ -276,7 +276,7 @@ async def test_a_silent_unit_and_an_empty_line_end_with_a_sentence(
 ) -> None:
     async with peer(free_port(), {3: silent}) as at, laptop(folder, tmp_path) as iot:
         where = f"127.0.0.1:{at.port}"
-        _, err = await iot("modbus", "probe", f"{where}/3", "--at", "holding:1", "--timeout", "0.1", code=3)  # type: ignore[misc]
+        _, err = await iot("modbus", "probe", f"{where}/3", "--at", "holding:1", "--timeout", "0.3", code=3)  # type: ignore[misc]
         assert "does not answer" in err
         out, err = await iot("modbus", "scan", where, "--units", "1-3", "--timeout", "0.05", code=1)  # type: ignore[misc]
         assert "Nobody answered" in out + err

@@ -199,7 +199,7 @@ async def test_a_unit_is_read_at_once_while_500_polls_are_under_way(free_port: C
                 took.append(loop.time() - began)
                 assert uplink.registers is not None
                 assert list(uplink.registers["holding:0"]) == list(range(20))
-    assert max(took) < 0.5, "two requests of its own, and one of the polls before each"
+    assert max(took) < 1, "two requests of its own, and one of the polls before each"
 
 
 async def test_a_unit_is_read_at_once_while_a_dead_one_is_waited_for(free_port: Callable[[], int]) -> None:
