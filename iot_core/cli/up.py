@@ -105,8 +105,7 @@ def _spare_the_collector() -> None:
     """Let the garbage collector look at less, and less often.
 
     What is there now (programs, profiles, the registry) stays. A batch in flight is 100,000 objects that end by their
-    reference counts, without it; with Python's own threshold of 700 it walked them a hundred times a batch, a seventh
-    of the core's time.
+    reference counts, without it; with Python's own threshold of 700 it walked them 57 times in a batch of 5,000.
     """
     gc.collect()
     gc.freeze()
