@@ -34,10 +34,14 @@ class Topics:
 
     def __init__(self, profiles: Profiles) -> None:
         self._profiles = profiles
+        self._version = -1
         self.renew()
 
     def renew(self) -> Sequence[str]:
-        """Look at the profiles again, and give the filters that they need now."""
+        """Look at the profiles again where they changed, and give the filters that they need now."""
+        if self._version == self._profiles.version:
+            return self.filters()
+        self._version = self._profiles.version
         own = [profile for profile in self._profiles.all() if profile.topics]
         self._patterns = [pattern for profile in own for pattern in _patterns(profile)]
         self._vendor = _outermost(_filter(topic) for profile in own for topic in profile.topics)

@@ -43,6 +43,8 @@ class Profiles:
         """Where they come from, the own folder first."""
         self.broken = tuple(broken)
         """Files of the own folder that cannot be used as they are now."""
+        self.version = 0
+        """Grows each time that they are renewed."""
         self._class_files = dict(classes)
         self._profiles = dict(sorted(profiles.items()))
         self.classes: Mapping[str, DeviceClass] = {
@@ -53,6 +55,7 @@ class Profiles:
         """Take over the profiles of `other`; the classes stay, because tables stand for them."""
         self._profiles = other._profiles
         self.broken = other.broken
+        self.version += 1
 
     def get(self, model: str) -> Profile:
         """Find a profile. Raises NotFoundError with the names that look like it."""
