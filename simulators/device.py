@@ -27,6 +27,8 @@ class Message:
     payload: bytes
     content_format: int | None
     said: Sequence[Said]
+    key: str = ""
+    """Whose observations these are."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +41,8 @@ class SimDevice:
     run: str = ""
     seq: int = 0
     physics: Physics = field(init=False)
+    behind: list[SimDevice] = field(default_factory=list)
+    """Devices that it publishes for."""
     _buffer: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -61,7 +65,7 @@ class SimDevice:
 
     def messages(self, now: datetime) -> list[Message]:
         """Measure, and give what is to be sent now: nothing while a buffer fills."""
-        made = self._encode(now)
+        made = self._encode(now) + [message for each in self.behind for message in each.messages(now)]
         if self.plan.voice.buffered == 1:
             return made
         self._buffer += made
@@ -95,7 +99,7 @@ class SimDevice:
             payload=encoded.payload,
             content_format=encoded.content_format,
         )
-        return Message(topic, encoded.payload, encoded.content_format, self.read_back(uplink))
+        return Message(topic, encoded.payload, encoded.content_format, self.read_back(uplink), self.key)
 
     def read_back(self, uplink: Uplink) -> list[Said]:
         """Read what the wire says. Raise when it says something doubtful: then the simulator is wrong."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Final
 
@@ -63,6 +63,8 @@ _NAMES: Final = {
     "water_quality": "Trạm chất lượng nước",
     "weather": "Trạm khí tượng",
 }
+_BRIDGE_CLASS: Final = "lighting_cabinet"
+"""A city's LoRaWAN gateway hangs in a lighting cabinet."""
 _JSON, _SENML_JSON, _SENML_CBOR = 50, 110, 112
 _RATED_WATTS: Final = (60.0, 90.0, 120.0, 150.0)
 
@@ -91,6 +93,13 @@ class Planned:
     voice: Voice
     physics: Physics
     building: str = ""
+    bridge: bool = False
+    """It publishes for the devices that cannot speak for themselves: a LoRaWAN network server."""
+
+    @property
+    def bridged(self) -> bool:
+        """Say whether it is heard through a bridge only."""
+        return self.voice.profile.address.startswith("lorawan:")
 
     @property
     def model(self) -> str:
@@ -144,7 +153,10 @@ def plan(profiles: Profiles, *, devices: int, seed: int) -> tuple[Planned, ...]:
 
 
 def plan_of(profiles: Profiles, models: Sequence[str], *, devices: int, seed: int) -> tuple[Planned, ...]:
-    """Plan devices of these models only, one after the other. Raises NotFoundError for a model that nobody can play."""
+    """Plan devices of these models only, one after the other; beside them a bridge where one of them needs it.
+
+    Raises NotFoundError for a model that nobody can play.
+    """
     voices: list[Voice] = []
     for model in models:
         voice = voice_of(profiles.get(model))
@@ -157,6 +169,10 @@ def plan_of(profiles: Profiles, models: Sequence[str], *, devices: int, seed: in
         class_key = voice.profile.class_key
         planned.append(_planned(class_key, numbers[class_key], voice, seed))
         numbers[class_key] += 1
+    if any(each.bridged for each in planned):
+        number = numbers[_BRIDGE_CLASS]
+        bridge = _planned(_BRIDGE_CLASS, number, Voice("mqtt", profiles.native(_BRIDGE_CLASS)), seed)
+        planned.insert(0, replace(bridge, bridge=True))
     return tuple(planned)
 
 

@@ -90,7 +90,13 @@ async def register(
     for device in result.devices:
         if (found := there.get(device.key)) is not None:
             await _take_back(client, device, found, memory)
-    await _add(client, [_new(device) for device in result.devices if device.key not in there], memory)
+    bridge = next((device for device in result.devices if device.plan.bridge), None)
+    if bridge is not None:
+        bridge.behind = [device for device in result.devices if device.plan.bridged]
+    new = [device for device in result.devices if device.key not in there]
+    await _add(client, [_new(device) for device in new if not device.plan.bridged], memory)
+    gateway = "" if bridge is None else bridge.key
+    await _add(client, [_new(device, gateway) for device in new if device.plan.bridged], memory)
     for device in result.devices:
         device.secret = memory.secrets.get(device.key, "")
     return result
@@ -181,7 +187,7 @@ async def _hardware(client: Client, found: Device) -> tuple[str | None, str | No
 
 async def _take_back(client: Client, device: SimDevice, found: Device, memory: Memory) -> None:
     """Make a device of an earlier run ours again; one whose secret is lost gets a fresh one."""
-    lost = device.key not in memory.secrets and device.plan.voice.protocol != "modbus"
+    lost = device.key not in memory.secrets and device.plan.voice.protocol != "modbus" and not device.plan.bridged
     if found.lifecycle is not Lifecycle.RETIRED:
         if not lost:
             return
@@ -196,7 +202,7 @@ def _address(each: Planned, key: str, place: Place | None) -> str:
     return each.voice.profile.address.replace("{address}", inner)
 
 
-def _new(device: SimDevice) -> DeviceNew:
+def _new(device: SimDevice, gateway: str = "") -> DeviceNew:
     plan = device.plan
     return DeviceNew(
         key=plan.key,
@@ -206,6 +212,7 @@ def _new(device: SimDevice) -> DeviceNew:
         latitude=plan.latitude,
         longitude=plan.longitude,
         address=device.address,
+        gateway=gateway or None,
         simulated=True,
     )
 

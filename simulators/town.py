@@ -93,7 +93,7 @@ async def running_town(
             town.gateways.append(await stack.enter_async_context(gateway(served, port, ledger, host)))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         for device in town.devices:
-            if (face := faces.get(device.plan.voice.protocol)) is not None:
+            if not device.plan.bridged and (face := faces.get(device.plan.voice.protocol)) is not None:
                 town.tasks.append(group.create_task(face(device, town.stop), name=f"sim {device.key}"))
         stack.push_async_callback(_end, town)
         yield town

@@ -41,7 +41,7 @@ class MqttFace:
                         await self._publish(client, *unanswered[0])
                         unanswered.pop(0)
                     async for message in beat:
-                        unanswered.append((message, self.ledger.send("mqtt", device.key, message.said)))
+                        unanswered.append((message, self.ledger.send("mqtt", message.key, message.said)))
                         await self._publish(client, *unanswered[0])
                         unanswered.pop(0)
                     await _presence(client, device, "offline")

@@ -182,9 +182,18 @@ async def test_a_simulated_city_speaks_to_a_core_that_runs_and_is_taken_back_lat
             found = devices["items"] if isinstance(devices, dict) else devices
             assert len(found) == 12
             assert all(each["simulated"] for each in found)
+        models = ("--model", "milesight-em500-udl", "--model", "kamstrup-multical21", "--model", "ucifi-stream-gauge")
+        async with iot(folder, "sim", "run", *models, "--seconds", "6") as sim:
+            assert await sim.ended() == 0, sim.lines
+            assert sim.last()["unanswered"] == 0
+        async with iot(folder, "device", "list", "--state", "ok", "--output", "json") as listed:
+            await listed.ended()
+            devices = json.loads("\n".join(listed.lines))
+            found = devices["items"] if isinstance(devices, dict) else devices
+            assert {each["profile"] for each in found} >= set(models[1::2])  # one of them through a LoRaWAN bridge
         async with iot(folder, "sim", "remove") as removed:
             assert await removed.ended() == 0
-            assert removed.lines == ["Simulated devices retired: 12."]
+            assert removed.lines == ["Simulated devices retired: 16."]
 
 
 async def test_a_wrong_address_is_one_sentence(folder: Path) -> None:
