@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from iot_core.api import shapes
 from tests.core import until
 from tests.faults.ledger import Ledger, Verdict, connect
 from tests.faults.senders import Coap, Meter, Mqtt, Sender, ledger_of, meter, profiles, sending
 from tests.up import Up, core_process
+
+STILL_S: Final = 6.0
+"""A core that takes work and stores nothing for so long has nothing more."""
 
 
 @dataclass
@@ -77,10 +80,15 @@ class City:
         """Wait until everything acknowledged is in the tables, or until nothing moves any more; give what is there."""
         ledger = ledger or self.ledger()
         deadline = time.monotonic() + within_s
-        found = await ledger.verdict(self.dsn)
+        found, moved = await ledger.verdict(self.dsn), time.monotonic()
         while found.lost and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
-            found = await ledger.verdict(self.dsn)
+            now = await ledger.verdict(self.dsn)
+            if now.stored != found.stored:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > STILL_S and await self.up.ready():
+                break
+            found = now
         return found
 
     async def stored_again(self, senders: Iterable[Sender] = ()) -> float:

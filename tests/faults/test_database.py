@@ -15,7 +15,7 @@ import pytest
 from tests import servers
 from tests.core import until
 from tests.faults.city import City, city, sending
-from tests.faults.ledger import connect, locked
+from tests.faults.ledger import Ledger, connect, locked
 from tests.faults.proxy import Line
 from tests.faults.result import Recorder
 from tests.faults.senders import publish_all
@@ -93,6 +93,32 @@ async def test_a_database_that_is_away_costs_nothing_on_any_protocol(
         verdict = await town.verdict()
         record(verdict, town.up, back_s=back)
         assert verdict.sound, verdict
+
+
+@pytest.mark.faults(
+    "SIGKILL of the core while the database is away and Modbus polls wait in the spool",
+    "The spool is a file (SQLite, WAL): the next start brings it to the database, oldest first. A poll that was answered "
+    "at the very moment of the kill is not counted",
+)
+async def test_polls_in_the_spool_survive_a_kill_of_the_core(
+    state_path: Path, ports: int, line: Line, record: Recorder
+) -> None:
+    async with city(state_path, ports, modbus=ports + 3, direct=line.direct, STORE_DSN=line.dsn) as town:
+        meter = town.meter
+        assert meter is not None
+        await until(lambda: len(meter.answered) >= 2, what="it is polled")
+        await line.wire.refuse()
+        spooled = len(meter.answered) + 5
+        await until(lambda: len(meter.answered) >= spooled, what="polling goes on")
+        await town.up.kill()
+        ledger = Ledger()
+        ledger.note(meter.key, range(len(meter.answered) - 1))
+        await line.wire.listen()
+        await town.up.start()
+        verdict = await town.verdict(ledger)
+        record(verdict, town.up)
+        assert verdict.sound, verdict
+        assert verdict.acknowledged >= spooled - 1
 
 
 @pytest.mark.faults(
