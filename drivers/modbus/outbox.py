@@ -2,6 +2,9 @@
 
 * put -> emit -> ingest
 * put -> spool -> drain -> emit -> ingest, as long as the spool holds anything
+
+What was handed over and is not committed when the store goes away is spooled as well: it lies in memory only, and a
+core that is killed in the outage would lose it. Stored after all and drained once more, it is the same row.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import structlog
 
 from drivers.modbus.spool import Poll, Spool
 from iot_core.errors import StoreUnavailable
-from iot_core.model import Outcome, Uplink
+from iot_core.model import Numbers, Outcome, Uplink
 
 if TYPE_CHECKING:
     from iot_core.driver import Emit
@@ -36,6 +39,8 @@ class Outbox:
         self._order = asyncio.Lock()
         self._filled = asyncio.Event()
         self._spool_failed = False
+        self._uncommitted: dict[int, Uplink] = {}
+        self._handed_over = 0
         if spool is not None and len(spool):
             self._filled.set()
 
@@ -46,11 +51,23 @@ class Outbox:
                 if self._filled.is_set():
                     await self._keep(uplink)
                     return
+        self._handed_over += 1
+        uplink.token, uplink.settle = self._handed_over, self._settle
+        self._uncommitted[uplink.token] = uplink
         try:
             await self._emit(uplink)
         except StoreUnavailable:
             async with self._order:
-                await self._keep(uplink)
+                await self._keep_uncommitted()
+
+    async def _settle(self, tokens: Sequence[int], _: Numbers) -> None:
+        for token in tokens:
+            self._uncommitted.pop(token, None)
+
+    async def _keep_uncommitted(self) -> None:
+        """Spool what was handed over, in its order."""
+        while self._uncommitted:
+            await self._keep(self._uncommitted.pop(next(iter(self._uncommitted))))
 
     async def drain(self) -> None:
         """Bring the spool to the store whenever it answers, until cancelled."""

@@ -126,7 +126,7 @@ class Store:
             raise StoreUnavailable
         self.got.append(number_of(each))
         if self.commits:
-            await each.done(Outcome(stored=1))
+            await (each.settle([each.token], {}) if each.settle else each.done(Outcome(stored=1)))
         else:
             self.uncommitted.append(each)
 
@@ -161,6 +161,19 @@ async def test_new_polls_queue_behind_spooled_ones(tmp_path: Path) -> None:
         await outbox.put(uplink(31))
     assert store.got == list(range(32))
     assert counted == {"modbus_spooled": 30}
+
+
+async def test_what_the_store_took_and_never_committed_is_spooled_first(tmp_path: Path) -> None:
+    store, counted = Store(), Counter[str]()
+    with Spool(tmp_path / "modbus.sqlite3", rows=100) as spool:
+        outbox = Outbox(store, spool, lambda event: counted.update([event]))
+        await outbox.put(uplink(0))
+        store.commits = False
+        await outbox.put(uplink(1))
+        await outbox.put(uplink(2))
+        store.away = True
+        await outbox.put(uplink(3))
+        assert numbers(spool) == [1, 2, 3]
 
 
 async def test_a_spool_left_by_an_earlier_process_is_drained(tmp_path: Path) -> None:

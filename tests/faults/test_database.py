@@ -97,8 +97,8 @@ async def test_a_database_that_is_away_costs_nothing_on_any_protocol(
 
 @pytest.mark.faults(
     "SIGKILL of the core while the database is away and Modbus polls wait in the spool",
-    "The spool is a file (SQLite, WAL): the next start brings it to the database, oldest first. A poll that was answered "
-    "at the very moment of the kill is not counted",
+    "The spool is a file (SQLite, WAL): the next start brings it to the database, oldest first. A poll that was "
+    "answered at the very moment of the kill is not counted",
 )
 async def test_polls_in_the_spool_survive_a_kill_of_the_core(
     state_path: Path, ports: int, line: Line, record: Recorder
