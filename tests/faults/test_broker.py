@@ -81,6 +81,7 @@ async def elsewhere(kind: str, state: Path, port: int, dsn: str) -> AsyncIterato
         yield Stage(town, port + 1, kill, back, ("guest", "guest"))
 
 
+RECEIPTS = "every message had its receipt at the end"
 KINDS = {
     "Mosquitto 2.0.11": (started, "mosquitto"),
     "embedded (iotcore)": (started, "embedded"),
@@ -113,8 +114,10 @@ async def test_a_killed_broker_costs_at_most_what_it_says_and_careful_devices_no
             broker, f"killed {KILLS} times while the core reads; devices forget a message with its PUBACK", forgetful
         )
         kept = await town.verdict(Ledger({("careful", n) for n in careful.said}))
-        record.puback(broker, "the same, devices keep a message until its receipt and send it again", kept)
+        record.puback(broker, "the same, devices keep a message until its receipt and send it again", kept, RECEIPTS)
         assert kept.sound, kept
+        assert careful.receipts
+        assert not careful.kept, "every message has its receipt"
         assert not forgetful.doubled
 
         user, secret = await stage.device("burst")

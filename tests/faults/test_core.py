@@ -12,6 +12,8 @@ from tests.faults.result import Recorder
 
 KILLS = 20
 
+pytestmark = pytest.mark.timeout(400)
+
 
 @pytest.mark.faults(
     f"SIGKILL of the core, {KILLS} times in a stream",
