@@ -28,7 +28,7 @@ _CONTENT_FORMAT: Final = 12
 _URI_QUERY: Final = 15
 _REPEAT_S: Final = 2.5
 _GIVE_UP_S: Final = 45.0
-_NON_ANSWER_S: Final = 2.0
+_NON_ANSWER_S: Final = 10.0
 _LOOK_S: Final = 0.25
 _SIGNS: Final = (0, 13, 269)
 
