@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 
 CHANNEL: Final = "iot_registry"
 _RETRY_S: Final = 1.0
+_NO_CHANNELS: Final[Mapping[str, int]] = {}
 
 UNITS = """
 SELECT u.id AS unit_id, u.device_id, u.profile, u.address, u.mounted_from, u.mounted_to,
@@ -87,7 +89,8 @@ class Directory:
             async for row in connection.cursor(UNITS, prefetch=1000):
                 unit = _unit(row)
                 if row["mounted_to"] is None:
-                    mounted[unit.address] = unit
+                    before = self._mounted.get(unit.address)  # 100,000 that did not change need no room twice
+                    mounted[unit.address] = before if before == unit else unit
                 else:
                     earlier.setdefault(unit.address, []).append((unit, row["mounted_to"]))
         self._channel_classes = {row["id"]: row["class_key"] for row in await connection.fetch(CLASSES)}
@@ -111,10 +114,10 @@ def _unit(row: asyncpg.Record) -> MountedUnit:
         unit_id=row["unit_id"],
         device_id=row["device_id"],
         device_key=row["device_key"],
-        class_key=row["class_key"],
-        profile=row["profile"],
+        class_key=sys.intern(row["class_key"]),
+        profile=sys.intern(row["profile"]),
         address=row["address"],
         mounted_from=row["mounted_from"],
         simulated=row["simulated"],
-        channels=row["channels"] or {},
+        channels=row["channels"] or _NO_CHANNELS,
     )
