@@ -13,7 +13,7 @@ import pytest
 from iot_core.api.shapes import DeviceNew
 from iot_core.errors import CommandRejected, DeviceUnreachable, NotFoundError
 from tests.core import command, core_running, until
-from tests.drivers.modbus_peer import TABLES, Asked, Writer, peer
+from tests.drivers.modbus_peer import TABLES, Asked, Memory, Writer, peer
 
 IOT = (sys.executable, "-m", "iot_core.cli")
 FLOW = [0x0000, 0x3FC0]  # 1.5 m3/h, low word first
@@ -82,3 +82,23 @@ async def test_what_cannot_be_asked_says_why(
         code, out, err = await command(*IOT, "device", "read", "wm-1", "--now", *where)
         assert (code, out) == (3, "")
         assert "không trả lời" in err
+
+
+async def test_a_command_from_a_person_is_in_the_devices_registers(
+    dsn: str, state_path: Path, free_ports: Callable[[int], int], free_port: Callable[[], int]
+) -> None:
+    panel = Memory(words=dict.fromkeys([*range(2000, 2006), *range(4000, 4012)], 0))
+    locked = Memory(words=dict(panel.words), functions=frozenset({3}))
+    async with (
+        peer(free_port(), {9: panel, 10: locked}) as at,
+        core_running(dsn, state_path, free_ports) as (_, client),
+    ):
+        for key, unit_id in (("lc-1", 9), ("lc-2", 10)):
+            address = f"127.0.0.1:{at.port}/{unit_id}"
+            await client.add_device(DeviceNew(key=key, profile="ge-a-series", address=address))
+        await until(lambda: {asked.unit_id for asked in at.asked} == {9, 10}, what="both are polled")
+        await client.command("lc-1", "switch", {"on": True})
+        assert panel.words[2001] == 1, "the manual counts from 1"
+        with pytest.raises(CommandRejected) as refused:
+            await client.command("lc-2", "switch", {"on": True})
+        assert refused.value.facts["exception"] == 1
