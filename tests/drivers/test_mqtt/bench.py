@@ -36,6 +36,8 @@ class StubProfile:
 class StubProfiles:
     """The part of Profiles that topics need."""
 
+    version = 0
+
     def __init__(self, *profiles: StubProfile) -> None:
         self._profiles = profiles
 
