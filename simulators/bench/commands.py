@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -142,6 +143,8 @@ def play(name: str, chosen: dict[str, Any]) -> int:
     from iot_core.cli.logs import log_to_stderr
 
     log_to_stderr()
+    # What was started must end with us, also when a supervisor's patience ends: as by Ctrl-C, which asyncio.run knows.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(text("bench.step_start"), total=1.0)
