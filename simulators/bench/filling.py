@@ -20,6 +20,9 @@ METRICS: Final = ("pm25", "pm10", "temperature", "humidity", "co2", "pressure")
 SIGNAL: Final = "a daily curve with noise, one decimal"
 _MINUTE: Final = timedelta(minutes=1)
 _AT_ONCE: Final = 250_000
+_CHUNKS: Final = """
+SELECT show_chunks('telemetry.air_quality', coalesce($1::timestamptz, now() + interval '1 month'))::text AS chunk
+"""
 _FILL: Final = """
 INSERT INTO telemetry.air_quality (time, received_at, device_id, pm25, pm10, temperature, humidity, co2, pressure)
 SELECT at, at + interval '1 second', device,
@@ -59,12 +62,12 @@ async def fill(
 
 
 async def compress(
-    connection: asyncpg.Connection, tier: Tier, before: datetime, done: Callable[[float], None] = lambda _: None
+    connection: asyncpg.Connection, tier: Tier, before: datetime | None, done: Callable[[float], None] = lambda _: None
 ) -> list[str]:
-    """Compress the chunks that end before a time, as the settings would; give their names."""
+    """Compress the chunks that end before a time (None: all), as the settings would; give their names."""
     rollups = await read_rollups(connection, ["air_quality"])
     await ensure_columnstore(connection, rollups, tier, Retention())
-    rows = await connection.fetch("SELECT show_chunks('telemetry.air_quality', $1::timestamptz)::text AS chunk", before)
+    rows = await connection.fetch(_CHUNKS, before)
     for number, row in enumerate(rows, 1):
         await connection.execute(f"CALL convert_to_columnstore('{row['chunk']}')", timeout=3600)
         done(number / len(rows))
