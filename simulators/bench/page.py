@@ -40,9 +40,15 @@ def written(page: str, results: Sequence[Result]) -> str:
 
 
 def _machine(results: Sequence[Result]) -> str:
-    machines = {json.dumps(each["machine"], sort_keys=True): each["machine"] for each in results}
+    machines = {each["machine"]["cpu"] + each["machine"]["system"]: each["machine"] for each in results}
+    loads = [each["machine"].get("load_before", 0.0) for each in results]
     versions = {name: version for each in results for name, version in each["versions"].items()}
     lines = [f"- {m['cores']} cores, {m['cpu']}, {m['memory_gb']} GB, {m['system']}" for m in machines.values()]
+    if loads and max(loads) > 1:
+        lines.append(
+            f"- **It was not idle**: its load before the runs was {min(loads)} to {max(loads)}, so CPU figures hold,"
+            " messages a second, latencies and the baseline do not"
+        )
     return "\n".join([*lines, "- " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))])
 
 

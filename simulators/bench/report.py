@@ -14,6 +14,8 @@ import psutil
 
 __all__ = ["percentiles", "report"]
 
+_LOAD: Final = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+"""What else the machine was doing when the benchmark began."""
 _SHARES: Final = (50, 95, 99)
 
 
@@ -54,6 +56,7 @@ def _machine() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
+        "load_before": round(_LOAD, 1),
     }
 
 
