@@ -25,6 +25,7 @@ RIGHTS = {
 }
 ACTIONS = {
     "GET /survey": "devices", "POST /devices/{key}/read": "devices",
+    "GET /devices/{key}/channels": "read", "POST /devices/{key}/channels": "devices",
     "GET /devices/{key}/aqi": "read", "GET /areas": "read", "GET /areas/tree": "read", "POST /areas": "areas",
     "GET /areas/{key}": "read", "POST /areas/import": "areas", "POST /areas/merge": "areas",
     "POST /areas/{key}/rename": "areas", "POST /areas/{key}/move": "areas",

@@ -24,9 +24,9 @@ def blocks(lang: str, kind: str) -> list[str]:
 
 
 def commands(lang: str) -> list[list[str]]:
-    """Take every line that begins with `iot` out of the code blocks, up to a redirection."""
+    """Take every line that begins with `iot` out of the code blocks, up to a redirection or comment."""
     lines = "".join(blocks(lang, "sh")).splitlines()
-    return [shlex.split(line.partition(" > ")[0])[1:] for line in lines if line.startswith("iot ")]
+    return [shlex.split(line.partition(" > ")[0], comments=True)[1:] for line in lines if line.startswith("iot ")]
 
 
 @pytest.mark.parametrize("line", commands("en"), ids=" ".join)
