@@ -44,11 +44,12 @@ def unauthorized() -> Message:
     return _said(Code.UNAUTHORIZED, "driver.coap_unauthorized")
 
 
-def wrong_format(accepted: Sequence[int]) -> Message:
-    """4.15: names the formats that are read."""
+def wrong_format(given: int, accepted: Sequence[int]) -> Message:
+    """4.15: names the formats that are read of a device that speaks the native contract."""
     return _said(
         Code.UNSUPPORTED_CONTENT_FORMAT,
         "driver.coap_wrong_format",
+        given=given,
         accepted=", ".join(str(number) for number in accepted),
     )
 

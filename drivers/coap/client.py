@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from iot_core.profiles import Downlink, Profile
     from iot_core.profiles.resources import Resource
 
-__all__ = ["Client"]
+__all__ = ["Client", "answer_of", "request_to", "uplink_of"]
 
 log = structlog.get_logger()
 
@@ -88,16 +88,16 @@ class Client:
                     await device.heard.wait()
         except TimeoutError as exc:
             raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
-        message = _request(unit.address, made.path, Code[made.method.upper()])
+        message = request_to(unit.address, made.path, Code[made.method.upper()])
         message.payload, message.opt.content_format = made.payload, made.content_format
         await self._asked(unit, message)
 
     async def read(self, unit: MountedUnit) -> Uplink:
         """Ask for a device's first resource now. Raises as `send`."""
         resource = self._device(unit).resources[0]
-        message = _request(unit.address, resource.path, Code.GET)
+        message = request_to(unit.address, resource.path, Code.GET)
         message.opt.accept = resource.accept
-        return _uplink(unit, resource, await self._asked(unit, message))
+        return uplink_of(unit.address, resource, await self._asked(unit, message))
 
     async def _protect(self, unit: MountedUnit) -> None:
         """Let aiocoap protect what goes to a unit that has a key. Raises StoreUnavailable."""
@@ -120,7 +120,7 @@ class Client:
             raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key)
         try:
             await self._protect(unit)
-            response = await _answer(self._endpoint.request(message))
+            response = await answer_of(self._endpoint.request(message))
         except (CoapError, OSError, TimeoutError, StoreUnavailable) as exc:
             raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
         if not response.code.is_successful():
@@ -235,10 +235,10 @@ class Watch:
     async def _once(self, endpoint: Endpoint) -> None:
         """Ask once; where the device can be observed, listen until it is silent for too long."""
         every = self._resource.every.total_seconds()
-        message = _request(self._device.unit.address, self._resource.path, Code.GET)
+        message = request_to(self._device.unit.address, self._resource.path, Code.GET)
         message.opt.accept = self._resource.accept
         if not self._resource.observe:
-            await self._heard(await _answer(endpoint.request(message)))
+            await self._heard(await answer_of(endpoint.request(message)))
             await asyncio.sleep(every * random.uniform(0.95, 1.0))  # noqa: S311 - spreads a load
             return
         message.opt.observe = 0
@@ -248,7 +248,7 @@ class Watch:
         request.observation.register_callback(told.put, _suppress_deprecation=True)
         request.observation.register_errback(told.end, _suppress_deprecation=True)
         try:
-            response = await _answer(request)
+            response = await answer_of(request)
             await self._heard(await self._whole(response, endpoint))
             if response.opt.observe is None:
                 await asyncio.sleep(every * random.uniform(0.95, 1.0))  # noqa: S311 - spreads a load
@@ -264,16 +264,16 @@ class Watch:
         """Give the response, or what is there now, asked for block by block, when it was only the first block."""
         if response.opt.block2 is None or not response.opt.block2.more:
             return response
-        message = _request(self._device.unit.address, self._resource.path, Code.GET)
+        message = request_to(self._device.unit.address, self._resource.path, Code.GET)
         message.opt.accept = self._resource.accept
-        return await _answer(endpoint.request(message))
+        return await answer_of(endpoint.request(message))
 
     async def _heard(self, response: Message) -> None:
         if not response.code.is_successful():
             raise _Refused(response.code.dotted)
         self._wait_s = FIRST_WAIT_S
         self._device.spoke()
-        uplink = _uplink(self._device.unit, self._resource, response)
+        uplink = uplink_of(self._device.unit.address, self._resource, response)
         while True:
             try:
                 await self._emit(uplink)
@@ -335,7 +335,7 @@ class _Pace:
         await asyncio.sleep(self._next - now)
 
 
-async def _answer(request: Any) -> Message:
+async def answer_of(request: Any) -> Message:
     """Wait for the answer, and never cancel aiocoap's future: an ICMP error in the same moment would be a traceback."""
     request.response.add_done_callback(_noticed)
     await asyncio.wait([request.response], timeout=ANSWER_S)
@@ -356,18 +356,20 @@ def _silence(response: Message, every_s: float) -> float:
     return max(_MAX_AGE_S if age is None else float(age), 1.5 * every_s) + grace
 
 
-def _uplink(unit: MountedUnit, resource: Resource, response: Message) -> Uplink:
+def uplink_of(address: str, resource: Resource, response: Message) -> Uplink:
+    """Make an uplink of what a resource said."""
     content_format = response.opt.content_format
     return Uplink(
         driver="coap",
-        address=unit.address,
+        address=address,
         topic=resource.path,
         payload=bytes(response.payload),
         content_format=None if content_format is None else int(content_format),
     )
 
 
-def _request(address: str, path: str, code: Code) -> Message:
+def request_to(address: str, path: str, code: Code) -> Message:
+    """Make a request for a path below a device's address. Raises ValueError for an address that is none."""
     message = Message(code=code)
     message.set_request_uri(f"{address}/{path}")
     return message

@@ -56,7 +56,7 @@ class CoapDriver(Driver):
         in_flight = InFlight(REQUESTS_IN_FLIGHT)
         contexts = Contexts(self.context.credentials, lambda: units.with_scheme("iot"))
         server = await Endpoint.create_server_context(
-            self._site(emit, in_flight, contexts), bind=address, loggername=LOGGER, transports=[_transport()]
+            self._site(units, emit, in_flight, contexts), bind=address, loggername=LOGGER, transports=[_transport()]
         )
         express = Express(self.context, emit, server.messages, most=PLAIN_IN_FLIGHT, patience_s=telemetry.PATIENCE_S)
         server.harden(self.context.count, express.received)
@@ -94,9 +94,9 @@ class CoapDriver(Driver):
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"coap://{host}:{self._port}/v1/KEY/telemetry"
 
-    def _site(self, emit: Emit, in_flight: InFlight, contexts: Contexts) -> Protected:
+    def _site(self, units: Units, emit: Emit, in_flight: InFlight, contexts: Contexts) -> Protected:
         site = resource.Site()
-        taking = Telemetry(self.context, emit, in_flight)
+        taking = Telemetry(self.context, units, emit, in_flight)
         site.add_resource(["v1"], taking)
         site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, None))
         return Protected(site, contexts, taking.protected, self.context.count)

@@ -15,19 +15,19 @@ from aiocoap.util.linkformat import Link, LinkFormat
 
 from drivers.coap import answers
 from drivers.coap.blocks import Block, Incomplete, TooLarge, Uploads
-from iot_core.errors import StoreUnavailable
+from iot_core.errors import NotFoundError, StoreUnavailable
 from iot_core.model import Outcome, Uplink, is_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from drivers.coap.inflight import InFlight
-    from iot_core.driver import DriverContext, Emit
+    from iot_core.driver import DriverContext, Emit, Units
 
 log = structlog.get_logger()
 
 FORMATS = (50, 60, 110, 112)
-"""JSON, CBOR, SenML JSON, SenML CBOR. No Content-Format at all is read as JSON."""
+"""JSON, CBOR, SenML JSON, SenML CBOR: the native contract. No Content-Format at all is left to the profile."""
 
 PATIENCE_S = 30.0
 """How long an answer may wait for a commit. A confirmable request is kept alive by an empty ACK after 0.1 s."""
@@ -39,8 +39,10 @@ UPLOADS_IN_MEMORY = 64
 class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] # aiocoap is untyped
     """What devices post to."""
 
-    def __init__(self, context: DriverContext, emit: Emit, in_flight: InFlight) -> None:
+    def __init__(self, context: DriverContext, units: Units, emit: Emit, in_flight: InFlight) -> None:
         super().__init__()
+        self._units = units
+        self._profiles = context.profiles
         self._authenticate = context.authenticate
         self._count = context.count
         self._emit = emit
@@ -110,9 +112,9 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
             self._count("coap_unauthorized")
             return answers.unauthorized()
         content_format = None if request.opt.content_format is None else int(request.opt.content_format)
-        if content_format is not None and content_format not in FORMATS:
+        if content_format is not None and content_format not in FORMATS and not self._speaks_its_own(key):
             self._count("coap_wrong_format")
-            return answers.wrong_format(FORMATS)
+            return answers.wrong_format(content_format, FORMATS)
         body = self._body(key, request)
         if body is None:
             return Message(code=Code.CONTINUE)
@@ -121,6 +123,16 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
     async def _sent_by(self, key: str, query: Sequence[str]) -> bool:
         tokens = [part.removeprefix("token=") for part in query if part.startswith("token=")]
         return len(tokens) == 1 and is_key(key) and await self._authenticate(key, tokens[0])
+
+    def _speaks_its_own(self, key: str) -> bool:
+        """Say whether the device's profile reads its payload whatever it is called: octets, text, a vendor's number."""
+        unit = self._units.at(f"iot:{key}")
+        if unit is None:
+            return False
+        try:
+            return not self._profiles.get(unit.profile).native
+        except NotFoundError:  # held with that reason, and read again once the profile is there
+            return True
 
     def _body(self, key: str, request: Message) -> bytes | None:
         """Give the whole body, or None while blocks are missing."""

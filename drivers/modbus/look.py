@@ -10,6 +10,7 @@ from iot_core.errors import DeviceUnreachable
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from iot_core.profiles import Profile
@@ -19,7 +20,7 @@ __all__ = ["look"]
 _ANSWER_S = 3.0
 
 
-async def look(address: str, profile: Profile, timeout_s: float, state: Path) -> Uplink:  # noqa: ARG001 - no core needed
+async def look(address: str, profile: Profile, timeout_s: float, state: Path) -> Sequence[Uplink]:  # noqa: ARG001 - no core needed
     """Read every point of a model once. What the device refuses is left out, and decoding names it.
 
     Raises ConfigError for an address that is none, DeviceUnreachable when nothing answers.
@@ -47,4 +48,4 @@ async def look(address: str, profile: Profile, timeout_s: float, state: Path) ->
         link.close()
     if not registers:
         raise DeviceUnreachable("modbus.silent", address=address, detail=refused)
-    return Uplink(driver="modbus", address=address, registers=registers)
+    return [Uplink(driver="modbus", address=address, registers=registers)]

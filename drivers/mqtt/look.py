@@ -28,7 +28,7 @@ CORE = "_core"
 """The account that the core made for itself on the broker it started (iot_core/broker/mosquitto.py)."""
 
 
-async def look(address: str, profile: Profile, timeout_s: float, state: Path) -> Uplink:
+async def look(address: str, profile: Profile, timeout_s: float, state: Path) -> Sequence[Uplink]:
     """Wait for the next message of the device at `address`. Raises DeviceUnreachable when none comes in time."""
     host, port, username, password = _broker(state)
     topics = _topics(address, profile)
@@ -42,7 +42,8 @@ async def look(address: str, profile: Profile, timeout_s: float, state: Path) ->
             async for message in client.messages:
                 if message.retain:
                     continue  # of any age
-                return Uplink(driver="mqtt", address=address, topic=str(message.topic), payload=bytes(message.payload))
+                said = bytes(message.payload)
+                return [Uplink(driver="mqtt", address=address, topic=str(message.topic), payload=said)]
     except TimeoutError:
         raise DeviceUnreachable("driver.heard_nothing", address=address, seconds=f"{timeout_s:g}") from None
     except (aiomqtt.MqttError, OSError) as exc:

@@ -104,7 +104,8 @@ def show_one(value: object, people: Callable[[], None]) -> None:
     if form == "json":
         click.echo(_json(value))
     elif form == "csv":
-        click.echo(_csv([plain(value)]), nl=False)
+        rows = plain(value)
+        click.echo(_csv(rows if isinstance(rows, list) else [rows]), nl=False)
     else:
         people()
 

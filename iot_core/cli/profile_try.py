@@ -20,6 +20,7 @@ from iot_core.errors import RequestError
 from iot_core.messages import text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import BinaryIO
 
     from iot_core.model import Uplink
@@ -29,7 +30,7 @@ __all__ = ["FORMATS", "try_"]
 
 FORMATS = {"json": 50, "cbor": 60, "senml-json": 110, "senml-cbor": 112, "octets": 42, "text": 0}
 LOOKS = "iot_core.looks"
-"""Entry points by a driver's scheme: `look(address, profile, timeout_s, state) -> Uplink`, without a running core."""
+"""Entry points by a driver's scheme: `look(address, profile, timeout_s, state) -> Sequence[Uplink]`, without a core."""
 
 
 class ContentFormat(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -58,6 +59,7 @@ class ContentFormat(click.ParamType):  # type: ignore[type-arg]  # generic since
         "iot profile try ./air_quality/acme_aq4.yaml --registers holding:4=352 --registers holding:8=65336",
         "iot profile try tasmota-energy --topic tele/desk/SENSOR --payload @message.json",
         "iot profile try tuf-2000m --live modbus://10.0.3.7:502/1",
+        "iot profile try ./streetlight/acme_lamp.yaml --live coap://10.0.3.8:5683",
     ],
 )
 @click.argument("model", type=MODEL, metavar="MODEL|FILE")
@@ -96,26 +98,34 @@ def try_(
     if given > 1:
         raise click.UsageError(text("cli.try_one_input"))
     if live is not None:
-        uplink = asyncio.run(_look(found, live, timeout))
+        uplinks = asyncio.run(_look(found, live, timeout))
     elif given == 0 and found.examples:
-        uplink = _first_example(found)
+        uplinks = [_first_example(found)]
     else:
         data = hexadecimal if source is None else source.read()
         if message is not None:
             data = message.encode()
         elif payload is not None:
             data = payload_of(payload, binary=_takes_bytes(found, topic, form))
-        uplink = _uplink(found, data, dict(registers) or None, topic=topic, fport=fport, form=form)
-    _show(found, uplink)
+        uplinks = [_uplink(found, data, dict(registers) or None, topic=topic, fport=fport, form=form)]
+    _show(found, uplinks)
 
 
-def _show(profile: Profile, uplink: Uplink) -> None:
+def _show(profile: Profile, uplinks: Sequence[Uplink]) -> None:
+    """Show what each says: to scripts one object, or a list of them where a device was asked for several resources."""
     from iot_core.profiles import explain
 
-    steps = explain(profile, uplink)
-    decoded = profile.decode(uplink)
-    show_one(trial_data(profile, uplink, steps, decoded), lambda: print_trial(profile, steps, decoded))
-    if not decoded.samples and decoded.online is None:
+    trials = [(uplink, explain(profile, uplink), profile.decode(uplink)) for uplink in uplinks]
+
+    def people() -> None:
+        for uplink, steps, decoded in trials:
+            if len(trials) > 1:
+                click.echo(f"/{uplink.topic}")
+            print_trial(profile, steps, decoded)
+
+    data = [trial_data(profile, *trial) for trial in trials]
+    show_one(data[0] if len(data) == 1 else data, people)
+    if not any(decoded.samples or decoded.online is not None for _, _, decoded in trials):
         click.get_current_context().exit(REFUSED)
 
 
@@ -167,7 +177,7 @@ def _takes_bytes(profile: Profile, topic: str, form: int | None) -> bool:
     return isinstance(spoken, LorawanFormat) or (isinstance(spoken, JsonFormat) and spoken.cbor)
 
 
-async def _look(profile: Profile, address: str, timeout_s: float) -> Uplink:
+async def _look(profile: Profile, address: str, timeout_s: float) -> Sequence[Uplink]:
     """Read a device, or wait for it to speak."""
     scheme = address.partition(":")[0]
     found = {entry.name: entry for entry in entry_points(group=LOOKS)}
@@ -176,5 +186,5 @@ async def _look(profile: Profile, address: str, timeout_s: float) -> Uplink:
     if scheme not in found:
         raise RequestError("profile.no_look", scheme=scheme, known=", ".join(sorted(found)) or "-")
     note("profile.looking", address=address, seconds=f"{timeout_s:g}")
-    uplink: Uplink = await found[scheme].load()(address, profile, timeout_s, state_dir())
-    return uplink
+    uplinks: Sequence[Uplink] = await found[scheme].load()(address, profile, timeout_s, state_dir())
+    return uplinks

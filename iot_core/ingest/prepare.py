@@ -14,7 +14,6 @@ from iot_core.ingest.check import Checker, usable_time
 from iot_core.ingest.express import Express
 from iot_core.ingest.unpack import GZIP, unpacked
 from iot_core.model import Decoded, MountedUnit, Observation, Problem, Quality, Reason, Sample, Uplink
-from iot_core.profiles.formats import NativeFormat
 from iot_core.profiles.native import JSON, MAX_RUN, MAX_SEQ
 from iot_core.store.columns import ClassTable
 from iot_core.store.status import Seq
@@ -73,7 +72,7 @@ class Prepare:
         self._express = {
             profile.model: Express(self._tables[profile.class_key])
             for profile in self._profiles.all()
-            if isinstance(profile.format, NativeFormat) and profile.class_key in self._tables
+            if profile.native and profile.class_key in self._tables
         }
         self._faulty: set[str] = set()
 
@@ -162,8 +161,8 @@ class Prepare:
         try:
             profile = self._profiles.get(unit.profile)
             if uplink.payload[:1] == GZIP:
-                text = unit.address.startswith("iot:")
-                uplink = msgspec.structs.replace(uplink, payload=unpacked(uplink.payload, self._most, text=text))
+                opened = unpacked(uplink.payload, self._most, text=profile.native)
+                uplink = msgspec.structs.replace(uplink, payload=opened)
             return profile.decode(uplink)
         except NotFoundError:
             return Decoded(problems=[Problem(Reason.WRONG_FORMAT, f"profile {unit.profile} is not installed")])

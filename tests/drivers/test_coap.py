@@ -69,11 +69,13 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(port: int, edges: Edges | None = None, max_payload: int = 262_144) -> AsyncIterator[Served]:
+async def serving(
+    port: int, edges: Edges | None = None, max_payload: int = 262_144, mounted: Mounted | None = None
+) -> AsyncIterator[Served]:
     edges = edges or Edges()
     edges.secrets.known = {"aq-1": SECRET}
-    driver = coap_driver(edges.context(coap=Coap(port=port, max_payload=max_payload)))
-    async with running(driver, Mounted(), edges.ingest):
+    driver = coap_driver(edges.context(coap=Coap(port=port, max_payload=max_payload), profiles=load()))
+    async with running(driver, mounted or Mounted(), edges.ingest):
         async with asyncio.timeout(5):
             await driver.listening()
         yield Served(edges, port, driver)
@@ -180,8 +182,24 @@ async def test_other_formats_are_refused(
     async with serving(free_port()) as served:
         answer = await ask(coap_client, served.url(), "-t", number, body=READING, folder=tmp_path)
     assert answer.code == "4.15"
+    assert f"Content-Format {number} " in answer.payload
     assert "50, 60, 110, 112" in answer.payload
     assert not served.edges.ingest.uplinks
+
+
+@pytest.mark.parametrize("number", ["0", "42", "11542"])
+async def test_a_native_device_is_refused_them_too_and_one_with_a_format_of_its_own_is_not(
+    coap_client: str, free_port: Callable[[], int], tmp_path: Path, number: str
+) -> None:
+    native, own = (unit("iot:aq-1", profile=model) for model in ("native-air-quality", "ucifi-air-quality"))
+    mounted = Mounted(native)
+    async with serving(free_port(), mounted=mounted) as served:
+        assert (await ask(coap_client, served.url(), "-t", number, body=READING, folder=tmp_path)).code == "4.15"
+        mounted.mount(own)
+        assert (await ask(coap_client, served.url(), "-t", number, body=READING, folder=tmp_path)).code == "2.04"
+        mounted.mount(unit("iot:aq-1", profile="not-installed"))
+        assert (await ask(coap_client, served.url(), "-t", number, body=READING, folder=tmp_path)).code == "2.04"
+    assert [each.content_format for each in served.edges.ingest.uplinks] == [int(number)] * 2
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,62 @@ async def test_libcoaps_client_is_answered_after_the_commit(
         assert core.counters.total("coap_unauthorized") == 2
 
 
+METER = """\
+model: acme-raw
+vendor: Acme
+title: {vi: Đồng hồ Acme, en: Acme meter}
+source: "this test"
+interval: 60s
+bytes:
+  frames:
+    - length: 9
+      require: {kind: {at: 0, equals: 31}}
+      time: {at: 1, type: uint32}
+      values: {volume: {at: 5, type: uint32, unit: L}}
+examples:
+  - {hex: "1F69674F200000229A", samples: [{time: "2026-01-14T08:09:04Z", values: {volume: 8.858}}]}
+  - {hex: "1F69", held: truncated}
+"""
+LINE = """\
+model: acme-line
+vendor: Acme
+title: {vi: Đồng hồ dòng chữ, en: Acme text meter}
+source: "this test"
+interval: 60s
+text: {split: ";", values: {volume: 0, battery: 1}}
+examples:
+  - {payload: 8.858;97, values: {volume: 8.858, battery: 97}}
+  - {payload: "", held: empty}
+"""
+
+
+async def test_raw_bytes_and_text_over_coap_are_read_by_the_devices_own_profile(
+    dsn: str, state_path: Path, free_ports: Free, tmp_path: Path
+) -> None:
+    own = tmp_path / "own" / "water_meter"
+    own.mkdir(parents=True)
+    for name, profile in (("raw", METER), ("line", LINE)):
+        (own / f"{name}.yaml").write_text(profile, encoding="utf-8")
+    body = tmp_path / "body"
+    async with core_running(dsn, state_path, free_ports, profiles=str(own.parent)) as (core, client):
+        raw, line = await add(client, "raw-1", "acme-raw"), await add(client, "line-1", "acme-line")
+        native = await add(client, "wm-1", "native-water-meter")
+        body.write_bytes(struct.pack(">BII", 31, int(AT.timestamp()), 8858))
+        for _ in range(2):
+            assert "2.04" in await post(core, "raw-1", raw, 42, body)
+        assert await rows(client, "raw-1") == [(AT, {"volume": 8.858})]
+        refused = await post(core, "wm-1", native, 42, body)
+        assert "4.15" in refused
+        assert "Content-Format 42" in refused
+        assert "4.01" in await post(core, "raw-1", native, 42, body)
+        body.write_bytes(b"\x1f\x8b\x08")  # begins like gzip, and is half a frame
+        assert "truncated" in await post(core, "raw-1", raw, 42, body)
+        body.write_text("8.858;97")
+        assert "2.04" in await post(core, "line-1", line, 0, body)
+        assert [values for _, values in await rows(client, "line-1")] == [{"volume": 8.858, "battery": 97.0}]
+        assert core.counters.total("coap_wrong_format") == 1
+
+
 async def test_an_independent_modbus_server_is_polled_in_few_requests(
     dsn: str, state_path: Path, free_ports: Free, free_port: Callable[[], int]
 ) -> None:
