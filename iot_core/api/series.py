@@ -1,7 +1,7 @@
 """Telemetry for charts and over many devices: a metric as a line, newest values, aggregates."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -22,7 +22,7 @@ from iot_core.api.spans import (
     span_of,
     spread,
 )
-from iot_core.api.telemetry import latest_shape, row_shape
+from iot_core.api.telemetry import latest_shape, quality_name
 from iot_core.errors import RequestError
 from iot_core.model import DeviceClass, Metric
 from iot_core.registry.scope import Scope, Scoped, scoped
@@ -94,25 +94,25 @@ async def newest(call: Call[shapes.ScopeQuery]) -> shapes.LatestList:
             device_class = call.services.profiles.classes.get(class_key)
             if device_class is None:
                 continue
-            mine = {each.id: each for each in devices if each.class_key == class_key}
-            found = await read.newest(connection, device_class, list(mine))
+            keys = {each.id: each.key for each in devices if each.class_key == class_key}
+            found = await read.newest(connection, device_class, list(keys))
+            named = {metric.key: metric for metric in device_class.metrics}
             for first in range(0, len(found), _TURN):
-                items += [_of_many(each, mine[each.device_id], device_class) for each in found[first : first + _TURN]]
+                some = found[first : first + _TURN]
+                items += [_of_many(each, keys[each.device_id], class_key, named) for each in some]
                 await asyncio.sleep(0)
     return shapes.LatestList(items=tuple(sorted(items, key=lambda each: each.device)))
 
 
-def _of_many(found: read.Newest, device: Scoped, device_class: DeviceClass) -> shapes.LatestOfMany:
-    row = row_shape(found.row)
-    named = {metric.key: metric for metric in device_class.metrics}
+def _of_many(found: read.Newest, key: str, class_key: str, named: Mapping[str, Metric]) -> shapes.LatestOfMany:
     return shapes.LatestOfMany(
-        device=device.key,
-        class_key=device.class_key,
-        time=row.time,
-        quality=row.quality,
-        bad=row.bad,
-        values=row.values,
-        earlier=tuple(latest_shape(each, named[each.metric]) for each in found.earlier),
+        device=key,
+        class_key=class_key,
+        time=found.time,
+        quality=quality_name(found.quality),
+        bad=found.bad,
+        values=found.values,
+        earlier=tuple([latest_shape(each, named[each.metric]) for each in found.earlier]),
     )
 
 

@@ -758,7 +758,7 @@ class ScopeQuery(Query, frozen=True, kw_only=True):
     devices: str | None = None
 
 
-class LatestOfMany(Answer, frozen=True, kw_only=True):
+class LatestOfMany(Answer, frozen=True, kw_only=True, gc=False):
     """A device's newest row, and in `earlier` the metrics whose newest value is older. `bad` as in a row."""
 
     device: str

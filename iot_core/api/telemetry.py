@@ -27,7 +27,7 @@ from iot_core.api.spans import (
 from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
 from iot_core.errors import RequestError
-from iot_core.model import DeviceClass, Metric
+from iot_core.model import DeviceClass, Metric, Quality
 from iot_core.profiles import Profiles
 from iot_core.registry.found import Short, short
 from iot_core.store import buckets, read
@@ -173,11 +173,14 @@ async def _readings(call: Call[shapes.WatchQuery], watched: Sequence[_Watched]) 
 
 
 # ---------------------------------------------------------------- shapes
+quality_name: Final = {each: shapes.QualityName[each.name] for each in Quality}.__getitem__
+
+
 def row_shape(row: read.Row) -> shapes.Row:
     return shapes.Row(
         time=row.time,
         received_at=row.received_at,
-        quality=shapes.QualityName[row.quality.name],
+        quality=quality_name(row.quality),
         bad=row.bad,
         values=dict(row.values),
         extra=dict(row.extra) if row.extra else None,
@@ -191,7 +194,7 @@ def latest_shape(row: read.Latest, metric: Metric) -> shapes.Latest:
         ucum=metric.ucum,
         value=value(row.value, metric),
         time=row.time,
-        quality=shapes.QualityName[row.quality.name],
+        quality=quality_name(row.quality),
         bad=row.bad,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
+import msgspec
 
 from iot_core.errors import NotFoundError, RequestError
 
@@ -40,8 +41,7 @@ class Scope:
     keys: Sequence[str] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scoped:
+class Scoped(msgspec.Struct, frozen=True, gc=False):
     """A device that is meant, with the profile of its mounted unit."""
 
     id: int
@@ -63,8 +63,9 @@ async def scoped(connection: asyncpg.Connection, wanted: Scope, *, most: int) ->
     rows = await connection.fetch(_SCOPED, wanted.class_key, wanted.area, keys, most + 1)
     if len(rows) > most:
         raise RequestError("read.too_many", most=most)
-    found = [Scoped(**row) for row in rows]
+    found = [Scoped(*row) for row in rows]
+    there = {each.key for each in found}
     for key in keys or ():
-        if all(each.key != key for each in found):
+        if key not in there:
             raise NotFoundError("registry.no_device", key=key)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import or_
 
@@ -52,8 +52,11 @@ class Newest(msgspec.Struct, frozen=True, gc=False):
     """A device's newest row, and the metrics whose newest value is older than it."""
 
     device_id: int
-    row: Row
-    earlier: tuple[Latest, ...]
+    time: datetime
+    quality: Quality
+    bad: tuple[str, ...]
+    values: dict[str, float | bool | str]
+    earlier: tuple[Latest, ...] = ()
 
 
 async def series(
@@ -90,7 +93,7 @@ async def extent(
     most: int,
 ) -> tuple[int, datetime | None]:
     """Count a device's rows in a span, up to `most`, and give the time of the first one if all were counted."""
-    reading = await Reading.of(connection, device_class, metrics)
+    reading = Reading(device_class, {}, metrics)
     row = await connection.fetchrow(
         f"SELECT count(*) AS rows, min(time) AS first FROM (SELECT time FROM {reading.relation}"
         f" WHERE device_id = $1 AND time >= $2 AND time < $3{reading.said} ORDER BY time DESC LIMIT $4) r",
@@ -105,60 +108,86 @@ async def extent(
 async def newest(connection: asyncpg.Connection, device_class: DeviceClass, device_ids: Sequence[int]) -> list[Newest]:
     """Give the newest values of many devices of one class, which ever said something.
 
-    `iot.device_status` knows when each spoke last: one look an index entry for its row, and the view of the newest
-    value only for metrics that this row does not say.
+    One look an index entry for a device's row, and the view of the newest value only for metrics that this row does
+    not say.
     """
-    status = await connection.fetch(_STATUS, list(device_ids))
-    said = {row["device_id"]: row["said"] for row in status}
-    whole = await Reading.of(connection, device_class)
-    ever = reduce(or_, said.values(), 0)
-    reading = Reading(device_class, whole.bits, [key for key, bit in whole.bits.items() if bit & ever] or ["-"])
-    rows: dict[int, Row] = {}
-    for some in _by_age([(row["device_id"], row["last_time"]) for row in status]):
-        ids, times = [device_id for device_id, _ in some], [time for _, time in some]
-        # LIMIT keeps the planner at one look an entry of the index; it would sort a whole partition instead.
-        for row in await connection.fetch(
-            f"SELECT t.* FROM unnest($1::integer[], $2::timestamptz[]) AS s (id, at) CROSS JOIN LATERAL ("
-            f"SELECT device_id, {reading.columns} FROM {reading.relation}"
-            " WHERE device_id = s.id AND time = s.at AND time BETWEEN $3 AND $4 LIMIT 1) t",
-            ids, times, min(times), max(times),
-        ):  # fmt: skip
-            rows[row["device_id"]] = reading.row(row)
+    reading = await Reading.of(connection, device_class)
+    rows = await _newest_rows(connection, reading, device_ids)
+    ever = reduce(or_, (row["said"] for row in rows), 0)
+    undo = [each for each in reading.undo if reading.bits[each[0]] & ever]
+    known = sum(reading.bits[key] for key, _, _ in undo)
+    found: list[Newest] = []
     lacking: dict[str, list[int]] = {}
-    for device_id, bits in said.items():
-        row = rows.get(device_id)
-        if row is not None and len(row.values) == bits.bit_count():
+    for row in rows:
+        device_id, said, spoke, time, quality, bad = row[:6]
+        values = _values(row, undo)
+        if time is not None:
+            found.append(Newest(device_id, time, _QUALITY[quality], reading.bad(bad), values))
+        if spoke is None and len(values) == (said & known).bit_count():
             continue  # it says all that the device ever said
-        for metric in reading.metrics:
-            if bits & reading.bits[metric.key] and (row is None or metric.key not in row.values):
-                lacking.setdefault(metric.key, []).append(device_id)
+        for key, _, _ in undo:
+            if said & reading.bits[key] and key not in values:
+                lacking.setdefault(key, []).append(device_id)
+    return await _with_earlier(connection, device_class, found, lacking)
+
+
+_NEWEST = """
+SELECT s.device_id, s.said, nullif(s.last_time, t.time) AS spoke, t.* FROM iot.device_status s LEFT JOIN LATERAL (
+    SELECT time, quality, bad{names} FROM {relation}
+    WHERE device_id = s.device_id AND time >= $2 AND time < $3{which} ORDER BY time DESC LIMIT 1
+) t ON true WHERE s.device_id = ANY($1) AND s.last_time IS NOT NULL
+"""
+_FRESH = timedelta(days=8)
+_AHEAD = timedelta(days=1)
+
+
+async def _newest_rows(
+    connection: asyncpg.Connection, reading: Reading, device_ids: Sequence[int]
+) -> list[asyncpg.Record]:
+    """Read a row of each device that ever spoke: its status, and its newest row (nulls where that is gone).
+
+    `spoke` is when, null where that is the row's own time.
+    """
+
+    def statement(which: str = "") -> str:
+        return _NEWEST.format(
+            names="".join(f", {name}" for name in reading.names), relation=reading.relation, which=which
+        )
+
+    # Most spoke lately: they are looked up in a chunk or two, the newer first. A look at `s.last_time` itself costs
+    # three times as much on TimescaleDB, which proves for each device anew which chunks that time is not in.
+    now = datetime.now(UTC)
+    rows: list[asyncpg.Record] = await connection.fetch(statement(), list(device_ids), now - _FRESH, now + _AHEAD)
+    silent = {row["device_id"]: row["spoke"] for row in rows if row["time"] is None}
+    if not silent:
+        return rows
+    first, last = min(silent.values()), max(silent.values()) + timedelta(microseconds=1)
+    older: list[asyncpg.Record] = await connection.fetch(
+        statement(" AND time = s.last_time"), list(silent), first, last
+    )
+    return [row for row in rows if row["time"] is not None] + older
+
+
+async def _with_earlier(
+    connection: asyncpg.Connection, device_class: DeviceClass, found: list[Newest], lacking: Mapping[str, list[int]]
+) -> list[Newest]:
+    """Add the newest values of the metrics that the newest rows do not say."""
+    if not lacking:
+        return found
     earlier: dict[int, list[Latest]] = {}
     for key, ids in lacking.items():
-        for found in await connection.fetch(
+        for row in await connection.fetch(
             f"SELECT * FROM telemetry.\"{device_class.key}_latest\" WHERE metric = '{key}' AND device_id = ANY($1)", ids
         ):
-            earlier.setdefault(found["device_id"], []).append(_latest(found))
-    return [_newest(device_id, rows.get(device_id), earlier.get(device_id, [])) for device_id in rows | earlier]
-
-
-_STATUS = "SELECT device_id, last_time, said FROM iot.device_status WHERE device_id = ANY($1) AND last_time IS NOT NULL"
-_FRESH = timedelta(days=8)
-
-
-def _by_age(devices: Sequence[tuple[int, datetime]]) -> list[list[tuple[int, datetime]]]:
-    """Part devices that spoke lately from those that fell silent long ago, so that most looks see one chunk or two."""
-    if not devices:
-        return []
-    since = max(time for _, time in devices) - _FRESH
-    fresh, silent = [each for each in devices if each[1] >= since], [each for each in devices if each[1] < since]
-    return [part for part in (fresh, silent) if part]
-
-
-def _newest(device_id: int, row: Row | None, earlier: Sequence[Latest]) -> Newest:
-    if row is None:  # its newest row was dropped or never merged: the newest of its values leads
-        first = max(earlier, key=lambda each: each.time)
-        row = Row(first.time, first.time, first.quality, (), {}, None)
-    return Newest(device_id, row, tuple(earlier))
+            earlier.setdefault(row["device_id"], []).append(_latest(row))
+    rows = {each.device_id: each for each in found}
+    for device_id in earlier.keys() - rows.keys():  # its newest row was dropped: the newest of its values leads
+        first = max(earlier[device_id], key=lambda each: each.time)
+        rows[device_id] = Newest(device_id, first.time, first.quality, (), {})
+    return [
+        msgspec.structs.replace(each, earlier=tuple(earlier[each.device_id])) if each.device_id in earlier else each
+        for each in rows.values()
+    ]
 
 
 class Reading:
@@ -168,10 +197,10 @@ class Reading:
         self.metrics = [metric for metric in device_class.metrics if not metrics or metric.key in metrics]
         self.bits = bits
         self.relation = f'telemetry."{device_class.key}"'
-        names = [f'"{metric.key}"' for metric in self.metrics]
-        self.columns = ", ".join(["time", "received_at", "quality", "bad", "extra", *names])
-        self.said = f" AND num_nonnulls({', '.join(names)}) > 0" if metrics and names else ""
-        self._undo = [
+        self.names = [f'"{metric.key}"' for metric in self.metrics]
+        self.columns = ", ".join(["time", "received_at", "quality", "bad", "extra", *self.names])
+        self.said = f" AND num_nonnulls({', '.join(self.names)}) > 0" if metrics and self.names else ""
+        self.undo: list[_Undo] = [
             (
                 metric.key,
                 metric.precision if metric.type is MetricType.FLOAT else None,
@@ -188,22 +217,34 @@ class Reading:
         rows = await connection.fetch("SELECT key, bit FROM iot.metric WHERE class_key = $1", device_class.key)
         return cls(device_class, {row["key"]: 1 << row["bit"] for row in rows}, metrics)
 
+    def bad(self, bits: int) -> tuple[str, ...]:
+        """Name the metrics of `bad`."""
+        return tuple([key for key, bit in self.bits.items() if bits & bit]) if bits else ()
+
     def row(self, row: asyncpg.Record) -> Row:
         """Make a row of what the database gave."""
-        bad = row["bad"]
-        values: dict[str, float | bool | str] = {}
-        for key, decimals, names in self._undo:
-            value = row[key]
-            if value is not None:
-                values[key] = _shown(value, decimals, names) if decimals is None else round(value, decimals)
         return Row(
             row["time"],
             row["received_at"],
             _QUALITY[row["quality"]],
-            tuple([key for key, bit in self.bits.items() if bad & bit]) if bad else (),
-            values,
+            self.bad(row["bad"]),
+            _values(row, self.undo),
             row["extra"],
         )
+
+
+_Undo = tuple[str, int | None, Mapping[int, str] | None]
+"""What undoes storage of a metric: its key, the decimals of a float, the names of an enum's numbers."""
+
+
+def _values(row: asyncpg.Record, undo: Sequence[_Undo]) -> dict[str, float | bool | str]:
+    """Give the values of a row as they are shown."""
+    values: dict[str, float | bool | str] = {}
+    for key, decimals, names in undo:
+        value = row[key]
+        if value is not None:
+            values[key] = _shown(value, decimals, names) if decimals is None else round(value, decimals)
+    return values
 
 
 def _latest(row: asyncpg.Record) -> Latest:

@@ -132,6 +132,26 @@ async def test_newest_values_of_many_devices_include_what_was_said_earlier(any_c
     assert together == {each.metric: each.value for each in one.items}
 
 
+async def test_newest_values_are_found_of_devices_silent_for_long_and_of_those_whose_last_row_is_gone(
+    any_city: City,
+) -> None:
+    ages = {"aq-1": timedelta(hours=3), "aq-2": timedelta(days=20), "aq-3": timedelta(days=70)}
+    for key, age in ages.items():
+        await any_city.add(key, "air_quality")
+        for minute, value in ((0, 5), (1, 6)):
+            message = {"time": (NOW - age + minute * MINUTE).isoformat(), "pm25": value}
+            await any_city.path.say(key, json.dumps(message | ({"co2": 400} if key == "aq-2" and not minute else {})))
+    await any_city.path.pool.execute("DELETE FROM telemetry.air_quality WHERE time = $1", NOW - ages["aq-3"] + MINUTE)
+    async with any_city.client() as client:
+        found = {each.device: each for each in (await client.newest(class_key="air_quality")).items}
+    assert {key: each.time - NOW + ages[key] for key, each in found.items()} == {
+        "aq-1": MINUTE, "aq-2": MINUTE, "aq-3": timedelta(0),
+    }  # fmt: skip
+    assert [found[key].values for key in ("aq-1", "aq-2", "aq-3")] == [{"pm25": 6.0}, {"pm25": 6.0}, {}]
+    assert [(each.metric, each.value) for each in found["aq-2"].earlier] == [("co2", 400.0)]
+    assert [(each.metric, each.value) for each in found["aq-3"].earlier] == [("pm25", 5.0)]
+
+
 async def test_aggregates_are_the_same_at_every_level_and_by_every_group(any_city: City) -> None:
     for key in ("aq-1", "aq-2"):
         await any_city.add(key, "air_quality")
