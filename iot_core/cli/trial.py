@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +24,13 @@ __all__ = ["decoded_data", "judged", "print_trial", "trial_data"]
 GLANCE = 100
 RESULTS = frozenset({"sample", "held"})
 """Steps that are shown as what came out, not as a step."""
-JUDGED_STYLE = {"ok": "green", "implausible": "bold red", "wrong_type": "bold red", "no_metric": "bold red"}
+JUDGED_STYLE = {
+    "ok": "green",
+    "implausible": "bold red",
+    "wrong_type": "bold red",
+    "not_finite": "bold red",
+    "no_metric": "bold red",
+}
 
 STEP_COLUMNS: list[Column[Step]] = [
     Column("cli.col_step", lambda row: word("step", row.name)),
@@ -105,7 +112,7 @@ def decoded_data(decoded: Decoded) -> dict[str, Any]:
 
 
 def judged(device_class: DeviceClass, key: str, said: object) -> str:
-    """Hold a value against its class: `ok`, `implausible` (stored and marked), `wrong_type` or `no_metric` (held)."""
+    """Hold a value against its class: `ok`, `implausible` (stored, marked), or why it is held, as a word."""
     metric = device_class.metric(key)
     if metric is None:
         return "no_metric"
@@ -118,6 +125,8 @@ def judged(device_class: DeviceClass, key: str, said: object) -> str:
     }[kind]
     if not fits or not isinstance(said, (bool, int, float, str)):
         return "wrong_type"
+    if isinstance(said, float) and not isfinite(said):
+        return "not_finite"
     return "ok" if metric.plausible(said) else "implausible"
 
 
@@ -177,7 +186,7 @@ def _problem(problem: Problem) -> str:
 def _after(step: Step) -> str:
     if step.name == "value":
         if step.after is None:
-            return text("profile.unknown")
+            return text("profile.not_known")
         if isinstance(step.after, dict):
             one = list(step.after.items())
             if len(one) == 1 and one[0][0] == step.key:

@@ -103,7 +103,7 @@ class Notices:
         A half-open one closes nothing and says nothing for ever, so in a silence it is asked whether it still lives.
         """
         while not await self._told():
-            await self.connection.execute("", timeout=_ALIVE_WITHIN_S)
+            await self.connection.execute("SELECT", timeout=_ALIVE_WITHIN_S)
         self._woken.clear()
         if self.connection.is_closed():
             raise ConnectionResetError

@@ -86,7 +86,10 @@ class Ingest:
     async def _commit(self, uplink: Uplink) -> None:
         if self.commit is not None:
             await self.commit()
-        await uplink.done(self.outcome)
+        if uplink.settle is not None:
+            await uplink.settle([uplink.token], {})
+        else:
+            await uplink.done(self.outcome)
 
     def of(self, address: str) -> list[Uplink]:
         return [uplink for uplink in self.uplinks if uplink.address == address]

@@ -133,7 +133,10 @@ async def _around(spot: Spot, first: int, last: int, device: Device) -> tuple[li
     """Read a stretch at once, or, where the device refuses that, what it lets itself be asked."""
     words: list[int | None] = [None] * (last - first + 1)
     failure = ""
-    for start, count in ((first, last - first + 1), (spot.address, min(2, last - spot.address + 1)), (spot.address, 1)):
+    most = last - spot.address + 1
+    own = -(-spot.field.place.wire.size // 2) if spot.field is not None and spot.field.place is not None else 2
+    stretches = [(first, last - first + 1), *((spot.address, count) for count in dict.fromkeys((own, 2, 1)))]
+    for start, count in [(start, count) for start, count in stretches if count <= most or start == first]:
         async with device.exchange() as link:
             try:
                 block = Cells(spot.table, start, count)
