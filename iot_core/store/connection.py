@@ -177,13 +177,24 @@ async def open_pool(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
         pool.terminate()
 
 
+SPANS_PLANNED: Final = {"plan_cache_mode": "force_custom_plan"}
+"""A span is planned for its own times: from the sixth time on PostgreSQL would take one plan for all spans.
+
+For hours of one device that plan costs 50 ms where its own costs 4, planning included.
+"""
+
+
 @asynccontextmanager
 async def open_readers(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
     """Open the small pool of those who only read, each statement bounded by the server itself."""
     pool = await _create(
         dsn, "iot-core-read", min_size=0, max_size=settings.readers,
         command_timeout=settings.read_timeout_s + _ALIVE_WITHIN_S,  # the server's own says nothing on a silent line
-        server={"statement_timeout": f"{settings.read_timeout_s}s", "default_transaction_read_only": "on"},
+        server={
+            "statement_timeout": f"{settings.read_timeout_s}s",
+            "default_transaction_read_only": "on",
+            **SPANS_PLANNED,
+        },
     )  # fmt: skip
     try:
         yield pool

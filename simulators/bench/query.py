@@ -19,7 +19,7 @@ import msgspec
 from iot_core.profiles import load
 from iot_core.state import StateDir
 from iot_core.store import buckets, due, read
-from iot_core.store.connection import prepare
+from iot_core.store.connection import SPANS_PLANNED, prepare
 from iot_core.store.levels import Level, whole_buckets
 from iot_core.store.refresh import Refresh
 from iot_core.store.tables import read_calendar, read_rollups
@@ -55,7 +55,7 @@ async def run(options: Options, say: Say) -> dict[str, Any]:
         dsn = await stack.enter_async_context(database(folder, options.store))
         stage = await stack.enter_async_context(core(folder, dsn))
         await register(stage, options.devices, say)
-        connection = await asyncpg.connect(dsn, server_settings={"jit": "off", "timezone": "UTC"})
+        connection = await asyncpg.connect(dsn, server_settings={"jit": "off", "timezone": "UTC", **SPANS_PLANNED})
         stack.push_async_callback(connection.close)
         await prepare(connection)
         tier = (await find_tier(connection)).tier
