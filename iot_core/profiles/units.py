@@ -31,7 +31,15 @@ SAME: Final = Linear()
 _KINDS: Final[tuple[dict[str, Linear], ...]] = (
     {"Cel": Linear(), "K": Linear(1, -273.15), "[degF]": Linear(5 / 9, -160 / 9), "mCel": Linear(0.001)},
     {"%": Linear(), "1": Linear(100), "[ppth]": Linear(0.1)},
-    {"hPa": Linear(), "mbar": Linear(), "Pa": Linear(0.01), "kPa": Linear(10), "bar": Linear(1000)},
+    {
+        "hPa": Linear(),
+        "mbar": Linear(),
+        "Pa": Linear(0.01),
+        "kPa": Linear(10),
+        "bar": Linear(1000),
+        "mm[Hg]": Linear(1.33322),  # UCUM: a metre of mercury is 133.322 kPa
+        "[in_i'Hg]": Linear(33.863788),
+    },
     {"W": Linear(), "mW": Linear(0.001), "kW": Linear(1000)},
     {"V.A": Linear(), "kV.A": Linear(1000)},
     {"V.A{reactive}": Linear(), "kV.A{reactive}": Linear(1000)},

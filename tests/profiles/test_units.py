@@ -14,6 +14,8 @@ from iot_core.profiles.values import apply
         (100.1, "[degF]", "Cel", None, 37.833333),
         (298.15, "K", "Cel", None, 25.0),
         (98123, "Pa", "hPa", None, 981.23),
+        (760, "mm[Hg]", "hPa", None, 1013.2472),
+        (29.92, "[in_i'Hg]", "hPa", None, 1013.2045370),
         (46791.262, "W.h", "kW.h", None, 46.791262),
         (1.5, "l/s", "m3/h", None, 5.4),
         (0.65, "/", "%", None, 65.0),
