@@ -74,8 +74,8 @@ class Observed:
         if code == _GET:
             if self.observer != (sender, token):
                 self.registrations += 1
+                self.pending = None
             self.observer = (sender, token)
-            self.pending = None
             head = struct.pack(">BBH", _ACK | len(token), _CONTENT, mid)
             self.acknowledged += 1
             self._send(head + token + self._content(), sender)

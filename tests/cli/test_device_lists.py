@@ -152,9 +152,9 @@ def test_another_unit_takes_over_with_a_secret_of_its_own(core: Core) -> None:
     assert [(unit["serial"], unit["mounted_to"] is None) for unit in shown["units"]] == [("B2", True), ("A1", False)]
     other = core("device", "replace", "swap-1", "--profile", "native-streetlight")
     assert other.code == 1
-    vendor = core.json("device", "replace", "swap-1", "--profile", "tuf-2000m", "--address", "127.0.0.9/4")
-    assert (vendor["address"], vendor["secret"]) == ("modbus://127.0.0.9:502/4", None)
-    assert [each["key"] for each in core.json("device", "list", "--search", "127.0.0.9")] == ["swap-1"]
+    vendor = core.json("device", "replace", "swap-1", "--profile", "tuf-2000m", "--address", "127.0.0.8/4")
+    assert (vendor["address"], vendor["secret"]) == ("modbus://127.0.0.8:502/4", None)
+    assert [each["key"] for each in core.json("device", "list", "--search", "127.0.0.8")] == ["swap-1"]
 
 
 def test_a_cell_that_would_be_a_formula_is_written_as_text(tmp_path: Path) -> None:
