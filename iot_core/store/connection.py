@@ -23,6 +23,7 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 _RELEASE_S: Final = 2.0
 _SILENCE_S: Final = 10.0
 _ALIVE_WITHIN_S: Final = 5.0
+_COPY_WITHIN_S: Final = 60.0
 
 AWAY: Final = (
     OSError,
@@ -113,6 +114,35 @@ class Notices:
             async with asyncio.timeout(_SILENCE_S):
                 await self._woken.wait()
         return self._woken.is_set()
+
+
+@asynccontextmanager
+async def copying(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """End a COPY whose connection is lost, or which takes too long, with one of AWAY.
+
+    asyncpg 0.32 waits for room to write without a deadline, and nobody tells that wait that the connection is gone.
+    """
+    lost = False
+    scope = asyncio.timeout(_COPY_WITHIN_S)
+
+    def wake(_: object) -> None:
+        nonlocal lost
+        lost = True
+        if not scope.expired():
+            scope.reschedule(0)
+
+    try:
+        async with scope:
+            connection.add_termination_listener(wake)
+            try:
+                yield
+            finally:
+                with suppress(asyncpg.InterfaceError):  # it is back in the pool already
+                    connection.remove_termination_listener(wake)
+    except Exception as exc:
+        if lost:
+            raise ConnectionResetError from exc
+        raise
 
 
 class outlasting:  # noqa: N801 - used like suppress

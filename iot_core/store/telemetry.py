@@ -16,6 +16,7 @@ import asyncpg
 
 from iot_core.model import Observation
 from iot_core.store.columns import ClassTable
+from iot_core.store.connection import copying
 from iot_core.store.packing import Packer
 
 
@@ -78,12 +79,13 @@ class TelemetryTable:
         return [Conflict(row["device_id"], row["time"], tuple(row["metrics"])) for row in rows]
 
     async def _stage_and_insert(self, connection: asyncpg.Connection, observations: Sequence[Observation]) -> int:
-        await connection.copy_to_table(
-            self._stage_name,
-            source=io.BytesIO(self._packer.pack(observations)),
-            columns=self._packer.copied,
-            format="binary",
-        )
+        async with copying(connection):
+            await connection.copy_to_table(
+                self._stage_name,
+                source=io.BytesIO(self._packer.pack(observations)),
+                columns=self._packer.copied,
+                format="binary",
+            )
         return int((await connection.execute(self._insert)).rpartition(" ")[2])
 
 
