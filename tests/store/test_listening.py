@@ -26,5 +26,6 @@ async def test_an_end_is_noticed(dsn: str) -> None:
         waiting = asyncio.create_task(notices.next())
         await asyncio.sleep(0)
         await pool.execute("SELECT pg_terminate_backend($1)", notices.connection.get_server_pid())
-        with pytest.raises(AWAY):
-            await asyncio.wait_for(waiting, 5)
+        await asyncio.wait([waiting], timeout=5)
+        assert waiting.done()
+        assert isinstance(waiting.exception(), AWAY)
