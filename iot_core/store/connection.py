@@ -117,13 +117,13 @@ class Notices:
 
 
 @asynccontextmanager
-async def copying(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """End a COPY whose connection is lost, or which takes too long, with one of AWAY.
+async def copying(connection: asyncpg.Connection, within_s: float | None = None) -> AsyncIterator[None]:
+    """End a COPY whose connection is lost, or which takes longer than `within_s` (a batch's time), with one of AWAY.
 
     asyncpg 0.32 waits for room to write without a deadline, and nobody tells that wait that the connection is gone.
     """
     lost = False
-    scope = asyncio.timeout(_COPY_WITHIN_S)
+    scope = asyncio.timeout(within_s or _COPY_WITHIN_S)
 
     def wake(_: object) -> None:
         nonlocal lost

@@ -19,6 +19,7 @@ import asyncpg
 
 from iot_core.errors import StartError
 from iot_core.store.aggregates import cut_at, read_sources
+from iot_core.store.connection import copying
 from iot_core.store.kept import columns_of, ensure_views
 from iot_core.store.partitions import WEEK, ensure_hour_partitions, ensure_partitions, week_of
 from iot_core.store.rollups import Rollup
@@ -264,6 +265,7 @@ async def _stream(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(read(), name="move.read")
-        await target.copy_to_table(
-            into[1], schema_name=into[0], columns=columns, source=taken(), format="binary", timeout=_MOST_S
-        )
+        async with copying(target, _MOST_S):
+            await target.copy_to_table(
+                into[1], schema_name=into[0], columns=columns, source=taken(), format="binary", timeout=_MOST_S
+            )
