@@ -6,21 +6,29 @@ from typing import Any, Final
 import msgspec
 
 from iot_core.api import shapes
-from iot_core.api.roles import Action
+from iot_core.api.roles import Action, actions_of
 from iot_core.api.routes import Call, NoQuery, get, post
 from iot_core.errors import NotFoundError
 from iot_core.registry import area_changes, audit
 from iot_core.registry.undo import undo as undo_operation
 
 SHOWN: Final = 100
+_GUARDED: Final = {"push": Action.PUSH, "token": Action.TOKENS}
 
 
 async def entries(call: Call[shapes.AuditQuery]) -> shapes.Audit:
-    """List what was changed, the newest first."""
+    """List what was changed, the newest first; of push targets and tokens only to who may see those."""
     asked = call.query
+    hidden = [kind for kind, action in _GUARDED.items() if action.value not in actions_of(call.who.role)]
     async with call.connection() as connection:
         found = await audit.entries(
-            connection, key=asked.key, by=asked.by, since=asked.since, operation=asked.operation, limit=asked.limit
+            connection,
+            key=asked.key,
+            by=asked.by,
+            since=asked.since,
+            operation=asked.operation,
+            hidden=hidden,
+            limit=asked.limit,
         )
     return shapes.Audit(items=tuple(msgspec.convert(each, shapes.AuditEntry, from_attributes=True) for each in found))
 

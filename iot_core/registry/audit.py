@@ -28,8 +28,8 @@ SELECT audit.id, audit.at, audit.by, audit.action, audit.subject, audit.before, 
 FROM iot.audit LEFT JOIN iot.operation ON operation.id = audit.operation
 WHERE ($1::text IS NULL OR subject = ANY(ARRAY['device/' || $1, 'area/' || $1, 'push/' || $1, 'token/' || $1]))
     AND ($2::text IS NULL OR audit.by = $2) AND ($3::timestamptz IS NULL OR audit.at >= $3)
-    AND ($4::bigint IS NULL OR audit.operation = $4)
-ORDER BY audit.id DESC LIMIT $5
+    AND ($4::bigint IS NULL OR audit.operation = $4) AND split_part(subject, '/', 1) <> ALL ($5)
+ORDER BY audit.id DESC LIMIT $6
 """
 _ONE: Final = "SELECT id, at, by, action, effective_at, undoes, undone_by FROM iot.operation WHERE id = $1 FOR UPDATE"
 _CHANGES: Final = "SELECT subject, before, after FROM iot.audit WHERE operation = $1 ORDER BY id"
@@ -97,10 +97,14 @@ async def entries(
     by: str | None = None,
     since: datetime | None = None,
     operation: int | None = None,
+    hidden: Sequence[str] = (),
     limit: int = 100,
 ) -> list[Entry]:
-    """List what was changed, the newest first: of one key, by one person, since a time, in one operation."""
-    return [Entry(**row) for row in await connection.fetch(_ENTRIES, key, by, since, operation, limit)]
+    """List what was changed, the newest first: of one key, by one person, since a time, in one operation.
+
+    `hidden` names kinds of things (`push`, `token`) that are left out.
+    """
+    return [Entry(**row) for row in await connection.fetch(_ENTRIES, key, by, since, operation, hidden, limit)]
 
 
 async def operation(connection: asyncpg.Connection, number: int) -> Operation | None:

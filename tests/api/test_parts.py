@@ -45,6 +45,17 @@ async def test_every_write_leaves_a_line_with_who_did_it(city: City) -> None:
     ]
 
 
+async def test_the_audit_hides_from_each_role_what_it_may_not_see_elsewhere(city: City) -> None:
+    async with city.client() as client:
+        await client.add_push("ioc", "http://127.0.0.1:9/very-secret-path")
+        await client.add_area(AreaNew(key="qn", name="Quảng Ninh"))
+    for role in ("technician", "operator"):
+        said = await city.ask("GET", "/audit", role=role)
+        assert {each["subject"] for each in said.json["items"]} == {"area/qn"}
+        assert b"very-secret-path" not in said.data
+    assert b"very-secret-path" in (await city.ask("GET", "/audit")).data
+
+
 async def test_a_push_target_is_added_tested_listed_and_removed(city: City) -> None:
     async with city.client() as client:
         added = await client.add_push("ioc", "http://127.0.0.1:9/hook", min_severity=Severity.HIGH)
