@@ -6,7 +6,7 @@ hardware is `replace`, because the old unit's data must stay its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -76,12 +76,14 @@ async def import_(
     done = Imported()
     async with connection.transaction():
         there = {row["key"]: row for row in await connection.fetch(_UNITS, [new.key for _, new in rows])}
-        good = await _checked(connection, profiles, rows, there, done)
+        waves = await _checked(connection, profiles, rows, there, done)
         if done.problems and not skip_bad:
             return done
-        fresh = [new for new in good if new.key not in there]
-        if fresh:
-            done.added = await devices.add(connection, profiles, fresh, by=by)
+        for wave in waves:
+            fresh = [new for new in wave if new.key not in there]
+            if fresh:
+                done.added += await devices.add(connection, profiles, fresh, by=by)
+        good = [new for wave in waves for new in wave]
         known = {new.key: {each: _said(new, each) for each in _EDITED} for new in good if new.key in there}
         wanted = {
             key: {each: value for each, value in said.items() if value not in (None, "", [])}
@@ -101,8 +103,11 @@ async def _checked(
     rows: Sequence[tuple[int, devices.NewDevice]],
     there: Mapping[str, Any],
     done: Imported,
-) -> list[devices.NewDevice]:
-    """Find what is wrong with each row; give the good ones, their areas as keys and their addresses complete."""
+) -> list[list[devices.NewDevice]]:
+    """Find what is wrong with each row; give the good ones, their areas as keys and their addresses complete.
+
+    They come in waves: a device stands in a later one than its gateway.
+    """
     areas = Areas(await connection.fetch(_AREAS))
     completed: list[tuple[int, devices.NewDevice]] = []
     for number, said in rows:
@@ -115,19 +120,35 @@ async def _checked(
             done.problems.append(Problem(row=number, column=misplaced.column, code=misplaced.code, facts={}))
     taken = await _taken(connection, [new for _, new in completed])
     gateways = {row["key"] for row in await connection.fetch(_GATEWAYS, [new.gateway for _, new in completed])}
-    gateways |= {new.key for _, new in completed}
-    good: list[devices.NewDevice] = []
+    good: list[tuple[int, devices.NewDevice]] = []
     seen: dict[str, int] = {}
     for number, new in completed:
         problem = _clash(number, new, there.get(new.key), taken.get(new.address or ""), seen)
-        if problem is None and new.gateway is not None and new.gateway not in gateways:
-            problem = Problem(row=number, column="gateway", code="registry.no_gateway", facts={"key": new.gateway})
         if problem is None:
-            good.append(new)
+            good.append((number, new))
         else:
             done.problems.append(problem)
+    waves, left = _behind_gateways(good, gateways)
+    done.problems += [
+        Problem(row=number, column="gateway", code="registry.no_gateway", facts={"key": new.gateway})
+        for number, new in left
+    ]
     done.problems.sort(key=lambda each: each.row)
-    return good
+    return waves
+
+
+def _behind_gateways(
+    rows: Sequence[tuple[int, devices.NewDevice]], there: Iterable[str]
+) -> tuple[list[list[devices.NewDevice]], Sequence[tuple[int, devices.NewDevice]]]:
+    """Order devices so that each comes after its gateway; give also those whose gateway is nowhere."""
+    waves: list[list[devices.NewDevice]] = []
+    known, left = set(there), rows
+    while ready := [new for _, new in left if new.gateway is None or new.gateway in known]:
+        waves.append(ready)
+        placed = {new.key for new in ready}
+        known |= placed
+        left = [(number, new) for number, new in left if new.key not in placed]
+    return waves, left
 
 
 def _clash(

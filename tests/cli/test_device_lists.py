@@ -104,6 +104,16 @@ def test_what_is_wrong_is_said_by_row_and_column_and_nothing_is_written_unless_a
     assert core.json("device", "show", "bad-7")["area"] == "06685"
 
 
+def test_a_device_may_stand_in_a_list_before_its_gateway_but_not_without_one(core: Core) -> None:
+    path = core.folder / "behind.csv"
+    path.write_text("key,profile,gateway\nleaf-1,native-streetlight,hub-1\nhub-1,native-lighting-cabinet,\n")
+    assert core.json("device", "import", str(path), "--yes")["added"] == 2
+    assert core.json("device", "show", "leaf-1")["gateway"] == "hub-1"
+    path.write_text("key,profile,gateway\nleaf-2,native-streetlight,leaf-3\nleaf-3,native-streetlight,leaf-2\n")
+    refused = core("device", "import", str(path), "--output", "json")
+    assert {each["code"] for each in json.loads(refused.out)["problems"]} == {"registry.no_gateway"}
+
+
 def test_devices_are_edited_by_selector_previewed_and_taken_back(hong_gai: Core) -> None:
     core = hong_gai
     path = core.folder / "many.csv"
