@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ _RELEASE_S: Final = 2.0
 _SILENCE_S: Final = 10.0
 _ALIVE_WITHIN_S: Final = 5.0
 _COPY_WITHIN_S: Final = 60.0
+_LOST_AFTER: Final = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+"""The server ends our session a minute after our machine lost its power; its own word for that is two hours."""
 
 AWAY: Final = (
     OSError,
@@ -43,6 +46,11 @@ LATE: Final = (TimeoutError, asyncpg.QueryCanceledError)
 RETRY: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 """Two workers met: the same transaction can succeed when it is tried again."""
 
+
+_END_SESSIONS: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = ANY($1) AND usename = current_user AND application_name = current_setting('application_name')
+"""
 
 _JSONB_VERSION: Final = b"\x01"
 
@@ -161,6 +169,18 @@ class outlasting:  # noqa: N801 - used like suppress
         return True
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is untyped
+    """A connection that says which session of the server it leaves behind when it is given up."""
+
+    give_up: Callable[[], None] | None = None
+
+    def terminate(self) -> None:
+        """Close at once, without a word to the server."""
+        if self.give_up is not None:
+            self.give_up()
+        super().terminate()
+
+
 class _Connect:
     """Connects for the pool. A server that took us at the start and refuses us later is away, whatever it says.
 
@@ -169,6 +189,7 @@ class _Connect:
 
     def __init__(self) -> None:
         self.taken = False
+        self._given_up: set[int] = set()
 
     async def __call__(self, *args: Any, **options: Any) -> asyncpg.Connection:
         try:
@@ -177,7 +198,26 @@ class _Connect:
             if not self.taken:
                 raise
             raise ConnectionRefusedError(str(exc)) from exc
+        pid = connection.get_server_pid()
+        self._given_up.discard(pid)
+        connection.give_up = partial(self._given_up.add, pid)
+        if self._given_up:
+            await self._end_given_up(connection)
         return connection
+
+    async def _end_given_up(self, connection: asyncpg.Connection) -> None:
+        """End what we left behind on a line that went silent.
+
+        The server has not heard that we are gone: a transaction left open there holds its locks, and the same batch
+        would wait behind itself.
+        """
+        pids = list(self._given_up)
+        try:
+            await connection.execute(_END_SESSIONS, pids, timeout=_CONNECT_TIMEOUT_S)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._given_up.difference_update(pids)
 
 
 @asynccontextmanager
@@ -188,6 +228,7 @@ async def open_pool(dsn: str, settings: Store) -> AsyncIterator[asyncpg.Pool]:
         pool = await _create(
             dsn, "iot-core", connect=connect, min_size=1, max_size=settings.pool,
             command_timeout=settings.statement_timeout_s,
+            server={"idle_in_transaction_session_timeout": f"{2 * settings.statement_timeout_s}s"},
         )  # fmt: skip
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as exc:
         raise StartError("store.refused", detail=str(exc)) from exc
@@ -238,11 +279,11 @@ async def _create(dsn: str, name: str, *, server: dict[str, str] | None = None, 
         max_queries=50_000,
         max_inactive_connection_lifetime=300.0,
         loop=None,
-        connection_class=asyncpg.Connection,
+        connection_class=_Connection,
         record_class=asyncpg.Record,
         init=prepare,
         timeout=_CONNECT_TIMEOUT_S,
-        server_settings={"application_name": name, "timezone": "UTC", "jit": "off", **(server or {})},
+        server_settings={"application_name": name, "timezone": "UTC", "jit": "off", **_LOST_AFTER, **(server or {})},
         **options,
     )
 

@@ -102,15 +102,15 @@ def test_an_unknown_key_names_the_near_ones(core: Core) -> None:
 
 
 def test_an_unknown_area_names_the_near_ones(core: Core) -> None:
-    core("area", "add", "ben-nghe", "--name", "Bến Nghé")
+    core("area", "add", "cau-ong-lanh", "--name", "Cầu Ông Lãnh")
     for command in (
-        ["device", "list", "--area", "ben-ngh"],
-        ["device", "add", "sl-lost", "--profile", "native-streetlight", "--area", "ben-ngh"],
-        ["area", "add", "ben-nghe-1", "--name", "x", "--parent", "ben-ngh"],
+        ["device", "list", "--area", "cau-ong-lan"],
+        ["device", "add", "sl-lost", "--profile", "native-streetlight", "--area", "cau-ong-lan"],
+        ["area", "add", "cau-kho", "--name", "x", "--parent", "cau-ong-lan"],
     ):
         ended = core(*command)
         assert (ended.code, ended.out) == (1, "")
-        assert ended.err == "There is no area “ben-ngh”. Did you mean ben-nghe?\n"
+        assert ended.err == "There is no area “cau-ong-lan”. Did you mean cau-ong-lanh?\n"
     assert "`iot area tree`" in core("device", "list", "--area", "zzzz").err
 
 

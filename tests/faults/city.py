@@ -96,7 +96,14 @@ class City:
         began = time.monotonic()
         watched = list(senders) or self.senders
         marks = {sender.key: len(sender.said) for sender in watched}
-        await until(lambda: all(len(each.said) > marks[each.key] for each in watched), within_s=90, what="new messages")
+
+        def silent() -> list[str]:
+            return [each.key for each in watched if len(each.said) <= marks[each.key]]
+
+        try:
+            await until(lambda: not silent(), within_s=90, what="new messages")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {silent()} not acknowledged: {self.up.log()[-3000:]}") from None
         wanted = Ledger({(each.key, marks[each.key]) for each in watched})
 
         async def there() -> bool:
