@@ -441,13 +441,50 @@ class Client:
         """List tokens."""
         return await self._get("/tokens", shapes.Tokens)
 
-    async def add_token(self, name: str, role: shapes.Role, *, days: int | None = None) -> shapes.TokenAdded:
-        """Make a token; its secret is in the answer, once."""
-        return await self._send("POST", "/tokens", shapes.TokenAdded, shapes.TokenNew(name=name, role=role, days=days))
+    async def add_token(
+        self, name: str, role: shapes.Role, *, days: int | None = None, areas: Sequence[str] | None = None
+    ) -> shapes.TokenAdded:
+        """Make a token, in `areas` only if they are given; its secret is in the answer, once."""
+        new = shapes.TokenNew(name=name, role=role, days=days, areas=None if areas is None else tuple(areas))
+        return await self._send("POST", "/tokens", shapes.TokenAdded, new)
 
     async def revoke_token(self, token_id: int) -> None:
         """End a token with the sessions that came from it."""
         await self._send("DELETE", f"/tokens/{token_id}", shapes.Nothing)
+
+    async def login(self, body: shapes.LoginNewToken) -> shapes.TokenAdded:
+        """Get a token of one's own for a name and password."""
+        return await self._send("POST", "/login", shapes.TokenAdded, body)
+
+    async def log_out(self) -> None:
+        """End the token that this client shows."""
+        await self._send("DELETE", "/login", shapes.Nothing)
+
+    async def users(self) -> shapes.Users:
+        """List users."""
+        return await self._get("/users", shapes.Users)
+
+    async def add_user(self, new: shapes.UserNew) -> shapes.User:
+        """Add a user."""
+        return await self._send("POST", "/users", shapes.User, new)
+
+    async def change_rights(self, name: str, body: shapes.UserRights) -> shapes.User:
+        """Let a user do more, or less."""
+        return await self._send("POST", f"/users/{_part(name)}/rights", shapes.User, body)
+
+    async def set_password(self, name: str, password: str) -> None:
+        """Give a user another password."""
+        body = shapes.PasswordNew(password=password)
+        await self._send("POST", f"/users/{_part(name)}/password", shapes.Nothing, body)
+
+    async def set_own_password(self, before: str, password: str) -> None:
+        """Change the asker's own password."""
+        body = shapes.PasswordNew(password=password, before=before)
+        await self._send("POST", "/me/password", shapes.Nothing, body)
+
+    async def remove_user(self, name: str) -> None:
+        """Remove a user with their sessions and tokens."""
+        await self._send("DELETE", f"/users/{_part(name)}", shapes.Nothing)
 
     async def me(self) -> shapes.Me:
         """Say who asks and what they may do."""

@@ -41,10 +41,15 @@ class Store(_Section, frozen=True, kw_only=True):
 
 
 class Api(_Section, frozen=True, kw_only=True):
-    """Where the HTTP API and the page listen."""
+    """Where the HTTP API and the page listen.
+
+    Each user, token of a program, and address may ask `burst` times at once and `rate` times a second for ever.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    rate: Positive = 500
+    burst: Positive = 5_000
 
 
 class Mqtt(_Section, frozen=True, kw_only=True):

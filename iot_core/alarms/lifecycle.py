@@ -19,18 +19,20 @@ SELECT a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude,
     r.key AS area_key, r.name AS area_name
 FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id LEFT JOIN iot.area r ON r.id = d.area_id
 """
+_WITHIN: Final = """($3::integer[] IS NULL
+    OR coalesce(d.area_id, CASE WHEN a.source_kind = 'area' THEN a.source_id END) = ANY($3))"""
 ONE: Final = _SELECT + "WHERE a.id = $1"
 # Open ones: the most urgent that nobody has taken come first. History: the newest first.
 OPEN: Final = (
     _SELECT
-    + """WHERE a.closed_at IS NULL AND ($1::text IS NULL OR d.key = $1)
+    + f"""WHERE a.closed_at IS NULL AND ($1::text IS NULL OR d.key = $1) AND {_WITHIN}
 ORDER BY a.acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity),
     a.raised_at DESC, a.id DESC LIMIT $2"""
 )
-ALL: Final = _SELECT + "WHERE ($1::text IS NULL OR d.key = $1) ORDER BY a.id DESC LIMIT $2"
-COUNT: Final = """
+ALL: Final = _SELECT + f"WHERE ($1::text IS NULL OR d.key = $1) AND {_WITHIN} ORDER BY a.id DESC LIMIT $2"
+COUNT: Final = f"""
 SELECT count(*) FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
-WHERE ($1::text IS NULL OR d.key = $1) AND (a.closed_at IS NULL OR NOT $2)
+WHERE ($1::text IS NULL OR d.key = $1) AND (a.closed_at IS NULL OR NOT $2) AND {_WITHIN}
 """
 EVENTS: Final = """
 SELECT id, alarm_id, kind, at, recorded_at, by, value, note FROM iot.alarm_event WHERE alarm_id = $1 ORDER BY id
@@ -67,16 +69,27 @@ class AlarmDetail:
 
 
 async def list_alarms(
-    connection: asyncpg.Connection, *, open_only: bool = True, device_key: str | None = None, limit: int = 200
+    connection: asyncpg.Connection,
+    *,
+    open_only: bool = True,
+    device_key: str | None = None,
+    limit: int = 200,
+    within: frozenset[int] | None = None,
 ) -> list[AlarmRow]:
-    """List alarms: those not closed yet, or all."""
-    rows = await connection.fetch(OPEN if open_only else ALL, device_key, limit)
+    """List alarms: those not closed yet, or all; with `within`, of these areas and of devices that stand in them."""
+    rows = await connection.fetch(OPEN if open_only else ALL, device_key, limit, _ids(within))
     return [from_record(row) for row in rows]
 
 
-async def count_alarms(connection: asyncpg.Connection, *, open_only: bool = True, device_key: str | None = None) -> int:
+async def count_alarms(
+    connection: asyncpg.Connection,
+    *,
+    open_only: bool = True,
+    device_key: str | None = None,
+    within: frozenset[int] | None = None,
+) -> int:
     """Count what `list_alarms` would list without a limit."""
-    counted: int = await connection.fetchval(COUNT, device_key, open_only)
+    counted: int = await connection.fetchval(COUNT, device_key, open_only, _ids(within))
     return counted
 
 
@@ -112,6 +125,10 @@ async def acknowledge(
         case.acknowledge(by, now or datetime.now(UTC))
         await save(connection, [case])
         return await _one(connection, alarm_id)
+
+
+def _ids(within: frozenset[int] | None) -> list[int] | None:
+    return None if within is None else list(within)
 
 
 async def _one(connection: asyncpg.Connection, alarm_id: int) -> AlarmRow:

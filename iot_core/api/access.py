@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Final
 
 import asyncpg
@@ -11,7 +12,7 @@ from iot_core.api.problems import Unauthorized
 from iot_core.errors import ForbiddenError
 from iot_core.registry.tokens import SESSION_LIFE, Kind, Token, identify
 
-__all__ = ["COOKIE", "forget_cookie", "is_https", "require_own_page", "set_cookie", "who"]
+__all__ = ["COOKIE", "address", "forget_cookie", "is_https", "require_own_page", "set_cookie", "who"]
 
 COOKIE: Final = "iot_session"
 CSRF_HEADER: Final = "X-Requested-With"
@@ -58,6 +59,18 @@ async def _known(connection: asyncpg.Connection, secret: str, kind: Kind) -> Tok
     if token is None:
         raise Unauthorized("api.unauthorized")
     return token
+
+
+def address(request: web.Request) -> str | None:
+    """Say from where a request came: the other end, or who stands behind a proxy on this machine."""
+    remote = request.remote or None
+    behind = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    try:
+        if remote is not None and behind and ip_address(remote).is_loopback:
+            return str(ip_address(behind))
+    except ValueError:
+        return remote
+    return remote
 
 
 def is_https(request: web.Request) -> bool:

@@ -8,7 +8,8 @@ from iot_core.alarms.alarm import AlarmEvent, AlarmRow
 from iot_core.alarms.lifecycle import AlarmPush, acknowledge, count_alarms, get_alarm, list_alarms
 from iot_core.api import shapes
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.api.within import require_devices
 from iot_core.errors import NotFoundError
 from iot_core.model import MetricType
 from iot_core.profiles import Profiles
@@ -23,10 +24,13 @@ async def list_(call: Call[shapes.AlarmQuery]) -> shapes.Alarms:
     async with call.connection() as connection:
         if asked.device is not None:
             await short(connection, asked.device)
-        rows = await list_alarms(connection, open_only=asked.open, device_key=asked.device, limit=asked.limit)
+            await require_devices(call, connection, [asked.device])
+        rows = await list_alarms(
+            connection, open_only=asked.open, device_key=asked.device, limit=asked.limit, within=call.areas
+        )
         total = len(rows)
         if total == asked.limit:
-            total = await count_alarms(connection, open_only=asked.open, device_key=asked.device)
+            total = await count_alarms(connection, open_only=asked.open, device_key=asked.device, within=call.areas)
     return shapes.Alarms(items=tuple(alarm_shape(row, call.services.profiles) for row in rows), total=total)
 
 
@@ -121,7 +125,7 @@ def _id(call: Call[NoQuery]) -> int:
 
 
 routes = (
-    get("/alarms", list_),
+    get("/alarms", list_, reach=Reach.OWN),
     get("/alarms/{id}", show),
     post("/alarms/{id}/acknowledge", take, Action.ACKNOWLEDGE),
 )

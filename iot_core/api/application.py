@@ -31,15 +31,17 @@ from iot_core.api import (
     held,
     inbox,
     pages,
+    people,
     push,
     series,
     session,
     telemetry,
 )
 from iot_core.api.hub import HUB, Hub
+from iot_core.api.limits import Attempts, Limit
 from iot_core.api.openapi import document
 from iot_core.api.problems import guard
-from iot_core.api.routes import SERVICES, Route, handle
+from iot_core.api.routes import ASKING, ATTEMPTS, SERVICES, Route, handle
 from iot_core.api.services import Services
 from iot_core.api.shapes import PREFIX
 from iot_core.registry.credentials import Authenticator
@@ -68,6 +70,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *push.routes,
     *classes.routes,
     *session.routes,
+    *people.routes,
     *endpoints.routes,
 )
 
@@ -77,6 +80,8 @@ def build(services: Services) -> web.Application:
     app = web.Application(middlewares=[guard], client_max_size=_MOST_BYTES)
     app[SERVICES] = services
     app[HUB] = Hub(services)
+    app[ATTEMPTS] = Attempts()
+    app[ASKING] = Limit(services.settings.api.rate, services.settings.api.burst)
     app[broker.AUTHENTICATE] = Authenticator(services.pool)
     for route in ROUTES:
         app.router.add_route(route.method, PREFIX + route.path, handle(route))

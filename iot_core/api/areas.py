@@ -8,7 +8,8 @@ import msgspec
 from iot_core.api import shapes
 from iot_core.api.changes import changed
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.api.within import require_areas
 from iot_core.errors import RequestError
 from iot_core.registry import area_changes, area_history, areas
 from iot_core.registry.area_changes import trial
@@ -19,7 +20,7 @@ _IMPORT_MOST = 8 * 1024 * 1024
 async def list_areas(call: Call[shapes.AreasQuery]) -> shapes.Areas:
     """List areas in key order."""
     async with call.connection() as connection:
-        found = await areas.areas(connection, ended=call.query.ended)
+        found = await areas.areas(connection, ended=call.query.ended, within=call.areas)
         return shapes.Areas(items=tuple(_area(each) for each in found))
 
 
@@ -36,12 +37,13 @@ async def show(call: Call[NoQuery]) -> shapes.AreaDetail:
 async def tree(call: Call[NoQuery]) -> shapes.AreaTree:
     """Give the areas as a tree."""
     async with call.connection() as connection:
-        return shapes.AreaTree(items=grow(await areas.areas(connection)))
+        return shapes.AreaTree(items=grow(await areas.areas(connection, within=call.areas)))
 
 
 async def add(call: Call[NoQuery], body: shapes.AreaNew) -> shapes.Area:
     """Add an area."""
     async with call.connection() as connection:
+        await require_areas(call, connection, [body.parent])
         return _area(await areas.add(connection, _new(body), by=call.who.name))
 
 
@@ -57,6 +59,7 @@ async def rename(call: Call[NoQuery], body: shapes.AreaRename) -> shapes.Changed
 async def move(call: Call[NoQuery], body: shapes.AreaMove) -> shapes.Changed:
     """Hang an area under another one, or make it a root."""
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        await require_areas(call, connection, [body.parent])
         done = await area_changes.move(connection, call.path["key"], parent=body.parent, at=body.at, by=call.who.name)
     return changed(done, dry=body.dry_run)
 
@@ -68,6 +71,8 @@ async def merge(call: Call[NoQuery], body: shapes.AreaMerge) -> shapes.Changed:
     into = body.into if body.new is None else _new(body.new)
     assert into is not None
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        target = body.into if body.new is None else body.new.parent
+        await require_areas(call, connection, [*body.areas, target])
         done = await area_changes.merge(connection, body.areas, into, at=body.at, by=call.who.name)
     return changed(done, dry=body.dry_run)
 
@@ -83,8 +88,9 @@ async def import_(call: Call[NoQuery], body: shapes.AreaImport) -> shapes.Change
 def grow(found: Sequence[areas.Area]) -> tuple[shapes.AreaNode, ...]:
     """Join areas into trees, children in key order."""
     inside: defaultdict[str | None, list[areas.Area]] = defaultdict(list)
+    there = {area.key for area in found}
     for area in found:
-        inside[area.parent].append(area)
+        inside[area.parent if area.parent in there else None].append(area)
 
     def node(area: areas.Area) -> shapes.AreaNode:
         children = tuple(node(child) for child in inside[area.key])
@@ -103,12 +109,12 @@ def _area(area: areas.Area) -> shapes.Area:
 
 
 routes = (
-    get("/areas", list_areas),
-    get("/areas/tree", tree),
+    get("/areas", list_areas, reach=Reach.OWN),
+    get("/areas/tree", tree, reach=Reach.OWN),
     get("/areas/{key}", show),
-    post("/areas", add, Action.AREAS, status=201),
+    post("/areas", add, Action.AREAS, status=201, reach=Reach.OWN),
     post("/areas/import", import_, Action.AREAS, most=_IMPORT_MOST),
-    post("/areas/merge", merge, Action.AREAS),
+    post("/areas/merge", merge, Action.AREAS, reach=Reach.OWN),
     post("/areas/{key}/rename", rename, Action.AREAS),
     post("/areas/{key}/move", move, Action.AREAS),
 )

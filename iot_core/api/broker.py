@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from aiohttp import web
 
 from iot_core.api.access import who
-from iot_core.api.roles import Action, require
+from iot_core.api.roles import Action, outside, require
 from iot_core.api.routes import SERVICES, connection
 from iot_core.broker.answers import (
     AclAsk,
@@ -56,7 +56,9 @@ async def _only_brokers(request: web.Request) -> None:
     if not _BEYOND & set(request.headers) and _is_loopback(request):
         return
     async with connection(request.app[SERVICES]) as borrowed:
-        require((await who(request, borrowed)).role, Action.TOKENS)
+        asker = await who(request, borrowed)
+    if require(asker, Action.TOKENS) is not None:
+        raise outside(asker, Action.TOKENS, "*")
 
 
 def _is_loopback(request: web.Request) -> bool:

@@ -6,20 +6,21 @@ from typing import Any, Final
 import msgspec
 
 from iot_core.api import shapes
-from iot_core.api.roles import Action, actions_of
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.roles import Action, where
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.api.within import require_subjects
 from iot_core.errors import NotFoundError
 from iot_core.registry import area_changes, audit
 from iot_core.registry.undo import undo as undo_operation
 
 SHOWN: Final = 100
-_GUARDED: Final = {"push": Action.PUSH, "token": Action.TOKENS}
+_GUARDED: Final = {"push": Action.PUSH, "token": Action.TOKENS, "user": Action.USERS}
 
 
 async def entries(call: Call[shapes.AuditQuery]) -> shapes.Audit:
     """List what was changed, the newest first; of push targets and tokens only to who may see those."""
     asked = call.query
-    hidden = [kind for kind, action in _GUARDED.items() if action.value not in actions_of(call.who.role)]
+    hidden = [kind for kind, action in _GUARDED.items() if where(call.who, action) is not None]
     async with call.connection() as connection:
         found = await audit.entries(
             connection,
@@ -28,6 +29,7 @@ async def entries(call: Call[shapes.AuditQuery]) -> shapes.Audit:
             since=asked.since,
             operation=asked.operation,
             hidden=hidden,
+            areas=call.areas,
             limit=asked.limit,
         )
     return shapes.Audit(items=tuple(msgspec.convert(each, shapes.AuditEntry, from_attributes=True) for each in found))
@@ -37,6 +39,10 @@ async def undo(call: Call[NoQuery]) -> shapes.Changed:
     """Take an operation back; refused when what it changed was changed again since."""
     number = call.number("number", NotFoundError("registry.no_operation", number=call.path["number"]))
     async with call.connection() as connection:
+        if call.areas is not None:
+            await require_subjects(
+                call, connection, [each.subject for each in await audit.changes_of(connection, number)]
+            )
         return changed(await undo_operation(connection, number, by=call.who.name), dry=False)
 
 
@@ -54,4 +60,7 @@ def _plain(side: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return plain
 
 
-routes = (get("/audit", entries, action=Action.AUDIT), post("/operations/{number}/undo", undo, Action.AREAS))
+routes = (
+    get("/audit", entries, action=Action.AUDIT, reach=Reach.OWN),
+    post("/operations/{number}/undo", undo, Action.AREAS, reach=Reach.OWN),
+)

@@ -3,6 +3,7 @@
 from iot_core.api import shapes
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.within import require_devices
 from iot_core.registry import channels
 
 
@@ -16,6 +17,7 @@ async def show(call: Call[NoQuery]) -> shapes.Channels:
 async def feed(call: Call[NoQuery], body: shapes.ChannelFeeds) -> shapes.Channels:
     """Say which device a channel feeds; null: none any more."""
     async with call.connection() as connection:
+        await require_devices(call, connection, [body.device] if body.device is not None else [])
         found = await channels.feed(
             connection, call.services.profiles, call.path["key"], body.channel, body.device, by=call.who.name
         )

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from iot_core.api import shapes
-from iot_core.api.routes import Call, get
+from iot_core.api.routes import Call, Reach, get
 from iot_core.api.spans import keys_of
 from iot_core.errors import NotFoundError, RequestError
 from iot_core.model import DeviceClass
@@ -31,7 +31,9 @@ async def complete(call: Call[shapes.CompletenessQuery]) -> shapes.Completeness:
         start, end = _span(asked, calendar.day_of(datetime.now(UTC)))
         keys = keys_of(asked.devices) or None
         devices = await scoped(
-            connection, Scope(class_key=asked.class_key, area=asked.area, keys=keys), most=_MOST_DEVICES
+            connection,
+            Scope(class_key=asked.class_key, area=asked.area, keys=keys, within=call.areas),
+            most=_MOST_DEVICES,
         )
         ids = [each.id for each in devices]
         found = {each.device_id: each for each in await completeness.complete(connection, ids, start=start, end=end)}
@@ -157,4 +159,4 @@ def _declared(profiles: Profiles, model: str | None) -> set[str]:
         return set()
 
 
-routes = (get("/telemetry/completeness", complete),)
+routes = (get("/telemetry/completeness", complete, reach=Reach.OWN),)

@@ -13,8 +13,9 @@ from iot_core.api import shapes
 from iot_core.api.alarms import alarm_shape
 from iot_core.api.changes import changed
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, delete, get, post
+from iot_core.api.routes import Call, NoQuery, Reach, delete, get, post
 from iot_core.api.telemetry import latest_of
+from iot_core.api.within import require_areas, require_devices, require_places
 from iot_core.errors import NotFoundError, RequestError, StoreUnavailable
 from iot_core.messages import text
 from iot_core.registry import device_edits, device_import, devices, found
@@ -36,7 +37,9 @@ async def list_devices(call: Call[shapes.DeviceQuery]) -> shapes.Devices:
     classes = call.services.profiles.classes
     if asked.class_key is not None and asked.class_key not in classes:
         raise NotFoundError("api.no_class", key=asked.class_key, choices=", ".join(sorted(classes)))
-    wanted = found.Filter(class_key=asked.class_key, area=asked.area, state=asked.state, search=asked.search or "")
+    wanted = found.Filter(
+        class_key=asked.class_key, area=asked.area, state=asked.state, search=asked.search or "", within=call.areas
+    )
     async with call.connection() as connection:
         items = await found.devices(connection, wanted, limit=asked.limit, after=asked.after)
         whole = asked.after is None and len(items) < asked.limit
@@ -94,7 +97,7 @@ async def rows(call: Call[shapes.DeviceRowsQuery]) -> shapes.DeviceRows:
     """Give devices with all that a list of devices holds."""
     asked = call.query
     async with call.connection() as connection:
-        found_rows = await found.full(connection, asked.where, after=asked.after, limit=asked.limit)
+        found_rows = await found.full(connection, asked.where, after=asked.after, limit=asked.limit, within=call.areas)
     return shapes.DeviceRows(
         items=tuple(msgspec.convert({**row, "class": row["class_key"]}, shapes.DeviceFull) for row in found_rows)
     )
@@ -116,6 +119,9 @@ async def edit(call: Call[NoQuery], body: shapes.DeviceEdit) -> shapes.Changed:
     fields = {name: value for name in _EDITED if (value := getattr(body, name)) is not msgspec.UNSET}
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
         keys = body.keys if body.where is None else await device_edits.select(connection, body.where)
+        await require_devices(call, connection, keys)
+        if "area" in fields:
+            await require_areas(call, connection, [fields["area"]])
         done = await device_edits.edit(
             connection, keys, fields, add_labels=body.add_labels, drop_labels=body.drop_labels, by=call.who.name
         )
@@ -126,6 +132,7 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
     """Add or bring up to date the devices of a list."""
     rows = [(each.row, _new(each)) for each in body.rows]
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        await require_places(call, connection, [(each.key, each.area) for _, each in rows])
         done = await device_import.import_(
             connection, call.services.profiles, rows, skip_bad=body.skip_bad or body.dry_run, by=call.who.name
         )
@@ -158,6 +165,7 @@ def _new(row: shapes.DeviceRow) -> devices.NewDevice:
 async def _add(call: Call[NoQuery], new: Sequence[shapes.DeviceNew]) -> shapes.DevicesAdded:
     rows = [devices.NewDevice(**msgspec.structs.asdict(each)) for each in new]
     async with call.connection() as connection:
+        await require_places(call, connection, [(each.key, each.area) for each in rows])
         added = await devices.add(connection, call.services.profiles, rows, by=call.who.name)
     return await _told(call, added)
 
@@ -224,14 +232,14 @@ _DETAILS: Any = (
 )  # fmt: skip
 
 routes = (
-    get("/devices", list_devices),
-    post("/devices", add, Action.DEVICES, status=201),
-    post("/devices/batch", add_batch, Action.DEVICES, status=201, most=_BATCH_BYTES),
-    get("/devices/rows", rows),
+    get("/devices", list_devices, reach=Reach.OWN),
+    post("/devices", add, Action.DEVICES, status=201, reach=Reach.OWN),
+    post("/devices/batch", add_batch, Action.DEVICES, status=201, most=_BATCH_BYTES, reach=Reach.OWN),
+    get("/devices/rows", rows, reach=Reach.OWN),
     get("/devices/{key}", show),
     delete("/devices/{key}", remove, Action.DEVICES),
     post("/devices/{key}/restore", restore, Action.DEVICES),
     post("/devices/{key}/replace", replace, Action.DEVICES),
-    post("/devices/edit", edit, Action.DEVICES, most=_BATCH_BYTES),
-    post("/devices/import", import_, Action.DEVICES, most=_BATCH_BYTES),
+    post("/devices/edit", edit, Action.DEVICES, most=_BATCH_BYTES, reach=Reach.OWN),
+    post("/devices/import", import_, Action.DEVICES, most=_BATCH_BYTES, reach=Reach.OWN),
 )

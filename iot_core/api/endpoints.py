@@ -1,7 +1,7 @@
 """Where devices send to, for the person who types it into one."""
 
 from iot_core.api import shapes
-from iot_core.api.routes import Call, NoQuery, get
+from iot_core.api.routes import Call, NoQuery, Reach, get
 
 _EVERY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 
@@ -25,4 +25,4 @@ def _reached(call: Call[NoQuery], host: str, port: int) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
-routes = (get("/endpoints", endpoints),)
+routes = (get("/endpoints", endpoints, reach=Reach.ANY),)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from iot_core.api import shapes
 from iot_core.api.hub import HUB, Hub, Subscriber
-from iot_core.api.routes import Call, NoQuery, get
+from iot_core.api.routes import Call, NoQuery, Reach, get
 from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
 from iot_core.registry.found import map_devices
@@ -17,7 +17,7 @@ from iot_core.registry.found import map_devices
 async def show_map(call: Call[NoQuery]) -> shapes.Map:
     """Give every device that is not retired, as the page draws it."""
     async with call.connection() as connection:
-        found = await map_devices(connection)
+        found = await map_devices(connection, call.areas)
     return shapes.Map(items=tuple(msgspec.convert(each, shapes.MapDevice, from_attributes=True) for each in found))
 
 
@@ -27,23 +27,26 @@ async def events(call: Call[NoQuery]) -> web.StreamResponse:
     async with AsyncExitStack() as stack:
         last_id = call.request.headers.get("Last-Event-ID", "")
         subscriber, missed = await stack.enter_async_context(hub.subscribe(last_id))
-        return await send(call, _messages(hub, subscriber, missed))
+        return await send(call, _messages(hub, subscriber, missed, call.areas))
 
 
 async def _messages(
-    hub: Hub, subscriber: Subscriber, missed: Sequence[Message]
+    hub: Hub, subscriber: Subscriber, missed: Sequence[Message], areas: frozenset[int] | None
 ) -> AsyncGenerator[Message | None, None]:
-    """Give what was missed, then what happens; an event that is in both is told once."""
+    """Give what was missed, then what happens in these areas; an event that is in both is told once."""
     told = {message.id for message in missed}
     for message in missed:
-        yield message
+        if areas is None or message.area_id in areas:
+            yield message
     while not hub.closing.is_set() and not subscriber.dropped.is_set():
         found = await subscriber.next(TICK_S)
-        if found is None or found.id not in told or not found.id:
+        if found is not None and areas is not None and found.area_id not in areas:
+            yield None
+        elif found is None or found.id not in told or not found.id:
             yield found
 
 
 routes = (
-    get("/map", show_map),
-    get("/events", events, events={"alarm": shapes.AlarmHappened, "device": shapes.MapDevice}),
+    get("/map", show_map, reach=Reach.OWN),
+    get("/events", events, reach=Reach.OWN, events={"alarm": shapes.AlarmHappened, "device": shapes.MapDevice}),
 )

@@ -11,7 +11,7 @@ from aiohttp import web
 from iot_core.api import shapes
 from iot_core.api.problems import from_validation
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.spans import keys_of
 from iot_core.api.telemetry import row_shape
 from iot_core.errors import RequestError
@@ -37,7 +37,9 @@ async def export(call: Call[shapes.ExportQuery]) -> web.StreamResponse:
     async with call.reader() as connection:
         keys = keys_of(asked.devices) or None
         found = await scoped(
-            connection, Scope(class_key=asked.class_key, area=asked.area, keys=keys), most=_MOST_DEVICES
+            connection,
+            Scope(class_key=asked.class_key, area=asked.area, keys=keys, within=call.areas),
+            most=_MOST_DEVICES,
         )
     devices = [each for each in found if key is None or each.key >= key]
     response = web.StreamResponse(headers={"Content-Type": _TYPE, "Cache-Control": "no-store"})
@@ -147,6 +149,6 @@ def _said(refused: Refused, lang: str) -> str:
 
 
 routes = (
-    get("/telemetry/export", export, lines=shapes.ExportRow),
+    get("/telemetry/export", export, lines=shapes.ExportRow, reach=Reach.OWN),
     post("/telemetry/import", load, Action.LOAD, most=_MOST_BYTES),
 )

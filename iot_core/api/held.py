@@ -7,8 +7,9 @@ import msgspec
 
 from iot_core.api import shapes
 from iot_core.api.inbox import shown
-from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.roles import Action, outside
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.api.within import require_devices
 from iot_core.errors import NotFoundError, RequestError
 from iot_core.ingest.replay import Selection, preview
 from iot_core.messages import text
@@ -22,11 +23,12 @@ h.id, h.received_at, d.key AS device, h.driver, h.address, h.topic, h.kind, h.re
 _WHERE: Final = """
 ($1::integer IS NULL OR h.device_id = $1) AND ($2::text IS NULL OR h.reason = $2)
 AND ($3::timestamptz IS NULL OR h.received_at >= $3) AND ($4::timestamptz IS NULL OR h.received_at < $4)
+AND ($5::integer[] IS NULL OR h.device_id IN (SELECT id FROM iot.device WHERE area_id = ANY($5)))
 """
 _HELD: Final = f"""
 SELECT {_FACTS}, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload
 FROM iot.held_uplink h LEFT JOIN iot.device d ON d.id = h.device_id
-WHERE {_WHERE} AND ($5::bigint IS NULL OR h.id < $5) ORDER BY h.id DESC LIMIT $6
+WHERE {_WHERE} AND ($6::bigint IS NULL OR h.id < $6) ORDER BY h.id DESC LIMIT $7
 """
 _COUNT: Final = f"SELECT count(*) FROM iot.held_uplink h WHERE {_WHERE}"
 _ONE: Final = f"""
@@ -44,7 +46,13 @@ async def held(call: Call[shapes.HeldQuery]) -> shapes.HeldList:
     async with call.reader() as connection:
         device = await short(connection, asked.device) if asked.device is not None else None
         reason = asked.reason.value if asked.reason else None
-        wanted = (device.id if device else None, reason, asked.start, asked.end)
+        wanted = (
+            device.id if device else None,
+            reason,
+            asked.start,
+            asked.end,
+            None if call.areas is None else list(call.areas),
+        )
         rows = await connection.fetch(_HELD, *wanted, asked.before, asked.limit)
         few = len(rows) < asked.limit and asked.before is None
         total = len(rows) if few else await connection.fetchval(_COUNT, *wanted)
@@ -57,8 +65,11 @@ async def one(call: Call[NoQuery]) -> shapes.HeldDetail:
     number = call.number("id", wrong)
     async with call.reader() as connection:
         row = await connection.fetchrow(_ONE, number)
-    if row is None:
-        raise wrong
+        if row is None:
+            raise wrong
+        if call.areas is not None and row["device"] is None:
+            raise outside(call.who, Action.READ, "-")
+        await require_devices(call, connection, [row["device"]])
     return shapes.HeldDetail(
         **_facts(row, call.lang),
         content_format=row["content_format"],
@@ -77,6 +88,10 @@ async def replay(call: Call[NoQuery], body: shapes.HeldReplay) -> shapes.HeldRep
         raise RequestError("held.choose")
     async with call.connection() as connection:
         device = await short(connection, body.device) if body.device is not None else None
+        if call.areas is not None:
+            if device is None:
+                raise outside(call.who, Action.DEVICES, "*")
+            await require_devices(call, connection, [device.key])
         newest: int = await connection.fetchval("SELECT coalesce(max(id), 0) FROM iot.held_uplink")
         selection = Selection(
             until=newest if body.until is None else body.until,
@@ -112,7 +127,7 @@ def _facts(row: asyncpg.Record, lang: str) -> dict[str, Any]:
 
 
 routes = (
-    get("/held", held),
-    get("/held/{id}", one),
-    post("/held/replay", replay, Action.DEVICES),
+    get("/held", held, reach=Reach.OWN),
+    get("/held/{id}", one, reach=Reach.OWN),
+    post("/held/replay", replay, Action.DEVICES, reach=Reach.OWN),
 )

@@ -39,6 +39,7 @@ __all__ = ["HUB", "Hub", "Subscriber"]
 log = structlog.get_logger()
 
 CHANNEL: Final = "iot_alarm"
+ACCESS: Final = "iot_access"
 _PERIOD_S: Final = 1.0
 _SHARE: Final = 10  # looking at the map takes at most a tenth of the time
 _LISTENING_S: Final = 5.0
@@ -51,7 +52,8 @@ _OUT_OF_ORDER: Final = 200  # ids are given before COMMIT, so a lower one can be
 _EVENTS: Final = """
 SELECT e.id AS event_id, e.kind, e.at, e.recorded_at AS event_recorded_at, e.by, e.value AS event_value, e.note,
     a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude,
-    area.key AS area_key, area.name AS area_name
+    area.key AS area_key, area.name AS area_name,
+    coalesce(d.area_id, CASE WHEN a.source_kind = 'area' THEN a.source_id END) AS where_id
 FROM iot.alarm_event e JOIN iot.alarm a ON a.id = e.alarm_id
 LEFT JOIN iot.device d ON d.id = a.device_id LEFT JOIN iot.area ON area.id = d.area_id
 """
@@ -102,7 +104,10 @@ class Hub:
         self._log: deque[Message] = deque(maxlen=_LOG)
         self._newest: int | None = None
         self._map: dict[str, MapDevice] = {}
+        self._attending = 0
         self.closing = asyncio.Event()
+        self.access = 0
+        """Counts how often what somebody may do has changed: a stream that sees another number looks again."""
         services.counters.gauge("sse_clients", lambda: len(self._subscribers))
 
     # ------------------------------------------------------------ for streams
@@ -142,9 +147,23 @@ class Hub:
             yield
         finally:
             self._subscribers.discard(subscriber)
-            if not self._subscribers:
-                self._wanted.clear()
-                self._wake.set()
+            self._rest()
+
+    @contextmanager
+    def attend(self) -> Iterator[None]:
+        """Keep the listener awake while a stream is open: it hears when what somebody may do changes."""
+        self._attending += 1
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._attending -= 1
+            self._rest()
+
+    def _rest(self) -> None:
+        if not self._subscribers and not self._attending:
+            self._wanted.clear()
+            self._wake.set()
 
     async def _missed(self, last_id: str) -> Sequence[Message]:
         if not (last_id.isascii() and last_id.isdecimal() and len(last_id) <= 18):
@@ -175,6 +194,7 @@ class Hub:
         """Tell what happens until nobody is connected any more."""
         async with self._services.pool.acquire() as connection:
             await connection.add_listener(CHANNEL, self._on_notify)
+            await connection.add_listener(ACCESS, self._on_access)
             connection.add_termination_listener(self._on_end)
             try:
                 await self._catch_up(connection)
@@ -208,7 +228,8 @@ class Hub:
             ids = [self._told.popleft() for _ in range(len(self._told))]
             self._tell_alarms(await connection.fetch(_THESE, ids))
         began = asyncio.get_running_loop().time()
-        self._tell_map({each.key: each for each in await map_devices(connection)})
+        if self._subscribers:
+            self._tell_map({each.key: each for each in await map_devices(connection)})
         took = asyncio.get_running_loop().time() - began
         with suppress(TimeoutError):
             async with asyncio.timeout(max(_PERIOD_S, took * _SHARE)):
@@ -221,6 +242,11 @@ class Hub:
         if payload.isdecimal():
             self._told.append(int(payload))
         self._wake.set()
+
+    def _on_access(self, *_: object) -> None:
+        self.access += 1
+        for subscriber in self._subscribers:
+            subscriber.wake()
 
     def _on_end(self, *_: object) -> None:
         self._wake.set()
@@ -236,11 +262,11 @@ class Hub:
         before, self._map = self._map, now
         for key, device in now.items():
             if before.get(key) != device:
-                self._tell(_device_message(device))
+                if key in before and before[key].area_id != device.area_id:  # first: who sees both areas keeps it
+                    self._tell(_retired(before[key]))
+                self._tell(_device_message(_map_shape(device), device.area_id))
         for key in before.keys() - now.keys():
-            self._tell(
-                _device_message(msgspec.structs.replace(_map_shape(before[key]), state=shapes.DeviceState.RETIRED))
-            )
+            self._tell(_retired(before[key]))
 
     def _tell(self, message: Message) -> None:
         for subscriber in list(self._subscribers):
@@ -265,13 +291,18 @@ def _message(row: asyncpg.Record, profiles: Profiles) -> Message:
         ),
         alarm=alarm_shape(alarm, profiles),
     )
-    return Message("alarm", msgspec.json.encode(happened).decode(), str(row["event_id"]))
+    return Message("alarm", msgspec.json.encode(happened).decode(), str(row["event_id"]), row["where_id"])
 
 
 def _map_shape(device: MapDevice) -> shapes.MapDevice:
     return msgspec.convert(device, shapes.MapDevice, from_attributes=True)
 
 
-def _device_message(device: MapDevice | shapes.MapDevice) -> Message:
-    shape = _map_shape(device) if isinstance(device, MapDevice) else device
-    return Message("device", msgspec.json.encode(shape).decode())
+def _retired(device: MapDevice) -> Message:
+    """Tell those who saw a device where it was that it is not there any more."""
+    gone = msgspec.structs.replace(_map_shape(device), state=shapes.DeviceState.RETIRED)
+    return _device_message(gone, device.area_id)
+
+
+def _device_message(shape: shapes.MapDevice, area_id: int | None) -> Message:
+    return Message("device", msgspec.json.encode(shape).decode(), area_id=area_id)

@@ -25,7 +25,7 @@ from iot_core.errors import (
 from iot_core.messages import LANGUAGES, language, said
 from iot_core.store.connection import AWAY, RETRY
 
-__all__ = ["TooMuch", "Unauthorized", "asked_language", "from_validation", "guard", "problem"]
+__all__ = ["TooMuch", "TooOften", "Unauthorized", "asked_language", "from_validation", "guard", "problem"]
 
 log = structlog.get_logger()
 
@@ -41,6 +41,10 @@ class TooMuch(RequestError):
     """Raised when a body is larger than its kind may be."""
 
 
+class TooOften(RequestError):
+    """Raised when somebody asks more often than they may; the facts say after how many seconds there is room."""
+
+
 class WrongType(RequestError):
     """Raised when a body is not JSON by its own word."""
 
@@ -52,6 +56,7 @@ _STATUS: Final[tuple[tuple[type[IotError], int], ...]] = (
     (Unauthorized, 401),
     (TooMuch, 413),
     (WrongType, 415),
+    (TooOften, 429),
     (RequestError, 400),
     (CommandRejected, 422),
     (StoreUnavailable, 503),
@@ -69,6 +74,8 @@ def problem(error: IotError, lang: str) -> web.Response:
     headers = {"Content-Language": lang}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if status == 429:
+        headers["Retry-After"] = str(facts.get("seconds", 1))
     if status == 503:
         headers["Retry-After"] = _RETRY_AFTER_S
     return web.Response(

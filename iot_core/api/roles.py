@@ -1,4 +1,4 @@
-"""Who may do what: one table, role x action."""
+"""Who may do what: one table, role x action, from which docs/security.md is written and every route tested."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Final
 
 from iot_core.api.shapes import Role
 from iot_core.errors import ForbiddenError
+from iot_core.registry.rights import ROLES, places
+from iot_core.registry.tokens import Token
 
-__all__ = ["TABLE", "Action", "actions_of", "at_most", "require"]
+__all__ = ["TABLE", "Action", "actions_of", "at_most", "may", "outside", "require", "role_of", "where"]
 
 
 class Action(StrEnum):
@@ -22,6 +24,7 @@ class Action(StrEnum):
     ACKNOWLEDGE = "acknowledge"
     PUSH = "push"
     TOKENS = "tokens"
+    USERS = "users"
     LOAD = "load"
 
 
@@ -40,23 +43,46 @@ TABLE: Final = {
 }
 
 
-def actions_of(role: str) -> tuple[str, ...]:
-    """List what a role may do."""
-    allowed = TABLE[Role(role)]
-    return tuple(action.value for action in Action if action in allowed)
+def where(who: Token, action: Action) -> frozenset[int] | None:
+    """Say where somebody may do this: everywhere (None), or in these areas (empty: nowhere)."""
+    return places(who.rights, [role for role, allowed in TABLE.items() if action in allowed])
 
 
-def require(role: str, action: Action) -> None:
-    """Raise ForbiddenError when a role may not do this."""
-    if action not in TABLE[Role(role)]:
-        raise ForbiddenError("api.forbidden", role=role, action=action.value)
+def may(who: Token, action: Action) -> bool:
+    """Say whether somebody may do this anywhere."""
+    found = where(who, action)
+    return found is None or bool(found)
 
 
-def at_most(role: str, asked: Role | None) -> Role:
+def actions_of(who: Token) -> tuple[str, ...]:
+    """List what somebody may do somewhere."""
+    return tuple(action.value for action in Action if may(who, action))
+
+
+def role_of(who: Token) -> Role:
+    """Name the highest role that somebody has anywhere."""
+    return Role(max((right.role for right in who.rights), key=ROLES.index, default=Role.VIEWER))
+
+
+def require(who: Token, action: Action) -> frozenset[int] | None:
+    """Say where somebody may do this. Raises ForbiddenError, naming the right, when that is nowhere."""
+    if not may(who, action):
+        raise ForbiddenError("api.forbidden", role=role_of(who).value, action=action.value)
+    return where(who, action)
+
+
+def outside(who: Token, action: Action, area: str) -> ForbiddenError:
+    """Refuse what somebody may do elsewhere only, naming the right and the area."""
+    allowed = [role for role, actions in TABLE.items() if action in actions]
+    held = sorted({name for right in who.rights if right.role in allowed for name in right.named})
+    return ForbiddenError("api.forbidden_area", action=action.value, area=area, held=", ".join(held))
+
+
+def at_most(who: Token, asked: Role | None) -> Role:
     """Give the role somebody may hand on: what was asked for, never more than their own."""
-    own = Role(role)
+    own = role_of(who)
     if asked is None:
         return own
     if list(TABLE).index(asked) > list(TABLE).index(own):
-        raise ForbiddenError("api.role_above", role=role, asked=asked.value)
+        raise ForbiddenError("api.role_above", role=own.value, asked=asked.value)
     return asked

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
 
 import asyncpg
@@ -18,20 +19,42 @@ import msgspec
 from aiohttp import web
 
 from iot_core.api import access, shapes
+from iot_core.api.limits import Attempts, Limit
 from iot_core.api.problems import TooMuch, WrongType, asked_language, from_validation
 from iot_core.api.reading import reader
-from iot_core.api.roles import Action, require
+from iot_core.api.roles import Action, outside, require
 from iot_core.api.services import Services
+from iot_core.api.within import require_path
 from iot_core.errors import RequestError
+from iot_core.registry.audit import ASKED, Asked
 from iot_core.registry.tokens import Kind, Token
 
-__all__ = ["SERVICES", "Call", "NoQuery", "Route", "connection", "delete", "get", "handle", "open_call", "post"]
+__all__ = [
+    "ASKING", "ATTEMPTS", "SERVICES", "Call", "NoQuery", "Reach", "Route", "connection", "delete", "get", "handle",
+    "open_call", "post",
+]  # fmt: skip
 
 SERVICES: Final = web.AppKey("services", Services)
+ATTEMPTS: Final = web.AppKey("attempts", Attempts)
+ASKING: Final = web.AppKey("asking", Limit)
 _ACQUIRE_S: Final = 10.0
 _SMALL: Final = 64 * 1024
+_NAMING: Final = ("/devices/{key}", "/areas/{key}", "/alarms/{id}")
 
 Q = TypeVar("Q", bound=shapes.Query)
+
+
+class Reach(StrEnum):
+    """How a route keeps to the areas in which its asker has the right."""
+
+    PATH = "path"
+    """What the path names (a device, an area, an alarm) must stand in them; looked at before the handler."""
+    OWN = "own"
+    """The handler looks itself: at what is named in the request, or it leaves out what stands elsewhere."""
+    ANY = "any"
+    """It tells and changes nothing of any area."""
+    EVERYWHERE = "everywhere"
+    """Only a right that holds everywhere opens it: what a route does that says nothing else."""
 
 
 class NoQuery(shapes.Query, frozen=True, kw_only=True):
@@ -42,6 +65,7 @@ class NoQuery(shapes.Query, frozen=True, kw_only=True):
 class Call(Generic[Q]):
     """One request, understood: who asks, in which language, with which parameters.
 
+    `areas` are those in which the asker has the route's right, None: everywhere.
     A handler that sets `session` gives the browser a cookie; the empty string takes it away.
     """
 
@@ -50,6 +74,8 @@ class Call(Generic[Q]):
     who: Token
     lang: str
     query: Q
+    action: Action | None = None
+    areas: frozenset[int] | None = None
     session: str | None = field(default=None, init=False)
 
     @property
@@ -88,6 +114,16 @@ class Route:
     most: int = _SMALL
     events: Mapping[str, type] = field(default_factory=dict)
     lines: type | None = None
+    reach: Reach | None = None
+
+    @property
+    def reaches(self) -> Reach:
+        """How it keeps to areas: as it says, else by its path, else only for rights that hold everywhere."""
+        if self.reach is not None:
+            return self.reach
+        if self.action is None:
+            return Reach.ANY
+        return Reach.PATH if self.path.startswith(_NAMING) else Reach.EVERYWHERE
 
     @property
     def query(self) -> type[shapes.Query]:
@@ -116,9 +152,9 @@ def post(path: str, handler: Callable[..., Awaitable[Any]], action: Action | Non
     return Route(method="POST", path=path, handler=handler, action=action, **options)
 
 
-def delete(path: str, handler: Callable[..., Awaitable[Any]], action: Action | None) -> Route:
+def delete(path: str, handler: Callable[..., Awaitable[Any]], action: Action | None, **options: Any) -> Route:
     """Route a removal."""
-    return Route(method="DELETE", path=path, handler=handler, action=action)
+    return Route(method="DELETE", path=path, handler=handler, action=action, **options)
 
 
 @asynccontextmanager
@@ -133,7 +169,7 @@ def handle(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
     query, body = route.query, route.body
 
     async def answered(request: web.Request) -> web.StreamResponse:
-        call = await open_call(request, route.action, query)
+        call = await open_call(request, route.action, query, route.reaches)
         given = () if body is None else (await _body(request, body, route.most),)
         answer = await route.handler(call, *given)
         if isinstance(answer, web.StreamResponse):
@@ -150,16 +186,31 @@ def handle(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
     return answered
 
 
-async def open_call(request: web.Request, action: Action | None, query: type[Q]) -> Call[Q]:
+async def open_call(
+    request: web.Request, action: Action | None, query: type[Q], reach: Reach = Reach.EVERYWHERE
+) -> Call[Q]:
     """Find out who asks, whether they may, and what they ask for; in this order, so that nobody learns more."""
     services = request.app[SERVICES]
+    request.app[ASKING].take(f"from {access.address(request)}")
+    areas = None
     if action is None:
         who = _NOBODY
+        ASKED.set(Asked(access.address(request)))
     else:
         async with connection(services) as borrowed:
             who = await access.who(request, borrowed)
-        require(who.role, action)
-    return Call(services=services, request=request, who=who, lang=asked_language(request), query=_query(request, query))
+            request.app[ASKING].take(f"user {who.user_id}" if who.user_id is not None else f"token {who.id}")
+            ASKED.set(Asked(access.address(request), who.label if who.user else None))
+            areas = require(who, action)
+            if areas is not None:
+                if reach is Reach.EVERYWHERE:
+                    raise outside(who, action, "*")
+                if reach is Reach.PATH:
+                    await require_path(borrowed, who, action, areas, request)
+    return Call(
+        services=services, request=request, who=who, lang=asked_language(request), query=_query(request, query),
+        action=action, areas=areas,
+    )  # fmt: skip
 
 
 def _query(request: web.Request, kind: type[Q]) -> Q:

@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from iot_core.api import shapes
-from iot_core.api.routes import Call, get
+from iot_core.api.routes import Call, Reach, get
 from iot_core.api.spans import (
     Chosen,
     choose_level,
@@ -88,7 +88,7 @@ async def _points(
 async def newest(call: Call[shapes.ScopeQuery]) -> shapes.LatestList:
     """Give the newest values of many devices at once."""
     async with call.reader() as connection:
-        devices = await _devices(connection, call.query)
+        devices = await _devices(connection, call.query, call.areas)
         items: list[shapes.LatestOfMany] = []
         for class_key in sorted({each.class_key for each in devices}):
             device_class = call.services.profiles.classes.get(class_key)
@@ -121,8 +121,8 @@ async def stats(call: Call[shapes.StatsQuery]) -> shapes.Stats:
     asked, profiles = call.query, call.services.profiles
     start, end = span_of(asked.start, asked.end)
     async with call.reader() as connection:
-        narrowed = bool(asked.area or asked.devices)
-        devices = await _devices(connection, asked) if narrowed or not asked.class_key else []
+        narrowed = bool(asked.area or asked.devices) or call.areas is not None
+        devices = await _devices(connection, asked, call.areas) if narrowed or not asked.class_key else []
         class_key = _one_class(asked.class_key, devices)
         device_class = class_of(profiles, class_key)
         metrics = metrics_of(device_class, metric_keys(device_class, asked.metrics))
@@ -176,13 +176,16 @@ def _stat(found: buckets.Stats, metric: Metric, keys: dict[int, str]) -> shapes.
     )  # fmt: skip
 
 
-async def _devices(connection: asyncpg.Connection, asked: shapes.ScopeQuery) -> list[Scoped]:
+async def _devices(
+    connection: asyncpg.Connection, asked: shapes.ScopeQuery, within: frozenset[int] | None
+) -> list[Scoped]:
     keys = keys_of(asked.devices) or None
-    return await scoped(connection, Scope(class_key=asked.class_key, area=asked.area, keys=keys), most=_MOST_DEVICES)
+    wanted = Scope(class_key=asked.class_key, area=asked.area, keys=keys, within=within)
+    return await scoped(connection, wanted, most=_MOST_DEVICES)
 
 
 routes = (
     get("/devices/{key}/chart", chart),
-    get("/telemetry/latest", newest),
-    get("/telemetry/stats", stats),
+    get("/telemetry/latest", newest, reach=Reach.OWN),
+    get("/telemetry/stats", stats, reach=Reach.OWN),
 )

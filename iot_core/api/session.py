@@ -1,24 +1,27 @@
-"""Signing in at the page, and tokens for programs."""
+"""Signing in, at the page and from a command line; tokens for programs."""
 
 from datetime import timedelta
+from typing import Any, Final
 
-import msgspec
+import asyncpg
 
 from iot_core.api import shapes
-from iot_core.api.access import COOKIE, is_https, require_own_page
+from iot_core.api.access import COOKIE, address, is_https, require_own_page
 from iot_core.api.problems import Unauthorized
-from iot_core.api.roles import Action, actions_of, at_most
-from iot_core.api.routes import Call, NoQuery, delete, get, post
+from iot_core.api.roles import Action, actions_of, at_most, role_of
+from iot_core.api.routes import ATTEMPTS, Call, NoQuery, Reach, delete, get, post
 from iot_core.errors import NotFoundError, RequestError
-from iot_core.registry import tokens
+from iot_core.registry import tokens, users
 from iot_core.registry.audit import Change, record
+
+_REFUSED: Final = ("api.bad_code", "api.unauthorized", "api.bad_password")
 
 
 async def new_code(call: Call[NoQuery], body: shapes.SignInCodeNew) -> shapes.SignInCode:
     """Make a code that signs a browser in, once, within ten minutes."""
-    role = at_most(call.who.role, body.role)
+    role = at_most(call.who, body.role)
     async with call.connection() as connection, connection.transaction():
-        token, code = await tokens.new_code(connection, call.who.id, body.name or call.who.name, role)
+        token, code = await tokens.new_code(connection, call.who.id, body.name or call.who.label, role, like=call.who)
         after = {"name": token.name, "role": token.role}
         await record(connection, call.who.name, "sign_in_code.add", Change(f"token/{token.id}", after=after))
     assert token.expires_at is not None
@@ -28,22 +31,61 @@ async def new_code(call: Call[NoQuery], body: shapes.SignInCodeNew) -> shapes.Si
 
 
 async def sign_in(call: Call[NoQuery], body: shapes.SessionNew) -> shapes.Me:
-    """Open a session with a code or a token; the answer sets its cookie."""
+    """Open a session with a code, a token, or a name and password; the answer sets its cookie."""
     require_own_page(call.request)
-    if (body.code is None) == (body.token is None):
+    ways = (body.code is not None, body.token is not None, body.user is not None or body.password is not None)
+    if sum(ways) != 1:
         raise RequestError("api.code_or_token")
+    attempt = call.request.app[ATTEMPTS].begin(address(call.request), body.user or "")
     async with call.connection() as connection:
         if body.code is not None:
             found = await tokens.sign_in_with_code(connection, body.code)
+        elif body.token is not None:
+            found = await tokens.sign_in_with_token(connection, body.token)
         else:
-            found = await tokens.sign_in_with_token(connection, body.token or "")
+            user = await users.check(connection, body.user or "", body.password or "")
+            found = None if user is None else await tokens.sign_in_as(connection, user.id, user.name)
         if found is None:
-            raise Unauthorized("api.bad_code" if body.code is not None else "api.unauthorized")
+            await refused(call, connection, body.user)
+            raise Unauthorized(_REFUSED[ways.index(True)])
+        attempt.forgive()
         session, call.session = found
+        if before := call.request.cookies.get(COOKIE):  # the browser's old session ends: nobody can have planted it
+            await tokens.sign_out(connection, before)
         await record(
             connection, session.name, "session.add", Change(f"token/{session.id}", after={"role": session.role})
         )
     return _me(session, call.services.settings.timezone)
+
+
+async def login(call: Call[NoQuery], body: shapes.LoginNewToken) -> shapes.TokenAdded:
+    """Give a user a token of their own for a name and password. Its secret is in this answer and nowhere else."""
+    attempt = call.request.app[ATTEMPTS].begin(address(call.request), body.user)
+    async with call.connection() as connection:
+        user = await users.check(connection, body.user, body.password)
+        if user is None:
+            await refused(call, connection, body.user)
+            raise Unauthorized("api.bad_password")
+        attempt.forgive()
+        token, secret = await tokens.create(
+            connection, body.name, tokens.HIGHEST, by=user.name, life=timedelta(days=body.days), user_id=user.id
+        )
+    return shapes.TokenAdded(token=_shape(token), secret=secret)
+
+
+async def log_out(call: Call[NoQuery]) -> shapes.Nothing:
+    """End the token that asks."""
+    async with call.connection() as connection:
+        if call.who.kind is tokens.Kind.TOKEN:
+            await tokens.revoke(connection, call.who.id, by=call.who.name)
+    return shapes.Nothing()
+
+
+async def refused(call: Call[Any], connection: asyncpg.Connection, user: str | None) -> None:
+    """Count who was not let in, and note the first of each minute, user and address."""
+    call.services.counters.count("sign_in_refused")
+    if call.request.app[ATTEMPTS].worth_noting(address(call.request), user or ""):
+        await record(connection, user or "?", "session.refused", Change(f"user/{user or '?'}"))
 
 
 async def sign_out(call: Call[NoQuery]) -> shapes.Nothing:
@@ -71,7 +113,9 @@ async def add_token(call: Call[NoQuery], body: shapes.TokenNew) -> shapes.TokenA
     """Make a token. Its secret is in this answer and nowhere else."""
     life = timedelta(days=body.days) if body.days else None
     async with call.connection() as connection:
-        token, secret = await tokens.create(connection, body.name, body.role, by=call.who.name, life=life)
+        token, secret = await tokens.create(
+            connection, body.name, body.role, by=call.who.name, life=life, areas=body.areas
+        )
     return shapes.TokenAdded(token=_shape(token), secret=secret)
 
 
@@ -84,18 +128,28 @@ async def revoke(call: Call[NoQuery]) -> shapes.Nothing:
 
 
 def _me(token: tokens.Token, timezone: str) -> shapes.Me:
-    return shapes.Me(name=token.name, role=shapes.Role(token.role), actions=actions_of(token.role), timezone=timezone)
+    rights = tuple(
+        shapes.Right(role=shapes.Role(right.role), area=area)
+        for right in token.rights
+        for area in ((None,) if right.areas is None else right.named)
+    )
+    return shapes.Me(name=token.name, role=role_of(token), actions=actions_of(token), timezone=timezone, rights=rights)
 
 
 def _shape(token: tokens.Token) -> shapes.Token:
-    return msgspec.convert(token, shapes.Token, from_attributes=True)
+    return shapes.Token(
+        id=token.id, name=token.label, role=shapes.Role(token.role), user=token.user, areas=token.areas,
+        created_at=token.created_at, expires_at=token.expires_at, used_at=token.used_at,
+    )  # fmt: skip
 
 
 routes = (
-    post("/sign-in-codes", new_code, Action.SIGN_IN, status=201),
+    post("/sign-in-codes", new_code, Action.SIGN_IN, status=201, reach=Reach.ANY),
     post("/session", sign_in, None, status=201),
     delete("/session", sign_out, None),
-    get("/me", me),
+    post("/login", login, None, status=201),
+    delete("/login", log_out, Action.SIGN_IN, reach=Reach.ANY),
+    get("/me", me, reach=Reach.ANY),
     get("/tokens", list_tokens, action=Action.TOKENS),
     post("/tokens", add_token, Action.TOKENS, status=201),
     delete("/tokens/{id}", revoke, Action.TOKENS),

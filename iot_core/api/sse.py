@@ -12,11 +12,15 @@ HEARTBEAT: Final = b"event: alive\ndata:\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event. `id` is what a client says as Last-Event-ID when it comes back; empty keeps the one before."""
+    """One event. `id` is what a client says as Last-Event-ID when it comes back; empty keeps the one before.
+
+    `area_id` is where it happened: it is told only to who may see that area, and does not go over the wire.
+    """
 
     event: str
     data: str
     id: str = ""
+    area_id: int | None = None
 
     def encode(self) -> bytes:
         """Write it for the wire. Our data is one line of JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from aiohttp import web
 from iot_core.api.access import who
 from iot_core.api.hub import HUB
 from iot_core.api.problems import Unauthorized
+from iot_core.api.roles import where
 from iot_core.api.routes import Call
 from iot_core.api.sse import HEARTBEAT, Message
 from iot_core.store.connection import AWAY
@@ -34,7 +36,7 @@ async def send(call: Call[Any], messages: AsyncGenerator[Message | None, None]) 
     response = web.StreamResponse(headers=_HEADERS)
     async with aclosing(messages):
         await response.prepare(call.request)
-        with suppress(ConnectionResetError, Unauthorized, *AWAY):
+        with call.request.app[HUB].attend(), suppress(ConnectionResetError, Unauthorized, *AWAY):
             await _pour(call, response, messages)
     return response
 
@@ -43,12 +45,18 @@ async def _pour(call: Call[Any], response: web.StreamResponse, messages: AsyncGe
     await response.write(HEARTBEAT)
     request, clock = call.request, asyncio.get_running_loop().time
     written = checked = clock()
+    hub = request.app[HUB]
+    access = hub.access
     async for message in messages:
         if request.transport is None or request.transport.is_closing():
             return
-        if clock() >= checked + _CHECK_S:
+        ended = call.who.expires_at is not None and call.who.expires_at <= datetime.now(UTC)
+        if ended or access != hub.access or clock() >= checked + _CHECK_S:
+            access = hub.access
             async with call.connection() as connection:
-                await who(request, connection)
+                now = await who(request, connection)
+            if call.action is not None and where(now, call.action) != call.areas:
+                return  # it comes back, and is told what it may see now
             checked = clock()
         if message is None and clock() < written + _HEARTBEAT_S:
             continue
@@ -56,7 +64,7 @@ async def _pour(call: Call[Any], response: web.StreamResponse, messages: AsyncGe
             async with asyncio.timeout(_WRITE_S):
                 await response.write(HEARTBEAT if message is None else message.encode())
         except TimeoutError:  # it stopped reading: drop it, it will come back and ask for what it missed
-            request.app[HUB].count_dropped()
+            hub.count_dropped()
             request.transport.abort()
             return
         written = clock()

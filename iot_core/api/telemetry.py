@@ -10,7 +10,7 @@ from aiohttp import web
 
 from iot_core.api import shapes
 from iot_core.api.hub import HUB
-from iot_core.api.routes import Call, NoQuery, get
+from iot_core.api.routes import Call, NoQuery, Reach, get
 from iot_core.api.spans import (
     Chosen,
     choose_level,
@@ -26,6 +26,7 @@ from iot_core.api.spans import (
 )
 from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
+from iot_core.api.within import require_devices
 from iot_core.errors import RequestError
 from iot_core.model import DeviceClass, Metric, Quality
 from iot_core.profiles import Profiles
@@ -110,6 +111,7 @@ async def watch(call: Call[shapes.WatchQuery]) -> web.StreamResponse:
     if not 0 < len(keys) <= _MOST_WATCHED:
         raise RequestError("api.watch_bounds", most=_MOST_WATCHED)
     async with call.connection() as connection:
+        await require_devices(call, connection, keys)
         watched = [_Watched(await short(connection, key), call.services.profiles) for key in keys]
     return await send(call, _readings(call, watched))
 
@@ -202,5 +204,5 @@ def latest_shape(row: read.Latest, metric: Metric) -> shapes.Latest:
 routes = (
     get("/devices/{key}/latest", latest),
     get("/devices/{key}/telemetry", span),
-    get("/telemetry/watch", watch, events={"reading": shapes.Reading}),
+    get("/telemetry/watch", watch, events={"reading": shapes.Reading}, reach=Reach.OWN),
 )

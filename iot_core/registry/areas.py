@@ -22,7 +22,9 @@ SELECT area.key, area.name, area.name_en, area.kind, area.code, parent.key AS pa
 FROM iot.area LEFT JOIN iot.area AS parent ON parent.id = area.parent_id
 LEFT JOIN iot.area AS successor ON successor.id = area.into_id
 """
-_ALL: Final = _AREAS + "WHERE area.ended_at IS NULL OR $1 ORDER BY area.key"
+_ALL: Final = (
+    _AREAS + "WHERE (area.ended_at IS NULL OR $1) AND ($2::integer[] IS NULL OR area.id = ANY($2)) ORDER BY area.key"
+)
 _ONE: Final = _AREAS + "WHERE area.key = $1"
 _PARENT: Final = "SELECT id, ended_at FROM iot.area WHERE key = $1"
 _ADD: Final = """
@@ -78,9 +80,12 @@ class Area:
     devices: int
 
 
-async def areas(connection: asyncpg.Connection, *, ended: bool = False) -> list[Area]:
-    """List areas in key order, those that ended too when asked for."""
-    return [Area(**row) for row in await connection.fetch(_ALL, ended)]
+async def areas(
+    connection: asyncpg.Connection, *, ended: bool = False, within: frozenset[int] | None = None
+) -> list[Area]:
+    """List areas in key order, those that ended too when asked for; with `within`, only these."""
+    ids = None if within is None else list(within)
+    return [Area(**row) for row in await connection.fetch(_ALL, ended, ids)]
 
 
 async def find(connection: asyncpg.Connection, key: str) -> Area:

@@ -6,29 +6,34 @@ Never a secret: what stands here is shown to whoever may read it, for years.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
-__all__ = ["Change", "Entry", "Operation", "changes_of", "entries", "operation", "record"]
+__all__ = ["ASKED", "Asked", "Change", "Entry", "Operation", "changes_of", "entries", "operation", "record"]
 
 _OPERATION: Final = """
 INSERT INTO iot.operation (by, action, effective_at, undoes) VALUES ($1, $2, $3, $4) RETURNING id
 """
 _ADD: Final = """
-INSERT INTO iot.audit (by, action, operation, subject, before, after)
-SELECT $1, $2, $3, change.subject, change.before, change.after
+INSERT INTO iot.audit (by, action, operation, subject, before, after, address, via)
+SELECT $1, $2, $3, change.subject, change.before, change.after, $7, $8
 FROM unnest($4::text[], $5::jsonb[], $6::jsonb[]) AS change (subject, before, after)
 """
 _ENTRIES: Final = """
 SELECT audit.id, audit.at, audit.by, audit.action, audit.subject, audit.before, audit.after, audit.operation,
-    operation.effective_at, operation.undoes, operation.undone_by
+    audit.address, audit.via, operation.effective_at, operation.undoes, operation.undone_by
 FROM iot.audit LEFT JOIN iot.operation ON operation.id = audit.operation
-WHERE ($1::text IS NULL OR subject = ANY(ARRAY['device/' || $1, 'area/' || $1, 'push/' || $1, 'token/' || $1]))
+WHERE ($1::text IS NULL OR subject = ANY(ARRAY['device/' || $1, 'area/' || $1, 'push/' || $1, 'token/' || $1,
+        'user/' || $1]))
     AND ($2::text IS NULL OR audit.by = $2) AND ($3::timestamptz IS NULL OR audit.at >= $3)
     AND ($4::bigint IS NULL OR audit.operation = $4) AND split_part(subject, '/', 1) <> ALL ($5)
+    AND ($7::integer[] IS NULL
+        OR subject IN (SELECT 'device/' || key FROM iot.device WHERE area_id = ANY($7)
+            UNION ALL SELECT 'area/' || key FROM iot.area WHERE id = ANY($7)))
 ORDER BY audit.id DESC LIMIT $6
 """
 _ONE: Final = "SELECT id, at, by, action, effective_at, undoes, undone_by FROM iot.operation WHERE id = $1 FOR UPDATE"
@@ -72,6 +77,21 @@ class Entry:
     effective_at: datetime | None
     undoes: int | None
     undone_by: int | None
+    address: str | None = None
+    via: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """From where a request came, and with which token where it came for a user."""
+
+    address: str | None = None
+    via: str | None = None
+
+
+_NOWHERE: Final = Asked()
+ASKED: Final = ContextVar("asked", default=_NOWHERE)
+"""Of the request that this task answers. What the core does by itself comes from nowhere."""
 
 
 async def record(
@@ -86,7 +106,8 @@ async def record(
     number: int = await connection.fetchval(_OPERATION, by, action, effective_at, undoes)
     subjects = [each.subject for each in changes]
     before, after = [each.before for each in changes], [each.after for each in changes]
-    await connection.execute(_ADD, by, action, number, subjects, before, after)
+    asked = ASKED.get()
+    await connection.execute(_ADD, by, action, number, subjects, before, after, asked.address, asked.via)
     return number
 
 
@@ -98,13 +119,16 @@ async def entries(
     since: datetime | None = None,
     operation: int | None = None,
     hidden: Sequence[str] = (),
+    areas: frozenset[int] | None = None,
     limit: int = 100,
 ) -> list[Entry]:
     """List what was changed, the newest first: of one key, by one person, since a time, in one operation.
 
-    `hidden` names kinds of things (`push`, `token`) that are left out.
+    `hidden` names kinds of things (`push`, `token`) that are left out; with `areas`, only changes of these areas and
+    of devices that stand in them are given.
     """
-    return [Entry(**row) for row in await connection.fetch(_ENTRIES, key, by, since, operation, hidden, limit)]
+    within = None if areas is None else list(areas)
+    return [Entry(**row) for row in await connection.fetch(_ENTRIES, key, by, since, operation, hidden, limit, within)]
 
 
 async def operation(connection: asyncpg.Connection, number: int) -> Operation | None:

@@ -53,10 +53,11 @@ WITH RECURSIVE inside AS (
         AND (d.retired_at IS NULL OR $3::text = 'retired' OR d.key = ANY($5::text[]))
         AND (d.search || ' ' || coalesce(area.path_search, '')) LIKE ALL ($4::text[])
         AND ($5::text[] IS NULL OR d.key = ANY($5))
+        AND ($6::integer[] IS NULL OR d.area_id = ANY($6))
 )
 """
 _MATCH: Final = "FROM device WHERE ($3 IS NULL OR state = $3)"
-_LIST: Final = f"{_DEVICES} SELECT * {_MATCH} AND ($6::text IS NULL OR key > $6) ORDER BY key LIMIT $7"
+_LIST: Final = f"{_DEVICES} SELECT * {_MATCH} AND ($7::text IS NULL OR key > $7) ORDER BY key LIMIT $8"
 _COUNT: Final = f"{_DEVICES} SELECT count(*) {_MATCH}"
 _AREA: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
 _DETAIL: Final = """
@@ -79,27 +80,29 @@ FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id LEFT JOIN iot.device
 LEFT JOIN LATERAL (
     SELECT profile, address, serial FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
 ) u ON true
-WHERE d.retired_at IS NULL AND ($1::text IS NULL OR d.key > $1) AND {} ORDER BY d.key LIMIT $2
+WHERE d.retired_at IS NULL AND ($1::text IS NULL OR d.key > $1) AND ($3::integer[] IS NULL OR d.area_id = ANY($3))
+    AND {} ORDER BY d.key LIMIT $2
 """
 _SHORT: Final = "SELECT id, key, class_key FROM iot.device WHERE key = $1"
 _MAP: Final = f"""
 WITH alarm AS ({_ALARMS})
 SELECT d.key, d.name, d.class_key, d.latitude, d.longitude, {_STATE} AS state,
-    (ARRAY['critical', 'high', 'medium', 'low'])[alarm.urgency] AS severity, d.simulated
+    (ARRAY['critical', 'high', 'medium', 'low'])[alarm.urgency] AS severity, d.simulated, d.area_id
 FROM iot.device d LEFT JOIN iot.device_status s ON s.device_id = d.id LEFT JOIN alarm ON alarm.device_id = d.id
-WHERE d.retired_at IS NULL ORDER BY d.key
+WHERE d.retired_at IS NULL AND ($1::integer[] IS NULL OR d.area_id = ANY($1)) ORDER BY d.key
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What is looked for; `area` takes those inside it too."""
+    """What is looked for; `area` takes those inside it too, `within` is where the asker may look (None: everywhere)."""
 
     class_key: str | None = None
     area: str | None = None
     state: str | None = None
     search: str = ""
     keys: tuple[str, ...] | None = None
+    within: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +168,7 @@ class MapDevice:
     state: str
     severity: str | None
     simulated: bool
+    area_id: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,11 +213,16 @@ async def detail(connection: asyncpg.Connection, key: str) -> Detail:
 
 
 async def full(
-    connection: asyncpg.Connection, selector: str | None, *, after: str | None = None, limit: int = 1_000
+    connection: asyncpg.Connection,
+    selector: str | None,
+    *,
+    after: str | None = None,
+    limit: int = 1_000,
+    within: frozenset[int] | None = None,
 ) -> list[Any]:
     """Give devices with all that a list of devices holds, in key order, retired ones never."""
-    condition, parameters = ("true", []) if selector is None else where(parse(selector), first=3)
-    return list(await connection.fetch(_FULL.format(condition), after, limit, *parameters))
+    condition, parameters = ("true", []) if selector is None else where(parse(selector), first=4)
+    return list(await connection.fetch(_FULL.format(condition), after, limit, _ids(within), *parameters))
 
 
 async def short(connection: asyncpg.Connection, key: str) -> Short:
@@ -224,11 +233,15 @@ async def short(connection: asyncpg.Connection, key: str) -> Short:
     return Short(**row)
 
 
-async def map_devices(connection: asyncpg.Connection) -> list[MapDevice]:
-    """List every device that is not retired, as a map draws it."""
-    return [MapDevice(**row) for row in await connection.fetch(_MAP)]
+async def map_devices(connection: asyncpg.Connection, within: frozenset[int] | None = None) -> list[MapDevice]:
+    """List every device that is not retired (in these areas, if given), as a map draws it."""
+    return [MapDevice(**row) for row in await connection.fetch(_MAP, _ids(within))]
 
 
 def _parameters(wanted: Filter) -> Sequence[Any]:
     keys = None if wanted.keys is None else list(wanted.keys)
-    return wanted.class_key, wanted.area, wanted.state, patterns(wanted.search), keys
+    return wanted.class_key, wanted.area, wanted.state, patterns(wanted.search), keys, _ids(wanted.within)
+
+
+def _ids(within: frozenset[int] | None) -> list[int] | None:
+    return None if within is None else list(within)

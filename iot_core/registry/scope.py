@@ -26,6 +26,7 @@ LEFT JOIN LATERAL (
 ) u ON true
 WHERE ($1::text IS NULL OR d.class_key = $1)
     AND ($2::text IS NULL OR d.area_id IN (SELECT id FROM inside))
+    AND ($5::integer[] IS NULL OR d.area_id = ANY($5))
     AND CASE WHEN $3::text[] IS NULL THEN d.retired_at IS NULL ELSE d.key = ANY($3) END
 ORDER BY d.key LIMIT $4
 """
@@ -34,11 +35,15 @@ _AREA: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What is asked for, all of it at once; retired devices are meant only when they are named."""
+    """What is asked for, all of it at once; retired devices are meant only when they are named.
+
+    `within` bounds it to the areas in which the asker has the right (None: everywhere).
+    """
 
     class_key: str | None = None
     area: str | None = None
     keys: Sequence[str] | None = None
+    within: frozenset[int] | None = None
 
 
 class Scoped(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +65,8 @@ async def scoped(connection: asyncpg.Connection, wanted: Scope, *, most: int) ->
     if wanted.area is not None and not await connection.fetchval(_AREA, wanted.area):
         raise NotFoundError("registry.no_area", key=wanted.area)
     keys = None if wanted.keys is None else list(wanted.keys)
-    rows = await connection.fetch(_SCOPED, wanted.class_key, wanted.area, keys, most + 1)
+    within = None if wanted.within is None else list(wanted.within)
+    rows = await connection.fetch(_SCOPED, wanted.class_key, wanted.area, keys, most + 1, within)
     if len(rows) > most:
         raise RequestError("read.too_many", most=most)
     found = [Scoped(*row) for row in rows]

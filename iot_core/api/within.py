@@ -1,0 +1,99 @@
+"""Keeping to areas: what a request names must stand where its asker has the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from iot_core.api.roles import Action, outside
+from iot_core.registry.rights import standing
+from iot_core.registry.tokens import Token
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from iot_core.api.routes import Call
+
+__all__ = ["require_areas", "require_devices", "require_path", "require_places", "require_subjects"]
+
+_KNOWN: Final = "SELECT key FROM iot.area WHERE key = ANY($1) AND NOT id = ANY($2) ORDER BY key LIMIT 1"
+_THERE: Final = "SELECT key FROM iot.device WHERE key = ANY($1)"
+_ALARM: Final = """
+SELECT d.key AS device, area.key AS area, area.id AS area_id FROM iot.alarm a
+LEFT JOIN iot.device d ON d.id = a.device_id
+LEFT JOIN iot.area ON area.id = CASE WHEN a.source_kind = 'area' THEN a.source_id ELSE d.area_id END
+WHERE a.id = $1
+"""
+
+
+async def require_devices(call: Call[Any], connection: asyncpg.Connection, keys: Sequence[str]) -> None:
+    """Refuse, naming the area, when one of these devices stands elsewhere. A key that nobody has passes: not found."""
+    if call.areas is not None and call.action is not None:
+        await _devices(connection, call.who, call.action, call.areas, keys)
+
+
+async def require_areas(call: Call[Any], connection: asyncpg.Connection, keys: Sequence[str | None]) -> None:
+    """Refuse, naming it, when one of these areas is elsewhere; so is None: no area at all."""
+    if call.areas is not None and call.action is not None:
+        await _areas(connection, call.who, call.action, call.areas, keys)
+
+
+async def require_places(
+    call: Call[Any], connection: asyncpg.Connection, rows: Sequence[tuple[str, str | None]]
+) -> None:
+    """Refuse when one of these devices, or the area it is to stand in, is elsewhere; a new one must name its area."""
+    if call.areas is None:
+        return
+    await require_devices(call, connection, [key for key, _ in rows])
+    there = {row["key"] for row in await connection.fetch(_THERE, [key for key, _ in rows])}
+    await require_areas(call, connection, [area for key, area in rows if area is not None or key not in there])
+
+
+async def require_subjects(call: Call[Any], connection: asyncpg.Connection, subjects: Sequence[str]) -> None:
+    """Refuse when one of the things that the audit calls so (`device/KEY`, `area/KEY`) is elsewhere."""
+    if call.areas is None or call.action is None:
+        return
+    named: dict[str, list[str]] = {"device": [], "area": []}
+    for subject in subjects:
+        kind, _, key = subject.partition("/")
+        if kind not in named:
+            raise outside(call.who, call.action, "*")
+        named[kind].append(key)
+    await require_devices(call, connection, named["device"])
+    await require_areas(call, connection, named["area"])
+
+
+async def require_path(
+    connection: asyncpg.Connection, who: Token, action: Action, areas: frozenset[int], request: web.Request
+) -> None:
+    """Refuse when what the path names stands elsewhere."""
+    resource, named = request.match_info.route.resource, request.match_info
+    path = resource.canonical if resource is not None else ""
+    if "/devices/{key}" in path:
+        await _devices(connection, who, action, areas, [named["key"]])
+    elif "/areas/{key}" in path:
+        await _areas(connection, who, action, areas, [named["key"]])
+    elif named["id"].isdecimal() and len(named["id"]) <= 18:
+        row = await connection.fetchrow(_ALARM, int(named["id"]))
+        if row is not None and row["area_id"] not in areas:
+            raise outside(who, action, row["area"] or "-")
+
+
+async def _devices(
+    connection: asyncpg.Connection, who: Token, action: Action, areas: frozenset[int], keys: Sequence[str]
+) -> None:
+    inside, area = await standing(connection, keys, areas)
+    if not inside:
+        raise outside(who, action, area)
+
+
+async def _areas(
+    connection: asyncpg.Connection, who: Token, action: Action, areas: frozenset[int], keys: Sequence[str | None]
+) -> None:
+    if None in keys:
+        raise outside(who, action, "-")
+    elsewhere = await connection.fetchval(_KNOWN, [key for key in keys if key is not None], list(areas))
+    if elsewhere is not None:
+        raise outside(who, action, elsewhere)
