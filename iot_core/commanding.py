@@ -74,9 +74,10 @@ class Commanding:
         know, CommandRejected when model or device refuses, DeviceUnreachable when it is not there.
         """
         unit = self._unit(device_key)
-        kind = self.profiles.classes[unit.class_key].command(name)
+        device_class = self.profiles.classes.get(unit.class_key)
+        kind = device_class.command(name) if device_class is not None else None
         if kind is None:
-            known = ", ".join(each.key for each in self.profiles.classes[unit.class_key].commands) or "-"
+            known = ", ".join(each.key for each in (device_class.commands if device_class else ())) or "-"
             raise RequestError("command.unknown", command=name, device_class=unit.class_key, known=known)
         checked = checked_params(kind, params)
         native = unit.address.startswith("iot:")

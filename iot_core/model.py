@@ -216,6 +216,7 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     RETAINED = "retained"
     REFUSED = "refused"
+    PROFILE = "profile"
     RATE = "rate"
 
 

@@ -20,13 +20,14 @@ from iot_core.state import locked
 async def core_running(
     dsn: str, state: Path, free_ports: Callable[[int], int], **sections: Any
 ) -> AsyncIterator[tuple[Core, Client]]:
-    """Run a core while the block lasts, with an admin's client."""
+    """Run a core while the block lasts, with an admin's client. `say` is told what its console shows."""
+    say = sections.pop("say", lambda _: None)
     plain = msgspec.to_builtins(with_ports(Settings(), free_ports(3)))
     for name, values in {"store": {"dsn": dsn}, **sections}.items():
         plain[name] = plain[name] | values if isinstance(values, dict) else values
     with locked(state) as directory:
         async with (
-            running_core(msgspec.convert(plain, Settings), directory, say=lambda _: None) as core,
+            running_core(msgspec.convert(plain, Settings), directory, say=say) as core,
             Client(core.url, core.token) as client,
         ):
             yield core, client

@@ -173,6 +173,8 @@ class ModbusDriver(Driver):
     def _plan(self, unit: MountedUnit, unit_id: int) -> Plan:
         profile = self.context.profiles.get(unit.profile)
         modbus = profile.modbus
+        if profile.broken:
+            raise ConfigError("profile.broken", model=unit.profile, reason=profile.broken)
         if modbus is None:
             raise ConfigError("driver.modbus_no_registers", model=unit.profile)
         alike = (unit.profile, *unit.channels)

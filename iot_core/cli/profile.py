@@ -57,12 +57,10 @@ PROFILE_COLUMNS: list[Column[Profile]] = [
 @option("--class", "class_key", metavar="CLASS", help=text("cli.opt_class"))
 @folder_option
 def list_(class_key: str | None, folder: Path | None) -> None:
-    from iot_core.profiles.load import load_tolerant
-
-    profiles = load_tolerant(folder if folder is not None else own_folder())
+    profiles = profiles_of(folder)
     found = [one for one in profiles.all() if class_key in {None, one.class_key}]
     show_rows(found, PROFILE_COLUMNS, nothing="cli.profile_none", data=_data)
-    for each in profiles.broken:  # a running core keeps the last good version of such a file
+    for each in profiles.broken:  # a running core keeps its last good version, or holds what its devices say
         complain(sentence(each.error))
     if profiles.broken:
         click.get_current_context().exit(REFUSED)
@@ -105,10 +103,10 @@ def own_folder() -> Path | None:
 
 
 def profiles_of(folder: Path | None) -> Profiles:
-    """Load what `iot up` would load here, or what lies in `folder`."""
-    from iot_core.profiles import load
+    """Load what `iot up` would load here, or what lies in `folder`; a broken file of it is named in `.broken`."""
+    from iot_core.profiles.load import load_tolerant
 
-    return load(folder if folder is not None else own_folder())
+    return load_tolerant(folder if folder is not None else own_folder())
 
 
 def find(name: str, folder: Path | None) -> Profile:

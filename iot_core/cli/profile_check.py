@@ -35,10 +35,13 @@ __all__ = ["check"]
 def check(targets: tuple[str, ...], folder: Path | None) -> None:
     from iot_core.cli.profile import profiles_of, target
     from iot_core.profiles import check as check_one
+    from iot_core.profiles.check import broken_result
 
     profiles = profiles_of(folder)
-    wanted = targets or tuple(one.model for one in profiles.all())
+    wanted = targets or tuple(one.model for one in profiles.all() if not one.broken)
     results = [result for name in wanted for result in check_one(target(name), profiles)]
+    if not targets:
+        results += [broken_result(each) for each in profiles.broken]
     failed = sum(not result.ok for result in results)
     shown = results if targets or not failed else [result for result in results if not result.ok]
     show_rows(

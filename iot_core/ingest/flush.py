@@ -85,15 +85,25 @@ class Flush:
         rules: Rules,
         compressed_after: Mapping[str, timedelta] | None = None,
     ) -> None:
-        self._telemetry = {key: TelemetryTable(table) for key, table in tables.items()}
-        self._bits = {key: {column.name: 1 << column.bit for column in table.columns} for key, table in tables.items()}
-        self._life_safety = {key for key, table in tables.items() if table.device_class.life_safety}
+        self._telemetry: dict[str, TelemetryTable] = {}
+        self._bits: dict[str, dict[str, int]] = {}
+        self._life_safety: set[str] = set()
         self._tier = tier
         self._rules = rules
-        self._compressed_after = compressed_after or {}
+        self._compressed_after = {} if compressed_after is None else compressed_after
         self._weeks: set[tuple[str, datetime]] = set()
         self._active: set[int] = set()
-        self._said: dict[str, dict[tuple[str, ...], int]] = {key: {} for key in tables}
+        self._said: dict[str, dict[tuple[str, ...], int]] = {}
+        self.add(tables)
+
+    def add(self, tables: Mapping[str, ClassTable]) -> None:
+        """Learn of the tables of classes that are new."""
+        for key, table in tables.items():
+            self._telemetry[key] = TelemetryTable(table)
+            self._bits[key] = {column.name: 1 << column.bit for column in table.columns}
+            self._said[key] = {}
+            if table.device_class.life_safety:
+                self._life_safety.add(key)
 
     async def __call__(self, connection: asyncpg.Connection, works: Sequence[Work], *, now: datetime) -> None:
         """Write a batch in one transaction. Raises whatever the database says; nothing is written then."""

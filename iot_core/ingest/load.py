@@ -52,10 +52,18 @@ class Loader:
     """Merges rows of files into the tables of all classes."""
 
     def __init__(self, tables: Mapping[str, ClassTable], tier: Tier) -> None:
-        self._checkers = {key: Checker(table) for key, table in tables.items()}
-        self._tables = {key: TelemetryTable(table) for key, table in tables.items()}
-        self._bits = {key: {column.name: 1 << column.bit for column in table.columns} for key, table in tables.items()}
+        self._checkers: dict[str, Checker] = {}
+        self._tables: dict[str, TelemetryTable] = {}
+        self._bits: dict[str, dict[str, int]] = {}
         self._tier = tier
+        self.add(tables)
+
+    def add(self, tables: Mapping[str, ClassTable]) -> None:
+        """Learn of the tables of classes that are new."""
+        for key, table in tables.items():
+            self._checkers[key] = Checker(table)
+            self._tables[key] = TelemetryTable(table)
+            self._bits[key] = {column.name: 1 << column.bit for column in table.columns}
 
     async def __call__(self, pool: asyncpg.Pool, rows: Mapping[int, Row], *, replace: bool) -> list[Refused]:
         """Merge rows in one transaction; `replace` lets them win over what is stored. Give what was not taken."""

@@ -60,14 +60,15 @@ class Prepare:
     def __init__(self, directory: Directory, profiles: Profiles, tables: Mapping[str, ClassTable], most: int) -> None:
         self._directory = directory
         self._profiles = profiles
-        self._checkers = {key: Checker(table) for key, table in tables.items()}
+        self._checkers: dict[str, Checker] = {}
         self._tables = tables
         self.renew()
         self._most = most
         self._polls: dict[int, set[tuple[Reason, str]]] = {}
 
     def renew(self) -> None:
-        """Look at the profiles again; they changed."""
+        """Look at the profiles again, and at tables of new classes; they changed."""
+        self._checkers.update({key: Checker(self._tables[key]) for key in self._tables.keys() - self._checkers.keys()})
         # By profile: those that speak the native contract, whose plain messages are read the short way.
         self._express = {
             profile.model: Express(self._tables[profile.class_key])
@@ -101,7 +102,8 @@ class Prepare:
         if unit is None:
             return False  # strangers have a bound of their own
         fed = (unit.device_id, *unit.channels.values())
-        return not any(self._checkers[self._directory.class_of(unit, each)].life_safety for each in fed)
+        classes = {self._directory.class_of(unit, each) for each in fed}
+        return all(key in self._checkers and not self._checkers[key].life_safety for key in classes)
 
     def above_limit(self, uplink: Uplink, *, sampled: bool) -> Work:
         """Make the work of an uplink above its sender's limit: nothing to store, and to hold only if it is a sample."""
@@ -165,7 +167,7 @@ class Prepare:
                 uplink = msgspec.structs.replace(uplink, payload=opened)
             return profile.decode(uplink)
         except NotFoundError:
-            return Decoded(problems=[Problem(Reason.WRONG_FORMAT, f"profile {unit.profile} is not installed")])
+            return Decoded(problems=[Problem(Reason.PROFILE, f"profile {unit.profile} is not installed")])
         except DecodeError as exc:
             return Decoded(problems=[Problem(exc.reason, exc.detail)])
 
@@ -185,7 +187,10 @@ class Prepare:
             work.problems.append(Problem(Reason.UNKNOWN_ADDRESS, f"channel {sample.channel}", dict(sample.values)))
             return
         class_key = self._directory.class_of(unit, device_id)
-        checker = self._checkers[class_key]
+        checker = self._checkers.get(class_key)
+        if checker is None:
+            work.problems.append(_unused(Reason.PROFILE, sample, device_id, f"class {class_key} is not installed"))
+            return
         time, quality = sample.time, sample.quality
         timed = usable_time(time, uplink.received_at)
         if timed:
@@ -248,6 +253,6 @@ def _several_times(samples: Sequence[Sample]) -> set[str]:
     return {sample.channel for sample in samples if sample.channel in seen or seen.add(sample.channel)}  # type: ignore[func-returns-value]
 
 
-def _unused(reason: Reason, sample: Sample, device_id: int) -> Problem:
+def _unused(reason: Reason, sample: Sample, device_id: int, detail: str = "") -> Problem:
     said = sample.time.isoformat() if sample.time else "no time"
-    return Problem(reason, said, dict(sample.values), device_id)
+    return Problem(reason, detail or said, dict(sample.values), device_id)

@@ -10,7 +10,7 @@ from iot_core.errors import ConfigError
 from iot_core.profiles.document import Document
 from iot_core.profiles.near import like
 
-__all__ = ["FAMILIES", "Bases", "read_document"]
+__all__ = ["FAMILIES", "Bases", "model_of", "read_document"]
 
 FAMILIES: Final = "_families"
 _OWN: Final = ("extends", "model", "examples")
@@ -68,7 +68,7 @@ class Bases:
         if self._models is None:
             self._models = {}
             for path in self._files():
-                model = _model_of(path)
+                model = model_of(path)
                 if model:
                     self._models.setdefault(model, path)
         return self._models
@@ -86,7 +86,7 @@ def read_document(path: Path) -> Document:
         raise ConfigError("profile.unreadable", file=path, detail=str(exc)) from exc
 
 
-def _model_of(path: Path) -> str:
+def model_of(path: Path) -> str:
     """Take the model out of a file without reading it as YAML: one line says it."""
     try:
         with path.open(encoding="utf-8") as file:

@@ -12,13 +12,13 @@ from iot_core.errors import ConfigError
 from iot_core.profiles.bases import read_document
 from iot_core.profiles.classes import read_class
 from iot_core.profiles.examples import example_uplink
-from iot_core.profiles.load import CLASS_FILE, Profiles, load, load_file
+from iot_core.profiles.load import CLASS_FILE, Broken, Profiles, load, load_file
 
 if TYPE_CHECKING:
     from iot_core.model import Decoded, Sample, Uplink
     from iot_core.profiles.profile import Example, Profile
 
-__all__ = ["CheckResult", "Difference", "Step", "check", "check_example", "explain", "written"]
+__all__ = ["CheckResult", "Difference", "Step", "broken_result", "check", "check_example", "explain", "written"]
 
 _TOLERANCE = 1e-6
 
@@ -74,6 +74,9 @@ def check(path_or_model: Path | str, profiles: Profiles | None = None) -> list[C
             return [result for file in _files_in(path) for result in _check_file(file, known)]
         if path.suffix in {".yaml", ".yml"} or path.is_file():
             return _check_file(path, known)
+        wrong = [each for each in known.broken if each.model == str(path_or_model)]
+        if wrong:
+            return [broken_result(each) for each in wrong]
         found = known.get(str(path_or_model))
     except ConfigError as exc:
         return [_broken(str(path_or_model), exc)]
@@ -95,6 +98,11 @@ def _check_file(path: Path, known: Profiles) -> list[CheckResult]:
     except ConfigError as exc:
         return [_broken(path.name, exc)]
     return [check_example(profile, example) for example in profile.examples]
+
+
+def broken_result(broken: Broken) -> CheckResult:
+    """Say of a file that cannot be used what is wrong with it."""
+    return _broken(broken.model or Path(broken.file).name, broken.error)
 
 
 def _broken(name: str, error: ConfigError) -> CheckResult:

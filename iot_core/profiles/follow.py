@@ -1,6 +1,6 @@
 """Own profiles read again when a file changes, while the core runs: a broken file changes nothing but says so.
 
-stat of every *.yaml, each 2 s -> changed? -> load_tolerant -> Profiles.renew -> whoever keeps things by profile
+stat of every *.yaml, each 2 s -> changed? -> load (beside what runs) -> renew -> whoever keeps things by profile
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Final
 
 import structlog
 
-from iot_core.errors import ConfigError
-from iot_core.profiles.load import Profiles, load_tolerant
+from iot_core.errors import ConfigError, StoreUnavailable
+from iot_core.profiles.load import Broken, Profiles, load_tolerant
 
-__all__ = ["follow", "stamps"]
+__all__ = ["follow", "name_broken", "stamps"]
 
 log = structlog.get_logger()
 
@@ -35,10 +35,19 @@ def stamps(folder: Path) -> Stamps:
     return found
 
 
+async def _load(folder: Path, running: Profiles) -> Profiles:
+    return await asyncio.to_thread(load_tolerant, folder, running)
+
+
 async def follow(
-    profiles: Profiles, folder: Path, renewed: Callable[[], Awaitable[None]], *, every_s: float = EVERY_S
+    profiles: Profiles,
+    folder: Path,
+    renewed: Callable[[], Awaitable[None]],
+    *,
+    load: Callable[[Path, Profiles], Awaitable[Profiles]] = _load,
+    every_s: float = EVERY_S,
 ) -> None:
-    """Renew `profiles` whenever a file in `folder` changes, and await `renewed`; until cancelled."""
+    """Renew `profiles` with what `load` gives whenever a file changes, and await `renewed`; until cancelled."""
     before = await asyncio.to_thread(stamps, folder)
     while True:
         await asyncio.sleep(every_s)
@@ -46,15 +55,24 @@ async def follow(
         if now == before:
             continue
         try:
-            found = await asyncio.to_thread(load_tolerant, folder, profiles)
+            found = await load(folder, profiles)
         except ConfigError as exc:  # the folder itself is gone: what is known goes on
             log.warning("profiles.folder_gone", folder=str(folder), error=str(exc))
             before = now
             continue
+        except StoreUnavailable:
+            continue  # a new class has no table yet: at the next look
         _tell(profiles, found)
         profiles.renew(found)
         await renewed()
         before = now
+
+
+def name_broken(each: Broken) -> None:
+    """Log a file that cannot be used: where it is wrong, what was expected, and what becomes of its devices."""
+    facts = {key: each.error.facts.get(key) for key in ("line", "key", "expected") if key in each.error.facts}
+    after = "its last good version goes on" if each.kept else "what its devices say is held"
+    log.error("profiles.broken", file=each.file, code=each.error.code, model=each.model, after=after, **facts)
 
 
 def _tell(before: Profiles, after: Profiles) -> None:
@@ -62,7 +80,7 @@ def _tell(before: Profiles, after: Profiles) -> None:
     was = {each.file: str(each.error) for each in before.broken}
     for each in after.broken:
         if was.pop(each.file, None) != str(each.error):
-            log.warning("profiles.broken", file=each.file, error=str(each.error), kept=each.kept)
+            name_broken(each)
     for file in was:
         log.info("profiles.mended", file=file)
     old = {each.model: each for each in before.all()}

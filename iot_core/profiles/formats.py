@@ -20,7 +20,7 @@ from iot_core.profiles.payload import read_json
 if TYPE_CHECKING:
     from iot_core.model import Uplink, Value
 
-__all__ = ["Context", "Format", "NativeFormat", "PresenceFormat", "QuietFormat"]
+__all__ = ["Context", "Format", "HeldFormat", "NativeFormat", "PresenceFormat", "QuietFormat"]
 
 _TEXT_SHOWN: Final = 40
 
@@ -124,6 +124,25 @@ class QuietFormat:
         return Decoded(online=True)
 
     def write(self, values: Mapping[str, Value], context: Context) -> Sequence[bytes]:  # noqa: ARG002 - it holds no values
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFormat:
+    """What stands in for a format whose profile cannot be read: whatever comes is held, until the file is mended."""
+
+    detail: str
+    keys: tuple[str, ...] = ()
+    """What the profile said that it can say, when it was last good."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return ()
+
+    def read(self, uplink: Uplink, trace: Trace | None = None) -> Decoded:  # noqa: ARG002 - nobody knows how to read it
+        return Decoded(problems=(Problem(Reason.PROFILE, self.detail),))
+
+    def write(self, values: Mapping[str, Value], context: Context) -> Sequence[bytes]:  # noqa: ARG002 - nor how to write
         return ()
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from iot_core.errors import ConfigError, NotFoundError
 from iot_core.model import DeviceClass
-from iot_core.profiles.bases import Bases, read_document
+from iot_core.profiles.bases import Bases, model_of, read_document
 from iot_core.profiles.classes import ClassFile, read_class
 from iot_core.profiles.compile import compile_profile
 from iot_core.profiles.profile import Profile
+from iot_core.profiles.stand_in import Known, reason_of, stand_in
 
 __all__ = ["CLASS_FILE", "Broken", "Profiles", "load", "load_file", "load_tolerant"]
 
@@ -22,11 +23,13 @@ CLASS_FILE = "class.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A file that could not be used, with the reason. `kept` is the model whose last good version goes on."""
+    """A file that could not be used, with the reason, and the model that it would define (empty for a class)."""
 
     file: str
     error: ConfigError
-    kept: str = ""
+    model: str = ""
+    kept: bool = False
+    """Its last good version goes on; else whatever the devices of this model say is held."""
 
 
 class Profiles:
@@ -52,16 +55,30 @@ class Profiles:
         }
 
     def renew(self, other: Profiles) -> None:
-        """Take over the profiles of `other`; the classes stay, because tables stand for them."""
+        """Take over the profiles of `other`, and its classes: those that were here are the same."""
         self._profiles = other._profiles
+        self._class_files = {**self._class_files, **other._class_files}
+        self.classes = {**self.classes, **other.classes}
         self.broken = other.broken
         self.version += 1
+
+    def hold(self, known: Iterable[Known]) -> None:
+        """Let profiles that hold everything stand in for those whose files are broken and have no good version here."""
+        lost = {each.model: each for each in self.broken if each.model and not each.kept}
+        for each in known:
+            there = self._profiles.get(each.model)
+            if each.model in lost and (there is None or there.broken):
+                self._profiles[each.model] = stand_in(each, lost[each.model], self.classes)
+        self._profiles = dict(sorted(self._profiles.items()))
 
     def get(self, model: str) -> Profile:
         """Find a profile. Raises NotFoundError with the names that look like it."""
         try:
             return self._profiles[model]
         except KeyError:
+            for each in self.broken:
+                if each.model == model:
+                    raise NotFoundError("profile.broken", model=model, reason=reason_of(each.error)) from None
             like = difflib.get_close_matches(model, self._profiles, n=3, cutoff=0.4) or list(self._profiles)[:3]
             raise NotFoundError("profile.unknown", model=model, like=", ".join(like)) from None
 
@@ -88,12 +105,16 @@ def load(folder: Path | None = None) -> Profiles:
     return _Loader().load(folder)
 
 
-def load_tolerant(folder: Path | None, running: Profiles | None = None) -> Profiles:
-    """Load as `load` does, but let a broken file of the own folder change nothing: it is named in `.broken`.
+def load_tolerant(
+    folder: Path | None, running: Profiles | None = None, refused: Mapping[str, ConfigError] | None = None
+) -> Profiles:
+    """Load as `load` does, but let a broken file of the own folder stop nothing: it is named in `.broken`.
 
-    Beside the profiles of a running core its last good version goes on, and its classes stay as they are.
+    Beside the profiles of a running core its last good version goes on, and the classes that have tables stay as they
+    are. `refused`: own classes, by key, for which the database has no room, and why. Raises ConfigError for a shipped
+    file, and where there is no folder.
     """
-    return _Loader(tolerant=True, running=running).load(folder)
+    return _Loader(tolerant=True, running=running, refused=refused).load(folder)
 
 
 def load_file(path: Path, profiles: Profiles) -> Profile:
@@ -115,9 +136,16 @@ def load_file(path: Path, profiles: Profiles) -> Profile:
 class _Loader:
     """Loads folders one after the other; the later one overrides."""
 
-    def __init__(self, *, tolerant: bool = False, running: Profiles | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tolerant: bool = False,
+        running: Profiles | None = None,
+        refused: Mapping[str, ConfigError] | None = None,
+    ) -> None:
         self._tolerant = tolerant
         self._running = running
+        self._refused = refused or {}
         self._before = {each.file: each for each in running.all()} if running is not None else {}
         self._classes: dict[str, ClassFile] = {}
         self._profiles: dict[str, Profile] = {}
@@ -129,14 +157,21 @@ class _Loader:
         with resources.as_file(resources.files("device_profiles")) as shipped:
             folders = [shipped, *([folder] if folder is not None else [])]
             bases = Bases(folders[::-1])
-            for source in folders:
-                self._load_folder(source, bases)
+            try:
+                self._load_folder(shipped, bases, tolerant=False)
+            except ConfigError as exc:  # an own family stands before the shipped one of its name
+                if not self._tolerant or folder is None:
+                    raise
+                self._load_folder(shipped, Bases([shipped]), tolerant=False)
+                self._broken.append(Broken(str(exc.facts.get("file", "")), exc))
+            if folder is not None:
+                self._load_folder(folder, bases, tolerant=self._tolerant)
         return Profiles(self._classes, self._profiles, folders[::-1], self._broken)
 
-    def _load_folder(self, folder: Path, bases: Bases) -> None:
+    def _load_folder(self, folder: Path, bases: Bases, *, tolerant: bool) -> None:
         mine: dict[str, str] = {}
         for class_folder in sorted(each for each in folder.iterdir() if _holds_yaml(each)):
-            self._load_class(class_folder)
+            self._load_class(class_folder, tolerant=tolerant)
             for path in _profile_files(class_folder):
                 try:
                     profile = self._compiled(path, bases)
@@ -144,14 +179,15 @@ class _Loader:
                         document = bases.document(path)
                         raise document.error(("model",), f"a model that {mine[profile.model]} does not define already")
                 except ConfigError as exc:
-                    if not self._tolerant:
+                    if not tolerant:
                         raise
                     self._keep(path, exc, mine)
                     continue
                 mine[profile.model] = path.name
                 self._profiles[profile.model] = profile
+        self._hold_shipped(mine)
 
-    def _load_class(self, class_folder: Path) -> None:
+    def _load_class(self, class_folder: Path, *, tolerant: bool) -> None:
         path, key = class_folder / CLASS_FILE, class_folder.name
         if not path.is_file():
             return
@@ -159,8 +195,10 @@ class _Loader:
             found = read_class(read_document(path), key)
             if self._running is not None:
                 found = self._as_running(path, key, found)
+            if tolerant and key in self._refused:
+                raise self._refused[key]
         except ConfigError as exc:
-            if not self._tolerant:
+            if not tolerant:
                 raise
             self._broken.append(Broken(str(path), exc))
             before = self._running.class_file(key) if self._running is not None else None
@@ -170,11 +208,11 @@ class _Loader:
         self._classes[key] = found
 
     def _as_running(self, path: Path, key: str, found: ClassFile) -> ClassFile:
-        """Give the class that the tables stand for. Raises ConfigError when the file says another one."""
+        """Give the class that a table stands for; a new one gets its own. Raises ConfigError for one that changed."""
         assert self._running is not None
         before = self._running.class_file(key)
         own = self._running.folders[0] if len(self._running.folders) > 1 else None
-        if own is not None and path.is_relative_to(own) and found != before:
+        if before is not None and own is not None and path.is_relative_to(own) and found != before:
             raise ConfigError("profile.class_waits", file=path, device_class=key)
         return before or found
 
@@ -188,10 +226,28 @@ class _Loader:
     def _keep(self, path: Path, error: ConfigError, mine: dict[str, str]) -> None:
         """Name a broken file, and let the last good version of it go on."""
         before = self._before.get(str(path))
-        self._broken.append(Broken(str(path), error, before.model if before is not None else ""))
-        if before is not None:
+        kept = before is not None and not before.broken
+        model = before.model if before is not None else model_of(path)
+        self._broken.append(Broken(str(path), error, model, kept))
+        if before is not None and kept:
             mine[before.model] = path.name
             self._profiles[before.model] = before
+
+    def _hold_shipped(self, mine: Mapping[str, str]) -> None:
+        """Let no shipped model read what an own one of its name, broken now, was written for."""
+        for each in self._broken:
+            shipped = self._profiles.get(each.model)
+            if shipped is not None and each.model not in mine:
+                known = Known(
+                    model=shipped.model,
+                    class_key=shipped.class_key,
+                    interval=shipped.interval,
+                    metrics=shipped.metrics,
+                    address=shipped.address,
+                    topics=shipped.topics,
+                )
+                classes = {key: found.device_class for key, found in self._classes.items()}
+                self._profiles[each.model] = stand_in(known, each, classes)
 
 
 def _holds_yaml(path: Path) -> bool:

@@ -11,7 +11,7 @@ from iot_core.errors import CommandRejected
 from iot_core.model import Decoded, Problem, Reason
 from iot_core.profiles.commands import CommandCodec, Downlink
 from iot_core.profiles.fields import Field
-from iot_core.profiles.formats import Context, Format, NativeFormat, fields_of
+from iot_core.profiles.formats import Context, Format, HeldFormat, NativeFormat, fields_of
 from iot_core.profiles.native import decode_status
 from iot_core.profiles.values import Codec
 
@@ -99,6 +99,11 @@ class Profile:
     def native(self) -> bool:
         """Say whether it speaks the native contract of docs/protocol.md, and no format of its own."""
         return isinstance(self.format, NativeFormat)
+
+    @property
+    def broken(self) -> str:
+        """What is wrong with its file where it only stands in for one that cannot be read; empty for a good one."""
+        return self.format.detail if isinstance(self.format, HeldFormat) else ""
 
     @property
     def topics(self) -> tuple[str, ...]:

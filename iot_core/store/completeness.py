@@ -12,13 +12,16 @@ import asyncpg
 from iot_core.store.levels import Gap
 
 _NOTE: Final = """
-INSERT INTO iot.profile (model, class_key, every, metrics)
-SELECT model, class_key, every, string_to_array(metrics, ',')
-FROM unnest($1::text[], $2::text[], $3::interval[], $4::text[]) AS noted (model, class_key, every, metrics)
-ON CONFLICT (model) DO UPDATE SET class_key = excluded.class_key, every = excluded.every, metrics = excluded.metrics
-WHERE (profile.class_key, profile.every, profile.metrics) IS DISTINCT FROM
-    (excluded.class_key, excluded.every, excluded.metrics)
+INSERT INTO iot.profile (model, class_key, every, metrics, address, topics)
+SELECT model, class_key, every, string_to_array(metrics, ','), address, string_to_array(topics, E'\n')
+FROM unnest($1::text[], $2::text[], $3::interval[], $4::text[], $5::text[], $6::text[])
+    AS noted (model, class_key, every, metrics, address, topics)
+ON CONFLICT (model) DO UPDATE SET class_key = excluded.class_key, every = excluded.every, metrics = excluded.metrics,
+    address = excluded.address, topics = excluded.topics
+WHERE (profile.class_key, profile.every, profile.metrics, profile.address, profile.topics) IS DISTINCT FROM
+    (excluded.class_key, excluded.every, excluded.metrics, excluded.address, excluded.topics)
 """
+_NOTED: Final = "SELECT model, class_key, every, metrics, address, topics FROM iot.profile WHERE model = ANY($1)"
 _COMPLETE: Final = "SELECT * FROM telemetry.completeness($1, $2, $3)"
 _MISSED: Final = 3
 _UNDECLARED: Final = """
@@ -42,12 +45,14 @@ WHERE u.device_id = ANY($1) ORDER BY u.device_id, r.unit_id, r.run, first
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a profile promises: how often it speaks, and of which metrics."""
+    """What a profile promises: how often it speaks, of which metrics, and where."""
 
     model: str
     class_key: str
     interval: timedelta | None
     metrics: Sequence[str]
+    address: str = ""
+    topics: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,14 @@ async def note_models(connection: asyncpg.Connection, models: Iterable[Model]) -
         [each.class_key for each in rows],
         [each.interval for each in rows],
         [",".join(each.metrics) for each in rows],
+        [each.address for each in rows],
+        ["\n".join(each.topics) for each in rows],
     )
+
+
+async def noted_models(connection: asyncpg.Connection, models: Iterable[str]) -> list[Model]:
+    """Give what was noted of models when their profiles were last good; those that were never known are left out."""
+    return [Model(*row) for row in await connection.fetch(_NOTED, list(models))]
 
 
 async def complete(

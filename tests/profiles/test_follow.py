@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iot_core.errors import NotFoundError
+from iot_core.model import Reason, Uplink
 from iot_core.profiles import Profiles, load
 from iot_core.profiles.follow import follow, stamps
 from iot_core.profiles.load import load_tolerant
+from iot_core.profiles.stand_in import Known
 from tests.core import until
 
 if TYPE_CHECKING:
@@ -81,8 +84,8 @@ async def test_a_broken_file_keeps_its_last_good_version_and_is_named_until_it_i
         await until(lambda: told)
         await until(lambda: len(profiles.broken) == 2)
         assert profiles.get("own-lamp").rollover("power") == 6553.6
-        kept = {Path(each.file).name: each.kept for each in profiles.broken}
-        assert kept == {"a.yaml": "own-lamp", "b.yaml": ""}
+        kept = {Path(each.file).name: (each.model, each.kept) for each in profiles.broken}
+        assert kept == {"a.yaml": ("own-lamp", True), "b.yaml": ("[", False)}
         assert profiles.broken[0].error.facts["line"] == 6
         write(tmp_path, "b.yaml", OWN.replace("own-lamp", "own-lamp-2"))
         path.write_text(OWN, encoding="utf-8")
@@ -102,16 +105,49 @@ async def test_an_own_profile_overrides_a_shipped_one_until_it_is_gone(tmp_path:
         assert profiles.get("tasmota-energy").vendor == shipped
 
 
-async def test_a_class_that_is_new_or_changed_waits_for_the_next_start(tmp_path: Path) -> None:
+async def test_a_new_class_counts_at_once_and_a_changed_one_at_the_next_start(tmp_path: Path) -> None:
     profiles = load(tmp_path)
     text = "title: {vi: Thử, en: Trial}\nmetrics:\n  dust: {title: {vi: Bụi, en: Dust}, ucum: ug/m3}\n"
     async with following(profiles, tmp_path) as told:
         (tmp_path / "trial").mkdir()
         (tmp_path / "trial" / "class.yaml").write_text(text, encoding="utf-8")
         await until(lambda: told)
+        assert [metric.key for metric in profiles.classes["trial"].metrics] == ["dust"]
+        more = text + "  soot: {title: {vi: Muội, en: Soot}, ucum: ug/m3}\n"
+        (tmp_path / "trial" / "class.yaml").write_text(more, encoding="utf-8")
+        await until(lambda: len(told) == 2)
         assert [each.error.code for each in profiles.broken] == ["profile.class_waits"]
-        assert "trial" not in profiles.classes
-    assert "trial" in load(tmp_path).classes
+        assert [metric.key for metric in profiles.classes["trial"].metrics] == ["dust"]
+    assert [metric.key for metric in load(tmp_path).classes["trial"].metrics] == ["dust", "soot"]
+
+
+def test_a_broken_file_at_the_start_holds_what_its_model_says_even_where_a_shipped_one_has_its_name(
+    tmp_path: Path,
+) -> None:
+    shipped = load().get("tasmota-energy")
+    write(tmp_path, "a.yaml", OWN.replace("own-lamp", "tasmota-energy").replace("uint16", "uint61"))
+    write(tmp_path, "b.yaml", OWN.replace("interval", "intervall"))
+    profiles = load_tolerant(tmp_path)
+    stands_in = profiles.get("tasmota-energy")
+    assert stands_in.topics == shipped.topics
+    decoded = stands_in.decode(Uplink(driver="mqtt", address="mqtt:tele/a", topic="tele/a/SENSOR", payload=b"{}"))
+    assert [(each.reason, each.detail.split(":")[:2]) for each in decoded.problems] == [
+        (Reason.PROFILE, ["a.yaml", "6 modbus.points.power.type"])
+    ]
+    with pytest.raises(NotFoundError, match=r"b\.yaml:5 intervall"):
+        profiles.get("own-lamp")
+    known = Known(model="own-lamp", class_key="gone", interval=None, metrics=("power",), address="mqtt:{address}")
+    profiles.hold([known, replace(known, model="shelly-gen2")])
+    assert profiles.get("own-lamp").broken.startswith("b.yaml:5")
+    assert not profiles.get("shelly-gen2").broken
+
+
+def test_a_broken_family_of_the_own_folder_breaks_no_shipped_model(tmp_path: Path) -> None:
+    (tmp_path / "_families").mkdir()
+    (tmp_path / "_families" / "milesight.yaml").write_text("lorawan: [", encoding="utf-8")
+    profiles = load_tolerant(tmp_path)
+    assert profiles.get("milesight-am319").metrics
+    assert [Path(each.file).name for each in profiles.broken] == ["milesight.yaml"]
 
 
 def test_what_vanishes_while_it_is_looked_at_is_not_there(tmp_path: Path) -> None:

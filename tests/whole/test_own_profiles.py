@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 
 from iot_core.api.shapes import DeviceNew
+from iot_core.client import Client
 from tests.cli.conftest import IOT
 from tests.core import command, core_running, mosquitto_pub, until
 
@@ -63,3 +64,76 @@ async def test_a_model_written_while_the_core_runs_is_heard(
         assert core.profiles.get("acme-aq4").vendor == "Acme"
         async with aiohttp.ClientSession() as http, http.get(f"{core.url}/metrics") as response:
             assert "iot_profiles_broken 1.0" in await response.text()
+
+
+async def test_a_core_starts_with_a_broken_profile_holds_what_its_devices_say_and_replays_it(
+    dsn: str, state_path: Path, free_ports: Callable[[int], int], tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    (own / "air_quality").mkdir(parents=True)
+    file = own / "air_quality" / "acme.yaml"
+    file.write_text(OWN, encoding="utf-8")
+    async with core_running(dsn, state_path, free_ports, profiles=str(own)) as (core, client):
+        secret = (await client.add_device(DeviceNew(key="aq-1", profile="acme-aq4", address="aq-1"))).secret or ""
+        other = (await client.add_device(DeviceNew(key="aq-2", profile="native-air-quality"))).secret or ""
+    # Not even YAML: nothing of the file can be read but its model.
+    file.write_text(OWN.replace("dust}", "dust]"), encoding="utf-8")
+    said: list[str] = []
+    async with core_running(dsn, state_path, free_ports, say=said.append, profiles=str(own)) as (core, client):
+        assert any("acme.yaml, line 7" in line for line in said)
+        body = json.dumps({"dust": 35.2})
+        await command(*mosquitto_pub(core, "aq-1", secret, "acme/aq-1/up", body))
+        await command(*mosquitto_pub(core, "aq-2", other, "iot/v1/aq-2/telemetry", json.dumps({"pm25": 12.5})))
+
+        async def held() -> object:
+            return await core.pool.fetch("SELECT reason, detail FROM iot.held_uplink")
+
+        ((reason, detail),) = [tuple(row) for row in await until(held, what="the uplink is held")]
+        assert reason == "profile"
+        assert detail.startswith("acme.yaml:7")
+        await until(lambda: _latest(client, "aq-2"), what="the other device is served")
+        code, out, _ = await command(*IOT, "profile", "check", "--folder", own, "--output", "json")
+        assert code != 0
+        assert [row["model"] for row in json.loads(out) if not row["ok"]] == ["acme-aq4"]
+        file.write_text(OWN, encoding="utf-8")
+        await until(lambda: not core.profiles.broken, what="the file is seen to be mended")
+        replay = (*IOT, "held", "replay", "--reason", "profile", "--yes", "--state", state_path)
+        code, _, err = await command(*replay)
+        assert code == 0, err
+        assert await _latest(client, "aq-1") == [("pm25", 35.2)]
+
+
+TRIAL = "title: {vi: Thử, en: Trial}\nmetrics:\n  dust: {title: {vi: Bụi, en: Dust}, ucum: ug/m3, type: TYPE}\n"
+
+
+async def test_a_class_written_while_the_core_runs_has_its_table_at_once_and_one_that_cannot_stops_no_start(
+    dsn: str, state_path: Path, free_ports: Callable[[int], int], tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    async with core_running(dsn, state_path, free_ports, profiles=str(own)) as (core, client):
+        (own / "trial").mkdir()
+        (own / "trial" / "acme.yaml").write_text(OWN.replace("pm25", "dust"), encoding="utf-8")
+        (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "float"), encoding="utf-8")
+        await until(lambda: "trial" in core.profiles.classes, what="the new class is seen")
+        secret = (await client.add_device(DeviceNew(key="t-1", profile="acme-aq4", address="t-1"))).secret or ""
+
+        async def heard() -> object:
+            await command(*mosquitto_pub(core, "t-1", secret, "acme/t-1/up", json.dumps({"dust": 35.2})))
+            return await _latest(client, "t-1")
+
+        assert await until(heard, what="the reading is stored") == [("dust", 35.2)]
+        assert await core.pool.fetchval("SELECT count(*) FROM telemetry.latest WHERE metric = 'dust'") == 1
+    (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "int"), encoding="utf-8")
+    async with core_running(dsn, state_path, free_ports, profiles=str(own)) as (core, client):
+        assert [each.error.code for each in core.profiles.broken] == ["store.metric_type", "profile.no_class"]
+        await command(*mosquitto_pub(core, "t-1", secret, "acme/t-1/up", json.dumps({"dust": 36.2})))
+
+        async def held() -> object:
+            return await core.pool.fetchval("SELECT reason FROM iot.held_uplink")
+
+        assert await until(held, what="the uplink is held") == "profile"
+
+
+async def _latest(client: Client, key: str) -> list[tuple[str, object]]:
+    return [(each.metric, each.value) for each in (await client.device(key)).latest]
