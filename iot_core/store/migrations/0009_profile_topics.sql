@@ -1,5 +1,5 @@
 -- where the devices of a model speak, so that what they say is held while its own profile cannot be read
--- depends: 0007_credential_changed
+-- depends: 0008_users
 
 -- migrate: apply
 ALTER TABLE iot.profile
