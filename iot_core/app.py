@@ -48,6 +48,7 @@ from iot_core.profiles.follow import name_broken
 from iot_core.profiles.load import load_tolerant
 from iot_core.profiles.stand_in import Known
 from iot_core.push import run_push
+from iot_core.push.senders.base import Home
 from iot_core.registry.credentials import Authenticator
 from iot_core.registry.directory import Directory
 from iot_core.registry.keep import Keep
@@ -197,7 +198,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         own.start("broker accounts", broker.watch)
         own.start("device secrets", authenticator.watch)
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
-        own.start("push", lambda: run_push(pool, settings))
+        own.start("push", lambda: run_push(pool, settings, _home(broker.endpoint)))
         own.start("rollups", lambda: refresh.run(pool))
         own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))
         counters.gauge("profiles_broken", lambda: float(len(profiles.broken)))
@@ -409,6 +410,10 @@ def _models(profiles: Profiles) -> Iterator[Model]:
         for each in profiles.all()
         if not each.broken  # of those the last good version is noted
     )
+
+
+def _home(endpoint: BrokerEndpoint) -> Home:
+    return Home(endpoint.host, endpoint.port, endpoint.username, endpoint.password, endpoint.socket)
 
 
 def _batch(settings: Settings, broker: Broker) -> int:

@@ -35,10 +35,10 @@ from iot_core.messages import language, text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
     from types import TracebackType
 
-    from iot_core.model import Reason, Severity
+    from iot_core.model import Reason
 
 __all__ = ["Client"]
 
@@ -397,20 +397,28 @@ class Client:
         """List where alarms go."""
         return await self._get("/push", shapes.PushTargets)
 
-    async def add_push(
-        self,
-        key: str,
-        url: str,
-        *,
-        secret: str | None = None,
-        accepts_simulated: bool = False,
-        min_severity: Severity | None = None,
-    ) -> shapes.PushAdded:
-        """Add a webhook; its secret is in the answer, once."""
-        new = shapes.PushNew(key=key, url=url, secret=secret, accepts_simulated=accepts_simulated)
-        if min_severity is not None:
-            new = msgspec.structs.replace(new, min_severity=min_severity)
-        return await self._send("POST", "/push", shapes.PushAdded, new)
+    async def add_push(self, key: str, url: str = "", **facts: Any) -> shapes.PushAdded:
+        """Add a target (`facts` are fields of PushNew); a webhook's secret is in the answer, once."""
+        said = {name: value for name, value in facts.items() if value is not None}
+        return await self._send("POST", "/push", shapes.PushAdded, shapes.PushNew(key=key, url=url, **said))
+
+    async def rotate_push(self, key: str, *, secret: str | None = None, keep_h: float = 24) -> shapes.PushRotated:
+        """Give a webhook a new secret; it is in the answer, once."""
+        new = shapes.PushRotate(secret=secret, keep_h=keep_h)
+        return await self._send("POST", f"/push/{_part(key)}/rotate", shapes.PushRotated, new)
+
+    async def push_log(self, **asked: Any) -> shapes.PushMessages:
+        """List messages with their receipts (`asked` are fields of PushLogQuery)."""
+        return await self._get("/push/log", shapes.PushMessages, shapes.PushLogQuery(**asked))
+
+    async def retry_push(self, target: str | None = None, message_id: str | None = None) -> shapes.PushRevived:
+        """Bring dead letters back."""
+        new = shapes.PushRetry(target=target, message_id=message_id)
+        return await self._send("POST", "/push/retry", shapes.PushRevived, new)
+
+    async def prove_push(self, day: date) -> shapes.PushProofs:
+        """List what became of each alarm of a civil day."""
+        return await self._get("/push/prove", shapes.PushProofs, shapes.PushProveQuery(day=day))
 
     async def remove_push(self, key: str) -> None:
         """Stop sending alarms to a target."""

@@ -149,6 +149,8 @@ class Push(_Section, frozen=True, kw_only=True):
     allow_private: bool = False
     timeout_s: Seconds = 10.0
     give_up_after_h: Hours = 24.0
+    keep_days: Positive = 400
+    """How long it can be proven what was sent."""
 
 
 class Settings(_Section, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from iot_core.api.within import require_devices
 from iot_core.errors import NotFoundError
 from iot_core.model import MetricType
 from iot_core.profiles import Profiles
+from iot_core.push.receipts import note_seen
 from iot_core.push.targets import said_failure
 from iot_core.registry.audit import Change, record
 from iot_core.registry.found import short
@@ -39,6 +40,7 @@ async def show(call: Call[NoQuery]) -> shapes.AlarmDetail:
     profiles = call.services.profiles
     async with call.connection() as connection:
         found = await get_alarm(connection, _id(call))
+        await note_seen(connection, [found.alarm.id], call.who.name)
     return shapes.AlarmDetail(
         **msgspec.structs.asdict(alarm_shape(found.alarm, profiles)),
         events=tuple(_event(each, found.alarm, profiles) for each in found.events),

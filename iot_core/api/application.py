@@ -26,6 +26,7 @@ from iot_core.api import (
     devices,
     endpoints,
     events,
+    feeds,
     files,
     health,
     held,
@@ -86,7 +87,7 @@ def build(services: Services) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, PREFIX + route.path, handle(route))
     app.router.add_get("/openapi.json", _openapi)
-    for part in (health, broker, pages):
+    for part in (health, broker, feeds, pages):
         part.add_routes(app.router)
     app.on_response_prepare.append(pages.secure)
     app.on_shutdown.append(_close_streams)

@@ -34,6 +34,7 @@ def core(profiles: Profiles | None = None) -> list[tuple[str, str]]:
         (READ, "#"),
         (READ, "$SYS/#"),
         *((WRITE, f"iot/v1/+/{tail}") for tail in _DOWN),
+        (WRITE, "iot/alarms/#"),  # push targets on our own broker
         *((WRITE, topic) for topic in commands),
     ]
 

@@ -55,10 +55,9 @@ def parse_url(url: str) -> URL:
     return parsed.with_fragment(None)
 
 
-async def check_reachable(url: URL, *, allow_private: bool) -> None:
-    """Refuse a URL whose host does not resolve or leads to a private address. Raises RequestError."""
-    host = url.host or ""
-    found = [literal(host)] if literal(host) is not None else await _lookup(host, url.port or 0)
+async def check_reachable(host: str, port: int, *, allow_private: bool) -> None:
+    """Refuse a host that does not resolve or leads to a private address. Raises RequestError."""
+    found = [literal(host)] if literal(host) is not None else await _lookup(host, port)
     if not allow_private and not all(is_public(address) for address in found if address is not None):
         raise RequestError("push.private", host=host)
 
@@ -99,10 +98,15 @@ class PinnedResolver(AbstractResolver):
         """Nothing is kept."""
 
 
+async def resolve(host: str, port: int) -> list[str]:
+    """Give the addresses of a name. Raises OSError."""
+    return [address for _, address in await _getaddrinfo(host, port, socket.AF_UNSPEC)]
+
+
 async def _lookup(host: str, port: int) -> list[str]:
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-            return [address for _, address in await _getaddrinfo(host, port, socket.AF_UNSPEC)]
+            return await resolve(host, port)
     except (OSError, UnicodeError) as exc:
         raise RequestError("push.unresolved", host=host) from exc
 

@@ -8,42 +8,67 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 
 from iot_core.model import Severity
+from iot_core.push.cap import Earlier
+from iot_core.push.hours import within
+from iot_core.push.parcel import is_sent
 
 _ORDER: Final = tuple(Severity)  # the most urgent first
 
 TARGETS: Final = """
-SELECT id, min_severity, accepts_simulated FROM iot.push_target WHERE removed_at IS NULL ORDER BY id
+SELECT t.id, t.key, t.min_severity, t.accepts_simulated, t.classes, t.areas, t.hours, t.format, s.value AS zone,
+    CASE WHEN t.hours <> '' THEN ARRAY(SELECT day FROM iot.holiday) END AS holidays
+FROM iot.push_target t LEFT JOIN iot.fixed_setting s ON s.key = 'timezone' WHERE t.removed_at IS NULL ORDER BY t.id
 """
-DEVICES: Final = """
-SELECT d.id, d.key, d.name, d.class_key, d.latitude, d.longitude, r.key AS area
+_ABOVE: Final = """
+ARRAY(WITH RECURSIVE up (id, key, parent_id) AS (
+    SELECT a.id, a.key, a.parent_id FROM iot.area a WHERE a.id = r.id
+    UNION SELECT p.id, p.key, p.parent_id FROM iot.area p JOIN up ON p.id = up.parent_id)
+  SELECT key FROM up) AS areas
+"""
+DEVICES: Final = f"""
+SELECT d.id, d.key, d.name, d.class_key, d.latitude, d.longitude, r.key AS area, r.name AS area_name,
+    r.code AS area_code, {_ABOVE}
 FROM iot.device d LEFT JOIN iot.area r ON r.id = d.area_id WHERE d.id = ANY($1)
 """
-ADD: Final = "INSERT INTO iot.outbox (target_id, alarm_id, message_id, body) VALUES ($1, $2, $3, $4)"
+AREAS: Final = (
+    f"SELECT r.key AS area, r.name AS area_name, r.code AS area_code, {_ABOVE} FROM iot.area r WHERE r.key = ANY($1)"
+)
+ADD: Final = "INSERT INTO iot.outbox (target_id, alarm_id, message_id, body, urgency) VALUES ($1, $2, $3, $4, $5)"
 
 _OPEN: Final = "o.delivered_at IS NULL AND o.dead_at IS NULL"
 _FREE: Final = "(o.claimed_until IS NULL OR o.claimed_until <= clock_timestamp())"
+_ENDPOINT: Final = """
+t.id, t.key, t.kind, t.url, t.secret, t.format, t.language, t.template, t.options, t.old_secret, t.old_secret_until,
+t.changed_at
+"""
 READY: Final = f"""
-SELECT t.id, t.key, t.url, t.secret FROM iot.push_target t WHERE t.removed_at IS NULL AND EXISTS (
+SELECT {_ENDPOINT} FROM iot.push_target t WHERE t.removed_at IS NULL AND EXISTS (
     SELECT FROM iot.outbox o WHERE o.target_id = t.id AND {_OPEN} AND {_FREE} AND o.next_at <= clock_timestamp())
 ORDER BY t.id
 """
-# What was never tried goes first: a fire does not queue behind yesterday's failures.
+# What was never tried goes first, and of that the urgent: a fire queues neither behind failures nor behind a storm.
 CLAIM: Final = f"""
-UPDATE iot.outbox SET claimed_until = clock_timestamp() + $3, attempts = attempts + 1
+UPDATE iot.outbox SET claimed_until = clock_timestamp() + $3, attempts = attempts + 1,
+    first_tried_at = coalesce(first_tried_at, clock_timestamp())
 WHERE id IN (
     SELECT o.id FROM iot.outbox o
     WHERE o.target_id = $1 AND {_OPEN} AND {_FREE} AND o.next_at <= clock_timestamp() AND NOT EXISTS (
         SELECT FROM iot.outbox e WHERE e.alarm_id = o.alarm_id AND e.target_id = o.target_id AND e.id < o.id
             AND e.delivered_at IS NULL AND e.dead_at IS NULL)
-    ORDER BY o.attempts > 0, o.id LIMIT $2 FOR UPDATE SKIP LOCKED)
-RETURNING id, alarm_id, message_id, body, attempts, clock_timestamp() - created_at AS age
+    ORDER BY o.attempts > 0, o.urgency, o.id LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING id, alarm_id, message_id, body, attempts, urgency, created_at,
+    clock_timestamp() - coalesce(revived_at, created_at) AS age
+"""
+GIVE_BACK: Final = """
+UPDATE iot.outbox SET claimed_until = NULL, attempts = attempts - 1
+WHERE id = ANY($1) AND delivered_at IS NULL AND dead_at IS NULL
 """
 NEXT: Final = f"""
 SELECT min(GREATEST(o.next_at, o.claimed_until)) - clock_timestamp() FROM iot.outbox o
@@ -51,12 +76,13 @@ JOIN iot.push_target t ON t.id = o.target_id AND t.removed_at IS NULL
 WHERE {_OPEN} AND GREATEST(o.next_at, o.claimed_until) > clock_timestamp()
 """
 DELIVERED: Final = """
-UPDATE iot.outbox SET delivered_at = clock_timestamp(), claimed_until = NULL, last_status = $2, last_error = NULL
-WHERE id = $1
+UPDATE iot.outbox o SET delivered_at = clock_timestamp(), claimed_until = NULL, last_status = d.status,
+    last_error = NULL, body_digest = d.digest
+FROM unnest($1::bigint[], $2::integer[], $3::text[]) AS d (id, status, digest) WHERE o.id = d.id
 """
 FAILED: Final = """
 UPDATE iot.outbox SET claimed_until = NULL, last_status = $2, last_error = $3, next_at = clock_timestamp() + $4,
-    dead_at = CASE WHEN $5 THEN clock_timestamp() END
+    dead_at = CASE WHEN $5 THEN clock_timestamp() END, body_digest = $6
 WHERE id = $1 AND delivered_at IS NULL AND dead_at IS NULL
 """
 # After an outage; what the receiver itself refused (4xx) keeps its own pace.
@@ -65,15 +91,25 @@ UPDATE iot.outbox o SET next_at = clock_timestamp()
 WHERE o.target_id = $1 AND {_OPEN} AND {_FREE} AND o.next_at > clock_timestamp() AND o.last_error IS NOT NULL
     AND (o.last_status IS NULL OR o.last_status >= 500 OR o.last_status IN (408, 429))
 """
+# A CAP update names the messages before it, so those of an open alarm stay.
 FORGET: Final = """
 DELETE FROM iot.outbox WHERE id IN (
-    SELECT id FROM iot.outbox WHERE delivered_at < now() - $1::interval OR dead_at < now() - $1::interval LIMIT 10000)
+    SELECT o.id FROM iot.outbox o
+    WHERE (o.delivered_at < now() - $1::interval OR o.dead_at < now() - $1::interval)
+        AND NOT EXISTS (SELECT FROM iot.alarm a WHERE a.id = o.alarm_id AND a.closed_at IS NULL) LIMIT 10000)
+"""
+EARLIER: Final = """
+SELECT message_id, body->>'type' AS type, created_at AS at FROM iot.outbox
+WHERE alarm_id = $1 AND target_id = $2 AND id < $3 AND dead_at IS NULL ORDER BY id
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something that happened to an alarm, for the world outside. `alarm` is JSON-ready."""
+    """Something that happened to an alarm, for the world outside. `alarm` is JSON-ready.
+
+    `area` and `class_key` place an alarm without a device. `only` names one target, which gets it whatever its filter.
+    """
 
     type: str
     at: datetime
@@ -82,16 +118,27 @@ class Notice:
     severity: Severity
     simulated: bool
     alarm: Mapping[str, object]
+    area: str | None = None
+    class_key: str | None = None
+    only: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A target with something to send. The secret stays out of every text made of it."""
+    """A target with something to send. Its secrets stay out of every text made of it."""
 
     id: int
     key: str
     url: str
     secret: str
+    kind: str = "webhook"
+    format: str = "json"
+    language: str = "vi"
+    template: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    old_secret: str | None = None
+    old_secret_until: datetime | None = None
+    changed_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.key!r})"
@@ -106,6 +153,8 @@ class Message:
     message_id: str
     body: Mapping[str, Any]
     attempts: int
+    urgency: int
+    created_at: datetime
     age: timedelta
 
 
@@ -120,13 +169,18 @@ async def enqueue(connection: asyncpg.Connection, notices: Sequence[Notice]) -> 
     if not targets:
         return 0
     ids = sorted({notice.device_id for notice in notices if notice.device_id is not None})
-    devices = {row["id"]: _device(row) for row in await connection.fetch(DEVICES, ids)}
-    rows = [
-        (target["id"], notice.alarm_id, new_message_id(), _body(notice, devices.get(notice.device_id or 0)))
-        for notice in notices
-        for target in targets
-        if _wants(target, notice)
-    ]
+    keys = sorted({notice.area for notice in notices if notice.device_id is None and notice.area is not None})
+    devices = {row["id"]: row for row in await connection.fetch(DEVICES, ids)} if ids else {}
+    areas = {row["area"]: row for row in await connection.fetch(AREAS, keys)} if keys else {}
+    rows: list[tuple[object, ...]] = []
+    for notice in notices:
+        device = devices.get(notice.device_id) if notice.device_id is not None else None
+        place = device if device is not None else areas.get(notice.area or "")
+        wanted = [target for target in targets if _wants(target, notice, device, place)]
+        if wanted:
+            body = _body(notice, _device(device) if device is not None else _place(notice, place))
+            urgency = _ORDER.index(notice.severity)
+            rows += [(target["id"], notice.alarm_id, new_message_id(), body, urgency) for target in wanted]
     if rows:
         await connection.executemany(ADD, rows)
     return len(rows)
@@ -140,7 +194,12 @@ async def ready(connection: asyncpg.Connection) -> list[Endpoint]:
 async def claim(connection: asyncpg.Connection, target_id: int, most: int, lease: timedelta) -> list[Message]:
     """Take up to `most` due messages of a target, for as long as the lease; what we do not finish comes again."""
     rows = await connection.fetch(CLAIM, target_id, most, lease)
-    return sorted((Message(**row) for row in rows), key=lambda message: message.id)
+    return sorted((Message(**row) for row in rows), key=lambda message: (message.urgency, message.id))
+
+
+async def give_back(connection: asyncpg.Connection, messages: Sequence[Message]) -> None:
+    """Give back what was claimed and not tried."""
+    await connection.execute(GIVE_BACK, [message.id for message in messages])
 
 
 async def until_next(connection: asyncpg.Connection) -> timedelta | None:
@@ -149,16 +208,30 @@ async def until_next(connection: asyncpg.Connection) -> timedelta | None:
     return wait
 
 
-async def mark_delivered(connection: asyncpg.Connection, message: Message, status: int | None) -> None:
-    """Note that the receiver has it."""
-    await connection.execute(DELIVERED, message.id, status)
+async def earlier(connection: asyncpg.Connection, target_id: int, message: Message) -> list[Earlier]:
+    """Give what a target was told of the same alarm before."""
+    if message.alarm_id is None:
+        return []
+    return [Earlier(**row) for row in await connection.fetch(EARLIER, message.alarm_id, target_id, message.id)]
+
+
+async def mark_delivered(connection: asyncpg.Connection, receipts: Sequence[tuple[int, int | None, str]]) -> None:
+    """Note that the receivers have these: id, status, digest of what was sent."""
+    await connection.execute(DELIVERED, *(list(column) for column in zip(*receipts, strict=True)))
 
 
 async def mark_failed(
-    connection: asyncpg.Connection, message: Message, *, status: int | None, error: str, again_in: timedelta, dead: bool
+    connection: asyncpg.Connection,
+    message: Message,
+    *,
+    status: int | None,
+    error: str,
+    again_in: timedelta,
+    dead: bool,
+    digest: str | None = None,
 ) -> None:
     """Note a failure: try again later, or give up."""
-    await connection.execute(FAILED, message.id, status, error, again_in, dead)
+    await connection.execute(FAILED, message.id, status, error, again_in, dead, digest)
 
 
 async def hurry(connection: asyncpg.Connection, target_id: int) -> None:
@@ -172,10 +245,23 @@ async def forget(connection: asyncpg.Connection, keep: timedelta) -> None:
         pass
 
 
-def _wants(target: asyncpg.Record, notice: Notice) -> bool:
-    if notice.simulated and not target["accepts_simulated"]:
+def _wants(target: asyncpg.Record, notice: Notice, device: asyncpg.Record | None, place: asyncpg.Record | None) -> bool:
+    if notice.only is not None and notice.only != target["key"]:
         return False
-    return _ORDER.index(notice.severity) <= _ORDER.index(Severity(target["min_severity"]))
+    if (notice.simulated or notice.alarm.get("test")) and not target["accepts_simulated"]:
+        return False
+    if not is_sent(notice.type, target["format"]):
+        return False
+    if notice.only is not None:
+        return True
+    class_key = device["class_key"] if device is not None else notice.class_key
+    areas = place["areas"] if place is not None else ()
+    return (
+        _ORDER.index(notice.severity) <= _ORDER.index(Severity(target["min_severity"]))
+        and (not target["classes"] or class_key in target["classes"])
+        and (not target["areas"] or not set(target["areas"]).isdisjoint(areas))
+        and (not target["hours"] or within(target["hours"], notice.at, target["zone"], frozenset(target["holidays"])))
+    )
 
 
 def _device(row: asyncpg.Record) -> dict[str, object]:
@@ -184,9 +270,19 @@ def _device(row: asyncpg.Record) -> dict[str, object]:
         "name": row["name"],
         "class": row["class_key"],
         "area": row["area"],
+        "area_name": row["area_name"],
+        "area_code": row["area_code"],
         "latitude": row["latitude"],
         "longitude": row["longitude"],
     }
+
+
+def _place(notice: Notice, row: asyncpg.Record | None) -> dict[str, object] | None:
+    """Stand in for the device where there is none: only where it is."""
+    if row is None and notice.class_key is None:
+        return None
+    named = {} if row is None else {"area": row["area"], "area_name": row["area_name"], "area_code": row["area_code"]}
+    return {"key": None, "name": None, "class": notice.class_key, **named}
 
 
 def _body(notice: Notice, device: Mapping[str, object] | None) -> dict[str, object]:

@@ -1,30 +1,37 @@
-"""Push targets: add, list with their backlog, remove, send a test message."""
+"""Push targets: add, list with their backlog, change, remove, send a test message, bring dead letters back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.messages import text
-from iot_core.model import Severity, is_key
-from iot_core.push.addresses import check_reachable, parse_url, shown_url
+from iot_core.model import Severity
+from iot_core.push.definition import Definition, checked, shown
 from iot_core.push.outbox import ADD, new_message_id
-from iot_core.push.webhook import check_secret, new_secret
+from iot_core.push.webhook import new_secret
 
+_COLUMNS: Final = (
+    "key", "kind", "url", "secret", "accepts_simulated", "min_severity", "format", "language", "template", "classes",
+    "areas", "hours", "watchdog", "heartbeat_s", "options",
+)  # fmt: skip
 # A removed target's name can be given again; its old messages are dead.
-ADD_TARGET: Final = """
-INSERT INTO iot.push_target AS t (key, kind, url, secret, accepts_simulated, min_severity)
-VALUES ($1, 'webhook', $2, $3, $4, $5)
-ON CONFLICT (key) DO UPDATE SET url = excluded.url, secret = excluded.secret, created_at = now(), removed_at = NULL,
-    accepts_simulated = excluded.accepts_simulated, min_severity = excluded.min_severity
+ADD_TARGET: Final = f"""
+INSERT INTO iot.push_target AS t ({", ".join(_COLUMNS)})
+VALUES ({", ".join(f"${number}" for number in range(1, len(_COLUMNS) + 1))})
+ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])},
+    created_at = now(), changed_at = clock_timestamp(), removed_at = NULL, heartbeat_at = NULL, old_secret = NULL,
+    old_secret_until = NULL
 WHERE t.removed_at IS NOT NULL RETURNING t.id
 """
 LIST: Final = """
-SELECT t.id, t.key, t.kind, t.url, t.accepts_simulated, t.min_severity, t.created_at,
+SELECT t.id, t.key, t.kind, t.url, t.accepts_simulated, t.min_severity, t.created_at, t.format, t.language, t.template,
+    t.classes, t.areas, t.hours, t.watchdog, t.heartbeat_s, t.heartbeat_at, t.options ? 'cert' AS mtls,
     o.backlog, o.oldest_at, o.dead, o.last_delivered_at, e.last_status, e.last_error
 FROM iot.push_target t
 LEFT JOIN LATERAL (
@@ -44,6 +51,20 @@ UPDATE iot.outbox SET dead_at = clock_timestamp(), last_error = 'removed'
 WHERE target_id = $1 AND delivered_at IS NULL AND dead_at IS NULL
 """
 FIND: Final = "SELECT id FROM iot.push_target WHERE key = $1 AND removed_at IS NULL"
+ROTATE: Final = """
+UPDATE iot.push_target SET old_secret = secret, old_secret_until = clock_timestamp() + $3, secret = $2,
+    changed_at = clock_timestamp()
+WHERE key = $1 AND removed_at IS NULL AND kind = 'webhook' RETURNING id
+"""
+REVIVE: Final = """
+UPDATE iot.outbox o SET dead_at = NULL, revived_at = clock_timestamp(), next_at = clock_timestamp(), attempts = 0
+FROM iot.push_target t
+WHERE t.id = o.target_id AND t.removed_at IS NULL AND o.dead_at IS NOT NULL AND o.created_at >= t.created_at
+    AND ($1::text IS NULL OR t.key = $1) AND ($2::text IS NULL OR o.message_id = $2)
+"""
+AREAS_UNKNOWN: Final = (
+    "SELECT key FROM unnest($1::text[]) AS key WHERE NOT EXISTS (SELECT FROM iot.area a WHERE a.key = key.key)"
+)
 DELIVERY: Final = """
 SELECT message_id, attempts, last_status, last_error, delivered_at, dead_at FROM iot.outbox WHERE message_id = $1
 """
@@ -66,6 +87,16 @@ class Target:
     last_delivered_at: datetime | None
     last_status: int | None
     last_error: str | None
+    format: str
+    language: str
+    template: str | None
+    classes: Sequence[str]
+    areas: Sequence[str]
+    hours: str
+    watchdog: bool
+    heartbeat_s: int | None
+    heartbeat_at: datetime | None
+    mtls: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,23 +114,47 @@ class Delivery:
 async def add(
     connection: asyncpg.Connection,
     key: str,
-    url: str,
+    url: str = "",
     secret: str | None = None,
     *,
-    accepts_simulated: bool = False,
-    min_severity: Severity = Severity.LOW,
     allow_private: bool = False,
+    **facts: Any,
 ) -> tuple[Target, str]:
-    """Add a webhook target; give it and, this once, its secret. Raises RequestError or ConflictError."""
-    if not is_key(key):
-        raise RequestError("push.bad_key", key=key)
-    parsed = parse_url(url)
-    await check_reachable(parsed, allow_private=allow_private)
-    chosen = new_secret() if secret is None else check_secret(secret)
-    added = await connection.fetchval(ADD_TARGET, key, str(parsed), chosen, accepts_simulated, min_severity)
+    """Add a target (`facts` are fields of Definition); give it and, this once, its secret.
+
+    Raises RequestError or ConflictError.
+    """
+    asked = Definition(key=key, url=url, secret=secret, **facts)
+    said = await checked(asked, allow_private=allow_private)
+    if unknown := await connection.fetchval(AREAS_UNKNOWN, list(said.areas)):
+        raise NotFoundError("push.area_unknown", area=unknown)
+    added = await connection.fetchval(ADD_TARGET, *(_plain(getattr(said, name)) for name in _COLUMNS))
     if added is None:
         raise ConflictError("push.exists", key=key)
-    return await get_target(connection, key), chosen
+    return await get_target(connection, key), (said.secret or "") if said.kind == "webhook" else ""
+
+
+async def rotate(connection: asyncpg.Connection, key: str, keep: timedelta, secret: str | None = None) -> str:
+    """Give a webhook a new secret; the old one goes on signing beside it for a time. Raises NotFoundError.
+
+    A target without a secret of ours (mqtt, syslog...) raises RequestError.
+    """
+    chosen = new_secret() if secret is None else secret
+    if await connection.fetchval(ROTATE, key, chosen, keep) is None:
+        target = await get_target(connection, key)
+        raise RequestError("push.no_secret", key=key, kind=target.kind)
+    return chosen
+
+
+async def revive(connection: asyncpg.Connection, key: str | None = None, message_id: str | None = None) -> int:
+    """Bring dead letters back for another 24 hours; say how many. Raises NotFoundError for a target not there."""
+    if key is not None:
+        await get_target(connection, key)
+    done: str = await connection.execute(REVIVE, key, message_id)
+    count = int(done.rpartition(" ")[2])
+    if count:
+        await connection.execute("SELECT pg_notify('iot_outbox', '')")
+    return count
 
 
 async def list_targets(connection: asyncpg.Connection) -> list[Target]:
@@ -135,7 +190,7 @@ async def enqueue_test(connection: asyncpg.Connection, key: str) -> str:
         "timestamp": datetime.now(UTC).isoformat(),
         "data": {"target": key, "text": {"vi": text("push.test", "vi"), "en": text("push.test", "en")}},
     }
-    await connection.execute(ADD, target_id, None, message_id, body)
+    await connection.execute(ADD, target_id, None, message_id, body, 0)
     return message_id
 
 
@@ -155,5 +210,11 @@ def said_failure(code: str, lang: str = "") -> str:
     return text(f"push.failed_{code}", lang)
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
 def _target(row: asyncpg.Record) -> Target:
-    return Target(**{**row, "url": shown_url(row["url"]), "min_severity": Severity(row["min_severity"])})
+    return Target(**{**row, "url": shown(row["kind"], row["url"]), "min_severity": Severity(row["min_severity"])})

@@ -15,33 +15,19 @@ import hmac
 import secrets
 import ssl
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import aiohttp
-import msgspec
 from yarl import URL
 
 from iot_core.errors import RequestError
 from iot_core.push.addresses import PinnedResolver, PrivateAddressError, is_public, literal
+from iot_core.push.answer import Answer
 
 PREFIX: Final = "whsec_"
 MOST_ANSWER: Final = 64 * 1024
 _SECRET_BYTES: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one try: `error` is None only for a 2xx answer, else a short code (`timeout`, `http_503`...)."""
-
-    status: int | None
-    error: str | None
-
-    @property
-    def refused(self) -> bool:
-        """Say whether the receiver is there and does not want this message."""
-        return self.status is not None and 400 <= self.status < 500 and self.status not in {408, 429}
 
 
 def new_secret() -> str:
@@ -67,22 +53,32 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
 
 
-def headers(secret: str, message_id: str, body: bytes, now: float | None = None) -> dict[str, str]:
-    """Make the headers of one try."""
+def headers(
+    secret: str | Sequence[str],
+    message_id: str,
+    body: bytes,
+    now: float | None = None,
+    *,
+    content_type: str = "application/json",
+) -> dict[str, str]:
+    """Make the headers of one try; with several secrets there are as many signatures, and one of them has to fit."""
     timestamp = int(time.time() if now is None else now)
+    secrets_ = [secret] if isinstance(secret, str) else secret
     return {
-        "content-type": "application/json",
+        "content-type": content_type,
         "user-agent": "iot-core",
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(secret, message_id, timestamp, body),
+        "webhook-signature": " ".join(sign(each, message_id, timestamp, body) for each in secrets_),
     }
 
 
-def open_session(*, allow_private: bool, timeout_s: float) -> aiohttp.ClientSession:
+def open_session(*, allow_private: bool, timeout_s: float, tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
     """Open a session for one target: nothing is shared with other targets but the loop."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=PinnedResolver(allow_private=allow_private), limit=0),
+        connector=aiohttp.TCPConnector(
+            resolver=PinnedResolver(allow_private=allow_private), limit=0, ssl=tls if tls is not None else True
+        ),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # the answer is looked at by its length only
@@ -90,13 +86,14 @@ def open_session(*, allow_private: bool, timeout_s: float) -> aiohttp.ClientSess
     )
 
 
-async def send(
+async def post(
     session: aiohttp.ClientSession,
     url: str,
-    secret: str,
+    secret: str | Sequence[str],
     message_id: str,
-    body: Mapping[str, Any],
+    data: bytes,
     *,
+    content_type: str,
     allow_private: bool,
 ) -> Answer:
     """Send one message once. Never raises for what the other side does; never follows a redirect."""
@@ -104,11 +101,9 @@ async def send(
     address = literal(target.host or "")
     if address is not None and not allow_private and not is_public(address):
         return Answer(None, "private_address")
-    data = msgspec.json.encode(body)
+    signed = headers(secret, message_id, data, content_type=content_type)
     try:
-        async with session.post(
-            target, data=data, headers=headers(secret, message_id, data), allow_redirects=False
-        ) as response:
+        async with session.post(target, data=data, headers=signed, allow_redirects=False) as response:
             await _drain(response)
             return _judge(response.status)
     except (aiohttp.ClientError, OSError, ValueError) as exc:

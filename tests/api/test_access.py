@@ -44,6 +44,7 @@ ACTIONS = {
     "GET /map": "read", "GET /events": "read", "GET /inbox": "read", "GET /held": "read",
     "GET /held/{id}": "read", "POST /held/replay": "devices",
     "GET /push": "push", "POST /push": "push", "DELETE /push/{key}": "push", "POST /push/{key}/test": "push",
+    "POST /push/{key}/rotate": "push", "GET /push/log": "push", "POST /push/retry": "push", "GET /push/prove": "push",
     "GET /classes": "read", "GET /profiles": "read", "GET /endpoints": "read",
     "POST /sign-in-codes": "sign_in", "POST /session": None, "DELETE /session": None, "GET /me": "read",
     "POST /login": None, "DELETE /login": "sign_in", "POST /me/password": "sign_in",

@@ -55,7 +55,7 @@ def test_a_place_is_added_tested_listed_and_removed(core: Core) -> None:
         assert b"push.test" in body
         assert headers["webhook-id"] in tested.out
         wait_until(lambda: core.json("push", "list")[0]["last_delivered_at"] is not None)
-        assert re.search(rf"ioc +{re.escape(url)} +low +0 +0 +\d{{4}}-", core("push", "list").out)
+        assert re.search(rf"ioc +webhook +{re.escape(url)} +low +0 +0 +\d{{4}}-", core("push", "list").out)
         assert core("push", "remove", "ioc").code == 0
     assert core.json("push", "list") == []
     assert core("push", "test", "ioc").code == 1
@@ -109,5 +109,6 @@ def test_a_message_that_nobody_tried_to_send_yet_has_no_failure() -> None:
 
 def test_a_bad_address_is_refused_and_a_missing_one_is_asked_for(core: Core) -> None:
     assert core("push", "add", "bad", "--webhook", "ftp://x/").code == 1
-    assert core("push", "add", "bad").code == 2
+    asked = core("push", "add", "bad")
+    assert (asked.code, "--webhook, --mqtt" in asked.err) == (2, True)
     assert "push add NAME --webhook URL" in core("push", "list").out

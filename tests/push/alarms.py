@@ -52,7 +52,7 @@ async def tell(pool: asyncpg.Pool, alarm_id: int, *types: str, **facts: Any) -> 
 
 async def target(pool: asyncpg.Pool, key: str, url: str, **facts: Any) -> None:
     async with pool.acquire() as connection:
-        await add(connection, key, url, SECRET, allow_private=True, **facts)
+        await add(connection, key, url, **{"secret": SECRET, "allow_private": True, **facts})
 
 
 @asynccontextmanager

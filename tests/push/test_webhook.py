@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from iot_core.push import webhook
 from iot_core.push.addresses import PinnedResolver, PrivateAddressError, is_public
-from iot_core.push.webhook import open_session, send
+from iot_core.push.webhook import open_session
 from tests.push.receiver import SECRET, receiving
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 async def post(url: str, *, allow_private: bool = False, timeout_s: float = 5.0) -> tuple[int | None, str | None]:
     async with open_session(allow_private=allow_private, timeout_s=timeout_s) as session:
-        answer = await send(session, url, SECRET, "msg_1", {"type": "push.test"}, allow_private=allow_private)
+        answer = await webhook.post(
+            session, url, SECRET, "msg_1", b'{"type": "push.test"}', content_type="application/json",
+            allow_private=allow_private,
+        )  # fmt: skip
     return answer.status, answer.error
 
 

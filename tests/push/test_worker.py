@@ -305,8 +305,12 @@ def test_pause_grows_with_full_jitter_up_to_its_limit() -> None:
 async def test_old_messages_are_forgotten(pool: asyncpg.Pool) -> None:
     await target(pool, "ioc", "http://127.0.0.1:9/")
     await tell(pool, await alarm(pool), "alarm.raised", "alarm.cleared", "alarm.raised")
-    await pool.execute("UPDATE iot.outbox SET delivered_at = now() - interval '40 d' WHERE id = 1")
+    await pool.execute("UPDATE iot.alarm SET closed_at = now()")
+    await tell(pool, await alarm(pool))
+    await pool.execute("UPDATE iot.outbox SET delivered_at = now() - interval '40 d' WHERE id IN (1, 4)")
     await pool.execute("UPDATE iot.outbox SET dead_at = now() - interval '20 d' WHERE id = 2")
     async with pool.acquire() as connection:
         await outbox.forget(connection, timedelta(days=30))
-    assert [row["id"] for row in await pool.fetch("SELECT id FROM iot.outbox ORDER BY id")] == [2, 3]
+    assert [row["id"] for row in await pool.fetch("SELECT id FROM iot.outbox ORDER BY id")] == [
+        2, 3, 4  # the last one's alarm is open
+    ]  # fmt: skip

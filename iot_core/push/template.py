@@ -1,0 +1,88 @@
+"""Texts of a target's own: `$title at $device_name`, with string.Template. Pure.
+
+There are names and nothing else: no conditions, no loops, no attribute of any object, so a template can neither run
+code nor take memory. A template that begins with `{` or `[` is JSON, and what is filled in is escaped for it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from string import Template
+from typing import Any, Final
+
+from iot_core.errors import RequestError
+from iot_core.messages import text
+
+NAMES: Final = (
+    "type", "event", "time", "id", "rule", "severity", "severity_said", "state", "title", "metric", "value",
+    "threshold", "raised_at", "acknowledged_by", "device", "device_name", "class", "area", "area_name", "latitude",
+    "longitude", "mark",
+)  # fmt: skip
+DEFAULT: Final = "$mark$severity_said: $title\n$device_name, $area_name\n$event, $time"
+_LONGEST: Final = 8_000
+
+
+class _Template(Template):
+    flags = re.RegexFlag(0)  # `$ID` is not `$id`
+
+
+def check(template: str) -> str:
+    """Check a template before it is kept. Raises RequestError that names the unknown word."""
+    if len(template) > _LONGEST:
+        raise RequestError("push.template_long", most=_LONGEST)
+    made = _Template(template)
+    if not made.is_valid():
+        raise RequestError("push.template_broken")
+    for name in made.get_identifiers():
+        if name not in NAMES:
+            raise RequestError("push.template_name", name=name, names=", ".join(NAMES))
+    if is_json(template):
+        try:
+            json.loads(fill(template, dict.fromkeys(NAMES, '1"')))
+        except ValueError as exc:
+            raise RequestError("push.template_json") from exc
+    return template
+
+
+def is_json(template: str) -> bool:
+    """Say whether a template makes JSON."""
+    return template.lstrip()[:1] in ("{", "[")
+
+
+def fill(template: str, words: Mapping[str, str]) -> str:
+    """Fill a checked template."""
+    if is_json(template):
+        words = {name: json.dumps(word, ensure_ascii=False)[1:-1] for name, word in words.items()}
+    return _Template(template).safe_substitute(words)
+
+
+def words_of(body: Mapping[str, Any], lang: str) -> dict[str, str]:
+    """Give what a template may name, from a message's body, in one language; what is not there is empty."""
+    data = body.get("data") or {}
+    alarm, device = data.get("alarm") or {}, data.get("device") or {}
+    title = alarm.get("title") or data.get("text") or {}
+    marked = bool(alarm.get("simulated") or alarm.get("test") or body.get("type") == "push.test")
+    found = {
+        "type": body.get("type"),
+        "event": text(f"push.event_{str(body.get('type')).rpartition('.')[2]}", lang),
+        "time": body.get("timestamp"),
+        "severity_said": text(f"push.severity_{alarm.get('severity')}", lang) if alarm.get("severity") else "",
+        "title": title.get(lang, ""),
+        "mark": text("push.mark_exercise", lang) if marked else "",
+        "device": device.get("key"),
+        "device_name": device.get("name"),
+        "class": device.get("class"),
+        "area": device.get("area"),
+        "area_name": device.get("area_name"),
+        "latitude": device.get("latitude"),
+        "longitude": device.get("longitude"),
+        **{
+            name: alarm.get(name)
+            for name in (
+                "id", "rule", "severity", "state", "metric", "value", "threshold", "raised_at", "acknowledged_by"
+            )
+        },
+    }  # fmt: skip
+    return {name: "" if found.get(name) is None else str(found[name]) for name in NAMES}
