@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import resource
 from pathlib import Path
 
 import pytest
@@ -41,12 +41,19 @@ def test_client_imports_and_reads_profiles_with_no_server_package(client: wheels
 def test_help_comes_at_once(client: wheels.Installed) -> None:
     took = []
     for _ in range(8):
-        begun = time.perf_counter()
+        begun = _cpu_of_children()
         done = client.run("iot", "--help")
-        took.append(time.perf_counter() - begun)
+        took.append(_cpu_of_children() - begun)
         assert done.returncode == 0, done.stderr
     assert "device" in done.stdout
-    assert min(took) < 0.2  # the best of some: what the command costs, not what the machine does beside it
+    assert min(took) < 0.3, (
+        took
+    )  # CPU, and the best of some: what the command costs, not what the machine does beside it
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_command_without_a_core_says_so_in_one_line(client: wheels.Installed) -> None:
