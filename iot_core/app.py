@@ -30,6 +30,7 @@ from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
 from iot_core.api.services import Services
 from iot_core.asking import Asking
+from iot_core.claiming import Claiming
 from iot_core.commanding import Commanding
 from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
@@ -162,6 +163,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
 
         commanding = Commanding(directory, profiles, partial(online, pool))
         authenticator = Authenticator(pool)
+        claiming = Claiming(pool, profiles, counters.count, broker.refresh)
         context = DriverContext(
             settings=settings,
             profiles=profiles,
@@ -170,6 +172,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             credentials=Keep(pool),
             answered=commanding.answered,
             count=counters.count,
+            claim=claiming,
             spool=state.path / "spool",
         )
         drivers = _drivers(context)
@@ -190,6 +193,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             healthy=healthy,
             asking=Asking(directory, profiles, ingest.emit, commanding.drivers),
             commanding=commanding,
+            claiming=claiming,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.push_async_callback(_end_tasks, ingest, own := _Tasks(group))

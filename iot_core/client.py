@@ -360,6 +360,39 @@ class Client:
         """List senders that nobody registered."""
         return await self._get("/inbox", shapes.Inbox)
 
+    async def accept(self, asked: shapes.InboxAccept) -> shapes.DeviceAdded:
+        """Register one that waits in the inbox."""
+        return await self._send("POST", "/inbox/accept", shapes.DeviceAdded, asked)
+
+    async def accept_all(self, asked: shapes.InboxAcceptAll) -> shapes.InboxAccepted:
+        """Register all that wait in the inbox."""
+        return await self._send("POST", "/inbox/accept-all", shapes.InboxAccepted, asked)
+
+    async def reject(self, *, claims: Sequence[int] = (), addresses: Sequence[str] = ()) -> shapes.InboxRejected:
+        """Refuse claims for good, forget what senders said."""
+        body = shapes.InboxReject(claims=tuple(claims), addresses=tuple(addresses))
+        return await self._send("POST", "/inbox/reject", shapes.InboxRejected, body)
+
+    # ------------------------------------------------------------ batch keys
+    async def batches(self) -> shapes.Batches:
+        """List batch keys, the newest first."""
+        return await self._get("/batches", shapes.Batches)
+
+    async def batch(self, key: str) -> shapes.Batch:
+        """Show a batch key. Raises NotFoundError."""
+        for each in (await self.batches()).items:
+            if each.key == key:
+                return each
+        raise NotFoundError("batch.none", key=key)
+
+    async def new_batch(self, new: shapes.BatchNew) -> shapes.BatchCreated:
+        """Make a batch key; its secret is in the answer, once."""
+        return await self._send("POST", "/batches", shapes.BatchCreated, new)
+
+    async def revoke_batch(self, key: str) -> shapes.Batch:
+        """End a batch key."""
+        return await self._send("DELETE", f"/batches/{_part(key)}", shapes.Batch)
+
     async def held(
         self,
         *,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -93,6 +94,43 @@ class Credentials(Protocol):
         ...
 
 
+class ClaimState(StrEnum):
+    """What becomes of a claim for now."""
+
+    ACCEPTED = "accepted"
+    WAITING = "waiting"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The answer to a claim; `body` is the JSON that goes to the device."""
+
+    state: ClaimState
+    body: bytes
+
+
+class Claim(Protocol):
+    """Takes the claims of new devices (docs/provisioning.md)."""
+
+    async def __call__(
+        self, said: bytes, *, driver: str, came_from: str | None, login: tuple[str, str] | None = None
+    ) -> Claimed:
+        """Answer one; `login` is batch and key where they are not in the body.
+
+        Raises RequestError for what is no claim, StoreUnavailable.
+        """
+        ...
+
+    async def admits(self, batch: str, key: str, *, driver: str, came_from: str | None) -> bool:
+        """Say whether somebody with this batch key may ask at all. Raises StoreUnavailable."""
+        ...
+
+    async def decision(self) -> None:
+        """Wait until a person has decided about some claim, so that it is worth asking again."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DriverContext:
     """What every driver may use. Collaborators are passed in; a driver reads no environment and no registry."""
@@ -105,6 +143,8 @@ class DriverContext:
     credentials: Credentials | None = None
     answered: Callable[[str, bytes], None] = _nobody_asked
     """Told what a native device says of a command: its key, and the payload of `commands/result`."""
+    claim: Claim | None = None
+    """Where claims of new devices go; None where nobody takes them."""
     spool: Path | None = None
     """A folder of the state directory where a driver keeps what it cannot hand over while the store is away."""
 

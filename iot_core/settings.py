@@ -81,6 +81,16 @@ class Coap(_Section, frozen=True, kw_only=True):
     max_payload: Positive = 262_144
 
 
+class Claims(_Section, frozen=True, kw_only=True):
+    """Where new devices claim themselves over MQTT, a listener of its own; port 0: nowhere.
+
+    Over HTTP and CoAP they do it where the API and the CoAP server listen.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+
+
 class Modbus(_Section, frozen=True, kw_only=True):
     """How Modbus devices are polled. `max_gap` is how many unneeded registers one request may bridge.
 
@@ -164,6 +174,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     api: Api = Api()
     mqtt: Mqtt = Mqtt()
     coap: Coap = Coap()
+    claims: Claims = Claims()
     modbus: Modbus = Modbus()
     ingest: Ingest = Ingest()
     retention: Retention = Retention()

@@ -23,6 +23,7 @@ PATH = WORDS | {"profiles", "store", "registry", "push", "alarms"}
 CORE = PATH | {
     "derived",
     "asking",
+    "claiming",
     "commanding",
     "state",
     "children",
@@ -55,6 +56,7 @@ MAY_IMPORT = {
     "alarms": WORDS | {"profiles", "store", "registry", "push"},
     "ingest": PATH | {"counters"},
     "asking": WORDS,
+    "claiming": WORDS | {"store", "registry", "driver"},
     "commanding": WORDS | {"profiles"},
     "broker": STORE | {"driver", "store", "registry"},
     "supervisor": WORDS | {"store"},
@@ -73,6 +75,7 @@ MAY_NAME_TYPES_OF = {
     "messages": {"errors", "model"},
     "driver": {"profiles", "settings"},
     "asking": {"driver", "profiles"},
+    "claiming": {"profiles"},
     "commanding": {"driver"},
     "drivers": {"profiles"},
     "registry": {"profiles"},

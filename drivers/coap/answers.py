@@ -44,6 +44,11 @@ def unauthorized() -> Message:
     return _said(Code.UNAUTHORIZED, "driver.coap_unauthorized")
 
 
+def no_claim() -> Message:
+    """4.00: what was posted to /v1/claim is none."""
+    return _said(Code.BAD_REQUEST, "batch.bad_claim", detail="")
+
+
 def wrong_format(given: int, accepted: Sequence[int]) -> Message:
     """4.15: names the formats that are read of a device that speaks the native contract."""
     return _said(

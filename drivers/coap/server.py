@@ -17,6 +17,7 @@ import structlog
 from aiocoap import resource
 
 from drivers.coap import telemetry
+from drivers.coap.claims import Claims
 from drivers.coap.client import Client
 from drivers.coap.endpoint import LOGGER, Endpoint, keep_secrets_out_of_the_log
 from drivers.coap.express import Express
@@ -98,6 +99,8 @@ class CoapDriver(Driver):
         site = resource.Site()
         taking = Telemetry(self.context, units, emit, in_flight)
         site.add_resource(["v1"], taking)
+        if self.context.claim is not None:
+            site.add_resource(["v1", "claim"], Claims(self.context.claim, self.context.count, in_flight))
         site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, None))
         return Protected(site, contexts, taking.protected, self.context.count)
 

@@ -4,6 +4,8 @@ broker --QoS 1--> Session -----------------> Intake --emit--> ingest          pe
   ^                  '<------- PUBACK <--------- settle() <---- COMMIT
   |----- stored ----- Receipts <-- numbers <------'                           a connection of its own
   '----- commands --- Outlet (MQTTium) <-- send(unit, command)                another one
+
+new device --claim--> Listener (claims.py), which is no broker
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
+from drivers.mqtt.claims import Listener
 from drivers.mqtt.downlink import outgoing
 from drivers.mqtt.intake import Intake
 from drivers.mqtt.outlet import Outlet
@@ -39,7 +42,11 @@ class MqttDriver(Driver):
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Deliver uplinks until cancelled; a broker that is away is tried again by ourselves, with the same session."""
+        claims = self.context.settings.claims
         async with asyncio.TaskGroup() as group:
+            if claims.port and self.context.claim is not None:
+                listener = Listener(self.context.claim, self.context.count, claims.host, claims.port)
+                group.create_task(listener.run(), name="mqtt claims")
             group.create_task(self._outlet.run(), name="mqtt outlet")
             group.create_task(self._intake.run(units, emit), name="mqtt intake")
             if self._receipts is not None:

@@ -16,6 +16,7 @@ from iot_core.api import (
     aqi,
     areas,
     asking,
+    batches,
     broker,
     changes,
     channels,
@@ -67,6 +68,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *alarms.routes,
     *events.routes,
     *inbox.routes,
+    *batches.routes,
     *held.routes,
     *push.routes,
     *classes.routes,
@@ -87,7 +89,11 @@ def build(services: Services) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, PREFIX + route.path, handle(route))
     app.router.add_get("/openapi.json", _openapi)
+<<<<<<< HEAD
     for part in (health, broker, feeds, pages):
+=======
+    for part in (health, broker, batches, pages):
+>>>>>>> c8aa122 (Let new devices claim themselves with a batch key, over HTTP, CoAP and MQTT)
         part.add_routes(app.router)
     app.on_response_prepare.append(pages.secure)
     app.on_shutdown.append(_close_streams)

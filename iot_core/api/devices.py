@@ -90,7 +90,7 @@ async def restore(call: Call[NoQuery], body: shapes.DeviceRestore) -> shapes.Dev
     """Take a retired device back at the address it had; a conflict when somebody else is there now."""
     async with call.connection() as connection:
         added = await devices.restore(connection, call.path["key"], by=call.who.name, fresh_secret=body.fresh_secret)
-    return (await _told(call, [added])).items[0]
+    return (await told(call, [added])).items[0]
 
 
 async def rows(call: Call[shapes.DeviceRowsQuery]) -> shapes.DeviceRows:
@@ -109,7 +109,7 @@ async def replace(call: Call[NoQuery], body: shapes.DeviceReplace) -> shapes.Dev
         added = await devices.replace_unit(
             connection, call.services.profiles, call.path["key"], by=call.who.name, **msgspec.structs.asdict(body)
         )
-    return (await _told(call, [added])).items[0]
+    return (await told(call, [added])).items[0]
 
 
 async def edit(call: Call[NoQuery], body: shapes.DeviceEdit) -> shapes.Changed:
@@ -167,10 +167,10 @@ async def _add(call: Call[NoQuery], new: Sequence[shapes.DeviceNew]) -> shapes.D
     async with call.connection() as connection:
         await require_places(call, connection, [(each.key, each.area) for each in rows])
         added = await devices.add(connection, call.services.profiles, rows, by=call.who.name)
-    return await _told(call, added)
+    return await told(call, added)
 
 
-async def _told(call: Call[Any], added: Sequence[devices.Added]) -> shapes.DevicesAdded:
+async def told(call: Call[Any], added: Sequence[devices.Added]) -> shapes.DevicesAdded:
     """Let the devices sign in, take up what waited in the inbox, then show the devices with their secrets."""
     await _let_in(call)
     replayed = await _replay(call, [each.address for each in added])

@@ -19,6 +19,12 @@ def reached_coap(call: Call[NoQuery]) -> str:
     return _reached(call, coap.host, coap.port)
 
 
+def reached_claims(call: Call[NoQuery]) -> str | None:
+    """Say where new devices claim themselves over MQTT; None where they cannot."""
+    claims = call.services.settings.claims
+    return _reached(call, claims.host, claims.port) if claims.port else None
+
+
 def _reached(call: Call[NoQuery], host: str, port: int) -> str:
     """Write `HOST:PORT`; what listens on every address is reached at the name that the asker used for the API."""
     name = (call.request.url.host or host) if host in _EVERY_ADDRESS else host

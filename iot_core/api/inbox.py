@@ -1,34 +1,241 @@
-"""Senders that nobody registered."""
+"""Senders that nobody registered, and new devices that claimed themselves: look, accept one or all, refuse."""
 
-from typing import Final
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import asyncpg
 
 from iot_core.api import shapes
-from iot_core.api.routes import Call, NoQuery, get
+from iot_core.api.devices import told
+from iot_core.api.roles import Action
+from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.errors import ConflictError, IotError, NotFoundError, RequestError
+from iot_core.messages import text
+from iot_core.model import Uplink
+from iot_core.profiles import Profiles
+from iot_core.profiles.guess import Guess, guess, likely
+from iot_core.registry import claims, devices
+from iot_core.registry.addresses import NATIVE
+from iot_core.registry.area_changes import trial
+from iot_core.registry.audit import Change, record
 
 _SHOWN: Final = 2_000
+_READ: Final = 65_536
 _SENDERS: Final = 1_000
+_CLAIM: Final = "claim:"
 
 # Not the view iot.inbox, which gathers every payload of a sender to show the last one.
 _INBOX: Final = f"""
 WITH sender AS (
-    SELECT address, count(*) AS messages, min(received_at) AS first_at, max(received_at) AS last_at, max(id) AS last_id
-    FROM iot.held_uplink WHERE reason = 'unknown_address' GROUP BY address ORDER BY max(id) DESC LIMIT $1
+    SELECT address, count(*) AS messages, min(received_at) AS first_at, max(received_at) AS last_at,
+        coalesce(max(id) FILTER (WHERE kind = 'telemetry'), max(id)) AS last_id
+    FROM iot.held_uplink WHERE reason = 'unknown_address' AND ($2::text IS NULL OR address = $2)
+    GROUP BY address ORDER BY max(id) DESC LIMIT $1
 )
-SELECT sender.*, h.driver, h.topic, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload, h.registers
+SELECT sender.*, h.driver, h.topic, h.kind, h.content_format, substring(h.payload FROM 1 FOR {_READ}) AS whole,
+    h.registers, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload
 FROM sender JOIN iot.held_uplink h ON h.id = sender.last_id ORDER BY h.id DESC
 """
+_FORGET: Final = "DELETE FROM iot.held_uplink WHERE reason = 'unknown_address' AND address = ANY($1)"
 
 
 async def inbox(call: Call[NoQuery]) -> shapes.Inbox:
-    """List senders that nobody registered, the one heard last first."""
+    """List senders that nobody registered, the one heard last first, and devices that claimed themselves."""
     async with call.connection() as connection:
-        rows = await connection.fetch(_INBOX, _SENDERS)
-    return shapes.Inbox(items=tuple(_sender(row) for row in rows))
+        rows = await connection.fetch(_INBOX, _SENDERS, None)
+        claimed = await claims.waiting(connection, _SENDERS)
+    return shapes.Inbox(
+        items=tuple(_sender(row, call.services.profiles) for row in rows),
+        claims=tuple(
+            shapes.Claim(**{name: getattr(each, name) for name in shapes.Claim.__struct_fields__}) for each in claimed
+        ),
+    )
 
 
-def _sender(row: asyncpg.Record) -> shapes.Sender:
+async def accept(call: Call[NoQuery], body: shapes.InboxAccept) -> shapes.DeviceAdded:
+    """Register one that waits. What it sent meanwhile is stored; one that claimed itself can ask for its secret."""
+    async with call.connection() as connection, connection.transaction():
+        plan = await _plan(call, connection, body)
+        if body.replace:
+            added = await _mount(call, connection, plan)
+        else:
+            (added,) = await devices.add(connection, call.services.profiles, [plan.new], by=call.who.name)
+        await _settle(call, connection, [plan])
+    _decided(call)
+    return (await told(call, [added])).items[0]
+
+
+async def accept_all(call: Call[NoQuery], body: shapes.InboxAcceptAll) -> shapes.InboxAccepted:
+    """Register all that wait (or what one driver heard), and say who is left and why."""
+    async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        plans, left = await _plans(call, connection, body)
+        try:
+            async with connection.transaction():
+                added = await _add(call, connection, plans)
+        except RequestError:  # one is in the way: each by itself
+            added, done = [], []
+            for plan in plans:
+                try:
+                    async with connection.transaction():
+                        added += await _add(call, connection, [plan])
+                    done.append(plan)
+                except RequestError as exc:
+                    left.append(_left(call, plan.address, exc))
+            plans = done
+    preview = tuple(
+        shapes.InboxPreview(address=each.address, key=each.new.key, profile=each.new.profile or "") for each in plans
+    )
+    if body.dry_run:
+        return shapes.InboxAccepted(items=(), left=tuple(left), preview=preview)
+    _decided(call)
+    items = (await told(call, added)).items if added else ()
+    return shapes.InboxAccepted(items=items, left=tuple(left), preview=preview)
+
+
+async def reject(call: Call[NoQuery], body: shapes.InboxReject) -> shapes.InboxRejected:
+    """Refuse claims for good; forget what senders said (they come again when they speak again)."""
+    async with call.connection() as connection, connection.transaction():
+        for number in body.claims:
+            await claims.reject(connection, await claims.one(connection, number), by=call.who.name)
+        gone = 0
+        if body.addresses:
+            gone = int((await connection.execute(_FORGET, list(body.addresses))).rpartition(" ")[2])
+            changes = [Change(f"inbox/{address}", after={"forgotten": True}) for address in body.addresses]
+            await record(connection, call.who.name, "inbox.forget", *changes)
+    _decided(call)
+    return shapes.InboxRejected(claims=len(body.claims), messages=gone)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Whom to register as what; `claim` where it claimed itself."""
+
+    address: str
+    new: devices.NewDevice
+    claim: claims.Claim | None = None
+
+
+async def _plan(call: Call[Any], connection: asyncpg.Connection, body: shapes.InboxAccept) -> _Plan:
+    """Fill in what the asker left out. Raises NotFoundError, ConflictError, RequestError."""
+    if not body.address.startswith(_CLAIM):
+        row = await connection.fetchrow(_INBOX, 1, body.address)
+        if row is None:
+            raise NotFoundError("inbox.nobody", address=body.address)
+        return _heard(call, row, body)
+    number = body.address.removeprefix(_CLAIM)
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise NotFoundError("batch.no_claim", id=number)
+    return _claimed(call, await claims.one(connection, int(number)), body)
+
+
+def _heard(call: Call[Any], row: Any, body: shapes.InboxAccept) -> _Plan:
+    model = body.profile or likely(_guesses(row, call.services.profiles))
+    if model is None:
+        raise RequestError("inbox.which_profile", address=body.address)
+    template = call.services.profiles.get(model).address
+    inner, native = _inner(template, body.address), template.startswith(NATIVE)
+    key = body.key or (inner if native else _made_up(inner, model))
+    return _Plan(address=body.address, new=_new(body, key, model, None if native else body.address, None))
+
+
+def _claimed(call: Call[Any], found: claims.Claim, body: shapes.InboxAccept) -> _Plan:
+    if found.state != "waiting":
+        raise ConflictError("batch.claim_decided", id=found.id, state=found.state)
+    if body.profile not in {None, found.profile}:
+        raise RequestError("batch.other_profile", profile=found.profile, asked=body.profile)
+    native = call.services.profiles.get(found.profile).address.startswith(NATIVE)
+    key = body.key or _made_up(found.serial, found.profile)
+    new = _new(body, key, found.profile, None if native else found.serial, found.serial)
+    return _Plan(address=body.address, new=new, claim=found)
+
+
+def _new(
+    body: shapes.InboxAccept, key: str, profile: str, address: str | None, serial: str | None
+) -> devices.NewDevice:
+    return devices.NewDevice(
+        key=key,
+        profile=profile,
+        name=body.name,
+        area=body.area,
+        latitude=body.latitude,
+        longitude=body.longitude,
+        gateway=body.gateway,
+        serial=serial,
+        planned=serial is not None,
+        address=address,
+    )
+
+
+async def _plans(
+    call: Call[Any], connection: asyncpg.Connection, body: shapes.InboxAcceptAll
+) -> tuple[list[_Plan], list[shapes.InboxLeft]]:
+    plans: list[_Plan] = []
+    left: list[shapes.InboxLeft] = []
+    rows = await connection.fetch(_INBOX, _SENDERS, None)
+    for row in [each for each in rows if body.driver in {None, each["driver"]}]:
+        asked = shapes.InboxAccept(address=row["address"], profile=body.profile, area=body.area, gateway=body.gateway)
+        try:
+            plans.append(_heard(call, row, asked))
+        except RequestError as exc:
+            left.append(_left(call, asked.address, exc))
+    waiting = await claims.waiting(connection, _SENDERS) if body.driver in {None, "claim"} else []
+    for each in [found for found in waiting if body.profile in {None, found.profile}]:
+        asked = shapes.InboxAccept(address=f"{_CLAIM}{each.id}", area=body.area)
+        plans.append(_claimed(call, each, asked))
+    return plans, left
+
+
+async def _add(call: Call[Any], connection: asyncpg.Connection, plans: Sequence[_Plan]) -> list[devices.Added]:
+    if not plans:
+        return []
+    added = await devices.add(connection, call.services.profiles, [each.new for each in plans], by=call.who.name)
+    await _settle(call, connection, plans)
+    return added
+
+
+async def _mount(call: Call[Any], connection: asyncpg.Connection, plan: _Plan) -> devices.Added:
+    new = plan.new
+    added = await devices.replace_unit(
+        connection, call.services.profiles, new.key, serial=new.serial, profile=new.profile, address=new.address,
+        by=call.who.name,
+    )  # fmt: skip
+    return added if plan.claim is None else replace(added, secret=None)  # it is the device's own to ask for
+
+
+async def _settle(call: Call[Any], connection: asyncpg.Connection, plans: Sequence[_Plan]) -> None:
+    """Tie claims to the units that were mounted for them."""
+    for each in plans:
+        if each.claim is not None:
+            await claims.accept(connection, each.claim, each.new.key, by=call.who.name)
+
+
+def _left(call: Call[Any], address: str, exc: IotError) -> shapes.InboxLeft:
+    return shapes.InboxLeft(address=address, code=exc.code, detail=text(exc.code, call.lang, **exc.facts))
+
+
+def _inner(template: str, address: str) -> str:
+    before, _, after = template.partition("{address}")
+    return address.removeprefix(before).removesuffix(after)
+
+
+def _made_up(inner: str, model: str) -> str:
+    """Make a key of an address or serial number: `0xA4C1 38` -> `0xa4c1-38`; digits alone stand behind the model."""
+    plain = unicodedata.normalize("NFD", inner.casefold().replace("đ", "d")).encode("ascii", "ignore").decode()
+    key = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    if not key or key.isdecimal():
+        key = f"{model}-{key}".rstrip("-")
+    return key[:63].rstrip("-")
+
+
+def _decided(call: Call[Any]) -> None:
+    if call.services.claiming is not None:
+        call.services.claiming.decided()
+
+
+def _sender(row: asyncpg.Record, profiles: Profiles) -> shapes.Sender:
     return shapes.Sender(
         address=row["address"],
         driver=row["driver"],
@@ -38,7 +245,21 @@ def _sender(row: asyncpg.Record) -> shapes.Sender:
         topic=row["topic"],
         payload=shown(row["payload"]),
         registers=row["registers"],
+        guess=tuple(model for model, _ in _guesses(row, profiles)),
     )
+
+
+def _guesses(row: Mapping[str, Any], profiles: Profiles) -> list[Guess]:
+    said = Uplink(
+        driver=row["driver"],
+        address=row["address"],
+        topic=row["topic"],
+        kind=row["kind"],
+        payload=row["whole"] or b"",
+        registers=row["registers"],
+        content_format=row["content_format"],
+    )
+    return guess(said, profiles.all())
 
 
 def shown(payload: bytes | None) -> str:
@@ -51,4 +272,9 @@ def shown(payload: bytes | None) -> str:
         return begin[: exc.start].decode() if cut else begin.hex(" ")
 
 
-routes = (get("/inbox", inbox),)
+routes = (
+    get("/inbox", inbox),
+    post("/inbox/accept", accept, Action.DEVICES, status=201),
+    post("/inbox/accept-all", accept_all, Action.DEVICES),
+    post("/inbox/reject", reject, Action.DEVICES),
+)

@@ -26,6 +26,7 @@ class Action(StrEnum):
     TOKENS = "tokens"
     USERS = "users"
     LOAD = "load"
+    BATCHES = "batches"
 
 
 _VIEWER: Final = frozenset({Action.READ, Action.SIGN_IN})

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from iot_core.asking import Asking
     from iot_core.broker import Broker
+    from iot_core.claiming import Claiming
     from iot_core.commanding import Commanding
     from iot_core.counters import Counters
     from iot_core.ingest.load import Loader
@@ -29,8 +30,8 @@ class Services:
     `replay_address(address)` is awaited after a unit was mounted at an address that has uplinks in the inbox: it runs
     them through the ingest path, where the new unit must be known by then, and says how many it took.
     `load` merges rows of files. `replay_held(selection, after)` does one step of a replay that a person asked for.
-    `healthy` is False while ingest lags or the store is away. `broker`, `asking` and `commanding` (the drivers) are
-    None where none run (tests).
+    `healthy` is False while ingest lags or the store is away. `broker`, `asking`, `commanding` and `claiming`
+    (the drivers) are None where none run (tests).
     """
 
     pool: asyncpg.Pool
@@ -45,3 +46,4 @@ class Services:
     broker: Broker | None = None
     asking: Asking | None = None
     commanding: Commanding | None = None
+    claiming: Claiming | None = None

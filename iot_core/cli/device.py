@@ -78,6 +78,7 @@ def device() -> None:
 @option("--address", metavar="ADDRESS", help=text("cli.opt_address"))
 @option("--serial", metavar="SERIAL", help=text("cli.opt_serial"))
 @option("--notes", default="", metavar="TEXT", help=text("cli.opt_notes"))
+@option("--planned", is_flag=True, help=text("batch.opt_planned"))
 @option("--oscore", is_flag=True, help=text("credential.opt_oscore"))
 def add(
     key: str,
@@ -90,6 +91,7 @@ def add(
     address: str | None,
     serial: str | None,
     notes: str,
+    planned: bool,
     oscore: bool,
 ) -> None:
     from iot_core.api import shapes
@@ -104,6 +106,7 @@ def add(
         address=address,
         serial=serial,
         notes=notes,
+        planned=planned,
     )
     added, where = ask(lambda client: with_endpoints(client, client.add_device(new)))
     if not oscore:

@@ -1,4 +1,4 @@
-"""`iot inbox` and `iot held`: what arrived and could not be used, and why."""
+"""`iot held`: what arrived and could not be used, and why."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iot_core.cli.base import Command, LazyGroup, option
+from iot_core.cli.base import LazyGroup, option
 from iot_core.cli.keys import DEVICE
-from iot_core.cli.output import Column, cut, line, show_rows
+from iot_core.cli.output import Column, cut, show_rows
 from iot_core.cli.scope import from_option, reason_option, to_option
 from iot_core.cli.session import ask
-from iot_core.cli.times import age, local
+from iot_core.cli.times import local
 from iot_core.messages import text
 from iot_core.model import Reason
 
@@ -20,17 +20,10 @@ if TYPE_CHECKING:
 
     from iot_core.api import shapes
 
-__all__ = ["held", "inbox"]
+__all__ = ["glance", "held"]
 
 GLANCE = 60
 
-SENDER_COLUMNS: list[Column[shapes.Sender]] = [
-    Column("cli.col_address", lambda row: row.address),
-    Column("cli.col_messages", lambda row: row.messages, right=True, whole=True),
-    Column("cli.col_first", lambda row: local(row.first_at), drop=2),
-    Column("cli.col_last", lambda row: age(row.last_at)),
-    Column("cli.col_last_said", lambda row: glance(row.payload, row.registers), raw=True, drop=1),
-]
 HELD_COLUMNS: list[Column[shapes.Held]] = [
     Column("cli.col_id", lambda row: row.id, right=True, whole=True),
     Column("cli.col_received", lambda row: local(row.received_at)),
@@ -39,14 +32,6 @@ HELD_COLUMNS: list[Column[shapes.Held]] = [
     Column("cli.col_detail", lambda row: row.detail, raw=True, drop=2),
     Column("cli.col_said", lambda row: glance(row.payload, row.registers), raw=True, drop=1),
 ]
-
-
-@click.command("inbox", cls=Command, help=text("cli.help_inbox"), examples=["iot inbox", "iot inbox --output json"])
-def inbox() -> None:
-    found = ask(lambda client: client.inbox())
-    show_rows(found.items, SENDER_COLUMNS, nothing="cli.inbox_none")
-    if found.items:
-        line("cli.inbox_next", address=found.items[0].address)
 
 
 @click.group(

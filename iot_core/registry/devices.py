@@ -39,14 +39,14 @@ _ADD: Final = """
 WITH new AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::float8[], $6::float8[],
         $7::integer[], $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
-        $15::text[])
+        $15::text[], $16::text[])
     AS new (key, name, class_key, area_id, latitude, longitude, gateway_id, simulated, labels, notes, search,
-        profile, serial, address, secret_hash)
+        profile, serial, address, secret_hash, lifecycle)
 ), device AS (
     INSERT INTO iot.device (key, name, class_key, area_id, latitude, longitude, gateway_id, simulated, labels, notes,
-        search)
+        search, lifecycle)
     SELECT key, name, class_key, area_id, latitude, longitude, gateway_id, simulated,
-        ARRAY(SELECT jsonb_array_elements_text(labels::jsonb)), notes, search FROM new
+        ARRAY(SELECT jsonb_array_elements_text(labels::jsonb)), notes, search, lifecycle FROM new
     RETURNING id, key
 )
 INSERT INTO iot.unit (device_id, profile, serial, address, secret_hash)
@@ -105,6 +105,8 @@ class NewDevice:
     serial: str | None = None
     gateway: str | None = None
     simulated: bool = False
+    planned: bool = False
+    """It is expected: its unit has no secret until it claims one with its serial number."""
     labels: tuple[str, ...] = ()
     notes: str = ""
 
@@ -263,7 +265,7 @@ def _refuse_doubles(code: str, said: Sequence[str | None]) -> None:
 
 def _with_secret(new: NewDevice) -> Added:
     assert new.address is not None
-    needed = signs_in(new.address, behind_gateway=new.gateway is not None)
+    needed = not new.planned and signs_in(new.address, behind_gateway=new.gateway is not None)
     return Added(new.key, new.address, new_secret() if needed else None)
 
 
@@ -305,7 +307,7 @@ def _columns(
             new.key, new.name, new.class_key, ids["area"].get(new.area or ""), new.latitude, new.longitude,
             ids["gateway"].get(new.gateway or ""), new.simulated, msgspec.json.encode(new.labels).decode(), new.notes,
             folded([new.key, new.name, new.address, new.serial, *new.labels]), new.profile, new.serial, new.address,
-            hashed,
+            hashed, "planned" if new.planned else "provisioned",
         )
         for (new, _), hashed in zip(checked, hashes, strict=True)
     ]  # fmt: skip

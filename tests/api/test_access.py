@@ -21,7 +21,7 @@ RIGHTS = {
     "viewer": "read sign_in",
     "technician": "read sign_in devices areas audit acknowledge",
     "operator": "read sign_in devices areas audit acknowledge",
-    "admin": "read sign_in devices areas audit acknowledge push tokens users load",
+    "admin": "read sign_in devices areas audit acknowledge push tokens users load batches",
 }
 ACTIONS = {
     "GET /survey": "devices", "POST /devices/{key}/read": "devices",
@@ -50,6 +50,9 @@ ACTIONS = {
     "POST /login": None, "DELETE /login": "sign_in", "POST /me/password": "sign_in",
     "GET /users": "users", "POST /users": "users", "DELETE /users/{name}": "users",
     "POST /users/{name}/rights": "users", "POST /users/{name}/password": "users",
+    "GET /batches": "batches", "POST /batches": "batches",
+    "DELETE /batches/{key}": "batches", "POST /inbox/accept": "devices", "POST /inbox/accept-all": "devices",
+    "POST /inbox/reject": "devices",
     "GET /tokens": "tokens", "POST /tokens": "tokens", "DELETE /tokens/{id}": "tokens",
 }  # fmt: skip
 
