@@ -89,11 +89,7 @@ def build(services: Services) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, PREFIX + route.path, handle(route))
     app.router.add_get("/openapi.json", _openapi)
-<<<<<<< HEAD
-    for part in (health, broker, feeds, pages):
-=======
-    for part in (health, broker, batches, pages):
->>>>>>> c8aa122 (Let new devices claim themselves with a batch key, over HTTP, CoAP and MQTT)
+    for part in (health, broker, batches, feeds, pages):
         part.add_routes(app.router)
     app.on_response_prepare.append(pages.secure)
     app.on_shutdown.append(_close_streams)

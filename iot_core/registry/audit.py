@@ -28,11 +28,7 @@ SELECT audit.id, audit.at, audit.by, audit.action, audit.subject, audit.before, 
     audit.address, audit.via, operation.effective_at, operation.undoes, operation.undone_by
 FROM iot.audit LEFT JOIN iot.operation ON operation.id = audit.operation
 WHERE ($1::text IS NULL OR subject = ANY(ARRAY['device/' || $1, 'area/' || $1, 'push/' || $1, 'token/' || $1,
-<<<<<<< HEAD
-        'user/' || $1]))
-=======
-    'batch/' || $1]))
->>>>>>> c8aa122 (Let new devices claim themselves with a batch key, over HTTP, CoAP and MQTT)
+        'user/' || $1, 'batch/' || $1]))
     AND ($2::text IS NULL OR audit.by = $2) AND ($3::timestamptz IS NULL OR audit.at >= $3)
     AND ($4::bigint IS NULL OR audit.operation = $4) AND split_part(subject, '/', 1) <> ALL ($5)
     AND ($7::integer[] IS NULL
