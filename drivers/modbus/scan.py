@@ -1,14 +1,15 @@
 """Look for units at a place, read-only and one request at a time, and tell which models they may be.
 
 Each unit id is asked for one register, then for its identification; what it is, its own words and each model's `detect`
-say. Where they say nothing, the models whose registers it has, all of them plausible, are named as possible.
+say. Where they prove nothing, the models whose registers it has, all of them plausible, are guesses: those with the
+most signs and values first, each with what speaks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from drivers.modbus.address import Address, Line, Place
@@ -20,15 +21,18 @@ from iot_core.model import Uplink
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from iot_core.profiles import Profile
+    from iot_core.profiles import ModbusMap, Profile
+    from iot_core.profiles.detect import Detect, Judged
 
-__all__ = ["TIMEOUT_S", "Exchange", "Found", "scan", "unit_ids"]
+__all__ = ["TIMEOUT_S", "Exchange", "Found", "Guess", "scan", "unit_ids"]
 
 TIMEOUT_S: Final = 0.4
 _PAUSE_S: Final = 0.01
 _TARGET_SILENT: Final = (0x0A, 0x0B)
-_MOST_BLOCKS: Final = 6
+_MOST_BLOCKS: Final = 8
 """A model that needs more requests than this is not tried on the chance that it fits."""
+_GAP: Final = 8
+"""Registers between two values that are read along, where the unit allows it."""
 _NOBODY_HAS: Final = (251, 253)
 """Unit ids outside what the specification hands out: who answers to both answers to all, and is one device."""
 _FIRST: Final = (Cells("holding", 0, 1), Cells("input", 0, 1))
@@ -50,16 +54,39 @@ class Exchange(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guess:
+    """A model that a unit may be, and why: signs of its `detect` that are there, and plausible values."""
+
+    model: str
+    signs: int = 0
+    of: int = 0
+    values: int = 0
+    """Plausible values that are not zero."""
+    zeros: int = 0
+    """... and those that are: a register that is not used reads zero, too."""
+
+    @property
+    def weight(self) -> int:
+        """How much speaks for it: a sign counts as much as three values, and each zero against it."""
+        return 6 * self.signs + 2 * self.values - self.zeros
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A unit that answers. `model` is proven by `detect`; `possible` models merely fit."""
+    """A unit that answers. `model` is proven by `detect`; what is in `guesses` merely fits, the likeliest first."""
 
     address: str
     unit_id: int
     identification: Mapping[str, str] = field(default_factory=dict)
     model: str | None = None
-    possible: tuple[str, ...] = ()
+    guesses: tuple[Guess, ...] = ()
     every_id: bool = False
     """It answers whatever the unit id: one device, reached directly."""
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """The models that it may be."""
+        return tuple(each.model for each in self.guesses)
 
     def data(self) -> dict[str, Any]:
         """Give it as scripts read it."""
@@ -69,6 +96,7 @@ class Found:
             "identification": dict(self.identification),
             "model": self.model,
             "possible": list(self.possible),
+            "guesses": [asdict(each) for each in self.guesses],
             "every_id": self.every_id,
         }
 
@@ -96,13 +124,10 @@ async def scan(
     if not isinstance(place, Line) and len(units) > 1 and await _answers_all(exchange, timeout_s):
         found = await _Unit(place, units[0], exchange, timeout_s).look(models)
         if found is not None:
-            yield Found(**{name: getattr(found, name) for name in _KEPT}, every_id=True)
+            yield replace(found, every_id=True)
             return
     for unit_id in units:
         yield await _Unit(place, unit_id, exchange, timeout_s).look(models)
-
-
-_KEPT: Final = ("address", "unit_id", "identification", "model", "possible")
 
 
 async def _answers_all(exchange: Exchange, timeout_s: float) -> bool:
@@ -144,26 +169,34 @@ class _Unit:
         if not await _is_there(self._exchange, self._unit_id, self._timeout_s):
             return None
         said = await self._identification()
-        proven: list[str] = []
-        possible: list[str] = []
+        proven: list[Guess] = []
+        maybe: list[tuple[Profile, Judged | None]] = []
         for profile in models:
             assert profile.modbus is not None
             detect = profile.modbus.detect
-            if detect is None or not (detect.fits(said) and detect.holds(await self._registers(detect.reads))):
-                continue
-            (proven if detect.certain else possible).append(profile.model)
+            judged = None if detect is None else detect.judge(said, await self._signs(detect))
+            if detect is not None and judged is not None and judged.complete and detect.certain:
+                proven.append(Guess(model=profile.model, signs=judged.held, of=judged.of))
+            elif judged is None or not judged.refuted:
+                maybe.append((profile, judged))
+        guesses = proven if len(proven) > 1 else []
         if not proven:
-            for profile in models:
-                if profile.model not in possible and await self._fits(profile):
-                    possible.append(profile.model)
-        several = proven if len(proven) > 1 else possible if not proven else []
+            guesses = [each for profile, judged in maybe if (each := await self._guess(profile, judged)) is not None]
+            guesses.sort(key=lambda each: (-each.weight, each.model))
         return Found(
             address=self._address,
             unit_id=self._unit_id,
             identification=said,
-            model=proven[0] if len(proven) == 1 else None,
-            possible=tuple(several),
+            model=proven[0].model if len(proven) == 1 else None,
+            guesses=tuple(guesses),
         )
+
+    async def _signs(self, detect: Detect) -> dict[str, Sequence[int]]:
+        """Read what `detect` looks at; what the unit does not have is left out."""
+        found: dict[str, Sequence[int]] = {}
+        for block in detect.reads:
+            found |= await self._registers([block])
+        return found
 
     async def _identification(self) -> dict[str, str]:
         await asyncio.sleep(_PAUSE_S)
@@ -173,25 +206,41 @@ class _Unit:
         except (Refused, Malformed, Silent, Broken):
             return {}
 
-    async def _fits(self, profile: Profile) -> bool:
-        """Say whether the unit has all registers of a model that says nothing else of itself, with plausible values."""
+    async def _guess(self, profile: Profile, judged: Judged | None) -> Guess | None:
+        """Say what speaks for a model: the unit must have all of its registers, with plausible values."""
         modbus = profile.modbus
         assert modbus is not None
-        if modbus.detect is not None:
-            return False
-        reads = modbus.reads(0)
-        if not reads or len(reads) > _MOST_BLOCKS:
-            return False
-        registers = await self._registers(reads)
-        if len(registers) < len(reads) or not any(any(words) for words in registers.values()):
-            return False
+        registers = await self._all_registers(modbus)
+        # A unit that reads zero everywhere could be anything; but coils of a panel in peace are zero.
+        bits = all(name.startswith(("coil:", "discrete:")) for name in registers)
+        if not registers or not (bits or any(any(words) for words in registers.values())):
+            return None
         decoded = profile.decode(Uplink(driver="modbus", address=self._address, registers=registers))
         values = [(key, value) for sample in decoded.samples for key, value in sample.values.items()]
         metrics = {metric.key: metric for metric in profile.device_class.metrics}
         plausible = all(
             isinstance(value, (bool, int, float, str)) and metrics[key].plausible(value) for key, value in values
         )
-        return bool(values) and plausible and not decoded.problems
+        if not values or not plausible or decoded.problems:
+            return None
+        telling = sum(bool(value) for _, value in values)
+        return Guess(
+            model=profile.model,
+            signs=judged.held if judged is not None else 0,
+            of=judged.of if judged is not None else 0,
+            values=telling,
+            zeros=len(values) - telling,
+        )
+
+    async def _all_registers(self, modbus: ModbusMap) -> dict[str, Sequence[int]]:
+        """Read all that a model has, over gaps or each block by itself; nothing where one is refused."""
+        for gap in dict.fromkeys((modbus.most_gap(_GAP), 0)):
+            reads = modbus.reads(gap)
+            if reads and len(reads) <= _MOST_BLOCKS:
+                registers = await self._registers(reads)
+                if len(registers) == len(reads):
+                    return registers
+        return {}
 
     async def _registers(self, reads: Sequence[Block]) -> dict[str, Sequence[int]]:
         """Read blocks, as far as the unit has them; the first that it has not ends it."""

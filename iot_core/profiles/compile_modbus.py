@@ -118,15 +118,16 @@ def _seconds(entries: Entries, place: Place, text: str | None) -> float | None:
 
 
 def _detect(entries: Entries, place: Place, spec: DetectSpec, numbering: Numbering) -> Detect:
-    if not spec.device_id and not spec.points:
-        raise entries.document.error(place, "device_id or points")
+    if bool(spec.nothing) == bool(spec.device_id or spec.points):
+        raise entries.document.error(place, "device_id or points, or nothing: why nothing tells it from others")
     signs: list[Sign] = []
     for index, each in enumerate(spec.points):
         where = (*place, "points", index)
         if (each.equals is None) == (each.between is None):
             raise entries.document.error(where, "exactly one of equals and between")
-        signs.append(Sign(register(entries, where, each, numbering), each.equals, each.between))
-    return Detect({str(name): pattern for name, pattern in spec.device_id.items()}, tuple(signs))
+        equals = each.equals if isinstance(each.equals, list) else [each.equals] if each.equals is not None else []
+        signs.append(Sign(register(entries, where, each, numbering), tuple(equals), each.between))
+    return Detect({str(name): pattern for name, pattern in spec.device_id.items()}, tuple(signs), spec.nothing)
 
 
 def register(entries: Entries, place: Place, spec: RegisterSpec | PointSpec, numbering: Numbering) -> Point:

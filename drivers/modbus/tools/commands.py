@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drivers.modbus.address import Address, Place
-    from drivers.modbus.scan import Found
+    from drivers.modbus.scan import Found, Guess
     from drivers.modbus.tools.probe import Candidate, Probed
     from iot_core.profiles import Profiles
 
@@ -65,10 +65,23 @@ def modbus() -> None:
     """Group the tools."""
 
 
+_SHOWN: Final = 3
+"""Guesses that a table shows; --output json has all."""
+
+
 def _model(found: Found) -> str:
     if found.model is not None:
         return found.model
-    return text("modbus.maybe", models=", ".join(found.possible)) if found.possible else text("modbus.unknown")
+    if not found.guesses:
+        return text("modbus.unknown")
+    return text("modbus.maybe", models=", ".join(_why(each) for each in found.guesses[:_SHOWN]))
+
+
+def _why(guess: Guess) -> str:
+    """Name a guess with what speaks for it."""
+    if guess.of:
+        return text("modbus.guess_signs", model=guess.model, signs=guess.signs, of=guess.of, values=guess.values)
+    return text("modbus.guess", model=guess.model, values=guess.values)
 
 
 FOUND_COLUMNS: list[Column[Found]] = [
@@ -284,7 +297,7 @@ def _here(places: list[Place], ids: list[list[int]], profiles: Profiles, timeout
 
 def _via(server: str, place: str, units: str, timeout_s: float, total: int) -> list[Found]:
     """Let a core scan, from where it stands."""
-    from drivers.modbus.scan import Found
+    from drivers.modbus.scan import Found, Guess
     from iot_core.api.shapes import SurveyQuery
     from iot_core.cli.progress import bar
     from iot_core.cli.session import ask, chosen
@@ -301,7 +314,9 @@ def _via(server: str, place: str, units: str, timeout_s: float, total: int) -> l
                 done = step.done
                 if step.found is not None:
                     said = step.found
-                    found.append(Found(**{**said, "possible": tuple(said["possible"])}))
+                    guesses = tuple(Guess(**each) for each in said.pop("guesses", ()))
+                    said.pop("possible", None)
+                    found.append(Found(**said, guesses=guesses))
 
         ask(follow)
     return found
