@@ -154,7 +154,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         async def replay(address: str) -> int:
             ingest.forget_unknown(address)
             async with pool.acquire() as connection:
-                await directory.load(connection)
+                await directory.reload(connection, addresses=[address])
             return await replay_address(pool, prepare, flush, address)
 
         def healthy() -> bool:

@@ -20,6 +20,11 @@ METRIC_KEY_PATTERN: Final = r"[a-z][a-z0-9_]{0,39}"
 RESERVED_METRIC_KEYS: Final = frozenset(
     {"time", "device_id", "received_at", "quality", "bad", "seq", "run", "correction", "extra"}
 )
+RESERVED_KEYS: Final = frozenset(
+    {"all", "batch", "claim", "claims", "edit", "import", "labels", "map", "merge", "rows", "search", "tree"}
+)
+"""No device or area is called so: these words stand where their keys stand, in the API's paths and on the wire."""
+_OURS: Final = "iot-core"
 _KEY = re.compile(KEY_PATTERN)
 _METRIC_KEY = re.compile(METRIC_KEY_PATTERN)
 
@@ -30,6 +35,14 @@ Value = float | int | bool | str
 def is_key(text: str) -> bool:
     """Say whether `text` can be the immutable key of a device, area or push target."""
     return _KEY.fullmatch(text) is not None
+
+
+def is_reserved(key: str) -> bool:
+    """Say whether a key would be taken for something of ours.
+
+    A device signs in to the broker with its key as client id: one called `iot-core-ingest` would take the core's place.
+    """
+    return key in RESERVED_KEYS or key == _OURS or key.startswith(f"{_OURS}-")
 
 
 def is_metric_key(text: str) -> bool:

@@ -79,6 +79,19 @@ class Prepare:
 
     def __call__(self, uplink: Uplink, *, replay: bool = False) -> Work:
         """Prepare one uplink; a replay of it replaces what is stored."""
+        work = self._prepared(uplink, replay=replay)
+        if self._directory.worked_at:
+            self._mark(work.observations)
+        return work
+
+    def _mark(self, observations: Sequence[Observation]) -> None:
+        """Mark what was measured while somebody worked at its device, as `extra.window`: it is kept like any other."""
+        for each in observations:
+            window = self._directory.window(each.device_id, each.time)
+            if window is not None:
+                each.extra = {**(each.extra or {}), "window": window.mark}
+
+    def _prepared(self, uplink: Uplink, *, replay: bool) -> Work:
         unit = self._directory.at(uplink.address)
         if unit is None:
             return Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])

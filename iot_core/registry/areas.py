@@ -9,7 +9,7 @@ from typing import Any, Final
 import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
-from iot_core.model import is_key
+from iot_core.model import is_key, is_reserved
 from iot_core.registry import area_history
 from iot_core.registry.audit import Change, record
 
@@ -115,6 +115,8 @@ async def insert(connection: asyncpg.Connection, new: NewArea) -> int:
     """Write the row of a new area, inside the caller's transaction, and give its number."""
     if not is_key(new.key):
         raise RequestError("registry.bad_key", key=new.key)
+    if is_reserved(new.key):
+        raise RequestError("registry.reserved_key", key=new.key)
     if (new.latitude is None) is not (new.longitude is None):
         raise RequestError("registry.half_position", key=new.key)
     parent_id = None

@@ -37,7 +37,8 @@ WHERE unit.mounted_to IS NULL AND unit.address = ANY($1)
 _GATEWAYS: Final = "SELECT key FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
 _EDITED: Final = ("name", "area", "latitude", "longitude", "labels", "notes", "gateway")
 _COLUMNS: Final = {
-    "registry.bad_key": "key", "registry.half_position": "latitude", "registry.no_class": "class",
+    "registry.bad_key": "key", "registry.reserved_key": "key", "registry.half_position": "latitude",
+    "registry.no_class": "class",
     "registry.profile_needed": "profile", "registry.other_class": "profile", "profile.unknown": "profile",
     "registry.address_is_key": "address", "registry.address_needed": "address", "registry.bad_address": "address",
 }  # fmt: skip

@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
-from iot_core.model import is_key
+from iot_core.model import is_key, is_reserved
 from iot_core.registry.addresses import NATIVE, address_of, signs_in
 from iot_core.registry.audit import Change, record
 from iot_core.registry.credentials import new_secret
@@ -233,6 +233,8 @@ def _checked(new: NewDevice, profiles: Profiles) -> tuple[NewDevice, Profile]:
     """Fill in what follows from the rest: name, class, address."""
     if not is_key(new.key):
         raise RequestError("registry.bad_key", key=new.key)
+    if is_reserved(new.key):
+        raise RequestError("registry.reserved_key", key=new.key)
     if (new.latitude is None) is not (new.longitude is None):
         raise RequestError("registry.half_position", key=new.key)
     profile = _profile(new, profiles)

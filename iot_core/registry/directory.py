@@ -1,4 +1,8 @@
-"""The mounted units in memory: who speaks at which address. Follows the registry by NOTIFY."""
+"""The mounted units in memory: who speaks at which address, and who is worked at. Follows the registry by NOTIFY.
+
+A notification names the devices whose units changed, and only those are read; after an absence, or where they are too
+many to be named, everything is.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from iot_core.model import MountedUnit
+from iot_core.registry import maintenance
+from iot_core.registry.windows import NO_WINDOWS, Window
 from iot_core.store.connection import listening, outlasting
 
 if TYPE_CHECKING:
@@ -19,17 +25,23 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CHANNEL: Final = "iot_registry"
+WINDOWS: Final = "iot_maintenance"
+_MOST: Final = 2_000
 _RETRY_S: Final = 1.0
 _NO_CHANNELS: Final[Mapping[str, int]] = {}
 
-UNITS = """
+_UNITS: Final = """
 SELECT u.id AS unit_id, u.device_id, u.profile, u.address, u.mounted_from, u.mounted_to,
     d.key AS device_key, d.class_key, d.simulated,
     (SELECT jsonb_object_agg(c.channel, c.device_id) FROM iot.channel c WHERE c.unit_id = u.id) AS channels
 FROM iot.unit u JOIN iot.device d ON d.id = u.device_id
-ORDER BY u.address, u.mounted_from
 """
-CLASSES = """
+_ALL: Final = f"{_UNITS} ORDER BY u.address, u.mounted_from"
+_SOME: Final = f"""{_UNITS} WHERE u.device_id = ANY($1) OR u.device_id IN (
+    SELECT device_id FROM iot.unit WHERE address = ANY($2) AND mounted_to IS NULL)
+ORDER BY u.mounted_to IS NULL, u.mounted_from
+"""
+CLASSES: Final = """
 SELECT d.id, d.class_key FROM iot.device d WHERE EXISTS (SELECT FROM iot.channel c WHERE c.device_id = d.id)
 """
 
@@ -41,7 +53,9 @@ class Directory:
         self._mounted: dict[str, MountedUnit] = {}
         self._earlier: dict[str, list[tuple[MountedUnit, datetime]]] = {}
         self._channel_classes: dict[int, str] = {}
+        self._windows = NO_WINDOWS
         self._change = asyncio.Event()
+        self._reading = asyncio.Lock()
 
     def at(self, address: str) -> MountedUnit | None:
         """Return the unit mounted at `address`, or None."""
@@ -59,6 +73,15 @@ class Directory:
     def class_of(self, unit: MountedUnit, device_id: int) -> str:
         """Return the class of a device that `unit` feeds."""
         return unit.class_key if device_id == unit.device_id else self._channel_classes.get(device_id, unit.class_key)
+
+    @property
+    def worked_at(self) -> bool:
+        """Whether any device at all is, was lately or will be inside a window."""
+        return bool(self._windows)
+
+    def window(self, device_id: int, at: datetime) -> Window | None:
+        """Return the maintenance or test window that a device is inside at a moment."""
+        return self._windows.at(device_id, at)
 
     def with_scheme(self, scheme: str) -> Iterable[MountedUnit]:
         """Return the units whose address starts with `scheme:`."""
@@ -82,11 +105,16 @@ class Directory:
         told.set()
 
     async def load(self, connection: asyncpg.Connection) -> None:
-        """Read the registry anew."""
+        """Read everything anew."""
+        async with self._reading:
+            await self._load(connection)
+        self.touch()
+
+    async def _load(self, connection: asyncpg.Connection) -> None:
         mounted: dict[str, MountedUnit] = {}
         earlier: dict[str, list[tuple[MountedUnit, datetime]]] = {}
         async with connection.transaction():
-            async for row in connection.cursor(UNITS, prefetch=1000):
+            async for row in connection.cursor(_ALL, prefetch=1000):
                 unit = _unit(row)
                 if row["mounted_to"] is None:
                     before = self._mounted.get(unit.address)  # 100,000 that did not change need no room twice
@@ -94,19 +122,52 @@ class Directory:
                 else:
                     earlier.setdefault(unit.address, []).append((unit, row["mounted_to"]))
         self._channel_classes = {row["id"]: row["class_key"] for row in await connection.fetch(CLASSES)}
+        self._windows = await maintenance.load(connection)
         self._mounted, self._earlier = mounted, earlier
+
+    async def reload(
+        self, connection: asyncpg.Connection, devices: Iterable[int] = (), addresses: Iterable[str] = ()
+    ) -> None:
+        """Read the units of some devices anew: of those named, and of those mounted at these addresses."""
+        async with self._reading:
+            rows = await connection.fetch(_SOME, list(devices), list(addresses))
+            if any(row["channels"] for row in rows) or self._channel_classes:
+                self._channel_classes = {row["id"]: row["class_key"] for row in await connection.fetch(CLASSES)}
+            for row in rows:  # dismounted ones first, so that one that takes an address over stays
+                self._take(_unit(row), row["mounted_to"])
         self.touch()
 
+    def _take(self, unit: MountedUnit, mounted_to: datetime | None) -> None:
+        before = self._mounted.get(unit.address)
+        if mounted_to is None:
+            self._mounted[unit.address] = before if before is not None and before == unit else unit
+            return
+        if before is not None and before.unit_id == unit.unit_id:
+            del self._mounted[unit.address]
+        others = [each for each in self._earlier.get(unit.address, ()) if each[0].unit_id != unit.unit_id]
+        self._earlier[unit.address] = sorted([*others, (unit, mounted_to)], key=lambda each: each[0].mounted_from)
+
     async def follow(self, pool: asyncpg.Pool) -> None:
-        """Reload whenever the registry changes; until cancelled. Changes during a reload cause one more."""
+        """Read what changes in the registry, until cancelled. Changes while reading cause one more."""
         while True:
             with outlasting():
-                async with listening(pool, CHANNEL) as notices:
+                async with listening(pool, CHANNEL, WINDOWS) as notices:
+                    await self.load(notices.connection)
                     while True:
-                        await self.load(notices.connection)
-                        await notices.next()
+                        await self._read(notices.connection, await notices.next())
             log.warning("directory.store_away")
             await asyncio.sleep(_RETRY_S)
+
+    async def _read(self, connection: asyncpg.Connection, heard: set[tuple[str, str]]) -> None:
+        named = [payload for channel, payload in heard if channel == CHANNEL]
+        devices = {int(number) for payload in named for number in payload.split(",") if number}
+        if "" in named or len(devices) > _MOST:
+            await self.load(connection)
+            return
+        if devices:
+            await self.reload(connection, devices)
+        if (WINDOWS, "") in heard:
+            self._windows = await maintenance.load(connection)
 
 
 def _unit(row: asyncpg.Record) -> MountedUnit:

@@ -24,7 +24,14 @@ SELECT device_id,
     min(array_position(ARRAY['critical', 'high', 'medium', 'low'], severity)) FILTER (WHERE metric IS NOT NULL)
         AS urgency,
     bool_or(metric IS NULL) AS silent
-FROM iot.alarm WHERE closed_at IS NULL AND cleared_at IS NULL AND device_id IS NOT NULL GROUP BY device_id
+FROM iot.alarm WHERE closed_at IS NULL AND cleared_at IS NULL AND device_id IS NOT NULL AND suppressed_by IS NULL
+    AND NOT test
+GROUP BY device_id
+"""
+# Inside a window a device is in maintenance, whatever its row says: nothing has to run when the window ends.
+_KEPT: Final = "SELECT DISTINCT device_id FROM iot.maintained(now(), now()) WHERE kind = 'maintenance'"
+_LIFECYCLE: Final = """
+CASE WHEN d.retired_at IS NULL AND kept.device_id IS NOT NULL THEN 'maintenance' ELSE d.lifecycle END
 """
 _STATE: Final = """
 CASE WHEN d.retired_at IS NOT NULL THEN 'retired'
@@ -38,8 +45,9 @@ WITH RECURSIVE inside AS (
     SELECT id FROM iot.area WHERE key = $2
     UNION
     SELECT area.id FROM iot.area JOIN inside ON area.parent_id = inside.id
-), alarm AS ({_ALARMS}), device AS (
-    SELECT d.key, d.name, d.class_key, area.key AS area, d.latitude, d.longitude, d.lifecycle, {_STATE} AS state,
+), alarm AS ({_ALARMS}), kept AS ({_KEPT}), device AS (
+    SELECT d.key, d.name, d.class_key, area.key AS area, d.latitude, d.longitude, {_LIFECYCLE} AS lifecycle,
+        {_STATE} AS state,
         d.simulated, u.profile, u.address, s.last_received_at, s.last_time, s.online
     FROM iot.device d
     LEFT JOIN iot.area ON area.id = d.area_id
@@ -48,6 +56,7 @@ WITH RECURSIVE inside AS (
     ) u ON true
     LEFT JOIN iot.device_status s ON s.device_id = d.id
     LEFT JOIN alarm ON alarm.device_id = d.id
+    LEFT JOIN kept ON kept.device_id = d.id
     WHERE ($1::text IS NULL OR d.class_key = $1)
         AND ($2::text IS NULL OR d.area_id IN (SELECT id FROM inside))
         AND (d.retired_at IS NULL OR $3::text = 'retired' OR d.key = ANY($5::text[]))
@@ -73,15 +82,17 @@ _UNITS: Final = """
 SELECT profile, address, serial, firmware, secret_hash IS NOT NULL AS has_secret, mounted_from, mounted_to
 FROM iot.unit WHERE device_id = $1 ORDER BY mounted_to DESC NULLS FIRST, id DESC LIMIT 100
 """
-_FULL: Final = """
+_FULL: Final = f"""
+WITH kept AS ({_KEPT})
 SELECT d.key, d.name, u.profile, d.class_key, area.key AS area, d.latitude, d.longitude, u.address, u.serial,
-    gateway.key AS gateway, d.labels, d.notes, d.lifecycle
+    gateway.key AS gateway, d.labels, d.notes, {_LIFECYCLE} AS lifecycle
 FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id LEFT JOIN iot.device gateway ON gateway.id = d.gateway_id
+LEFT JOIN kept ON kept.device_id = d.id
 LEFT JOIN LATERAL (
     SELECT profile, address, serial FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
 ) u ON true
 WHERE d.retired_at IS NULL AND ($1::text IS NULL OR d.key > $1) AND ($3::integer[] IS NULL OR d.area_id = ANY($3))
-    AND {} ORDER BY d.key LIMIT $2
+    AND {{}} ORDER BY d.key LIMIT $2
 """
 _SHORT: Final = "SELECT id, key, class_key FROM iot.device WHERE key = $1"
 _MAP: Final = f"""

@@ -26,7 +26,8 @@ FIELDS: Final = {
     "class": "d.class_key = {0}",
     "area": f"d.area_id IN {_INSIDE}",
     "label": "{0} = ANY(d.labels)",
-    "lifecycle": "d.lifecycle = {0}",
+    "lifecycle": "{0} = CASE WHEN d.id IN (SELECT device_id FROM iot.maintained(now(), now())"
+    " WHERE kind = 'maintenance') THEN 'maintenance' ELSE d.lifecycle END",
     "gateway": "d.gateway_id = (SELECT id FROM iot.device WHERE key = {0})",
     "profile": _UNIT.format("unit.profile = {0}"),
     "serial": _UNIT.format("unit.serial = {0}"),

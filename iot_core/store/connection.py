@@ -81,13 +81,14 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg is untyped
 
 
 @asynccontextmanager
-async def listening(pool: asyncpg.Pool, channel: str) -> AsyncIterator[Notices]:
-    """Hold a connection that hears every NOTIFY on `channel`."""
+async def listening(pool: asyncpg.Pool, *channels: str) -> AsyncIterator[Notices]:
+    """Hold a connection that hears every NOTIFY on these channels."""
     async with pool.acquire() as connection:
         notices = Notices(connection)
         try:
             connection.add_termination_listener(notices.wake)
-            await connection.add_listener(channel, notices.wake)
+            for channel in channels:
+                await connection.add_listener(channel, notices.hear)
             yield notices
         finally:
             # Not UNLISTEN: on a line that went silent that would wait, and nobody needs this connection any more.
@@ -101,13 +102,19 @@ class Notices:
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
         self._woken = asyncio.Event()
+        self._heard: set[tuple[str, str]] = set()
 
-    def wake(self, *_: object) -> None:
-        """Note that something was said, or that the connection is gone."""
+    def hear(self, _connection: object, _pid: int, channel: str, payload: str) -> None:
+        """Note what was said."""
+        self._heard.add((channel, payload))
         self._woken.set()
 
-    async def next(self) -> None:
-        """Wait for the next notification. Raises one of AWAY when the connection is gone.
+    def wake(self, *_: object) -> None:
+        """Note that the connection is gone."""
+        self._woken.set()
+
+    async def next(self) -> set[tuple[str, str]]:
+        """Wait for the next notifications, as (channel, payload). Raises one of AWAY when the connection is gone.
 
         A half-open one closes nothing and says nothing for ever, so in a silence it is asked whether it still lives.
         """
@@ -116,6 +123,8 @@ class Notices:
         self._woken.clear()
         if self.connection.is_closed():
             raise ConnectionResetError
+        heard, self._heard = self._heard, set()
+        return heard
 
     async def _told(self) -> bool:
         with suppress(TimeoutError):

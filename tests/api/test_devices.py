@@ -7,9 +7,12 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from iot_core.api.application import ROUTES
 from iot_core.api.shapes import AreaNew, DeviceNew, DeviceState, QualityName
 from iot_core.errors import ConflictError, NotFoundError, RequestError
+from iot_core.model import RESERVED_KEYS, is_reserved
 from iot_core.registry.credentials import Authenticator
+from iot_core.settings import Settings
 from tests.api.city import City
 
 
@@ -203,3 +206,17 @@ async def test_what_is_not_there_is_said_so(city: City) -> None:
             await client.telemetry("smoke-1", start=now, end=now - timedelta(hours=1))
         with pytest.raises(RequestError, match=r"api\.no_metric"):
             await client.telemetry("smoke-1", metrics=["smell"])
+
+
+@pytest.mark.parametrize("key", ["claim", "rows", "iot-core", "iot-core-ingest"])
+async def test_a_device_cannot_be_called_by_a_word_of_the_platform(city: City, key: str) -> None:
+    reply = await city.ask("POST", "/devices", json={"key": key, "class": "streetlight"})
+    assert (reply.status, reply.json["code"]) == (400, "registry.reserved_key")
+
+
+def test_every_word_that_stands_where_keys_stand_in_paths_is_reserved() -> None:
+    words = {
+        parts[2] for route in ROUTES if (parts := route.path.split("/"))[1] in {"devices", "areas"} and len(parts) > 2
+    }
+    assert {word for word in words if not word.startswith("{")} <= RESERVED_KEYS
+    assert is_reserved(Settings().mqtt.client_id)

@@ -12,6 +12,7 @@ import pytest
 
 from iot_core.ingest.replay import replay_address
 from iot_core.model import Uplink
+from iot_core.registry import maintenance
 from tests.ingest.harness import running
 
 AT = "2026-11-20T08:00:00+07:00"
@@ -284,3 +285,20 @@ async def test_a_fire_commits_with_its_alarm_and_redelivery_adds_nothing(any_dsn
             await path.say("fire-1", said(smoke=True, seq=1), received_at=NOW)
         alarms = await path.pool.fetch("SELECT rule, severity, raised_at FROM iot.alarm")
         assert [tuple(row) for row in alarms] == [("fire_detector.smoke", "critical", AT_UTC)]
+
+
+async def test_what_is_measured_while_somebody_works_at_its_device_is_kept_and_marked(dsn: str) -> None:
+    async with running(dsn) as path:
+        await path.add("aq-1")
+        now = datetime.now(UTC)
+        async with path.pool.acquire() as connection:
+            await maintenance.begin(connection, devices=["aq-1"], starts=now, ends=now + timedelta(hours=1), by="an")
+        await path.reload()
+        inside = now + timedelta(seconds=1)
+        await path.say("aq-1", json.dumps({"time": inside.isoformat(), "pm25": 5}))
+        payload = json.dumps([{"time": (now - timedelta(minutes=1)).isoformat(), "pm25": 4}])
+        await path.say("aq-1", payload)
+        rows = await path.rows()
+    assert [(row["pm25"], row["quality"], row["extra"]) for row in rows] == [
+        (4.0, 0, None), (5.0, 0, {"window": "maintenance:1"})
+    ]  # fmt: skip
