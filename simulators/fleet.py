@@ -13,6 +13,7 @@ from iot_core.profiles import native_model
 from simulators.city import Building, buildings, somewhere, within
 from simulators.physics import (
     AirStation,
+    Anything,
     Button,
     Cabinet,
     Camera,
@@ -161,7 +162,9 @@ def plan_of(profiles: Profiles, models: Sequence[str], *, devices: int, seed: in
     for model in models:
         voice = voice_of(profiles.get(model))
         if voice is None:
-            raise NotFoundError("demo.not_played", model=model)
+            asked = profiles.get(model)
+            behind = any(asked.channels)
+            raise NotFoundError("demo.not_played" if behind else "demo.asked_itself", model=asked.model)
         voices.append(voice)
     numbers: Counter[str] = Counter()
     planned: list[Planned] = []
@@ -222,7 +225,8 @@ def _tells_zones(voice: Voice) -> bool:
 def _physics(class_key: str, voice: Voice, city: int, own: int) -> Physics:
     if class_key == "water_meter" and voice.protocol != "modbus":  # a house's meter speaks by radio
         return HouseMeter(city, own, mean=between(0.3, 0.8, own, "mean"))
-    return _PHYSICS[class_key](city, own)
+    made = _PHYSICS.get(class_key)
+    return Anything(voice.profile.device_class, own) if made is None else made(city, own)
 
 
 _PHYSICS: Final[Mapping[str, Callable[[int, int], Physics]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -23,7 +23,7 @@ from iot_core.model import (
 )
 from iot_core.profiles.document import Document, Place, duration
 from iot_core.profiles.table import Table
-from iot_core.profiles.units import is_ucum
+from iot_core.profiles.units import is_ucum, meant
 
 if TYPE_CHECKING:
     from iot_core.model import Value
@@ -40,6 +40,9 @@ __all__ = [
     "read_class",
     "read_duration",
 ]
+
+
+_UNIT: Final = "a unit of measure of UCUM: Cel, %, ug/m3, kW.h, g/m2"
 
 
 class Titles(Table, frozen=True, kw_only=True):
@@ -190,7 +193,8 @@ def _read_metric(document: Document, place: Place) -> tuple[Metric, float | None
     check_metric_key(document, place, name)
     spec = document.read(place, MetricSpec)
     if spec.type in {"float", "int"} and spec.ucum != "1" and not is_ucum(spec.ucum):
-        raise document.error((*place, "ucum"), "a unit of measure that iot_core/profiles/units.py knows")
+        hint = f" (did you mean {meant(spec.ucum)}?)" if meant(spec.ucum) else ""
+        raise document.error((*place, "ucum"), _UNIT + hint)
     if not 0 <= spec.precision <= 9:
         raise document.error((*place, "precision"), "a number of decimals from 0 to 9")
     low, high = spec.range

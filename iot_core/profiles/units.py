@@ -7,10 +7,11 @@ a molar volume of 24.465 L/mol.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["SAME", "Linear", "conversion", "convertible", "is_ucum"]
+__all__ = ["SAME", "Linear", "conversion", "convertible", "is_ucum", "known", "meant"]
 
 _MOLAR_VOLUME: Final = 24.465  # L/mol: 0.08205737 x 298.15
 
@@ -84,6 +85,10 @@ _KINDS: Final[tuple[dict[str, Linear], ...]] = (
     {"{NTU}": Linear(), "{FNU}": Linear()},
     {"mg/L": Linear(), "ug/L": Linear(0.001), "g/L": Linear(1000)},
     {"[pH]": Linear()},
+    {"g": Linear(), "kg": Linear(1000), "mg": Linear(0.001), "t": Linear(1e6)},
+    {"uSv/h": Linear(), "nSv/h": Linear(0.001), "mSv/h": Linear(1000)},
+    {"N": Linear(), "kN": Linear(1000)},
+    {"Ohm": Linear(), "kOhm": Linear(1000)},
     {"s": Linear(), "ms": Linear(0.001), "min": Linear(60), "h": Linear(3600), "d": Linear(86_400)},
 )
 # What SenML (RFC 8428 section 12.1), LwM2M and vendors write for a UCUM unit.
@@ -126,9 +131,28 @@ _ALIASES: Final = {
 }
 
 
+_ATOMS: Final = (
+    "mol|min|Cel|bar|Ohm|deg|rad|Hz|Pa|Wb|lm|lx|Bq|Gy|Sv|sr|cd|eV|mo|wk|m|s|g|L|l|A|K|V|W|J|N|C|F|S|T|B|h|d|a|t|%|1"
+)
+_TERM: Final = re.compile(
+    rf"(?:\{{[^{{}}\s]+\}}|(?:\[[^\[\]\s]+\]|(?:da|[YZEPTGMkhdcmunpf])?(?:{_ATOMS}))[-+]?\d?(?:\{{[^{{}}\s]+\}}|\[[A-Z]+\])?|10\*-?\d+)"
+)
+"""A prefix and an atom, a special atom in brackets, an annotation in braces; with an exponent."""
+
+
 def is_ucum(unit: str) -> bool:
-    """Say whether a unit of measure is one that this module knows."""
+    """Say whether a unit of measure is known here, or is made of UCUM's atoms: `g/m2`, `Bq/m3`, `{count}`."""
+    return known(unit) or all(_TERM.fullmatch(term) for term in re.split(r"[./]", unit.removeprefix("/")))
+
+
+def known(unit: str) -> bool:
+    """Say whether a unit of measure can be converted to others."""
     return any(unit in kind for kind in _KINDS)
+
+
+def meant(unit: str) -> str:
+    """Say how UCUM writes what people write: `kWh` is `kW.h`; empty where nobody knows."""
+    return _ALIASES.get(unit, "")
 
 
 def convertible(ucum: str) -> list[str]:

@@ -6,6 +6,7 @@ Nothing is stepped, so a counter that integrates (energy, volume) never runs bac
 from __future__ import annotations
 
 from simulators.physics.air import AirStation
+from simulators.physics.anything import Anything
 from simulators.physics.button import Button
 from simulators.physics.cabinet import Cabinet
 from simulators.physics.camera import Camera
@@ -17,6 +18,7 @@ from simulators.physics.water import HouseMeter, MainMeter
 
 __all__ = [
     "AirStation",
+    "Anything",
     "Button",
     "Cabinet",
     "Camera",
@@ -33,6 +35,7 @@ __all__ = [
 
 Physics = (
     AirStation
+    | Anything
     | Button
     | Cabinet
     | Camera

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iot_core.profiles.units import conversion
+from iot_core.profiles.units import conversion, is_ucum, meant
 from iot_core.profiles.values import apply
 
 
@@ -45,3 +45,19 @@ def test_a_tenth_is_a_tenth() -> None:
     assert linear is not None
     tenth = type(linear)(0.1)
     assert [apply(tenth, raw) for raw in (352, 3, 7, -101)] == [35.2, 0.3, 0.7, -10.1]
+
+
+@pytest.mark.parametrize(
+    "unit", ["g", "kg/m3", "Bq/m3", "uSv/h", "{count}", "/h", "1/min", "g/m2", "mm[Hg]", "kN", "%", "m2", "W.h/km"]
+)
+def test_a_class_may_use_any_unit_of_ucum(unit: str) -> None:
+    assert is_ucum(unit)
+
+
+@pytest.mark.parametrize("unit", ["kWh", "°C", "degC", "ppm", "hello", "", "m//s", "ug/m³", "{open"])
+def test_what_ucum_writes_otherwise_is_refused(unit: str) -> None:
+    assert not is_ucum(unit)
+
+
+def test_a_unit_as_people_write_it_is_answered_with_what_was_meant() -> None:
+    assert (meant("kWh"), meant("degC"), meant("hello")) == ("kW.h", "Cel", "")

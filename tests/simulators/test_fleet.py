@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from iot_core.errors import NotFoundError
 from iot_core.model import Uplink, is_key
+from iot_core.profiles import load
 from simulators.city import WARDS
 from simulators.device import SimDevice
 from simulators.fleet import BURNING, Planned, gateways, plan_of, voice_of
@@ -144,3 +146,50 @@ def test_every_class_of_the_platform_is_simulated() -> None:
     models = [f"native-{key.replace('_', '-')}" for key in profiles().classes]
     planned_of = plan_of(profiles(), models, devices=len(models), seed=1)
     assert {each.class_key for each in planned_of} == set(profiles().classes)
+
+
+def test_a_model_of_a_class_of_ones_own_is_played_inside_its_plausible_ranges(tmp_path: Path) -> None:
+    folder = tmp_path / "dust_trap"
+    folder.mkdir()
+    (folder / "class.yaml").write_text(OWN_CLASS, encoding="utf-8")
+    (folder / "acme.yaml").write_text(OWN_MODEL, encoding="utf-8")
+    known = load(tmp_path)
+    (one,) = plan_of(known, ["acme-trap"], devices=1, seed=1)
+    said = SimDevice(one, "mqtt:acme/a").messages(NOW)[0].said[0][1]
+    assert set(said) == {"dust", "filter", "total", "clogged"}
+    metrics = {metric.key: metric for metric in known.classes["dust_trap"].metrics}
+    assert all(metrics[key].plausible(value) for key, value in said.items())
+    later = one.physics.at(NOW + timedelta(hours=1))
+    assert later["total"] > said["total"]  # type: ignore[operator]
+
+
+def test_what_cannot_be_played_is_refused_with_its_own_reason() -> None:
+    refused = {
+        "intesis-dali": "demo.not_played",
+        "notifier-modbus-gw": "demo.not_played",
+        "onvif-camera": "demo.asked_itself",
+    }
+    for model, code in refused.items():
+        with pytest.raises(NotFoundError) as caught:
+            plan_of(profiles(), [model], devices=1, seed=1)
+        assert (caught.value.code, caught.value.facts) == (code, {"model": model})
+
+
+OWN_CLASS = """\
+title: {vi: Bẫy bụi, en: Dust trap}
+metrics:
+  dust:    {title: {vi: Bụi, en: Dust}, ucum: ug/m3, range: [0, 500]}
+  filter:  {title: {vi: Lọc, en: Filter}, ucum: "%", type: int, range: [0, 100]}
+  total:   {title: {vi: Tổng, en: Total}, ucum: g, range: [0, 100000], counter: true}
+  clogged: {title: {vi: Tắc, en: Clogged}, type: bool}
+"""
+OWN_MODEL = """\
+model: acme-trap
+vendor: Acme
+title: {vi: Bẫy, en: Trap}
+source: a test
+interval: 60s
+address: "mqtt:acme/{address}"
+topics: {"acme/{address}": {json: {values: {dust: d, filter: f, total: t, clogged: c}}}}
+examples: [{topic: acme/1, payload: {d: 1}, values: {dust: 1}}, {topic: acme/1, payload: "", held: empty}]
+"""
