@@ -25,6 +25,7 @@ import structlog
 from aiohttp import web
 
 from iot_core import broker as brokers
+from iot_core.alarms.escalation import run_escalation
 from iot_core.alarms.evaluate import Evaluator
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
@@ -202,6 +203,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         own.start("broker accounts", broker.watch)
         own.start("device secrets", authenticator.watch)
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
+        own.start("escalation", lambda: run_escalation(pool))
         own.start("push", lambda: run_push(pool, settings, _home(broker.endpoint)))
         own.start("rollups", lambda: refresh.run(pool))
         own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))

@@ -453,6 +453,45 @@ class Client:
         """List what became of each alarm of a civil day."""
         return await self._get("/push/prove", shapes.PushProofs, shapes.PushProveQuery(day=day))
 
+    async def escalations(self) -> shapes.Escalations:
+        """List escalation chains."""
+        return await self._get("/escalations", shapes.Escalations)
+
+    async def add_escalation(self, new: shapes.EscalationNew) -> None:
+        """Add an escalation chain."""
+        await self._send("POST", "/escalations", shapes.Nothing, new)
+
+    async def remove_escalation(self, key: str) -> None:
+        """Remove an escalation chain."""
+        await self._send("DELETE", f"/escalations/{_part(key)}", shapes.Nothing)
+
+    async def holidays(self) -> shapes.Holidays:
+        """List holidays."""
+        return await self._get("/holidays", shapes.Holidays)
+
+    async def add_holiday(self, day: date, name: str = "") -> None:
+        """Note a holiday."""
+        await self._send("POST", "/holidays", shapes.Nothing, shapes.HolidayNew(day=day, name=name))
+
+    async def remove_holiday(self, day: date) -> None:
+        """Forget a holiday."""
+        await self._send("DELETE", f"/holidays/{day}", shapes.Nothing)
+
+    async def centers(self) -> shapes.Centers:
+        """List the centers that send us alarms."""
+        return await self._get("/centers", shapes.Centers)
+
+    async def add_center(
+        self, key: str, name: str, *, area: str | None = None, secret: str | None = None
+    ) -> shapes.CenterAdded:
+        """Add a center; the secret that it signs with is in the answer, once."""
+        new = shapes.CenterNew(key=key, name=name, area=area, secret=secret)
+        return await self._send("POST", "/centers", shapes.CenterAdded, new)
+
+    async def remove_center(self, key: str) -> None:
+        """Stop taking a center's alarms."""
+        await self._send("DELETE", f"/centers/{_part(key)}", shapes.Nothing)
+
     async def remove_push(self, key: str) -> None:
         """Stop sending alarms to a target."""
         await self._send("DELETE", f"/push/{_part(key)}", shapes.Nothing)

@@ -1396,6 +1396,154 @@ class PushProofs(Answer, frozen=True, kw_only=True):
     items: tuple[PushProof, ...]
 
 
+class EscalationStep(Request, frozen=True, kw_only=True):
+    """After this long without an acknowledgement, tell this target; outside its hours it is passed over."""
+
+    after_s: Annotated[int, Meta(ge=1, le=604_800)]
+    target: Key
+    hours: Annotated[str, Meta(max_length=500)] = ""
+
+
+class EscalationNew(Request, frozen=True, kw_only=True):
+    """A chain: its steps one after the other, the last one again every `repeat_s`, until someone takes the alarm."""
+
+    key: Key
+    steps: Annotated[tuple[EscalationStep, ...], Meta(min_length=1, max_length=20)]
+    repeat_s: Annotated[int, Meta(ge=10, le=604_800)] = 900
+    remind: Annotated[tuple[str, ...], Meta(max_length=24)] = ()
+    """Times of day (07:00): an acknowledged alarm that is still open is named again to the first step's target."""
+    min_severity: Severity = Severity.LOW
+    classes: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    areas: Annotated[tuple[Key, ...], Meta(max_length=1_000)] = ()
+    hours: Annotated[str, Meta(max_length=500)] = ""
+    accepts_simulated: bool = False
+
+
+class Escalation(Answer, frozen=True, kw_only=True):
+    """A chain."""
+
+    key: str
+    steps: tuple[EscalationStep, ...]
+    repeat_s: int
+    remind: tuple[str, ...]
+    min_severity: Severity
+    classes: tuple[str, ...]
+    areas: tuple[str, ...]
+    hours: str
+    accepts_simulated: bool
+    created_at: datetime
+
+
+class Escalations(Answer, frozen=True, kw_only=True):
+    items: tuple[Escalation, ...]
+
+
+class HolidayNew(Request, frozen=True, kw_only=True):
+    """A day on which hours follow `holiday` and not their weekday."""
+
+    day: date
+    name: Annotated[str, Meta(max_length=200)] = ""
+
+
+class Holiday(Answer, frozen=True, kw_only=True):
+    day: date
+    name: str
+
+
+class Holidays(Answer, frozen=True, kw_only=True):
+    items: tuple[Holiday, ...]
+
+
+# ---------------------------------------------------------------- other centers
+class CenterNew(Request, frozen=True, kw_only=True):
+    """A center that sends us its alarms, signed. Without `secret` one is made."""
+
+    key: Key
+    name: Name
+    area: Key | None = None
+    """Where its alarms are when they name no area that we know."""
+    secret: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class Center(Answer, frozen=True, kw_only=True):
+    key: str
+    name: str
+    area: str | None
+    created_at: datetime
+    heard_at: datetime | None
+
+
+class Centers(Answer, frozen=True, kw_only=True):
+    items: tuple[Center, ...]
+
+
+class CenterAdded(Answer, frozen=True, kw_only=True):
+    """A center that was added; its `secret` is shown here once."""
+
+    center: Center
+    secret: str
+
+
+class CenterQuery(Query, frozen=True, kw_only=True):
+    """Which center speaks; the signature proves it."""
+
+    center: Key
+
+
+class OutsideAlarm(Struct, frozen=True, kw_only=True):
+    """An alarm as another center has it; `id` is its own. What else is said is passed over."""
+
+    id: Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1, max_length=200)]
+    severity: Severity = Severity.HIGH
+    title: Title | Annotated[str, Meta(min_length=1, max_length=500)]
+    metric: Annotated[str, Meta(max_length=100)] | None = None
+    value: float | bool | None = None
+    simulated: bool = False
+    test: bool = False
+    acknowledged_by: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class OutsidePlace(Struct, frozen=True, kw_only=True):
+    """What it concerns: `area` is used where it is one of ours."""
+
+    name: Annotated[str, Meta(max_length=200)] | None = None
+    class_: Annotated[str, Meta(max_length=40)] | None = field(default=None, name="class")
+    area: Annotated[str, Meta(max_length=63)] | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+
+
+class OutsideOrigin(Struct, frozen=True, kw_only=True):
+    """The cores that a message came through, so that one which comes back is known."""
+
+    via: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=20)] = ()
+
+
+class OutsideData(Struct, frozen=True, kw_only=True):
+    alarm: OutsideAlarm | None = None
+    device: OutsidePlace | None = None
+    origin: OutsideOrigin | None = None
+
+
+class OutsideMessage(Struct, frozen=True, kw_only=True):
+    """What another center says of one of its alarms; the form is that of our own webhooks.
+
+    `type` is alarm.raised, alarm.updated, alarm.cleared or alarm.acknowledged; push.test and iot.heartbeat are taken
+    and do nothing.
+    """
+
+    type: Annotated[str, Meta(max_length=100)]
+    timestamp: datetime
+    data: OutsideData = OutsideData()
+
+
+class OutsideTaken(Answer, frozen=True, kw_only=True):
+    """The alarm here. `ignored` says why nothing was changed: `repeat`, `older`, `loop`."""
+
+    alarm: int | None = None
+    ignored: str | None = None
+
+
 class PushTested(Answer, frozen=True, kw_only=True):
     """A test message is in the outbox under this id."""
 

@@ -29,6 +29,8 @@ SOURCES = {
     "batch": "iot_core.cli.batch:batch",
     "held": "iot_core.cli.held:held",
     "push": "iot_core.cli.push:push",
+    "escalation": "iot_core.cli.escalation:escalation",
+    "center": "iot_core.cli.center:center",
     "token": "iot_core.cli.token:token",
     "audit": "iot_core.cli.audit:audit",
     "undo": "iot_core.cli.audit:undo",

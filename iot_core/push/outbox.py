@@ -19,12 +19,22 @@ from iot_core.push.cap import Earlier
 from iot_core.push.hours import within
 from iot_core.push.parcel import is_sent
 
+RAISED: Final = "alarm.raised"
 _ORDER: Final = tuple(Severity)  # the most urgent first
 
 TARGETS: Final = """
 SELECT t.id, t.key, t.min_severity, t.accepts_simulated, t.classes, t.areas, t.hours, t.format, s.value AS zone,
+    (SELECT value FROM iot.fixed_setting WHERE key = 'core_id') AS core,
     CASE WHEN t.hours <> '' THEN ARRAY(SELECT day FROM iot.holiday) END AS holidays
 FROM iot.push_target t LEFT JOIN iot.fixed_setting s ON s.key = 'timezone' WHERE t.removed_at IS NULL ORDER BY t.id
+"""
+CHAINS: Final = """
+SELECT c.id, c.steps, c.min_severity, c.accepts_simulated, c.classes, c.areas, c.hours, s.value AS zone,
+    CASE WHEN c.hours <> '' THEN ARRAY(SELECT day FROM iot.holiday) END AS holidays
+FROM iot.escalation_chain c LEFT JOIN iot.fixed_setting s ON s.key = 'timezone' WHERE c.removed_at IS NULL
+"""
+START: Final = """
+INSERT INTO iot.escalation (alarm_id, chain_id, due_at) VALUES ($1, $2, clock_timestamp() + $3) ON CONFLICT DO NOTHING
 """
 _ABOVE: Final = """
 ARRAY(WITH RECURSIVE up (id, key, parent_id) AS (
@@ -40,6 +50,13 @@ FROM iot.device d LEFT JOIN iot.area r ON r.id = d.area_id WHERE d.id = ANY($1)
 AREAS: Final = (
     f"SELECT r.key AS area, r.name AS area_name, r.code AS area_code, {_ABOVE} FROM iot.area r WHERE r.key = ANY($1)"
 )
+# Alarms of other centers: where they are, and through which cores they came.
+OUTSIDE: Final = f"""
+SELECT a.id AS alarm_id, s.name, s.class_key, s.latitude, s.longitude, s.via, s.ref, c.key AS center, r.key AS area,
+    r.name AS area_name, r.code AS area_code, {_ABOVE}
+FROM iot.alarm a JOIN iot.outside_source s ON s.id = a.source_id JOIN iot.center c ON c.id = s.center_id
+LEFT JOIN iot.area r ON r.id = s.area_id WHERE a.source_kind = 'outside' AND a.id = ANY($1)
+"""
 ADD: Final = "INSERT INTO iot.outbox (target_id, alarm_id, message_id, body, urgency) VALUES ($1, $2, $3, $4, $5)"
 
 _OPEN: Final = "o.delivered_at IS NULL AND o.dead_at IS NULL"
@@ -168,19 +185,25 @@ async def enqueue(connection: asyncpg.Connection, notices: Sequence[Notice]) -> 
     targets = await connection.fetch(TARGETS) if notices else []
     if not targets:
         return 0
-    ids = sorted({notice.device_id for notice in notices if notice.device_id is not None})
-    keys = sorted({notice.area for notice in notices if notice.device_id is None and notice.area is not None})
-    devices = {row["id"]: row for row in await connection.fetch(DEVICES, ids)} if ids else {}
-    areas = {row["area"]: row for row in await connection.fetch(AREAS, keys)} if keys else {}
+    places = await _places(connection, notices)
+    chains = await connection.fetch(CHAINS) if any(notice.type == RAISED for notice in notices) else []
     rows: list[tuple[object, ...]] = []
+    started: list[tuple[int, int, timedelta]] = []
     for notice in notices:
-        device = devices.get(notice.device_id) if notice.device_id is not None else None
-        place = device if device is not None else areas.get(notice.area or "")
-        wanted = [target for target in targets if _wants(target, notice, device, place)]
+        place = places.of(notice)
+        wanted = [target for target in targets if _wants(target, notice, place)]
         if wanted:
-            body = _body(notice, _device(device) if device is not None else _place(notice, place))
+            body = _body(notice, place, wanted[0]["core"])
             urgency = _ORDER.index(notice.severity)
             rows += [(target["id"], notice.alarm_id, new_message_id(), body, urgency) for target in wanted]
+        if notice.type == RAISED:
+            started += [
+                (notice.alarm_id, chain["id"], timedelta(seconds=chain["steps"][0]["after_s"]))
+                for chain in chains
+                if _fits(chain, notice, place)
+            ]
+    if started:
+        await connection.executemany(START, started)
     if rows:
         await connection.executemany(ADD, rows)
     return len(rows)
@@ -245,49 +268,78 @@ async def forget(connection: asyncpg.Connection, keep: timedelta) -> None:
         pass
 
 
-def _wants(target: asyncpg.Record, notice: Notice, device: asyncpg.Record | None, place: asyncpg.Record | None) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What alarms concern and where: their device, another center's word, or the area that they name."""
+
+    devices: Mapping[int, asyncpg.Record]
+    outside: Mapping[int, asyncpg.Record]
+    areas: Mapping[str, asyncpg.Record]
+
+    def of(self, notice: Notice) -> asyncpg.Record | None:
+        if notice.device_id is not None:
+            return self.devices.get(notice.device_id)
+        return self.outside.get(notice.alarm_id) or self.areas.get(notice.area or "")
+
+
+async def _places(connection: asyncpg.Connection, notices: Sequence[Notice]) -> _Places:
+    ids = sorted({notice.device_id for notice in notices if notice.device_id is not None})
+    bare = [notice for notice in notices if notice.device_id is None]
+    keys = sorted({notice.area for notice in bare if notice.area is not None})
+    alarms = sorted({notice.alarm_id for notice in bare})
+    return _Places(
+        {row["id"]: row for row in await connection.fetch(DEVICES, ids)} if ids else {},
+        {row["alarm_id"]: row for row in await connection.fetch(OUTSIDE, alarms)} if alarms else {},
+        {row["area"]: row for row in await connection.fetch(AREAS, keys)} if keys else {},
+    )
+
+
+def _wants(target: asyncpg.Record, notice: Notice, place: asyncpg.Record | None) -> bool:
     if notice.only is not None and notice.only != target["key"]:
-        return False
-    if (notice.simulated or notice.alarm.get("test")) and not target["accepts_simulated"]:
         return False
     if not is_sent(notice.type, target["format"]):
         return False
     if notice.only is not None:
-        return True
-    class_key = device["class_key"] if device is not None else notice.class_key
+        return target["accepts_simulated"] or not _is_exercise(notice)
+    return _fits(target, notice, place)
+
+
+def _is_exercise(notice: Notice) -> bool:
+    return bool(notice.simulated or notice.alarm.get("test"))
+
+
+def _fits(wish: asyncpg.Record, notice: Notice, place: asyncpg.Record | None) -> bool:
+    """Say whether a target or an escalation chain is for this alarm."""
+    if _is_exercise(notice) and not wish["accepts_simulated"]:
+        return False
+    class_key = (place.get("class_key") if place is not None else None) or notice.class_key
     areas = place["areas"] if place is not None else ()
     return (
-        _ORDER.index(notice.severity) <= _ORDER.index(Severity(target["min_severity"]))
-        and (not target["classes"] or class_key in target["classes"])
-        and (not target["areas"] or not set(target["areas"]).isdisjoint(areas))
-        and (not target["hours"] or within(target["hours"], notice.at, target["zone"], frozenset(target["holidays"])))
+        _ORDER.index(notice.severity) <= _ORDER.index(Severity(wish["min_severity"]))
+        and (not wish["classes"] or class_key in wish["classes"])
+        and (not wish["areas"] or not set(wish["areas"]).isdisjoint(areas))
+        and (not wish["hours"] or within(wish["hours"], notice.at, wish["zone"], frozenset(wish["holidays"])))
     )
 
 
-def _device(row: asyncpg.Record) -> dict[str, object]:
-    return {
-        "key": row["key"],
-        "name": row["name"],
-        "class": row["class_key"],
-        "area": row["area"],
-        "area_name": row["area_name"],
-        "area_code": row["area_code"],
-        "latitude": row["latitude"],
-        "longitude": row["longitude"],
-    }
-
-
-def _place(notice: Notice, row: asyncpg.Record | None) -> dict[str, object] | None:
-    """Stand in for the device where there is none: only where it is."""
-    if row is None and notice.class_key is None:
-        return None
-    named = {} if row is None else {"area": row["area"], "area_name": row["area_name"], "area_code": row["area_code"]}
-    return {"key": None, "name": None, "class": notice.class_key, **named}
-
-
-def _body(notice: Notice, device: Mapping[str, object] | None) -> dict[str, object]:
+def _body(notice: Notice, place: asyncpg.Record | None, core: str) -> dict[str, object]:
+    via = [*(place.get("via") or () if place is not None else ()), core]
+    center = place.get("center") if place is not None else None
+    origin = {"center": center, "id": place["ref"], "via": via} if place is not None and center else {"via": via}
     return {
         "type": notice.type,
         "timestamp": notice.at.isoformat(),
-        "data": {"alarm": dict(notice.alarm), "device": device},
+        "data": {"alarm": dict(notice.alarm), "device": _device(notice, place), "origin": origin},
+    }
+
+
+def _device(notice: Notice, place: asyncpg.Record | None) -> dict[str, object] | None:
+    if place is None and notice.class_key is None:
+        return None
+    found: Mapping[str, object] = {} if place is None else dict(place)
+    return {
+        "key": found.get("key"),
+        "name": found.get("name"),
+        "class": found.get("class_key") or notice.class_key,
+        **{name: found.get(name) for name in ("area", "area_name", "area_code", "latitude", "longitude")},
     }

@@ -32,11 +32,12 @@ async def test_alarm_arrives_signed_and_whole(pool: asyncpg.Pool, free_port: Cal
         await receiver.arrived(1)
         await settled(pool, 1)
     assert receiver.refused == []
+    core = await pool.fetchval("SELECT value FROM iot.fixed_setting WHERE key = 'core_id'")
     assert receiver.bodies == [
         {
             "type": "alarm.raised",
             "timestamp": "2026-09-01T03:00:00+00:00",
-            "data": {"alarm": {"id": 1}, "device": None},
+            "data": {"alarm": {"id": 1}, "device": None, "origin": {"via": [core]}},
         }
     ]
     row = await pool.fetchrow("SELECT message_id, attempts, last_status, last_error FROM iot.outbox")

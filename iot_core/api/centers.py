@@ -1,0 +1,110 @@
+"""Other centers: who they are, and `POST /alarms`, by which they send us their alarms, signed (Standard Webhooks)."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from iot_core.alarms.outside import Kind, Outside
+from iot_core.alarms.outside import take as take_outside
+from iot_core.api import shapes
+from iot_core.api.problems import Unauthorized
+from iot_core.api.roles import Action
+from iot_core.api.routes import Call, NoQuery, delete, get, post
+from iot_core.errors import NotFoundError, RequestError
+from iot_core.model import Title
+from iot_core.push.webhook import check_secret, new_secret
+from iot_core.registry import centers
+from iot_core.registry.audit import Change, record
+
+
+async def list_(call: Call[NoQuery]) -> shapes.Centers:
+    """List the centers that send us alarms."""
+    async with call.connection() as connection:
+        found = await centers.list_(connection)
+    return shapes.Centers(items=tuple(_shape(each) for each in found))
+
+
+async def add(call: Call[NoQuery], body: shapes.CenterNew) -> shapes.CenterAdded:
+    """Add a center. The secret that it signs with is in this answer and nowhere else."""
+    secret = new_secret() if body.secret is None else check_secret(body.secret)
+    async with call.connection() as connection, connection.transaction():
+        made = await centers.add(connection, body.key, body.name, secret, body.area)
+        after = {"name": made.name, "area": made.area}
+        await record(connection, call.who.name, "center.add", Change(f"center/{made.key}", after=after))
+    return shapes.CenterAdded(center=_shape(made), secret=secret)
+
+
+async def remove(call: Call[NoQuery]) -> shapes.Nothing:
+    """Stop taking a center's alarms; those that it has sent stay."""
+    key = call.path["key"]
+    async with call.connection() as connection, connection.transaction():
+        await centers.remove(connection, key)
+        await record(connection, call.who.name, "center.remove", Change(f"center/{key}"))
+    return shapes.Nothing()
+
+
+async def take(call: Call[shapes.CenterQuery], body: shapes.OutsideMessage) -> shapes.OutsideTaken:
+    """Take another center's alarm: raised, updated or cleared there. A repeat changes nothing."""
+    async with call.connection() as connection:
+        try:
+            center = await centers.find(connection, call.query.center)
+        except NotFoundError:
+            raise Unauthorized("center.unsigned") from None
+        await _verified(call, center)
+        await connection.execute(centers.HEARD, center.id)
+        if body.type in ("push.test", "iot.heartbeat"):
+            return shapes.OutsideTaken()
+        taken = await take_outside(connection, center, _understood(call, body))
+    return shapes.OutsideTaken(alarm=taken.alarm_id, ignored=taken.ignored)
+
+
+async def _verified(call: Call[Any], center: centers.Center) -> None:
+    """Raise Unauthorized unless the bytes were signed with the center's secret within the last five minutes."""
+    try:
+        Webhook(center.secret).verify(await call.request.read(), dict(call.request.headers))
+    except (WebhookVerificationError, ValueError):
+        raise Unauthorized("center.unsigned") from None
+
+
+def _understood(call: Call[Any], body: shapes.OutsideMessage) -> Outside:
+    if body.type not in list(Kind):
+        raise RequestError("center.bad_type", type=body.type, types=", ".join(Kind))
+    alarm, device = body.data.alarm, body.data.device
+    if alarm is None:
+        raise RequestError("center.no_alarm")
+    if body.timestamp.tzinfo is None:
+        raise RequestError("center.no_zone")
+    value = None if alarm.value is None else float(alarm.value)
+    return Outside(
+        message_id=call.request.headers["webhook-id"][:200],
+        kind=Kind(body.type),
+        at=min(body.timestamp, datetime.now(UTC)),
+        ref=str(alarm.id),
+        severity=alarm.severity,
+        title=alarm.title if isinstance(alarm.title, Title) else Title(alarm.title, alarm.title),
+        metric=alarm.metric,
+        value=value,
+        exercise=alarm.simulated or alarm.test,
+        by=alarm.acknowledged_by,
+        area=device.area if device else None,
+        class_key=device.class_ if device else None,
+        name=device.name if device else None,
+        latitude=device.latitude if device else None,
+        longitude=device.longitude if device else None,
+        via=body.data.origin.via if body.data.origin else (),
+    )
+
+
+def _shape(center: centers.Center) -> shapes.Center:
+    return shapes.Center(
+        key=center.key, name=center.name, area=center.area, created_at=center.created_at, heard_at=center.heard_at
+    )
+
+
+routes = (
+    get("/centers", list_, action=Action.PUSH),
+    post("/centers", add, Action.PUSH, status=201),
+    delete("/centers/{key}", remove, Action.PUSH),
+    post("/alarms", take, None),
+)
