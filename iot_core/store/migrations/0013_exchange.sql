@@ -1,5 +1,5 @@
 -- escalation chains; other centers and their alarms
--- depends: 0010_push
+-- depends: 0012_maintenance
 
 -- migrate: apply
 CREATE TABLE iot.escalation_chain (
