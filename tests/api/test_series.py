@@ -214,8 +214,8 @@ async def slow(city: City, seconds: int) -> None:
         f" LATERAL (SELECT pg_sleep({seconds}) WHERE s.time IS NOT NULL OFFSET 0) z"
     )
     await city.path.pool.execute(
-        "INSERT INTO telemetry.stored (time, received_at, device_id)"
-        " SELECT now() - interval '1 hour', now(), id FROM iot.device"
+        "INSERT INTO telemetry.stored (time, received_at, device_id) SELECT $1, now(), id FROM iot.device",
+        NOW - timedelta(hours=1),
     )
 
 
