@@ -32,7 +32,7 @@ from iot_core.api import make_app
 from iot_core.api.services import Services
 from iot_core.asking import Asking
 from iot_core.claiming import Claiming
-from iot_core.commanding import Commanding
+from iot_core.commanding import Commanding, Reach
 from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import ConfigError, StartError, StoreUnavailable
@@ -68,7 +68,6 @@ from iot_core.store.refresh import Refresh
 from iot_core.store.registers import note_registers
 from iot_core.store.rollups import Rollup
 from iot_core.store.server import embedded
-from iot_core.store.status import online
 from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
 from iot_core.store.tier import Found, Tier, find_tier
 from iot_core.supervisor import supervise
@@ -162,7 +161,10 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             reachable = all(driver.connected() for driver in drivers.values())
             return reachable and ingest.away_since is None and ingest.lag_s() < _LAG_IS_UNHEALTHY_S
 
-        commanding = Commanding(directory, profiles, partial(online, pool))
+        # Not ingest's own: requests that wait for a lock would take every connection, and telemetry would wait too.
+        others = await stack.enter_async_context(open_pool(dsn, settings.store))
+        reach = Reach(directory)
+        commanding = Commanding(others, reach, profiles)
         authenticator = Authenticator(pool)
         claiming = Claiming(pool, profiles, counters.count, broker.refresh)
         context = DriverContext(
@@ -171,18 +173,17 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             authenticate=authenticator,
             broker=broker.endpoint,
             credentials=Keep(pool),
-            answered=commanding.answered,
+            said=commanding.said,
             count=counters.count,
             claim=claiming,
             spool=state.path / "spool",
         )
         drivers = _drivers(context)
-        commanding.drivers.update({driver.scheme: driver for driver in drivers.values()})
+        reach.drivers.update({driver.scheme: driver for driver in drivers.values()})
         async with pool.acquire() as connection:
             token = await ensure_local_token(connection, state.token_file)
         services = Services(
-            # Not ingest's own: requests that wait for a lock would take every connection, and telemetry would wait too.
-            pool=await stack.enter_async_context(open_pool(dsn, settings.store)),
+            pool=others,
             readers=await stack.enter_async_context(open_readers(dsn, settings.store)),
             profiles=profiles,
             settings=settings,
@@ -192,7 +193,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             load=loader,
             replay_held=partial(replay_step, pool, prepare, flush),
             healthy=healthy,
-            asking=Asking(directory, profiles, ingest.emit, commanding.drivers),
+            asking=Asking(directory, profiles, ingest.emit, reach.drivers),
             commanding=commanding,
             claiming=claiming,
         )
@@ -205,6 +206,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
         own.start("escalation", lambda: run_escalation(pool))
         own.start("push", lambda: run_push(pool, settings, _home(broker.endpoint)))
+        own.start("commands", commanding.run)
         own.start("rollups", lambda: refresh.run(pool))
         own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))
         counters.gauge("profiles_broken", lambda: float(len(profiles.broken)))

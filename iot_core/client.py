@@ -163,6 +163,34 @@ class Client:
         body = shapes.CommandNew(name=name, params=dict(params), wait_s=wait_s)
         return await self._send("POST", f"/devices/{_part(key)}/commands", shapes.CommandSent, body)
 
+    async def order_command(self, new: shapes.OrderNew) -> shapes.CommandOrder:
+        """Keep a command for many devices; each gets it as soon as it can be told."""
+        return await self._send("POST", "/commands", shapes.CommandOrder, new)
+
+    async def commands(self, asked: shapes.CommandsQuery) -> shapes.Commands:
+        """List commands, the newest first."""
+        return await self._get("/commands", shapes.Commands, asked)
+
+    async def show_command(self, number: int) -> shapes.Command:
+        """Show one command."""
+        return await self._get(f"/commands/{number}", shapes.Command)
+
+    async def cancel_command(self, number: int) -> shapes.CommandsCancelled:
+        """Cancel a command that has not left yet."""
+        return await self._send("POST", f"/commands/{number}/cancel", shapes.CommandsCancelled)
+
+    async def command_order(self, number: int) -> shapes.CommandOrder:
+        """Show an order, and how many of its commands are in which state."""
+        return await self._get(f"/command-orders/{number}", shapes.CommandOrder)
+
+    async def confirm_order(self, number: int) -> shapes.CommandOrder:
+        """Confirm an order as the second person."""
+        return await self._send("POST", f"/command-orders/{number}/confirm", shapes.CommandOrder)
+
+    async def cancel_order(self, number: int) -> shapes.CommandsCancelled:
+        """Cancel those of an order's commands that have not left yet."""
+        return await self._send("POST", f"/command-orders/{number}/cancel", shapes.CommandsCancelled)
+
     async def set_login(self, key: str, username: str, password: str) -> shapes.CredentialKept:
         """Keep the login that the core shows to a device, such as a camera."""
         body = shapes.LoginNew(username=username, password=password)

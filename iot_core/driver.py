@@ -4,7 +4,7 @@
      |  run(units, emit)  ---------------->|   until cancelled
      |<------------- await emit(uplink) ---|   waits for queue room
      |  await uplink.done(outcome) ------->|   once, after COMMIT: acknowledge now
-     |  send(unit, command) -------------->|
+     |  send(unit, command) -------------->|   how far it came: sent, delivered, succeeded
      |  read(unit) ----------------------->|   ask now; the uplink is the answer
 
 A driver is found through the entry point group `iot_core.drivers`; the entry point names the class.
@@ -23,7 +23,7 @@ from iot_core.errors import CommandRejected
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
-    from iot_core.model import Command, Credential, MountedUnit
+    from iot_core.model import Command, CommandState, Credential, MountedUnit
     from iot_core.profiles import Profiles
     from iot_core.settings import Settings
 
@@ -78,8 +78,10 @@ class BrokerEndpoint:
     """Path of a Unix socket for the core itself, empty where there is none; devices always use host and port."""
 
 
-def _nobody_asked(device_key: str, payload: bytes) -> None:
+async def _nobody_asked(uplink: Uplink) -> None:
     """Stand in where no commands are sent."""
+    if uplink.settle is not None:
+        await uplink.settle([uplink.token], {})
 
 
 class Credentials(Protocol):
@@ -141,8 +143,9 @@ class DriverContext:
     broker: BrokerEndpoint
     count: Count
     credentials: Credentials | None = None
-    answered: Callable[[str, bytes], None] = _nobody_asked
-    """Told what a native device says of a command: its key, and the payload of `commands/result`."""
+    said: Callable[[Uplink], Awaitable[None]] = _nobody_asked
+    """Told what native devices say of commands and configuration: uplinks of the kinds `commands/result` and
+    `config/reported`, settled after COMMIT like any other. Waits for room."""
     claim: Claim | None = None
     """Where claims of new devices go; None where nobody takes them."""
     spool: Path | None = None
@@ -163,8 +166,19 @@ class Driver(ABC):
         """Deliver uplinks until cancelled. Raise DriverUnavailable to be restarted with back-off."""
 
     @abstractmethod
-    async def send(self, unit: MountedUnit, command: Command) -> None:
-        """Send a command. Raise CommandRejected if the device said no, DeviceUnreachable if it said nothing."""
+    async def send(self, unit: MountedUnit, command: Command) -> CommandState:
+        """Send a command, and say how far it came.
+
+        SENT: it left, and nobody has said that it arrived. DELIVERED: the device confirmed that it has it. SUCCEEDED:
+        the device shows that it did it. Raise CommandRejected if the device said no, DeviceUnreachable if nothing.
+        """
+
+    async def holds(self, unit: MountedUnit, command: Command) -> bool:
+        """Say whether the device stands as the command would leave it, without changing anything.
+
+        Raise DeviceUnreachable if it said nothing, CommandRejected where nobody can look.
+        """
+        raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol=self.scheme)
 
     async def read(self, unit: MountedUnit) -> Uplink:
         """Ask a device now, in between whatever else is asked; the caller emits what it said.

@@ -155,11 +155,20 @@ class AlarmRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandType:
-    """What devices of a class can be asked to do. `params` are typed and bounded as metrics are; all must be given."""
+    """What devices of a class can be asked to do. `params` are typed and bounded as metrics are; all must be given.
+
+    `done` names the metrics whose later reading shows it done, and the parameter each must then equal within
+    `tolerance`. A command that two people must want has `confirm_two`; one that must not happen twice, such as a
+    reset of a register, has `once`.
+    """
 
     key: str
     title: Title
     params: tuple[Metric, ...] = ()
+    done: Mapping[str, str] = field(default_factory=dict)
+    tolerance: float = 0.0
+    confirm_two: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

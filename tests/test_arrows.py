@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "ingest": PATH | {"counters"},
     "asking": WORDS,
     "claiming": WORDS | {"store", "registry", "driver"},
-    "commanding": WORDS | {"profiles"},
+    "commanding": WORDS | {"profiles", "store", "registry"},
     "broker": STORE | {"driver", "store", "registry"},
     "supervisor": WORDS | {"store"},
     "api": CORE - {"supervisor"},

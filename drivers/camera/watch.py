@@ -17,7 +17,7 @@ from iot_core.errors import CommandRejected, NotFoundError, StoreUnavailable
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
-    from iot_core.model import Command, MountedUnit
+    from iot_core.model import Command, CommandState, MountedUnit
 
 __all__ = ["CameraDriver"]
 
@@ -55,7 +55,7 @@ class CameraDriver(Driver):
                 self._watched = len(watches)
                 await units.changed()
 
-    async def send(self, unit: MountedUnit, command: Command) -> None:
+    async def send(self, unit: MountedUnit, command: Command) -> CommandState:
         """Refuse: looking changes nothing."""
         raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol="Camera")
 

@@ -26,6 +26,7 @@ from drivers.coap.oscore import Contexts, Protected
 from drivers.coap.telemetry import Telemetry
 from iot_core.driver import Driver, DriverContext, Emit, Units
 from iot_core.errors import CommandRejected, StartError
+from iot_core.model import CommandState
 
 if TYPE_CHECKING:
     from iot_core.model import Command, MountedUnit, Uplink, Value
@@ -73,7 +74,7 @@ class CoapDriver(Driver):
             await asyncio.gather(in_flight.settle(LAST_ANSWERS_S), express.settle(LAST_ANSWERS_S))
             await server.shutdown()
 
-    async def send(self, unit: MountedUnit, command: Command) -> None:
+    async def send(self, unit: MountedUnit, command: Command) -> CommandState:
         """Put a command to a device that is a server; a sleeping one gets it when it is heard. As `Client.send`."""
         profile = self.context.profiles.get(unit.profile)
         own = unit.address.removeprefix("coap://")
@@ -81,6 +82,7 @@ class CoapDriver(Driver):
         if not made.method:
             raise CommandRejected("driver.no_commands", device=unit.device_key, command=command.name, protocol="CoAP")
         await self._client.send(unit, made, command.expires)
+        return CommandState.DELIVERED
 
     async def read(self, unit: MountedUnit) -> Uplink:
         """Ask a device that is a server for its first resource now."""

@@ -22,18 +22,20 @@ from drivers.modbus.lone import lone
 from drivers.modbus.outbox import Outbox
 from drivers.modbus.scan import TIMEOUT_S, Exchange, scan, unit_ids
 from drivers.modbus.spool import Spool
-from drivers.modbus.write import write
+from drivers.modbus.write import stands, write
 from iot_core.driver import Driver, DriverContext, Emit, Units
 from iot_core.errors import CommandRejected, ConfigError, DeviceUnreachable, NotFoundError
 from iot_core.messages import text
+from iot_core.model import CommandState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from drivers.modbus.blocks import Merge
     from drivers.modbus.pdu import Block
     from iot_core.model import Command, MountedUnit, Uplink, Value
     from iot_core.profiles import Profile
+    from iot_core.profiles.modbus import RegisterWrite
 
 log = structlog.get_logger()
 
@@ -98,16 +100,24 @@ class ModbusDriver(Driver):
         async with lone(place, timeout_s) as exchange:
             yield exchange
 
-    async def send(self, unit: MountedUnit, command: Command) -> None:
-        """Write registers as the profile says, and read them back."""
-        profile = self.context.profiles.get(unit.profile)
-        address = parse(unit.address)
-        writes = profile.downlink(
-            command.name, cast("Mapping[str, Value]", command.params), str(address.unit_id)
-        ).writes
+    async def send(self, unit: MountedUnit, command: Command) -> CommandState:
+        """Write registers as the profile says, and read them back: what reads as it was written is done."""
+        writes = self._writes(unit, command)
         gateway = self._gateway(unit)
         await write(gateway, gateway.plan(unit.address), writes, device=unit.device_key)
         gateway.poll_soon(unit.address)
+        shown = all(each.read_back for each in writes)
+        return CommandState.SUCCEEDED if shown else CommandState.DELIVERED
+
+    async def holds(self, unit: MountedUnit, command: Command) -> bool:
+        """Read the registers that a command writes, and say whether they stand as it would leave them."""
+        gateway = self._gateway(unit)
+        return await stands(gateway, gateway.plan(unit.address), self._writes(unit, command), device=unit.device_key)
+
+    def _writes(self, unit: MountedUnit, command: Command) -> Sequence[RegisterWrite]:
+        profile = self.context.profiles.get(unit.profile)
+        params = cast("Mapping[str, Value]", command.params)
+        return profile.downlink(command.name, params, str(parse(unit.address).unit_id)).writes
 
     def _gateway(self, unit: MountedUnit) -> Gateway:
         """Find the gateway that polls a unit. Raises DeviceUnreachable where none does."""

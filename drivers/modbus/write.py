@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drivers.modbus.pdu import Block, Request
     from iot_core.profiles.modbus import RegisterWrite
 
-__all__ = ["write"]
+__all__ = ["stands", "write"]
 
 _ILLEGAL_FUNCTION: Final = 0x01
 _LATER: Final = (0x05, 0x06)
@@ -41,6 +41,26 @@ async def write(gateway: Gateway, plan: Plan, writes: Sequence[RegisterWrite], *
         raise CommandRejected("modbus.refused", device=device, exception=exc.code) from exc
     except (Silent, Broken, Malformed) as exc:
         raise DeviceUnreachable("modbus.says_nothing", device=device, reason=str(exc)) from exc
+
+
+async def stands(gateway: Gateway, plan: Plan, writes: Sequence[RegisterWrite], *, device: str) -> bool:
+    """Say whether registers hold what `writes` would leave in them. Raises as `write`."""
+    try:
+        for each in writes:
+            async with gateway.exchange() as link:
+                found = await _read(link, plan, pdu.Cells(each.table, each.address, len(each.words)))
+            if _masked(each, found) != _masked(each, each.words):
+                return False
+    except Refused as exc:
+        raise CommandRejected("modbus.refused", device=device, exception=exc.code) from exc
+    except (Silent, Broken, Malformed) as exc:
+        raise DeviceUnreachable("modbus.says_nothing", device=device, reason=str(exc)) from exc
+    return True
+
+
+def _masked(each: RegisterWrite, words: Sequence[int]) -> list[int]:
+    mask = 1 if each.table == "coil" else each.mask
+    return [word & mask for word in words]
 
 
 async def _write(gateway: Gateway, plan: Plan, each: RegisterWrite) -> None:
@@ -82,12 +102,11 @@ async def _ask(gateway: Gateway, plan: Plan, request: Request) -> None:
 
 async def _read_back(gateway: Gateway, plan: Plan, each: RegisterWrite, device: str) -> None:
     block = pdu.Cells(each.table, each.address, len(each.words))
-    mask = 1 if each.table == "coil" else each.mask
-    wanted = [word & mask for word in each.words]
+    wanted = _masked(each, each.words)
     found: list[int] = []
     for left in reversed(range(_TRIES)):
         async with gateway.exchange() as link:
-            found = [word & mask for word in await _read(link, plan, block)]
+            found = _masked(each, await _read(link, plan, block))
         if found == wanted:
             return
         if left:

@@ -20,6 +20,7 @@ from drivers.mqtt.outlet import Outlet
 from drivers.mqtt.receipts import Receipts
 from drivers.mqtt.topics import Topics
 from iot_core.driver import Driver
+from iot_core.model import CommandState
 
 if TYPE_CHECKING:
     from iot_core.driver import DriverContext, Emit, Units
@@ -60,10 +61,11 @@ class MqttDriver(Driver):
         """Say whether the broker is there."""
         return not self._intake.broker_away
 
-    async def send(self, unit: MountedUnit, command: Command) -> None:
-        """Publish a command. Raises DeviceUnreachable when the broker does not take it, else as `outgoing`."""
+    async def send(self, unit: MountedUnit, command: Command) -> CommandState:
+        """Publish a command: the broker has it. Raises DeviceUnreachable when it does not, else as `outgoing`."""
         message = outgoing(unit, command, self.context.profiles, self._intake.heard_on.get(unit.address, ""))
         await self._outlet.send(unit, message)
+        return CommandState.SENT
 
     def address_line(self) -> str:
         """Say which broker."""

@@ -31,7 +31,8 @@ _MOST_UNFINISHED: Final = 12_000
 _ASK_AGAIN_S: Final = 0.25
 _TURN: Final = 256
 """Neither the link's queue nor a queue with room ever waits, so others get their turn after this many."""
-_RESULT: Final = "commands/result"
+_TOLD: Final = frozenset({"commands/result", "config/reported"})
+"""What devices say of what they were told; it is no telemetry."""
 _HEARD_ON: Final = 50_000
 _LAST_WORDS_S: Final = 1.0
 
@@ -126,9 +127,8 @@ class Intake:
                 await handover.decline(message)
                 continue
             address, kind = sender
-            if kind == _RESULT:
-                self._context.answered(address.removeprefix("iot:"), message.payload)
-                await handover.decline(message)
+            if kind in _TOLD:
+                await self._context.said(handover.uplink(message, address, kind))
                 continue
             if address.startswith("lorawan:"):
                 self._note(address, message.topic)

@@ -22,6 +22,7 @@ class Action(StrEnum):
     AREAS = "areas"
     AUDIT = "audit"
     ACKNOWLEDGE = "acknowledge"
+    COMMAND = "command"
     PUSH = "push"
     TOKENS = "tokens"
     USERS = "users"
@@ -31,7 +32,7 @@ class Action(StrEnum):
 
 _VIEWER: Final = frozenset({Action.READ, Action.SIGN_IN})
 # On site a technician takes an alarm that the work itself set off, so acknowledging is theirs too.
-_TECHNICIAN: Final = _VIEWER | {Action.DEVICES, Action.AREAS, Action.AUDIT, Action.ACKNOWLEDGE}
+_TECHNICIAN: Final = _VIEWER | {Action.DEVICES, Action.AREAS, Action.AUDIT, Action.ACKNOWLEDGE, Action.COMMAND}
 _OPERATOR: Final = _TECHNICIAN
 # Push targets name webhooks, whose addresses are often secrets themselves: not even shown below admin.
 _ADMIN: Final = frozenset(Action)

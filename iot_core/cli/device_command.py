@@ -11,7 +11,7 @@ from iot_core.cli.session import ask
 from iot_core.errors import RequestError
 from iot_core.messages import text
 
-__all__ = ["command"]
+__all__ = ["command", "param"]
 
 Value = bool | int | float | str
 
@@ -27,13 +27,13 @@ Value = bool | int | float | str
 @click.argument("params", nargs=-1, metavar="[PARAM=VALUE]...")
 @option("--wait", "wait_s", type=click.FloatRange(0, 30), default=5.0, metavar="S", help=text("command.opt_wait"))
 def command(key: str, name: str, params: tuple[str, ...], *, wait_s: float) -> int:
-    given = dict(_param(each) for each in params)
+    given = dict(param(each) for each in params)
     sent = ask(lambda client: client.command(key, name, given, wait_s=wait_s))
     show_one(sent, lambda: line(f"command.state_{sent.state}", key=key, name=name, detail=sent.detail or "-"))
     return 1 if sent.state == "failed" else 0
 
 
-def _param(said: str) -> tuple[str, Value]:
+def param(said: str) -> tuple[str, Value]:
     """Read `level=40`: true, false, a number, else text."""
     name, sign, value = said.partition("=")
     if not sign or not name:

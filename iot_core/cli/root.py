@@ -25,6 +25,7 @@ SOURCES = {
     "area": "iot_core.cli.area:area",
     "telemetry": "iot_core.cli.telemetry:telemetry",
     "alarm": "iot_core.cli.alarm:alarm",
+    "command": "iot_core.cli.command:command",
     "inbox": "iot_core.cli.inbox:inbox",
     "batch": "iot_core.cli.batch:batch",
     "held": "iot_core.cli.held:held",

@@ -109,6 +109,14 @@ class CommandTypeSpec(Table, frozen=True, kw_only=True):
     title: Titles
     params: dict[str, Any] = msgspec.field(default_factory=dict)
     """Its parameters, with the keys of a metric; all must be given."""
+    done: dict[str, str] = msgspec.field(default_factory=dict)
+    """How a later reading shows it done: `{METRIC: PARAMETER}`, all of them equal."""
+    tolerance: float | int = 0
+    """How far a number may be from its parameter and still show it done."""
+    confirm: Literal["one", "two"] = "one"
+    """How many people must want it: `two` for a valve."""
+    once: bool = False
+    """It must not be carried out twice: where nobody knows whether it arrived, it is not sent again by itself."""
 
 
 class ClassSpec(Table, frozen=True, kw_only=True):
@@ -156,7 +164,7 @@ def read_class(document: Document, key: str) -> ClassFile:
             title=Title(spec.title.vi, spec.title.en),
             metrics=tuple(metrics),
             rules=tuple(_read_rule(document, key, rule, by_key) for rule in spec.rules),
-            commands=tuple(_read_command(document, name) for name in spec.commands),
+            commands=tuple(_read_command(document, name, by_key) for name in spec.commands),
             window=read_duration(document, ("window",), spec.window),
             life_safety=spec.life_safety,
         ),
@@ -180,12 +188,30 @@ def check_metric_key(document: Document, place: Place, name: str) -> None:
         raise document.error(place, "a metric key of the form [a-z][a-z0-9_]{0,39}")
 
 
-def _read_command(document: Document, name: str) -> CommandType:
+def _read_command(document: Document, name: str, metrics: Mapping[str, Metric]) -> CommandType:
     place: Place = ("commands", name)
     check_metric_key(document, place, name)
     spec = document.read(place, CommandTypeSpec)
-    params = tuple(_read_metric(document, (*place, "params", param))[0] for param in spec.params)
-    return CommandType(key=name, title=Title(spec.title.vi, spec.title.en), params=params)
+    params = {param: _read_metric(document, (*place, "params", param))[0] for param in spec.params}
+    for metric, param in spec.done.items():
+        if metric not in metrics:
+            raise document.error((*place, "done", metric), f"a metric of this class: {', '.join(metrics)}")
+        if param not in params or _kind(params[param]) is not _kind(metrics[metric]):
+            raise document.error((*place, "done", metric), "a parameter of this command, of the metric's type")
+    return CommandType(
+        key=name,
+        title=Title(spec.title.vi, spec.title.en),
+        params=tuple(params.values()),
+        done=spec.done,
+        tolerance=float(spec.tolerance),
+        confirm_two=spec.confirm == "two",
+        once=spec.once,
+    )
+
+
+def _kind(metric: Metric) -> MetricType:
+    """Numbers are compared as numbers, whatever they are stored as."""
+    return MetricType.FLOAT if metric.type is MetricType.INT else metric.type
 
 
 def _read_metric(document: Document, place: Place) -> tuple[Metric, float | None]:

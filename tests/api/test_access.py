@@ -19,9 +19,9 @@ OWN_PAGE = {"X-Requested-With": "iot"}
 # The whole table of rights, written out a second time: role -> what it may do.
 RIGHTS = {
     "viewer": "read sign_in",
-    "technician": "read sign_in devices areas audit acknowledge",
-    "operator": "read sign_in devices areas audit acknowledge",
-    "admin": "read sign_in devices areas audit acknowledge push tokens users load batches",
+    "technician": "read sign_in devices areas audit acknowledge command",
+    "operator": "read sign_in devices areas audit acknowledge command",
+    "admin": "read sign_in devices areas audit acknowledge command push tokens users load batches",
 }
 ACTIONS = {
     "GET /survey": "devices", "POST /devices/{key}/read": "devices",
@@ -33,7 +33,9 @@ ACTIONS = {
     "POST /devices/{key}/replace": "devices", "GET /audit": "audit", "POST /operations/{number}/undo": "areas",
     "GET /devices": "read", "POST /devices": "devices", "POST /devices/batch": "devices",
     "GET /devices/{key}": "read", "DELETE /devices/{key}": "devices", "POST /devices/{key}/restore": "devices",
-    "POST /devices/{key}/commands": "devices",
+    "POST /devices/{key}/commands": "command", "POST /commands": "command", "GET /commands": "read",
+    "GET /commands/{id}": "read", "POST /commands/{id}/cancel": "command", "GET /command-orders/{id}": "read",
+    "POST /command-orders/{id}/confirm": "command", "POST /command-orders/{id}/cancel": "command",
     "POST /devices/{key}/login": "devices", "DELETE /devices/{key}/login": "devices",
     "POST /devices/{key}/oscore": "devices", "DELETE /devices/{key}/oscore": "devices",
     "GET /devices/{key}/latest": "read", "GET /devices/{key}/telemetry": "read", "GET /telemetry/watch": "read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jsonschema
@@ -12,6 +13,7 @@ from aiohttp import web
 from iot_core.api.application import ROUTES
 from iot_core.api.openapi import document
 from iot_core.api.shapes import PREFIX, AreaNew, DeviceNew
+from iot_core.registry.commands import New, create
 from tests.api.city import City
 
 METHODS = {"get", "post", "delete"}
@@ -95,6 +97,7 @@ async def test_every_read_answers_with_the_shape_that_it_is_said_to_have(city: C
     await _populate(city)
     said = _document()
     alarm = (await city.ask("GET", "/alarms")).json["items"][0]["id"]
+    await _command(city, alarm)
     tried = 0
     for path, operations in said["paths"].items():
         content = operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
@@ -116,6 +119,15 @@ async def test_every_list_of_the_populated_city_shows_something(city: City) -> N
     for path in ("areas", "areas/tree", "devices", "alarms", "inbox", "held", "push", "classes", "profiles", "map",
                  "tokens", "devices/smoke-1/latest", "devices/smoke-1/telemetry"):  # fmt: skip
         assert (await city.ask("GET", f"/{path}")).json["items"], path
+
+
+async def _command(city: City, number: int) -> None:
+    """Keep an order and its command with this number."""
+    async with city.path.pool.acquire() as connection:
+        device = await connection.fetchval("SELECT id FROM iot.device WHERE key = 'smoke-1'")
+        expires = datetime.now(UTC) + timedelta(hours=1)
+        while (await create(connection, "test", {}, [New(device_id=device)], by="x", expires_at=expires))[0] < number:
+            pass
 
 
 async def _populate(city: City) -> None:

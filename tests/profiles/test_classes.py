@@ -28,7 +28,7 @@ KEYS = {
     "streetlight": "on dim power voltage current power_factor energy lamp_failure temperature day_burner "
     "gear_failure relay_failure overload lamp_hours",
     "water_meter": "volume flow pressure temperature battery leak burst reverse_flow tamper dry fault "
-    "battery_low blocked",
+    "battery_low blocked valve_open",
     "water_quality": "temperature ph conductivity turbidity dissolved_oxygen oxygen_saturation orp tss tds "
     "salinity chlorine ammonium nitrate cod chlorophyll soil_moisture battery battery_voltage "
     "fault",

@@ -1,0 +1,12 @@
+"""Commands: ordered, sent, heard of, shown done; each state in its table is true when it is said.
+
+Commanding.order -> iot.command -> Sender -> Driver.send -> sent | delivered | succeeded
+                        ^  ^                 commands/result -> Words --> delivered | succeeded | failed
+                        |  '--------------------- Ledger (one write for many) <--'
+                        '------ shown: a later reading -> succeeded
+"""
+
+from iot_core.commanding.orders import Commanding, Wanted
+from iot_core.commanding.reach import Reach
+
+__all__ = ["Commanding", "Reach", "Wanted"]
