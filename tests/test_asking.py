@@ -7,7 +7,7 @@ import pytest
 from iot_core.asking import Asking
 from iot_core.driver import Driver, Emit, Units
 from iot_core.errors import CommandRejected, NotFoundError
-from iot_core.model import Command, MountedUnit, Outcome, Uplink
+from iot_core.model import Command, CommandState, MountedUnit, Outcome, Uplink
 from iot_core.profiles import load
 from tests.drivers.wire_edges import Edges, Ingest, unit
 
@@ -20,7 +20,7 @@ class Detector(Driver):
     scheme = "modbus"
 
     async def run(self, units: Units, emit: Emit) -> None: ...
-    async def send(self, unit: MountedUnit, command: Command) -> None: ...
+    async def send(self, unit: MountedUnit, command: Command) -> CommandState: ...  # type: ignore[empty-body]
 
     async def read(self, unit: MountedUnit) -> Uplink:
         return Uplink(driver="modbus", address=unit.address, registers={"input:0": [0, 133]})

@@ -9,7 +9,8 @@ import msgspec
 
 from iot_core.api import shapes
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.api.within import require_devices
 from iot_core.commanding import Commanding, Wanted
 from iot_core.errors import CommandRejected, NotFoundError, RequestError
 from iot_core.messages import text
@@ -44,8 +45,9 @@ async def order(call: Call[NoQuery], body: shapes.OrderNew) -> shapes.CommandOrd
         raise RequestError("command.whom")
     async with call.connection() as connection:
         keys = list(dict.fromkeys(body.devices)) if body.devices is not None else await _selected(connection, body)
-    if not keys:
-        raise RequestError("command.nobody", selector=body.where or "-")
+        if not keys:
+            raise RequestError("command.nobody", selector=body.where or "-")
+        await require_devices(call, connection, keys)
     if body.dry:
         return shapes.CommandOrder(
             number=None, name=body.name, params=body.params, selector=body.where or "", total=len(keys), states={},
@@ -69,7 +71,7 @@ async def list_(call: Call[shapes.CommandsQuery]) -> shapes.Commands:
             await short(connection, asked.device)
         rows = await commands.list_commands(
             connection, device=asked.device, order_id=asked.order, state=asked.state, open_only=asked.open,
-            limit=asked.limit,
+            limit=asked.limit, areas=None if call.areas is None else sorted(call.areas),
         )  # fmt: skip
     return shapes.Commands(items=tuple(shape(row, call.lang) for row in rows))
 
@@ -78,26 +80,33 @@ async def show(call: Call[NoQuery]) -> shapes.Command:
     """Show one command."""
     number = call.number("id", NotFoundError("command.not_found", id=call.path["id"]))
     async with call.connection() as connection:
-        return shape(await commands.get(connection, number), call.lang)
+        found = await commands.get(connection, number)
+        await require_devices(call, connection, [found.device])
+    return shape(found, call.lang)
 
 
 async def cancel(call: Call[NoQuery]) -> shapes.CommandsCancelled:
     """Cancel a command that has not left yet."""
     number = call.number("id", NotFoundError("command.not_found", id=call.path["id"]))
     async with call.connection() as connection:
-        return await _cancelled(connection, [await commands.get(connection, number)], call.who.name)
+        found = await commands.get(connection, number)
+        await require_devices(call, connection, [found.device])
+        return await _cancelled(connection, [found], call.who.name)
 
 
 async def show_order(call: Call[NoQuery]) -> shapes.CommandOrder:
     """Show an order, and how many of its commands are in which state."""
+    number = _number(call)
     async with call.connection() as connection:
-        return _order(await commands.get_order(connection, _number(call)))
+        await _require_order(call, connection, number)
+        return _order(await commands.get_order(connection, number))
 
 
 async def confirm(call: Call[NoQuery]) -> shapes.CommandOrder:
     """Confirm an order as the second person, where its class wants two."""
     number = _number(call)
     async with call.connection() as connection:
+        await _require_order(call, connection, number)
         await commands.confirm(connection, number, by=call.who.name)
         return _order(await commands.get_order(connection, number))
 
@@ -107,6 +116,7 @@ async def cancel_order(call: Call[NoQuery]) -> shapes.CommandsCancelled:
     number = _number(call)
     async with call.connection() as connection:
         await commands.get_order(connection, number)
+        await _require_order(call, connection, number)
         rows = await commands.list_commands(connection, order_id=number, open_only=True, limit=_MOST)
         return await _cancelled(connection, rows, call.who.name)
 
@@ -117,6 +127,13 @@ def shape(row: CommandRow, lang: str) -> shapes.Command:
     problem, number = plain.pop("problem"), plain.pop("order_id")
     said = None if problem is None else text(problem["code"], lang, **problem["facts"])
     return shapes.Command(**(plain | {"order": number, "state": CommandState(row.state), "said": said}))
+
+
+async def _require_order(call: Call[Any], connection: asyncpg.Connection, number: int) -> None:
+    """Refuse an order of which a device stands where the asker has no right."""
+    if call.areas is not None:
+        rows = await commands.list_commands(connection, order_id=number, limit=_MOST)
+        await require_devices(call, connection, [row.device for row in rows])
 
 
 async def _cancelled(connection: asyncpg.Connection, rows: Sequence[CommandRow], by: str) -> shapes.CommandsCancelled:
@@ -156,11 +173,11 @@ def _commanding(call: Call[NoQuery], key: str) -> Commanding:
 
 routes = (
     post("/devices/{key}/commands", send, Action.COMMAND),
-    post("/commands", order, Action.COMMAND, most=1024 * 1024),
-    get("/commands", list_),
-    get("/commands/{id}", show),
-    post("/commands/{id}/cancel", cancel, Action.COMMAND),
-    get("/command-orders/{id}", show_order),
-    post("/command-orders/{id}/confirm", confirm, Action.COMMAND),
-    post("/command-orders/{id}/cancel", cancel_order, Action.COMMAND),
+    post("/commands", order, Action.COMMAND, most=1024 * 1024, reach=Reach.OWN),
+    get("/commands", list_, reach=Reach.OWN),
+    get("/commands/{id}", show, reach=Reach.OWN),
+    post("/commands/{id}/cancel", cancel, Action.COMMAND, reach=Reach.OWN),
+    get("/command-orders/{id}", show_order, reach=Reach.OWN),
+    post("/command-orders/{id}/confirm", confirm, Action.COMMAND, reach=Reach.OWN),
+    post("/command-orders/{id}/cancel", cancel_order, Action.COMMAND, reach=Reach.OWN),
 )

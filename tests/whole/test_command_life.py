@@ -18,6 +18,7 @@ from iot_core.api import shapes
 from iot_core.app import Core
 from iot_core.client import Client
 from iot_core.errors import ConflictError, RequestError
+from iot_core.model import CommandState
 from iot_core.registry.tokens import create
 from tests.core import command, core_running, until
 from tests.drivers.modbus_peer import Memory, peer
@@ -169,7 +170,7 @@ async def test_a_selector_at_a_rate_stops_after_failures(dsn: str, state_path: P
                     await lamp.answers("failed", "no")
             await asyncio.sleep(0.05)
         assert found.stop_after == 2
-        rest = await client.commands(shapes.CommandsQuery(order=order.number, state="failed"))
+        rest = await client.commands(shapes.CommandsQuery(order=order.number, state=CommandState.FAILED))
         assert sum("stopped" in (each.said or "") for each in rest.items) >= 12 - len(answered) - 4
         assert sum(bool(lamp.heard) for lamp in mounted) < 12
 
