@@ -1,5 +1,5 @@
 -- commands with a life: orders, and a command of it for each device
--- depends: 0011_claims
+-- depends: 0013_exchange
 
 -- migrate: apply
 -- One request of a person or a schedule: the same command to one device or many.
