@@ -27,6 +27,7 @@ from aiohttp import web
 from iot_core import broker as brokers
 from iot_core.alarms.escalation import run_escalation
 from iot_core.alarms.evaluate import Evaluator
+from iot_core.alarms.own import run_own
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
 from iot_core.api.services import Services
@@ -50,7 +51,9 @@ from iot_core.profiles.follow import name_broken
 from iot_core.profiles.load import load_tolerant
 from iot_core.profiles.stand_in import Known
 from iot_core.push import run_push
-from iot_core.push.senders.base import Home
+from iot_core.push.heartbeat import run_heartbeat
+from iot_core.push.senders.base import Access, Home
+from iot_core.push.watchdog import Part, Vitals, Watch, watching
 from iot_core.registry.credentials import Authenticator
 from iot_core.registry.directory import Directory
 from iot_core.registry.keep import Keep
@@ -205,7 +208,13 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         own.start("device secrets", authenticator.watch)
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
         own.start("escalation", lambda: run_escalation(pool))
-        own.start("push", lambda: run_push(pool, settings, _home(broker.endpoint)))
+        watch = stack.enter_context(watching(_watch(settings, _home(broker.endpoint))))
+        own.start(
+            "push",
+            lambda: run_push(pool, settings, _home(broker.endpoint), lambda: watch.vitals.beat(Part.PUSH)),
+        )
+        own.start("heartbeat", lambda: run_heartbeat(pool, settings, healthy))
+        own.start("own vital signs", lambda: run_own(pool, watch, healthy))
         own.start("commands", commanding.run)
         own.start("rollups", lambda: refresh.run(pool))
         own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))
@@ -418,6 +427,11 @@ def _models(profiles: Profiles) -> Iterator[Model]:
         for each in profiles.all()
         if not each.broken  # of those the last good version is noted
     )
+
+
+def _watch(settings: Settings, home: Home) -> Watch:
+    access = Access(allow_private=settings.push.allow_private, timeout_s=settings.push.timeout_s, home=home)
+    return Watch(Vitals(), access, settings.timezone, settings.push.watchdog_s)
 
 
 def _home(endpoint: BrokerEndpoint) -> Home:

@@ -61,12 +61,12 @@ ADD: Final = "INSERT INTO iot.outbox (target_id, alarm_id, message_id, body, urg
 
 _OPEN: Final = "o.delivered_at IS NULL AND o.dead_at IS NULL"
 _FREE: Final = "(o.claimed_until IS NULL OR o.claimed_until <= clock_timestamp())"
-_ENDPOINT: Final = """
+ENDPOINT: Final = """
 t.id, t.key, t.kind, t.url, t.secret, t.format, t.language, t.template, t.options, t.old_secret, t.old_secret_until,
 t.changed_at
 """
 READY: Final = f"""
-SELECT {_ENDPOINT} FROM iot.push_target t WHERE t.removed_at IS NULL AND EXISTS (
+SELECT {ENDPOINT} FROM iot.push_target t WHERE t.removed_at IS NULL AND EXISTS (
     SELECT FROM iot.outbox o WHERE o.target_id = t.id AND {_OPEN} AND {_FREE} AND o.next_at <= clock_timestamp())
 ORDER BY t.id
 """

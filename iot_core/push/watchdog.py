@@ -1,0 +1,145 @@
+"""A dead man's watch outside the store and outside the core's loop: a thread that tells `watchdog` targets straight.
+
+core's loop: vitals.beat("push") ... --> thread looks every second --> nothing heard of a part for too long
+                                                                        '-> core.stalled, until they have it
+The targets and their secrets are a copy in memory, made while the store still answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from iot_core.push.outbox import Endpoint, new_message_id
+from iot_core.push.parcel import pack
+from iot_core.push.senders import Access, make_sender
+
+log = structlog.get_logger()
+
+__all__ = ["Part", "Vitals", "Watch", "watching"]
+
+_LOOK_S: Final = 1.0
+_AGAIN_S: Final = 10.0
+STALLED: Final = "core.stalled"
+RECOVERED: Final = "core.recovered"
+
+
+class Part(StrEnum):
+    """What can stand still."""
+
+    CORE = "core"
+    STORE = "store"
+    INGEST = "ingest"
+    PUSH = "push"
+
+
+@dataclass(slots=True)
+class Vitals:
+    """When each part was last known to move, by the monotonic clock. Written by the core's loop, read by the thread."""
+
+    now: Callable[[], float] = time.monotonic
+    _beats: dict[Part, float] = field(default_factory=dict)
+
+    def beat(self, part: Part) -> None:
+        """Note that a part moves."""
+        self._beats[part] = self.now()
+
+    def still(self, limit_s: float) -> frozenset[Part]:
+        """Name the parts that have not moved for so long. A part that never moved is not watched yet."""
+        now = self.now()
+        return frozenset(part for part, at in list(self._beats.items()) if now - at > limit_s)
+
+
+@dataclass(slots=True)
+class Watch:
+    """The thread's state. `targets` is replaced whole by the core's loop; `spells` is what it has to write down."""
+
+    vitals: Vitals
+    access: Access
+    zone: str
+    limit_s: float
+    targets: Sequence[Endpoint] = ()
+    spells: list[tuple[Part, datetime, datetime | None]] = field(default_factory=list)
+    """Part, since when it stood still, and until when (None: still)."""
+    _standing: dict[Part, datetime] = field(default_factory=dict)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Watch until ended; in a thread of its own, with a loop of its own."""
+        asyncio.run(self._watch())
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+
+    async def _watch(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            sends: set[asyncio.Task[None]] = set()
+            while not self._ended.is_set():
+                for kind, parts in self.look(datetime.now(UTC)).items():
+                    for target in self.targets:
+                        task = group.create_task(self._tell(target, kind, parts))
+                        sends.add(task)
+                        task.add_done_callback(sends.discard)
+                await asyncio.sleep(min(_LOOK_S, self.limit_s / 4))
+            for task in sends:
+                task.cancel()
+
+    def look(self, now: datetime) -> Mapping[str, Sequence[Part]]:
+        """See what has changed since the last look; give what is to be told."""
+        still = self.vitals.still(self.limit_s)
+        fallen = sorted(still - self._standing.keys())
+        risen = sorted(self._standing.keys() - still)
+        for part in fallen:
+            self._standing[part] = now
+            self.spells.append((part, now, None))
+        for part in risen:
+            self.spells.append((part, self._standing.pop(part), now))
+        return {kind: parts for kind, parts in ((STALLED, fallen), (RECOVERED, risen)) if parts}
+
+    async def _tell(self, target: Endpoint, kind: str, parts: Sequence[Part]) -> None:
+        """Send until the target has it, or the opposite is true."""
+        now, message_id = datetime.now(UTC), new_message_id()
+        body = {
+            "type": kind,
+            "timestamp": now.isoformat(),
+            "data": {"parts": [part.value for part in parts], "limit_s": self.limit_s},
+        }
+        sender = make_sender(target, self.access)
+        try:
+            while not self._ended.is_set():
+                parcel = pack(
+                    body, message_id=message_id, at=now, format_="json" if target.format == "cap" else target.format,
+                    language=target.language, template_=target.template, options=target.options, zone=self.zone,
+                )  # fmt: skip
+                answer = await sender.send(parcel)
+                if answer.error is None:
+                    log.warning("watchdog.told", target=target.key, kind=kind, parts=[*parts])
+                    return
+                if kind == STALLED and not self._standing.keys() & set(parts):
+                    return
+                await asyncio.sleep(_AGAIN_S)
+        finally:
+            with suppress(OSError):
+                await sender.close()
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[Watch]:
+    """Run the watch's thread while the block lasts. A daemon: a target that hangs never holds up our end."""
+    thread = threading.Thread(target=watch.run, name="watchdog", daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        watch.end()
+        thread.join(timeout=0.2)

@@ -1,0 +1,133 @@
+"""Dead man's watch and heartbeat: silence is noticed, told straight, and written down when the store answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from iot_core.alarms.own import run_own, write_spell
+from iot_core.push.heartbeat import run_heartbeat
+from iot_core.push.senders import Access
+from iot_core.push.watchdog import RECOVERED, STALLED, Part, Vitals, Watch, watching
+from iot_core.settings import Push, Settings, Store
+from iot_core.store.connection import open_pool
+from tests.push.alarms import T0, target
+from tests.push.receiver import receiving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from typing import Any
+
+    import asyncpg
+
+    from tests import servers
+
+LOCAL = Access(allow_private=True, timeout_s=2.0)
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def test_each_change_is_told_once_and_its_spell_kept() -> None:
+    clock = 0.0
+    vitals = Vitals(lambda: clock)
+    watch = Watch(vitals, LOCAL, "UTC", 60.0)
+    for part in (Part.STORE, Part.PUSH):
+        vitals.beat(part)
+    clock = 60.0
+    assert watch.look(T0) == {}
+    clock = 61.0
+    vitals.beat(Part.PUSH)
+    assert watch.look(T0) == {STALLED: [Part.STORE]}
+    assert watch.look(T0 + timedelta(seconds=1)) == {}
+    vitals.beat(Part.STORE)
+    later = T0 + timedelta(seconds=9)
+    assert watch.look(later) == {RECOVERED: [Part.STORE]}
+    assert watch.spells == [(Part.STORE, T0, None), (Part.STORE, T0, later)]
+    assert Part.INGEST not in vitals.still(0.0), "what never moved is not watched yet"
+
+
+async def test_database_that_is_gone_is_told_straight_and_written_down_when_it_is_back(
+    postgres_server: servers.Postgres, migrated_template: str, free_port: Callable[[], int]
+) -> None:
+    with postgres_server.database(migrated_template) as dsn:
+        name = dsn.partition("?")[0].rpartition("/")[2]
+        async with open_pool(dsn, Store()) as pool, receiving(free_port()) as receiver:
+            await target(pool, "ioc", receiver.url, watchdog=True)
+            await target(pool, "other", receiver.url)
+            watch = Watch(Vitals(), LOCAL, "UTC", 0.8)
+            with watching(watch):
+                async with running(run_own(pool, watch, lambda: True, 0.05)):
+                    async with asyncio.timeout(20):
+                        while len(watch.targets) != 1:
+                            await asyncio.sleep(0.01)
+                    await asyncio.to_thread(_close, postgres_server, name)
+                    await receiver.arrived(1)
+                    assert receiver.bodies[0]["type"] == STALLED
+                    assert receiver.bodies[0]["data"]["parts"] == ["store"]
+                    await asyncio.to_thread(postgres_server.run, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+                    await receiver.arrived(2)
+                    async with asyncio.timeout(20):
+                        while not await _cleared(pool):
+                            await asyncio.sleep(0.05)
+            row = await pool.fetchrow(
+                "SELECT rule, severity, title_en, cleared_at - raised_at AS lasted FROM iot.alarm"
+            )
+            kinds = [row["type"] for row in await pool.fetch("SELECT body->>'type' AS type FROM iot.outbox")]
+    assert receiver.bodies[1]["type"] == RECOVERED
+    assert receiver.refused == []
+    assert (row["rule"], row["severity"]) == ("core.store", "critical")
+    assert row["lasted"] > timedelta(0)
+    assert sorted(kinds) == ["alarm.cleared", "alarm.cleared", "alarm.raised", "alarm.raised"]
+
+
+def _close(server: servers.Postgres, name: str) -> None:
+    server.run(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    server.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+
+async def _cleared(pool: asyncpg.Pool) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(await pool.fetchval("SELECT count(*) FROM iot.alarm WHERE cleared_at IS NOT NULL"))
+    return False
+
+
+async def test_spell_written_twice_is_one_alarm(pool: asyncpg.Pool) -> None:
+    now = datetime.now(UTC)
+    async with pool.acquire() as connection:
+        await write_spell(connection, Part.PUSH, now - timedelta(minutes=2), None)
+        await write_spell(connection, Part.PUSH, now - timedelta(minutes=2), now)
+        await write_spell(connection, Part.PUSH, now, None)
+    assert await pool.fetchval("SELECT count(*) FROM iot.alarm") == 1
+
+
+async def test_heartbeat_is_signed_says_how_we_are_and_comes_from_one_worker_only(
+    pool: asyncpg.Pool, free_port: Callable[[], int]
+) -> None:
+    settings = Settings(push=Push(allow_private=True))
+    async with receiving(free_port()) as receiver:
+        await target(pool, "ioc", receiver.url, heartbeat_s=1)
+        async with (
+            running(run_heartbeat(pool, settings, lambda: True)),
+            running(run_heartbeat(pool, settings, lambda: True)),
+        ):
+            await receiver.arrived(2)
+    assert receiver.refused == []
+    times = [datetime.fromisoformat(body["timestamp"]) for body in receiver.bodies]
+    assert times[1] - times[0] > timedelta(seconds=0.9)
+    data = receiver.bodies[0]["data"]
+    assert (receiver.bodies[0]["type"], data["healthy"], data["next_within_s"], data["backlog"]) == (
+        "iot.heartbeat", True, 1, 0
+    )  # fmt: skip
