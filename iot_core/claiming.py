@@ -62,12 +62,12 @@ class Claiming:
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, profiles: Profiles, count: Count, let_in: Callable[[], Awaitable[None]]
+        self, pool: asyncpg.Pool, profiles: Profiles, count: Count, refresh: Callable[[], Awaitable[None]]
     ) -> None:
         self._pool = pool
         self._profiles = profiles
         self._count = count
-        self._let_in = let_in
+        self._refresh = refresh
         self._noted: dict[tuple[str, str, str], float] = {}
         self._decided = asyncio.Event()
 
@@ -84,9 +84,7 @@ class Claiming:
             self._count("claims_waiting")
             return Claimed(ClaimState.WAITING, _body({"state": "waiting", "retry_after": _RETRY_AFTER_S}))
         self._count("claims_accepted")
-        with suppress(TimeoutError, *AWAY):  # the broker will learn it anyway
-            async with asyncio.timeout(_LET_IN_S):
-                await self._let_in()
+        await self.let_in()
         return Claimed(
             ClaimState.ACCEPTED, _body({"state": "accepted", "device": given.device, "secret": given.secret})
         )
@@ -103,6 +101,12 @@ class Claiming:
                 Ask(batch=batch, key="", serial="", reply="", driver=driver, came_from=came_from), refusal
             )
         return refusal is None
+
+    async def let_in(self) -> None:
+        """Return when the broker knows the secrets of this moment; it learns them anyway if that takes long."""
+        with suppress(TimeoutError, *AWAY):
+            async with asyncio.timeout(_LET_IN_S):
+                await self._refresh()
 
     def decided(self) -> None:
         """Tell those who keep a connection open that a person has decided."""

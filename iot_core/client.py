@@ -401,6 +401,24 @@ class Client:
         body = shapes.InboxReject(claims=tuple(claims), addresses=tuple(addresses))
         return await self._send("POST", "/inbox/reject", shapes.InboxRejected, body)
 
+    async def rotate_secret(self, key: str, *, at_once: bool = False) -> shapes.SecretRotated:
+        """Make a device's new secret; it is in the answer, once."""
+        body = shapes.SecretRotate(at_once=at_once)
+        return await self._send("POST", f"/devices/{_part(key)}/secret", shapes.SecretRotated, body)
+
+    async def confirm_secret(self, key: str) -> shapes.SecretRotated:
+        """Say that a device has its new secret."""
+        return await self._send("POST", f"/devices/{_part(key)}/secret/confirm", shapes.SecretRotated)
+
+    async def revoke_secret(self, key: str) -> shapes.SecretRotated:
+        """Let nobody in as this device."""
+        return await self._send("DELETE", f"/devices/{_part(key)}/secret", shapes.SecretRotated)
+
+    async def set_bridge(self, key: str, topics: Sequence[str]) -> shapes.Bridge:
+        """Say below which topics a device's login may speak for others."""
+        body = shapes.BridgeSet(topics=tuple(topics))
+        return await self._send("POST", f"/devices/{_part(key)}/bridge", shapes.Bridge, body)
+
     # ------------------------------------------------------------ batch keys
     async def batches(self) -> shapes.Batches:
         """List batch keys, the newest first."""

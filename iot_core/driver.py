@@ -128,6 +128,10 @@ class Claim(Protocol):
         """Say whether somebody with this batch key may ask at all. Raises StoreUnavailable."""
         ...
 
+    async def let_in(self) -> None:
+        """Return when the broker knows the secrets of this moment, or it takes too long."""
+        ...
+
     async def decision(self) -> None:
         """Wait until a person has decided about some claim, so that it is worth asking again."""
         ...

@@ -43,10 +43,9 @@ class MqttDriver(Driver):
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Deliver uplinks until cancelled; a broker that is away is tried again by ourselves, with the same session."""
-        claims = self.context.settings.claims
         async with asyncio.TaskGroup() as group:
-            if claims.port and self.context.claim is not None:
-                listener = Listener(self.context.claim, self.context.count, claims.host, claims.port)
+            if self.context.settings.claims.port and self.context.claim is not None:
+                listener = Listener(self.context, self.context.claim)
                 group.create_task(listener.run(), name="mqtt claims")
             group.create_task(self._outlet.run(), name="mqtt outlet")
             group.create_task(self._intake.run(units, emit), name="mqtt intake")

@@ -5,7 +5,8 @@ CONNECT (user = batch, password = its key, client id = 128 random bits) -> SUBSC
 
 On a listener of Mosquitto 2.0 whoever holds a batch key could take over any session by its client id, a device's and
 the core's own (docs/decisions/023-claims-have-their-own-listener.md). Here there are no sessions, no wills, no retained
-messages, and two topics. It serves every mode of the broker alike.
+messages, and two topics. It serves every mode of the broker alike. A device that was given a new secret shows it here
+once (CONNECT with its own key): from then on the broker knows that one.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from mqttium.codec import encode_vbi
 
 from iot_core.driver import ClaimState
 from iot_core.errors import RequestError, StartError, StoreUnavailable
+from iot_core.model import is_key
 
 if TYPE_CHECKING:
-    from iot_core.driver import Claim, Count
+    from iot_core.driver import Authenticate, Claim, Count, DriverContext
 
 __all__ = ["ANSWERS", "ASK", "Listener"]
 
@@ -49,11 +51,12 @@ _NOT_AUTHORIZED: Final = 0x87
 class Listener:
     """Takes connections while the block of `run` lasts."""
 
-    def __init__(self, claim: Claim, count: Count, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: DriverContext, claim: Claim, tls: ssl.SSLContext | None = None) -> None:
         self._claim = claim
-        self._count = count
-        self._host = host
-        self._port = port
+        self._authenticate = context.authenticate
+        self._count = context.count
+        self._host = context.settings.claims.host
+        self._port = context.settings.claims.port
         self._tls = tls
         self._open = 0
 
@@ -75,7 +78,7 @@ class Listener:
         self._open += 1
         try:
             async with asyncio.timeout(_LONGEST_S):
-                await _Visit(self._claim, self._count, reader, writer).serve()
+                await _Visit(self._claim, self._authenticate, self._count, reader, writer).serve()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, _Broken):
             pass
         finally:
@@ -93,8 +96,16 @@ class _Broken(Exception):
 class _Visit:
     """One connection, from CONNECT to its end."""
 
-    def __init__(self, claim: Claim, count: Count, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        authenticate: Authenticate,
+        count: Count,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         self._claim = claim
+        self._authenticate = authenticate
         self._count = count
         self._reader = reader
         self._writer = writer
@@ -144,9 +155,11 @@ class _Visit:
             await self._refuse(_BAD_LOGIN)  # a will is a message on somebody's topic, and nobody here has one
         batch = fields.text() if flags & _USER else ""
         key = fields.text() if flags & _PASSWORD else ""
-        if not _CLIENT_ID.fullmatch(self._client_id):
+        if not is_key(batch) and not _CLIENT_ID.fullmatch(self._client_id):
             await self._refuse(_BAD_CLIENT_ID)
         try:
+            if is_key(batch):
+                await self._confirm(batch, key)
             admitted = await self._claim.admits(batch, key, driver="mqtt", came_from=self._came_from)
         except StoreUnavailable:
             await self._refuse(_UNAVAILABLE)
@@ -158,6 +171,14 @@ class _Visit:
         # Maximum QoS 1, no retained messages, no wildcards, no shared subscriptions (MQTT 5 section 3.2.2.3).
         properties = b"\x08\x24\x01\x25\x00\x28\x00\x2a\x00" if self._modern else b""
         await self._say(b"\x20" + encode_vbi(2 + len(properties)) + b"\x00\x00" + properties)
+
+    async def _confirm(self, device_key: str, secret: str) -> None:
+        """Take a device's word that it has its new secret: it shows it here before the broker knows it."""
+        if not await self._authenticate(device_key, secret):
+            await self._refuse(_BAD_LOGIN)
+        await self._claim.let_in()
+        await self._say(b"\x20\x03\x00\x00\x00" if self._modern else b"\x20\x02\x00\x00")
+        raise _Broken
 
     async def _refuse(self, reason: tuple[int, int]) -> None:
         body = b"\x00" + bytes([reason[self._modern]]) + (b"\x00" if self._modern else b"")

@@ -22,7 +22,7 @@ from iot_core.broker.answers import (
 )
 from iot_core.broker.rights import core, rights_of, vendor
 from iot_core.errors import RequestError
-from iot_core.registry.credentials import Authenticator, senders
+from iot_core.registry.credentials import Authenticator, bridges, may_sign_in, senders
 
 __all__ = ["add_routes"]
 
@@ -72,7 +72,7 @@ async def _may_login(request: web.Request, asked: LoginAsk) -> bool:
     mqtt = request.app[SERVICES].settings.mqtt
     if core_may_login(asked, mqtt.username, mqtt.password):
         return True
-    return not takes_over(asked) and await request.app[AUTHENTICATE](asked.username, asked.password)
+    return not takes_over(asked, mqtt.client_id) and await request.app[AUTHENTICATE](asked.username, asked.password)
 
 
 async def _rights(request: web.Request, asked: AclAsk) -> list[tuple[str, str]]:
@@ -80,9 +80,12 @@ async def _rights(request: web.Request, asked: AclAsk) -> list[tuple[str, str]]:
     if services.settings.mqtt.username and asked.username == services.settings.mqtt.username:
         return core(services.profiles)
     async with connection(services) as borrowed:
-        found = await senders(borrowed)
+        if not await may_sign_in(borrowed, asked.username):
+            return []  # it was let in before it was revoked
+        found, bridged = await senders(borrowed), await bridges(borrowed)
     own = [each for each in found if asked.username in {each.device_key, each.gateway}]
-    return rights_of(asked.username, vendor(own, services.profiles))
+    below = [each for each in bridged if each[0] == asked.username]
+    return rights_of(asked.username, vendor(own, services.profiles, below))
 
 
 async def _body(request: web.Request) -> bytes:

@@ -137,7 +137,7 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
             connection, call.services.profiles, rows, skip_bad=body.skip_bad or body.dry_run, by=call.who.name
         )
     if done.added and not body.dry_run:
-        await _let_in(call)
+        await let_in(call)
         await _replay(call, [each.address for each in done.added])
     return shapes.DevicesImported(
         added=tuple(
@@ -172,7 +172,7 @@ async def _add(call: Call[NoQuery], new: Sequence[shapes.DeviceNew]) -> shapes.D
 
 async def told(call: Call[Any], added: Sequence[devices.Added]) -> shapes.DevicesAdded:
     """Let the devices sign in, take up what waited in the inbox, then show the devices with their secrets."""
-    await _let_in(call)
+    await let_in(call)
     replayed = await _replay(call, [each.address for each in added])
     async with call.connection() as connection:
         keys = tuple(each.key for each in added)
@@ -190,7 +190,7 @@ async def told(call: Call[Any], added: Sequence[devices.Added]) -> shapes.Device
     )
 
 
-async def _let_in(call: Call[Any]) -> None:
+async def let_in(call: Call[Any]) -> None:
     """Wait until the broker knows the new secrets; it will learn them anyway if that takes long."""
     if call.services.broker is not None:
         with suppress(TimeoutError, *AWAY):

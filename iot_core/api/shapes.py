@@ -1213,6 +1213,31 @@ class InboxRejected(Answer, frozen=True, kw_only=True):
     messages: int
 
 
+class SecretRotate(Request, frozen=True, kw_only=True):
+    """With `at_once` the old secret dies now, as when it was stolen."""
+
+    at_once: bool = False
+
+
+class SecretRotated(Answer, frozen=True, kw_only=True):
+    """`secret` is shown here once. While it is `pending` the old one opens too, on Mosquitto the old one alone."""
+
+    device: str
+    secret: str | None
+    pending: bool
+
+
+class BridgeSet(Request, frozen=True, kw_only=True):
+    """Topics below which a device's login may speak; `zigbee2mqtt` means all of `zigbee2mqtt/#`. Empty: it is none."""
+
+    topics: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...], Meta(max_length=50)]
+
+
+class Bridge(Answer, frozen=True, kw_only=True):
+    device: str
+    topics: tuple[str, ...]
+
+
 class BatchNew(Request, frozen=True, kw_only=True):
     """A batch key to be made: good for `count` devices until `until`, of one profile and from `networks` if said."""
 

@@ -125,8 +125,10 @@ def core_may_login(ask: LoginAsk, username: str, password: str) -> bool:
     )
 
 
-def takes_over(ask: LoginAsk) -> bool:
-    """Say whether a device asks to connect under a client id that is another one's."""
+def takes_over(ask: LoginAsk, core_client: str = "") -> bool:
+    """Say whether a device asks to connect under a client id that is another one's, or one of the core's own."""
+    if core_client and (ask.client_id == core_client or ask.client_id.startswith(f"{core_client}-")):
+        return True
     return is_key(ask.client_id) and ask.client_id != ask.username
 
 

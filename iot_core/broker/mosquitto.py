@@ -203,7 +203,8 @@ class Mosquitto(LocalBroker):
     async def _write_accounts(self, connection: asyncpg.Connection) -> bool:
         """Write both files from the registry; say whether either changed."""
         devices = await credentials.accounts(connection)
-        vendor = rights.vendor(await credentials.senders(connection), self._profiles)
+        bridges = await credentials.bridges(connection)
+        vendor = rights.vendor(await credentials.senders(connection), self._profiles, bridges)
         lines = [f"{CORE}:{self._own_hash()}", *(f"{key}:{hashed}" for key, hashed in devices)]
         wrote_accounts = self._put(self.home / "accounts", "\n".join(lines) + "\n")
         wrote_rights = self._put(self.home / "acl", rights.acl_file(CORE, vendor, self._profiles))

@@ -39,8 +39,13 @@ def core(profiles: Profiles | None = None) -> list[tuple[str, str]]:
     ]
 
 
-def vendor(senders: Iterable[Sender], profiles: Profiles) -> dict[str, list[tuple[str, str]]]:
-    """List what logins may do on vendor topics: a unit writes its own and hears its commands, a gateway for others."""
+def vendor(
+    senders: Iterable[Sender], profiles: Profiles, bridges: Iterable[tuple[str, str]] = ()
+) -> dict[str, list[tuple[str, str]]]:
+    """List what logins may do on vendor topics: a unit writes its own and hears its commands, a gateway for others.
+
+    A bridge does both everywhere below its topics, so that devices behind it are heard before they are registered.
+    """
     found: dict[str, list[tuple[str, str]]] = {}
     known = {profile.model: profile for profile in profiles.all()}
     for sender in senders:
@@ -51,6 +56,8 @@ def vendor(senders: Iterable[Sender], profiles: Profiles) -> dict[str, list[tupl
         for username in filter(None, (sender.device_key, sender.gateway)):
             if own:
                 found.setdefault(username, []).extend(own)
+    for username, topic in bridges:
+        found.setdefault(username, []).extend([(WRITE, f"{topic}/#"), (READ, f"{topic}/#")])
     return found
 
 

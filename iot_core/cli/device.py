@@ -33,6 +33,9 @@ _ELSEWHERE = {
     "command": "iot_core.cli.device_command:command",
     "login": "iot_core.cli.device_credentials:login",
     "oscore": "iot_core.cli.device_credentials:oscore",
+    "rotate": "iot_core.cli.device_secret:rotate",
+    "revoke": "iot_core.cli.device_secret:revoke",
+    "bridge": "iot_core.cli.device_secret:bridge",
 }
 STATES = ("alarm", "silent", "never", "ok", "retired")
 DEVICE_COLUMNS: list[Column[shapes.Device]] = [

@@ -60,10 +60,13 @@ def signs_in(address: str, *, behind_gateway: bool) -> bool:
 
 
 def _is_clean(typed: str) -> bool:
-    """Refuse what would match more than one sender, or cannot be read back: wildcards, blanks, controls."""
-    return bool(typed) and not any(
-        letter in "+#" or letter.isspace() or unicodedata.category(letter).startswith("C") for letter in typed
-    )
+    """Refuse what would match more than one sender, or cannot be read back: wildcards, blanks, controls.
+
+    A space inside is what people put into the names of a bridge's devices.
+    """
+    blank = any(letter.isspace() and letter != " " for letter in typed)
+    wild = any(letter in "+#" or unicodedata.category(letter).startswith("C") for letter in typed)
+    return bool(typed) and typed == typed.strip() and not blank and not wild
 
 
 def _names_another_scheme(typed: str, before: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from iot_core.errors import StoreUnavailable
 from iot_core.model import is_key
+from iot_core.registry.audit import Change, record
 from iot_core.registry.directory import CHANNEL
 from iot_core.registry.passwords import check_secret
 from iot_core.store.connection import AWAY, listening, outlasting
@@ -18,7 +19,9 @@ from iot_core.store.connection import AWAY, listening, outlasting
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["Authenticator", "Sender", "accounts", "new_secret", "senders"]
+__all__ = [
+    "PENDING", "PROMOTE", "Authenticator", "Sender", "accounts", "bridges", "may_sign_in", "new_secret", "senders",
+]  # fmt: skip
 
 _SECRET_BYTES: Final = 20
 _CACHED: Final = 50_000
@@ -31,8 +34,13 @@ FROM iot.unit JOIN iot.device ON device.id = unit.device_id
 WHERE unit.mounted_to IS NULL AND unit.secret_hash IS NOT NULL AND device.retired_at IS NULL
 ORDER BY device.key, unit.mounted_from DESC, unit.id DESC
 """
-_HASH: Final = """
-SELECT unit.secret_hash
+PENDING: Final = "CASE WHEN unit.next_since > now() - interval '30 days' THEN unit.next_hash END"
+"""A secret that waits to take over from the one before; one that nobody showed for a month lapses."""
+PROMOTE: Final = """
+UPDATE iot.unit SET secret_hash = next_hash, next_hash = NULL, next_since = NULL WHERE id = $1 AND next_hash = $2
+"""
+_HASH: Final = f"""
+SELECT unit.id, unit.secret_hash, {PENDING} AS next_hash
 FROM iot.unit JOIN iot.device ON device.id = unit.device_id
 WHERE device.key = $1 AND unit.mounted_to IS NULL AND unit.secret_hash IS NOT NULL AND device.retired_at IS NULL
 ORDER BY unit.mounted_from DESC, unit.id DESC LIMIT 1
@@ -43,6 +51,16 @@ FROM iot.unit JOIN iot.device ON device.id = unit.device_id LEFT JOIN iot.device
     ON gateway.id = device.gateway_id
 WHERE unit.mounted_to IS NULL AND device.retired_at IS NULL AND unit.address NOT LIKE 'iot:%'
 ORDER BY device.key, unit.id
+"""
+
+
+_BRIDGES: Final = """
+SELECT device.key, bridge.topic FROM iot.bridge JOIN iot.device ON device.id = bridge.device_id
+WHERE device.retired_at IS NULL ORDER BY device.key, bridge.topic
+"""
+_LIVE: Final = """
+SELECT EXISTS (SELECT FROM iot.unit JOIN iot.device ON device.id = unit.device_id
+    WHERE device.key = $1 AND unit.mounted_to IS NULL AND device.retired_at IS NULL AND unit.secret_hash IS NOT NULL)
 """
 
 
@@ -71,6 +89,17 @@ async def senders(conn: asyncpg.Connection) -> list[Sender]:
     return [Sender(row["key"], row["profile"], row["address"], row["gateway"]) for row in await conn.fetch(_SENDERS)]
 
 
+async def bridges(conn: asyncpg.Connection) -> list[tuple[str, str]]:
+    """List which devices' logins may speak below which topics."""
+    return [(row["key"], row["topic"]) for row in await conn.fetch(_BRIDGES)]
+
+
+async def may_sign_in(conn: asyncpg.Connection, device_key: str) -> bool:
+    """Say whether a device has a secret at all: one that was retired or revoked has no rights either."""
+    found: bool = await conn.fetchval(_LIVE, device_key)
+    return found
+
+
 class Authenticator:
     """Checks device secrets. Answers come from a cache only while `watch` listens for changes of the registry.
 
@@ -89,11 +118,27 @@ class Authenticator:
         if self.remembers(device_key, secret):
             return True
         cache = self._cache
-        hashed = await self._hash_of(device_key, cache)
-        if hashed is None or not check_secret(secret, hashed):
+        known = await self._known(device_key, cache)
+        if known is None:
             return False
+        if not check_secret(secret, known.hashed):
+            return known.following is not None and await self._took_over(device_key, secret, known)
         if cache is not None:
             cache.right[device_key] = _digest(secret)
+        return True
+
+    async def _took_over(self, device_key: str, secret: str, known: _Known) -> bool:
+        """Let a pending secret that was shown take over: whoever has it needs the old one no more."""
+        assert known.following is not None
+        if not check_secret(secret, known.following):
+            return False
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(PROMOTE, known.unit_id, known.following)
+                change = Change(f"device/{device_key}", after={"secret": "confirmed"})
+                await record(connection, device_key, "device.rotate", change)
+        except AWAY as exc:
+            raise StoreUnavailable(type(exc).__name__) from exc
         return True
 
     def remembers(self, device_key: str, secret: str) -> bool:
@@ -118,18 +163,28 @@ class Authenticator:
             finally:
                 self._cache = None
 
-    async def _hash_of(self, device_key: str, cache: _Cache | None) -> str | None:
-        if cache is not None and device_key in cache.hashes:
-            return cache.hashes[device_key]
+    async def _known(self, device_key: str, cache: _Cache | None) -> _Known | None:
+        if cache is not None and device_key in cache.known:
+            return cache.known[device_key]
         try:
-            hashed: str | None = await self._pool.fetchval(_HASH, device_key)
+            row = await self._pool.fetchrow(_HASH, device_key)
         except AWAY as exc:
             raise StoreUnavailable(type(exc).__name__) from exc
+        known = None if row is None else _Known(row["id"], row["secret_hash"], row["next_hash"])
         if cache is not None:
-            if len(cache.hashes) >= _CACHED:  # senders choose the keys, so they do not choose the size
-                cache.hashes.clear()
-            cache.hashes[device_key] = hashed
-        return hashed
+            if len(cache.known) >= _CACHED:  # senders choose the keys, so they do not choose the size
+                cache.known.clear()
+            cache.known[device_key] = known
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the registry knows of a device's secrets: a hash, and that of a pending one."""
+
+    unit_id: int
+    hashed: str
+    following: str | None
 
 
 def _digest(secret: str) -> bytes:
@@ -141,5 +196,5 @@ class _Cache:
     """What is known since the registry last changed."""
 
     def __init__(self) -> None:
-        self.hashes: dict[str, str | None] = {}
+        self.known: dict[str, _Known | None] = {}
         self.right: dict[str, bytes] = {}

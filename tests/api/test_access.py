@@ -55,6 +55,8 @@ ACTIONS = {
     "POST /login": None, "DELETE /login": "sign_in", "POST /me/password": "sign_in",
     "GET /users": "users", "POST /users": "users", "DELETE /users/{name}": "users",
     "POST /users/{name}/rights": "users", "POST /users/{name}/password": "users",
+    "POST /devices/{key}/secret": "devices", "POST /devices/{key}/secret/confirm": "devices",
+    "DELETE /devices/{key}/secret": "devices", "POST /devices/{key}/bridge": "devices",
     "GET /batches": "batches", "POST /batches": "batches",
     "DELETE /batches/{key}": "batches", "POST /inbox/accept": "devices", "POST /inbox/accept-all": "devices",
     "POST /inbox/reject": "devices",

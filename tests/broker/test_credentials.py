@@ -123,6 +123,6 @@ class Counting:
         self._asked = asked
         self.acquire = pool.acquire
 
-    async def fetchval(self, query: str, *arguments: object) -> object:
+    async def fetchrow(self, query: str, *arguments: object) -> object:
         self._asked.append(arguments)
-        return await self._pool.fetchval(query, *arguments)
+        return await self._pool.fetchrow(query, *arguments)

@@ -1,0 +1,52 @@
+"""A device's own secret: made anew, confirmed, revoked; and where its login may speak for others."""
+
+from iot_core.api import shapes
+from iot_core.api.devices import let_in
+from iot_core.api.roles import Action
+from iot_core.api.routes import Call, NoQuery, delete, post
+from iot_core.registry import bridges, rotation
+
+
+async def rotate(call: Call[NoQuery], body: shapes.SecretRotate) -> shapes.SecretRotated:
+    """Make a new secret. The old one holds until the device shows the new one, or dies now with `at_once`."""
+    key = call.path["key"]
+    async with call.connection() as connection:
+        secret = await rotation.rotate(connection, key, at_once=body.at_once, by=call.who.name)
+    if body.at_once:
+        await let_in(call)
+    return shapes.SecretRotated(device=key, secret=secret, pending=not body.at_once)
+
+
+async def confirm(call: Call[NoQuery]) -> shapes.SecretRotated:
+    """Say for the device that it has its new secret: from now on only that one opens."""
+    key = call.path["key"]
+    async with call.connection() as connection:
+        await rotation.confirm(connection, key, by=call.who.name)
+    await let_in(call)
+    return shapes.SecretRotated(device=key, secret=None, pending=False)
+
+
+async def revoke(call: Call[NoQuery]) -> shapes.SecretRotated:
+    """Let nobody in as this device: secrets, OSCORE key and certificates die now, open connections end."""
+    key = call.path["key"]
+    async with call.connection() as connection:
+        await rotation.revoke(connection, key, by=call.who.name)
+    await let_in(call)
+    return shapes.SecretRotated(device=key, secret=None, pending=False)
+
+
+async def bridge(call: Call[NoQuery], body: shapes.BridgeSet) -> shapes.Bridge:
+    """Say below which topics a device's login may speak for devices behind it, registered or not."""
+    key = call.path["key"]
+    async with call.connection() as connection:
+        topics = await bridges.set_topics(connection, key, body.topics, by=call.who.name)
+    await let_in(call)
+    return shapes.Bridge(device=key, topics=tuple(topics))
+
+
+routes = (
+    post("/devices/{key}/bridge", bridge, Action.DEVICES),
+    post("/devices/{key}/secret", rotate, Action.DEVICES),
+    post("/devices/{key}/secret/confirm", confirm, Action.DEVICES),
+    delete("/devices/{key}/secret", revoke, Action.DEVICES),
+)
