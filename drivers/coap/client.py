@@ -27,7 +27,7 @@ from aiocoap.numbers.codes import Code
 from drivers.coap.endpoint import LOGGER, Endpoint
 from drivers.coap.oscore import Contexts
 from iot_core.errors import CommandRejected, DeviceUnreachable, StoreUnavailable
-from iot_core.model import Uplink
+from iot_core.model import Outcome, Uplink
 
 if TYPE_CHECKING:
     from iot_core.driver import DriverContext, Emit, Units
@@ -249,12 +249,12 @@ class Watch:
         request.observation.register_errback(told.end, _suppress_deprecation=True)
         try:
             response = await answer_of(request)
-            await self._heard(await self._whole(response, endpoint))
+            await self._heard(await self._whole(response, endpoint), response)
             if response.opt.observe is None:
                 await asyncio.sleep(every * random.uniform(0.95, 1.0))  # noqa: S311 - spreads a load
                 return
             while (response := await told.next(_silence(response, every))) is not None:
-                await self._heard(await self._whole(response, endpoint))
+                await self._heard(await self._whole(response, endpoint), response)
             self._count("coap_registered_again")
         finally:
             if not request.observation.cancelled:
@@ -268,16 +268,18 @@ class Watch:
         message.opt.accept = self._resource.accept
         return await answer_of(endpoint.request(message))
 
-    async def _heard(self, response: Message) -> None:
+    async def _heard(self, response: Message, told: Message | None = None) -> None:
+        """Hand on what a resource said; `told` is the notification that made us ask for it, else it is the response."""
         if not response.code.is_successful():
             raise _Refused(response.code.dotted)
         self._wait_s = FIRST_WAIT_S
         self._device.spoke()
         uplink = uplink_of(self._device.unit.address, self._resource, response)
+        uplink.done = _acknowledging(told if told is not None else response)
         while True:
             try:
                 await self._emit(uplink)
-            except StoreUnavailable:  # the device has been told that we heard: it is for us to keep it
+            except StoreUnavailable:  # a notification that needs no acknowledgement comes only once
                 await asyncio.sleep(_STORE_AGAIN_S)
             else:
                 return
@@ -286,6 +288,17 @@ class Watch:
         longest = max(LONGEST_WAIT_S, self._resource.every.total_seconds()) if self._device.sleepy else LONGEST_WAIT_S
         await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads a load
         self._wait_s = min(self._wait_s * 2, longest)
+
+
+def _acknowledging(said: Message) -> Callable[[Outcome], Awaitable[None]]:
+    """Acknowledge a confirmable notification once it is committed; where there is nothing to acknowledge, nothing."""
+    acknowledge = getattr(said, "acknowledge", None)
+
+    async def done(_: Outcome) -> None:
+        if acknowledge is not None:
+            acknowledge()
+
+    return done
 
 
 class _Told:

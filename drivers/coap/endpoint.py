@@ -9,12 +9,13 @@ import socket
 import struct
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from aiocoap import Context, Message
 from aiocoap.messagemanager import MessageManager
 from aiocoap.numbers.constants import TransportTuning
-from aiocoap.numbers.types import CON
+from aiocoap.numbers.types import CON, NON
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import socknumbers
 
@@ -111,6 +112,34 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
     def __init__(self, tokens: TokenManager) -> None:
         super().__init__(tokens)
         self.recent = Recent()
+        self.told = Recent()
+        """Confirmable notifications: answered once they are committed."""
+
+    def dispatch_message(self, message: Message) -> None:
+        """Hand a notification on with its acknowledgement, which aiocoap would send at once.
+
+        Who observes calls `message.acknowledge` after COMMIT; until then the device repeats it, which is ignored. One
+        under OSCORE is acknowledged on receipt: what leaves the protection is another message (decision 024).
+        """
+        waits = message.mtype is CON and message.code.is_response() and message.opt.observe is not None
+        asked = (message.token, message.remote) in self.token_manager.outgoing_requests
+        if not waits or not asked or message.opt.oscore is not None:
+            super().dispatch_message(message)
+            return
+        key = (*_key(message), message.token)  # a device that was restarted may count from the same number again
+        if self.told.repeated(key):
+            if self.told.answer(key) is not None:
+                self._send_empty_ack(message.remote, message.mid, reason="its acknowledgement was lost")
+            return
+        message.acknowledge = partial(self._acknowledge, message, key)
+        # What asks for no acknowledgement is not acknowledged by aiocoap either; the rest of its way is the same.
+        message.mtype = NON
+        super().dispatch_message(message)
+
+    def _acknowledge(self, message: Message, key: Hashable) -> None:
+        if self.told.answer(key) is None and self._active_exchanges is not None:  # None: it is shut down
+            self.told.answered(key, True)
+            self._send_empty_ack(message.remote, message.mid, reason="committed")
 
     def next_message_id(self) -> int:
         """Reserve a message id."""
@@ -152,7 +181,7 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
         message.request = None  # else each remembered answer keeps its request's payload
 
 
-def _key(message: Message) -> Hashable:
+def _key(message: Message) -> tuple[Hashable, int]:
     remote = message.remote
     return (getattr(remote, "sockaddr", remote), message.mid)
 

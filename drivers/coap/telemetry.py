@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 FORMATS = (50, 60, 110, 112)
+_RAW = (42, 0)
 """JSON, CBOR, SenML JSON, SenML CBOR: the native contract. No Content-Format at all is left to the profile."""
 
 PATIENCE_S = 30.0
@@ -51,8 +52,10 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
         self._uploads = Uploads(self._limit, self._limit * UPLOADS_IN_MEMORY)
 
     def get_resources_as_linkheader(self) -> LinkFormat:
-        """Describe the resource without naming a device."""
-        return LinkFormat([Link("", ct=" ".join(str(number) for number in FORMATS), rt="iot.telemetry")])
+        """Describe the resource without naming a device: octets and text too, where a profile reads them."""
+        own = any(each.address.startswith("iot:") and not each.native for each in self._profiles.all())
+        formats = (*FORMATS, *(_RAW if own else ()))
+        return LinkFormat([Link("", ct=" ".join(str(number) for number in formats), rt="iot.telemetry")])
 
     async def needs_blockwise_assembly(self, request: Message) -> bool:
         """Assemble here: aiocoap's own assembly has no bound and would take blocks from anybody."""

@@ -177,6 +177,10 @@ def _made_optional(field: Field[Any]) -> Field[Any]:
 def _check(entries: Entries, place: Place, spec: RegisterSpec | PointSpec, numbering: Numbering) -> None:
     error = entries.document.error
     found = wire_address(spec, numbering)
+    if found is None and spec.table is not None and wire_address(_without_table(spec), numbering) is not None:
+        raise error(
+            (*place, "table"), "no table: the number says it (4xxxx holding, 3xxxx input, 1xxxx discrete, 0xxxx coil)"
+        )
     if found is None or not 0 <= found[1] <= 0xFFFF:
         where = place if place[-1] == "scale_from" else (*place, "address")
         raise error(where, _NUMBERS[numbering])
@@ -195,6 +199,11 @@ def _check(entries: Entries, place: Place, spec: RegisterSpec | PointSpec, numbe
         _check_bits(entries, place, spec)
 
 
+def _without_table(spec: RegisterSpec | PointSpec) -> RegisterSpec | PointSpec:
+    """Leave the table away."""
+    return msgspec.structs.replace(spec, table=None)
+
+
 def _check_bits(entries: Entries, place: Place, spec: RegisterSpec | PointSpec) -> None:
     error = entries.document.error
     kind = str(spec.type)
@@ -210,5 +219,5 @@ def _check_bits(entries: Entries, place: Place, spec: RegisterSpec | PointSpec) 
 _NUMBERS = {
     "wire": "a 0-based address from 0 to 65535 (a number such as 40001 needs numbering: plc)",
     "one": "a number from 1 to 65536, as numbering: one says",
-    "plc": "a number such as 40001, 30001, 10001 or 1, as numbering: plc says",
+    "plc": "a number as numbering: plc writes it (40001 holding, 30001 input, 10001 discrete, 1 coil)",
 }

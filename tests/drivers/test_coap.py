@@ -221,7 +221,7 @@ async def test_discovery_names_the_resource_and_no_device(coap_client: str, free
     async with serving(free_port()) as served:
         answer = await ask(coap_client, f"coap://127.0.0.1:{served.port}/.well-known/core", "-m", "get")
     assert answer.code == "2.05"
-    assert '</v1>;ct="50 60 110 112";rt="iot.telemetry"' in answer.payload
+    assert '</v1>;ct="50 60 110 112 42 0";rt="iot.telemetry"' in answer.payload
     assert "aq-1" not in answer.payload
 
 

@@ -179,16 +179,16 @@ def test_addresses_are_counted_as_the_manual_does(make: Any, numbering: str, poi
 
 
 @pytest.mark.parametrize(
-    ("numbering", "point"),
+    ("numbering", "point", "key"),
     [
-        ("plc", "{address: 20001, type: uint16}"),
-        ("plc", "{table: holding, address: 30001, type: uint16}"),
-        ("one", "{address: 0, type: uint16}"),
-        ("wire", "{address: 65536, type: uint16}"),
+        ("plc", "{address: 20001, type: uint16}", "address"),
+        ("plc", "{table: holding, address: 30001, type: uint16}", "table"),
+        ("one", "{address: 0, type: uint16}", "address"),
+        ("wire", "{address: 65536, type: uint16}", "address"),
     ],
 )
-def test_a_number_that_is_none_is_refused(make: Any, numbering: str, point: str) -> None:
-    with pytest.raises(ConfigError, match=r"modbus\.points\.power\.address"):
+def test_a_number_that_is_none_is_refused(make: Any, numbering: str, point: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"modbus\.points\.power\.{key}"):
         make(f"{{power: {point}}}\n  numbering: {numbering}")
 
 

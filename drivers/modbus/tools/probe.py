@@ -34,6 +34,8 @@ TYPES: Final[tuple[tuple[TypeName, tuple[Order, ...]], ...]] = (
     ("int32", ("ABCD", "CDAB", "BADC", "DCBA")),
     ("float64", ("ABCD", "CDAB", "BADC", "DCBA")),
     ("uint64", ("ABCD", "CDAB", "BADC", "DCBA")),
+    ("int64", ("ABCD", "CDAB", "BADC", "DCBA")),
+    ("bcd16", ("ABCD",)),
     ("bcd32", ("ABCD", "CDAB")),
 )
 _WIDEST: Final = 4
