@@ -33,7 +33,7 @@ from iot_core.api import make_app
 from iot_core.api.services import Services
 from iot_core.asking import Asking
 from iot_core.claiming import Claiming
-from iot_core.commanding import Commanding, Reach
+from iot_core.commanding import Commanding, Reach, Twins
 from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import ConfigError, StartError, StoreUnavailable
@@ -168,6 +168,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         others = await stack.enter_async_context(open_pool(dsn, settings.store))
         reach = Reach(directory)
         commanding = Commanding(others, reach, profiles)
+        twins = Twins(others, commanding, profiles)
         authenticator = Authenticator(pool)
         claiming = Claiming(pool, profiles, counters.count, broker.refresh)
         context = DriverContext(
@@ -177,6 +178,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             broker=broker.endpoint,
             credentials=Keep(pool),
             said=commanding.said,
+            config=twins.document,
             count=counters.count,
             claim=claiming,
             spool=state.path / "spool",
@@ -198,6 +200,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             healthy=healthy,
             asking=Asking(directory, profiles, ingest.emit, reach.drivers),
             commanding=commanding,
+            twins=twins,
             claiming=claiming,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -216,6 +219,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         own.start("heartbeat", lambda: run_heartbeat(pool, settings, healthy))
         own.start("own vital signs", lambda: run_own(pool, watch, healthy))
         own.start("commands", commanding.run)
+        own.start("twins", twins.run)
         own.start("rollups", lambda: refresh.run(pool))
         own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))
         counters.gauge("profiles_broken", lambda: float(len(profiles.broken)))

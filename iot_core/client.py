@@ -191,6 +191,25 @@ class Client:
         """Cancel those of an order's commands that have not left yet."""
         return await self._send("POST", f"/command-orders/{number}/cancel", shapes.CommandsCancelled)
 
+    async def twin(self, key: str) -> shapes.Twin:
+        """Show a device's configuration."""
+        return await self._get(f"/devices/{_part(key)}/twin", shapes.Twin)
+
+    async def change_twin(
+        self, key: str, changes: Mapping[str, bool | int | float | str | None], *, version: int | None = None
+    ) -> shapes.Twin:
+        """Change what a device should be set to."""
+        body = shapes.TwinChange(changes=dict(changes), version=version)
+        return await self._send("POST", f"/devices/{_part(key)}/twin", shapes.Twin, body)
+
+    async def check_twin(self, key: str) -> shapes.Twin:
+        """Read a device's settings back now."""
+        return await self._send("POST", f"/devices/{_part(key)}/twin/check", shapes.Twin)
+
+    async def twins(self, *, all_: bool = False, limit: int = 200) -> shapes.Twins:
+        """List configurations, those that differ unless all are asked for."""
+        return await self._get("/twins", shapes.Twins, shapes.TwinQuery(all=all_, limit=limit))
+
     async def set_login(self, key: str, username: str, password: str) -> shapes.CredentialKept:
         """Keep the login that the core shows to a device, such as a camera."""
         body = shapes.LoginNew(username=username, password=password)

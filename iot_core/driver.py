@@ -150,6 +150,8 @@ class DriverContext:
     said: Callable[[Uplink], Awaitable[None]] = _nobody_asked
     """Told what native devices say of commands and configuration: uplinks of the kinds `commands/result` and
     `config/reported`, settled after COMMIT like any other. Waits for room."""
+    config: Callable[[str], Awaitable[bytes]] | None = None
+    """Gives a native device's configuration, by its key, to one that fetches it."""
     claim: Claim | None = None
     """Where claims of new devices go; None where nobody takes them."""
     spool: Path | None = None
@@ -176,6 +178,14 @@ class Driver(ABC):
         SENT: it left, and nobody has said that it arrived. DELIVERED: the device confirmed that it has it. SUCCEEDED:
         the device shows that it did it. Raise CommandRejected if the device said no, DeviceUnreachable if nothing.
         """
+
+    async def configure(self, unit: MountedUnit, document: bytes) -> None:
+        """Give a native device its configuration, kept for it while it is offline.
+
+        Raise DeviceUnreachable when nobody takes it, CommandRejected where devices of this protocol fetch it.
+        """
+        del document
+        raise CommandRejected("driver.no_commands", device=unit.device_key, command="config", protocol=self.scheme)
 
     async def holds(self, unit: MountedUnit, command: Command) -> bool:
         """Say whether the device stands as the command would leave it, without changing anything.

@@ -172,6 +172,18 @@ class CommandType:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What devices of a class can be set to, and keep. A native device takes it as configuration, another by `command`.
+
+    `metric` types and bounds it; `param` is the command's parameter that takes the value.
+    """
+
+    metric: Metric
+    command: str = ""
+    param: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceClass:
     """What kind of thing a device is: its metrics, plausible ranges, default alarm rules and commands.
 
@@ -184,6 +196,7 @@ class DeviceClass:
     metrics: tuple[Metric, ...]
     rules: tuple[AlarmRule, ...] = ()
     commands: tuple[CommandType, ...] = ()
+    settings: tuple[Setting, ...] = ()
     window: timedelta = timedelta(days=400)
     life_safety: bool = False
 
@@ -194,6 +207,10 @@ class DeviceClass:
     def command(self, key: str) -> CommandType | None:
         """Look a command up by its key."""
         return next((command for command in self.commands if command.key == key), None)
+
+    def setting(self, key: str) -> Setting | None:
+        """Look a setting up by its key."""
+        return next((each for each in self.settings if each.metric.key == key), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

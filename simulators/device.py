@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from iot_core.model import Uplink, Value
+from simulators.obedience import Obedience
 from simulators.physics import Detector
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class SimDevice:
     run: str = ""
     seq: int = 0
     physics: Physics = field(init=False)
+    obedience: Obedience = field(default_factory=Obedience)
     behind: list[SimDevice] = field(default_factory=list)
     """Devices that it publishes for."""
     _buffer: list[Message] = field(default_factory=list)

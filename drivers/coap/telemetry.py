@@ -48,6 +48,8 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
         self._count = context.count
         self._emit = emit
         self._in_flight = in_flight
+        self._config = context.config
+        self._said = context.said
         self._limit = context.settings.coap.max_payload
         self._uploads = Uploads(self._limit, self._limit * UPLOADS_IN_MEMORY)
 
@@ -65,7 +67,9 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
     async def render(self, request: Message) -> Message:
         """Answer one request, or one block of it."""
         key = _device_key(request.opt.uri_path)
-        if key is None:
+        if (configured := _configured(request.opt.uri_path)) is not None:
+            answer = await self._in_flight.carry(self._configure(*configured, request))
+        elif key is None:
             answer = Message(code=Code.NOT_FOUND)
         elif request.code != Code.POST:
             answer = Message(code=Code.METHOD_NOT_ALLOWED)
@@ -81,7 +85,10 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
 
     async def protected(self, key: str, request: Message) -> Message:
         """Answer a request that OSCORE has shown to come from the device `key`."""
-        if tuple(request.opt.uri_path) != ("v1", key, "telemetry"):
+        path = tuple(request.opt.uri_path)
+        if path[:3] == ("v1", key, "config") and (configured := _configured(path[1:])) is not None:
+            return await self._in_flight.carry(self._configure(*configured, request, known=True))
+        if path != ("v1", key, "telemetry"):
             return Message(code=Code.NOT_FOUND)
         if request.code != Code.POST:
             return Message(code=Code.METHOD_NOT_ALLOWED)
@@ -92,6 +99,25 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
         if request.opt.block1 is not None:
             answer.opt.block1 = request.opt.block1
         return answer
+
+    async def _configure(self, key: str, tail: str, request: Message, *, known: bool = False) -> Message:
+        """Give a device its configuration, or take what it says of it."""
+        if request.code != (Code.POST if tail else Code.GET):
+            return Message(code=Code.METHOD_NOT_ALLOWED)
+        if not known and not await self._sent_by(key, request.opt.uri_query):
+            self._count("coap_unauthorized")
+            return answers.unauthorized()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                if not tail:
+                    made = b"" if self._config is None else await self._config(key)
+                    return Message(code=Code.CONTENT, payload=made, content_format=FORMATS[0])
+                settled = asyncio.Event()
+                await self._said(_reported(key, bytes(request.payload), settled))
+                await settled.wait()
+        except (OSError, TimeoutError):
+            return answers.store_unavailable()
+        return Message(code=Code.CHANGED)
 
     async def _answer(self, key: str, request: Message, *, known: bool = False) -> Message:
         try:
@@ -169,6 +195,20 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
                 return answers.outcome(await known)
         except TimeoutError as exc:
             raise StoreUnavailable("no commit in time") from exc
+
+
+def _configured(path: Sequence[str]) -> tuple[str, str] | None:
+    """Take KEY out of `KEY/config` and `KEY/config/reported`."""
+    if len(path) in {2, 3} and path[1] == "config" and path[2:] in ((), ("reported",)):
+        return path[0], "".join(path[2:])
+    return None
+
+
+def _reported(key: str, payload: bytes, settled: asyncio.Event) -> Uplink:
+    async def settle(_: Sequence[object], __: object) -> None:
+        settled.set()
+
+    return Uplink(driver="coap", address=f"iot:{key}", kind="config/reported", payload=payload, settle=settle)
 
 
 def _device_key(path: Sequence[str]) -> str | None:

@@ -14,7 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from drivers.mqtt.claims import Listener
-from drivers.mqtt.downlink import outgoing
+from drivers.mqtt.downlink import Outgoing, outgoing
 from drivers.mqtt.intake import Intake
 from drivers.mqtt.outlet import Outlet
 from drivers.mqtt.receipts import Receipts
@@ -65,6 +65,10 @@ class MqttDriver(Driver):
         message = outgoing(unit, command, self.context.profiles, self._intake.heard_on.get(unit.address, ""))
         await self._outlet.send(unit, message)
         return CommandState.SENT
+
+    async def configure(self, unit: MountedUnit, document: bytes) -> None:
+        """Publish it retained, so that the broker gives it to a device that connects later."""
+        await self._outlet.send(unit, Outgoing(f"iot/v1/{unit.device_key}/config", document, retain=True))
 
     def address_line(self) -> str:
         """Say which broker."""

@@ -41,6 +41,7 @@ from iot_core.api import (
     series,
     session,
     telemetry,
+    twin,
 )
 from iot_core.api.hub import HUB, Hub
 from iot_core.api.limits import Attempts, Limit
@@ -63,6 +64,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *telemetry.routes,
     *asking.routes,
     *commands.routes,
+    *twin.routes,
     *channels.routes,
     *credentials.routes,
     *secrets.routes,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from iot_core.asking import Asking
     from iot_core.broker import Broker
     from iot_core.claiming import Claiming
-    from iot_core.commanding import Commanding
+    from iot_core.commanding import Commanding, Twins
     from iot_core.counters import Counters
     from iot_core.ingest.load import Loader
     from iot_core.ingest.replay import Replayed, Selection
@@ -46,4 +46,5 @@ class Services:
     broker: Broker | None = None
     asking: Asking | None = None
     commanding: Commanding | None = None
+    twins: Twins | None = None
     claiming: Claiming | None = None

@@ -26,6 +26,7 @@ SOURCES = {
     "telemetry": "iot_core.cli.telemetry:telemetry",
     "alarm": "iot_core.cli.alarm:alarm",
     "command": "iot_core.cli.command:command",
+    "twin": "iot_core.cli.twin:twin",
     "inbox": "iot_core.cli.inbox:inbox",
     "batch": "iot_core.cli.batch:batch",
     "held": "iot_core.cli.held:held",

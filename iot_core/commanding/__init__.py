@@ -8,5 +8,6 @@ Commanding.order -> iot.command -> Sender -> Driver.send -> sent | delivered | s
 
 from iot_core.commanding.orders import Commanding, Wanted
 from iot_core.commanding.reach import Reach
+from iot_core.commanding.twins import Twins
 
-__all__ = ["Commanding", "Reach", "Wanted"]
+__all__ = ["Commanding", "Reach", "Twins", "Wanted"]

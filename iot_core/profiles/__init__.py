@@ -21,7 +21,7 @@ example_uplink(profile, example) -> Uplink
 from __future__ import annotations
 
 from iot_core.profiles.check import CheckResult, Difference, Step, check, check_example, explain
-from iot_core.profiles.commands import Downlink, checked_params
+from iot_core.profiles.commands import Downlink, checked_params, checked_setting
 from iot_core.profiles.examples import example_uplink, uplink_of
 from iot_core.profiles.load import Profiles, load, load_file, native_model
 from iot_core.profiles.modbus import ModbusMap, Point, Read, RegisterWrite
@@ -43,6 +43,7 @@ __all__ = [
     "check",
     "check_example",
     "checked_params",
+    "checked_setting",
     "example_uplink",
     "explain",
     "load",

@@ -17,6 +17,7 @@ from iot_core.model import (
     DeviceClass,
     Metric,
     MetricType,
+    Setting,
     Severity,
     Title,
     is_metric_key,
@@ -35,6 +36,7 @@ __all__ = [
     "ConditionSpec",
     "MetricSpec",
     "RuleSpec",
+    "SettingSpec",
     "Titles",
     "check_metric_key",
     "read_class",
@@ -119,6 +121,15 @@ class CommandTypeSpec(Table, frozen=True, kw_only=True):
     """It must not be carried out twice: where nobody knows whether it arrived, it is not sent again by itself."""
 
 
+class SettingSpec(MetricSpec, frozen=True, kw_only=True):
+    """What devices of the class can be set to and keep, with the keys of a metric."""
+
+    command: str = ""
+    """The command that sets it on a device that is not native; a native one takes it as configuration."""
+    param: str = ""
+    """The parameter of that command which takes the value."""
+
+
 class ClassSpec(Table, frozen=True, kw_only=True):
     """The keys of `class.yaml`; the folder's name is the class's key."""
 
@@ -129,6 +140,8 @@ class ClassSpec(Table, frozen=True, kw_only=True):
     """Its default alarms."""
     commands: dict[str, Any] = msgspec.field(default_factory=dict)
     """What its devices can be asked to do."""
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What its devices can be set to and keep."""
     window: str = "400d"
     """How old a reading may be and still be stored."""
     life_safety: bool = False
@@ -164,7 +177,8 @@ def read_class(document: Document, key: str) -> ClassFile:
             title=Title(spec.title.vi, spec.title.en),
             metrics=tuple(metrics),
             rules=tuple(_read_rule(document, key, rule, by_key) for rule in spec.rules),
-            commands=tuple(_read_command(document, name, by_key) for name in spec.commands),
+            commands=(told := tuple(_read_command(document, name, by_key) for name in spec.commands)),
+            settings=tuple(_read_setting(document, name, told) for name in spec.config),
             window=read_duration(document, ("window",), spec.window),
             life_safety=spec.life_safety,
         ),
@@ -209,15 +223,29 @@ def _read_command(document: Document, name: str, metrics: Mapping[str, Metric]) 
     )
 
 
+def _read_setting(document: Document, name: str, commands: tuple[CommandType, ...]) -> Setting:
+    place: Place = ("config", name)
+    spec = document.read(place, SettingSpec)
+    metric, _ = _metric_of(document, place, spec)
+    if spec.command:
+        told = next((each for each in commands if each.key == spec.command), None)
+        if told is None or [each.key for each in told.params] != [spec.param]:
+            raise document.error((*place, "command"), "a command of this class whose one parameter is param")
+    return Setting(metric=metric, command=spec.command, param=spec.param)
+
+
 def _kind(metric: Metric) -> MetricType:
     """Numbers are compared as numbers, whatever they are stored as."""
     return MetricType.FLOAT if metric.type is MetricType.INT else metric.type
 
 
 def _read_metric(document: Document, place: Place) -> tuple[Metric, float | None]:
+    return _metric_of(document, place, document.read(place, MetricSpec))
+
+
+def _metric_of(document: Document, place: Place, spec: MetricSpec) -> tuple[Metric, float | None]:
     name = str(place[-1])
     check_metric_key(document, place, name)
-    spec = document.read(place, MetricSpec)
     if spec.type in {"float", "int"} and spec.ucum != "1" and not is_ucum(spec.ucum):
         hint = f" (did you mean {meant(spec.ucum)}?)" if meant(spec.ucum) else ""
         raise document.error((*place, "ucum"), _UNIT + hint)

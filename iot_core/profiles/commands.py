@@ -19,7 +19,7 @@ from iot_core.profiles.modbus import Point, RegisterWrite
 from iot_core.profiles.places import Bytes
 from iot_core.profiles.values import Codec
 
-__all__ = ["CommandCodec", "Downlink", "Register", "checked_params"]
+__all__ = ["CommandCodec", "Downlink", "Register", "checked_params", "checked_setting"]
 
 CONTENT: Final = {"text": 0, "json": 50, "cbor": 60, "bytes": 42}
 """CoAP content formats of what a command carries."""
@@ -171,6 +171,14 @@ def checked_params(command: CommandType, params: Mapping[str, object]) -> dict[s
         assert isinstance(value, (bool, int, float, str))
         checked[name] = value
     return checked
+
+
+def checked_setting(metric: Metric, value: object) -> Value:
+    """Hold a setting against its class. Raises RequestError."""
+    if not _suits(metric, value):
+        raise RequestError("twin.wrong", key=metric.key, expected=_expected(metric), got=str(value)[:40])
+    assert isinstance(value, (bool, int, float, str))
+    return value
 
 
 def _suits(metric: Metric, value: object) -> bool:

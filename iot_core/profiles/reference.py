@@ -142,12 +142,14 @@ SECTIONS: Final[tuple[Section, ...]] = (
             "metrics": (_MAP, classes.MetricSpec),
             "rules": (_MAP, classes.RuleSpec),
             "commands": (_MAP, classes.CommandTypeSpec),
+            "config": (_MAP, classes.SettingSpec),
         },
     ),
     Section("A metric", classes.MetricSpec),
     Section("A rule", classes.RuleSpec),
     Section("A rule's `when`", classes.ConditionSpec),
     Section("A command of a class", classes.CommandTypeSpec, {"params": (_MAP, classes.MetricSpec)}),
+    Section("A setting of a class", classes.SettingSpec),
 )
 
 

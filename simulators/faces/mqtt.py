@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiomqtt
@@ -11,6 +12,7 @@ import aiomqtt
 from simulators.device import Message, SimDevice
 from simulators.faces.pace import spoken
 from simulators.ledger import Ledger, Sent
+from simulators.obedience import Obedience
 
 ANSWER_S = 10.0
 """How long a device waits for the broker's word before it connects anew."""
@@ -81,3 +83,28 @@ def _presence_topic(device: SimDevice) -> str:
 async def _presence(client: aiomqtt.Client, device: SimDevice, state: str) -> None:
     if topic := _presence_topic(device):
         await client.publish(topic, state, qos=1, retain=True)
+
+
+@asynccontextmanager
+async def _obeying(client: aiomqtt.Client, device: SimDevice) -> AsyncIterator[None]:
+    """Let a native device take commands and configuration while the block lasts."""
+    if not device.address.startswith("iot:"):
+        yield
+        return
+    own = f"iot/v1/{device.key}"
+    await client.subscribe([(f"{own}/commands", 1), (f"{own}/config", 1)])
+    listening = asyncio.create_task(_listen(client, device.obedience, own), name=f"{device.key} obeys")
+    try:
+        yield
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)  # a lost connection is noticed by whoever sends
+
+
+async def _listen(client: aiomqtt.Client, obedience: Obedience, own: str) -> None:
+    async for message in client.messages:
+        payload = bytes(message.payload)
+        if str(message.topic).endswith("/config"):
+            await client.publish(f"{own}/config/reported", obedience.configure(payload), qos=1)
+        else:
+            await client.publish(f"{own}/commands/result", obedience.command(payload), qos=1)

@@ -33,6 +33,8 @@ ACTIONS = {
     "POST /devices/{key}/replace": "devices", "GET /audit": "audit", "POST /operations/{number}/undo": "areas",
     "GET /devices": "read", "POST /devices": "devices", "POST /devices/batch": "devices",
     "GET /devices/{key}": "read", "DELETE /devices/{key}": "devices", "POST /devices/{key}/restore": "devices",
+    "GET /twins": "read", "GET /devices/{key}/twin": "read", "POST /devices/{key}/twin": "command",
+    "POST /devices/{key}/twin/check": "command",
     "POST /devices/{key}/commands": "command", "POST /commands": "command", "GET /commands": "read",
     "GET /commands/{id}": "read", "POST /commands/{id}/cancel": "command", "GET /command-orders/{id}": "read",
     "POST /command-orders/{id}/confirm": "command", "POST /command-orders/{id}/cancel": "command",
