@@ -1,5 +1,5 @@
 -- what devices should be set to, and what they say they are
--- depends: 0014_commands
+-- depends: 0015_provisioning
 
 -- migrate: apply
 CREATE TABLE iot.twin (
