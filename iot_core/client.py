@@ -129,6 +129,31 @@ class Client:
         """Take an operation back."""
         return await self._send("POST", f"/operations/{operation}/undo", shapes.Changed)
 
+    # ------------------------------------------------------------ work at devices
+    async def open_window(self, body: shapes.WindowNew) -> shapes.Changed:
+        """Begin maintenance or a test; it ends by itself."""
+        return await self._send("POST", "/maintenance", shapes.Changed, body)
+
+    async def windows(self, *, device: str | None = None, since: datetime | None = None) -> shapes.Windows:
+        """List windows that are open or to come, those over since a moment too."""
+        return await self._get("/maintenance", shapes.Windows, shapes.WindowQuery(device=device, since=since))
+
+    async def end_window(self, number: int) -> shapes.Window:
+        """End a window before its time."""
+        return await self._send("POST", f"/maintenance/{number}/end", shapes.Window)
+
+    async def commissioning(self, key: str, asked: shapes.CommissioningQuery) -> shapes.Commissioning:
+        """Look how a device does since a moment, against what its model can say."""
+        return await self._get(f"/devices/{key}/commissioning", shapes.Commissioning, asked)
+
+    async def keep_commissioning(self, key: str, body: shapes.CommissioningNew) -> shapes.Commissioning:
+        """Keep the record of a commissioning."""
+        return await self._send("POST", f"/devices/{key}/commissioning", shapes.Commissioning, body)
+
+    async def commissionings(self, key: str) -> shapes.Commissionings:
+        """Give the commissioning records of a device, the newest first."""
+        return await self._get(f"/devices/{key}/commissionings", shapes.Commissionings)
+
     # ------------------------------------------------------------ devices
     async def devices(
         self,

@@ -18,7 +18,7 @@ from iot_core.api.telemetry import latest_of
 from iot_core.api.within import require_areas, require_devices, require_places
 from iot_core.errors import NotFoundError, RequestError, StoreUnavailable
 from iot_core.messages import text
-from iot_core.registry import device_edits, device_import, devices, found
+from iot_core.registry import device_edits, device_import, devices, found, maintenance
 from iot_core.registry.area_changes import trial
 from iot_core.registry.areas import names_above
 from iot_core.store.connection import AWAY, RETRY
@@ -28,7 +28,10 @@ log = structlog.get_logger()
 _BATCH_BYTES = 8 * 1024 * 1024
 _REPLAY_S = 20.0
 _LET_IN_S = 5.0
-_EDITED = ("name", "area", "latitude", "longitude", "notes", "lifecycle", "gateway")
+_EDITED = (
+    "name", "area", "latitude", "longitude", "notes", "photos", "lifecycle", "gateway", "serial", "firmware",
+    "warranty_until", "calibrated_at", "calibration_due",
+)  # fmt: skip
 
 
 async def list_devices(call: Call[shapes.DeviceQuery]) -> shapes.Devices:
@@ -56,11 +59,13 @@ async def show(call: Call[NoQuery]) -> shapes.DeviceDetail:
         latest = await latest_of(connection, call.services.profiles, detail.id, device.class_key)
         alarms = await list_alarms(connection, device_key=key)
         path = await names_above(connection, device.area) if device.area else ()
+        windows = await maintenance.listed(connection, device=key)
     rest = {name: getattr(detail, name) for name in _DETAILS}
     return shapes.DeviceDetail(
         **msgspec.structs.asdict(device_shape(device)),
         **rest,
         area_path=path,
+        windows=tuple(msgspec.convert(each, shapes.Window, from_attributes=True) for each in windows),
         stored_once=_stored_once(detail, latest),
         units=tuple(msgspec.convert(unit, shapes.Unit, from_attributes=True) for unit in detail.units),
         latest=latest,
@@ -116,7 +121,8 @@ async def edit(call: Call[NoQuery], body: shapes.DeviceEdit) -> shapes.Changed:
     """Change devices: those that a selector means, or those named."""
     if (body.where is None) is not bool(body.keys):
         raise RequestError("registry.which_devices")
-    fields = {name: value for name in _EDITED if (value := getattr(body, name)) is not msgspec.UNSET}
+    said = {name: value for name in _EDITED if (value := getattr(body, name)) is not msgspec.UNSET}
+    fields = msgspec.to_builtins(said)  # days and lists as the audit keeps them
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
         keys = body.keys if body.where is None else await device_edits.select(connection, body.where)
         await require_devices(call, connection, keys)
@@ -152,7 +158,7 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
             )
             for each in done.problems
         ),
-        operation=None if body.dry_run else done.operation,
+        operations=() if body.dry_run else tuple(done.operations),
     )
 
 
@@ -228,7 +234,8 @@ def device_shape(device: found.Device) -> shapes.Device:
 
 
 _DETAILS: Any = (
-    "gateway", "labels", "notes", "created_at", "retired_at", "online_changed_at", "silent_since", "held",
+    "gateway", "labels", "notes", "photos", "commissioned_at", "created_at", "retired_at", "online_changed_at",
+    "silent_since", "held",
 )  # fmt: skip
 
 routes = (

@@ -200,6 +200,109 @@ class Changed(Answer, frozen=True, kw_only=True):
     changes: tuple[Change, ...]
 
 
+class WindowNew(Request, frozen=True, kw_only=True):
+    """Work at devices: those of `keys`, of an area with all inside it, or those that bear a label.
+
+    It begins now where no start is given, and ends by itself. During `maintenance` alarms are kept quiet, and written
+    down; during a `test` (of devices by key, 8 hours at most) they are raised, marked and pushed as tests.
+    """
+
+    kind: Literal["maintenance", "test"] = "maintenance"
+    keys: Annotated[tuple[Key, ...], Meta(max_length=MAX_BATCH)] = ()
+    area: Key | None = None
+    label: Annotated[str, Meta(min_length=1, max_length=60)] | None = None
+    starts: Annotated[datetime, Meta(tz=True)] | None = None
+    ends: Annotated[datetime, Meta(tz=True)]
+    reason: Annotated[str, Meta(max_length=400)] = ""
+    dry_run: bool = False
+
+
+class WindowQuery(Query, frozen=True, kw_only=True):
+    """Windows that cover a device now or later; those over since `since` too."""
+
+    device: Key | None = None
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class Window(Answer, frozen=True, kw_only=True):
+    """A span in which somebody works at devices; `devices` counts them, `suppressed` the alarms it kept quiet."""
+
+    id: int
+    kind: str
+    device: str | None
+    area: str | None
+    label: str | None
+    starts: datetime
+    ends: datetime
+    reason: str
+    by: str
+    ended_by: str | None
+    devices: int
+    suppressed: int
+
+
+class Windows(Answer, frozen=True, kw_only=True):
+    items: tuple[Window, ...]
+
+
+class CommissioningQuery(Query, frozen=True, kw_only=True):
+    """What counts as the first uplink: what arrived since then. `without` names metrics that are not expected."""
+
+    since: Annotated[datetime, Meta(tz=True)]
+    without: Annotated[str, Meta(max_length=2_000)] | None = None
+
+
+class CommissioningNew(Request, frozen=True, kw_only=True):
+    """Keep the record of a commissioning, with the command that was sent and how far it came."""
+
+    since: Annotated[datetime, Meta(tz=True)]
+    without: Annotated[str, Meta(max_length=2_000)] | None = None
+    command: Annotated[str, Meta(max_length=40)] | None = None
+    command_state: CommandState | None = None
+    notes: Text = ""
+
+
+class MetricCheck(Answer, frozen=True, kw_only=True):
+    """One metric that the model says it can say: `ok`, `missing`, `bad` (outside its range) or `excused`."""
+
+    metric: str
+    result: str
+    value: "Value | None" = None
+    time: datetime | None = None
+
+
+class Commissioning(Answer, frozen=True, kw_only=True):
+    """How a device does since a moment. `passed`: heard, all expected metrics said and plausible, nothing held.
+
+    `harmless` is the command of its class that may be tried without consequence, where its model has one. `id` and
+    `at` are those of the record, null where none was kept.
+    """
+
+    device: str
+    profile: str
+    serial: str | None
+    firmware: str | None
+    address: str
+    since: datetime
+    heard_at: datetime | None
+    metrics: tuple[MetricCheck, ...]
+    held: int
+    harmless: str | None = None
+    command: str | None = None
+    command_state: str | None = None
+    passed: bool = False
+    notes: str = ""
+    id: int | None = None
+    at: datetime | None = None
+    by: str | None = None
+
+
+class Commissionings(Answer, frozen=True, kw_only=True):
+    """The records of a device, the newest first."""
+
+    items: tuple[Commissioning, ...]
+
+
 class AuditQuery(Query, frozen=True, kw_only=True):
     """Changes of one device, area, push target or token, by one person, since a time, of one operation."""
 
@@ -305,13 +408,16 @@ class RowProblem(Answer, frozen=True, kw_only=True):
 
 
 class DevicesImported(Answer, frozen=True, kw_only=True):
-    """What became of a list; secrets are here and nowhere else. Nothing was written where problems are not skipped."""
+    """What became of a list; secrets are here and nowhere else. Nothing was written where problems are not skipped.
+
+    `operations` take it back, the last one first.
+    """
 
     added: tuple["SecretOnce", ...]
     changed: int
     unchanged: int
     problems: tuple[RowProblem, ...]
-    operation: int | None
+    operations: tuple[int, ...] = ()
 
 
 class SecretOnce(Answer, frozen=True, kw_only=True):
@@ -332,7 +438,15 @@ class DeviceEdit(Request, frozen=True, kw_only=True):
     latitude: Latitude | msgspec.UnsetType | None = msgspec.UNSET
     longitude: Longitude | msgspec.UnsetType | None = msgspec.UNSET
     notes: Text | msgspec.UnsetType = msgspec.UNSET
-    lifecycle: Literal["planned", "provisioned", "active", "maintenance"] | msgspec.UnsetType = msgspec.UNSET
+    photos: tuple[Annotated[str, Meta(min_length=1, max_length=400)], ...] | msgspec.UnsetType = msgspec.UNSET
+    serial: Annotated[str, Meta(min_length=1, max_length=100)] | msgspec.UnsetType | None = msgspec.UNSET
+    """To put right what was typed wrong; another unit is `replace`."""
+    firmware: Annotated[str, Meta(min_length=1, max_length=100)] | msgspec.UnsetType | None = msgspec.UNSET
+    warranty_until: date | msgspec.UnsetType | None = msgspec.UNSET
+    calibrated_at: date | msgspec.UnsetType | None = msgspec.UNSET
+    calibration_due: date | msgspec.UnsetType | None = msgspec.UNSET
+    lifecycle: Literal["planned", "provisioned", "active"] | msgspec.UnsetType = msgspec.UNSET
+    """`maintenance` is a window that ends by itself (POST /maintenance), `retired` a removal."""
     gateway: Key | msgspec.UnsetType | None = msgspec.UNSET
     add_labels: tuple[Annotated[str, Meta(min_length=1, max_length=60)], ...] = ()
     drop_labels: tuple[str, ...] = ()
@@ -413,6 +527,9 @@ class Unit(Answer, frozen=True, kw_only=True):
     has_secret: bool
     mounted_from: datetime
     mounted_to: datetime | None
+    warranty_until: date | None = None
+    calibrated_at: date | None = None
+    calibration_due: date | None = None
 
 
 class Latest(Answer, frozen=True, kw_only=True):
@@ -481,6 +598,12 @@ class DeviceDetail(Device, frozen=True, kw_only=True):
     gateway: str | None
     labels: tuple[str, ...]
     notes: str
+    photos: tuple[str, ...] = ()
+    """Where they are kept: paths or addresses."""
+    windows: tuple[Window, ...] = ()
+    """Maintenance and tests that cover it now or later."""
+    commissioned_at: datetime | None = None
+    """When it last passed the test of a technician."""
     created_at: datetime
     retired_at: datetime | None
     online_changed_at: datetime | None

@@ -57,7 +57,8 @@ def audit(key: str | None, by: str | None, since: datetime | None, operation: in
     show_rows(found.items, _COLUMNS, nothing="audit.none")
 
 
-@click.command("undo", cls=Command, help=text("audit.help_undo"), examples=["iot undo 12"])
-@click.argument("operation", metavar="ID", type=click.IntRange(1))
-def undo(operation: int) -> None:
-    say_done(ask(lambda client: client.undo(operation)))
+@click.command("undo", cls=Command, help=text("audit.help_undo"), examples=["iot undo 12", "iot undo 12 13"])
+@click.argument("operations", metavar="ID...", type=click.IntRange(1), nargs=-1, required=True)
+def undo(operations: tuple[int, ...]) -> None:
+    for number in sorted(operations, reverse=True):  # what was done last is taken back first
+        say_done(ask(lambda client, number=number: client.undo(number)))  # type: ignore[misc]

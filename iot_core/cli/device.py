@@ -31,6 +31,7 @@ _ELSEWHERE = {
     "replace": "iot_core.cli.device_lists:replace",
     "channels": "iot_core.cli.device_channels:channels",
     "command": "iot_core.cli.device_command:command",
+    "test": "iot_core.cli.device_test:test",
     "login": "iot_core.cli.device_credentials:login",
     "oscore": "iot_core.cli.device_credentials:oscore",
     "rotate": "iot_core.cli.device_secret:rotate",

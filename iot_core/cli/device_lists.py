@@ -14,6 +14,7 @@ from iot_core.cli.keys import DEVICE
 from iot_core.cli.output import Column, is_for_people, line, note, print_rows, show_one
 from iot_core.cli.preview import ASK_ABOVE, carry_out
 from iot_core.cli.session import ask
+from iot_core.cli.times import Day
 from iot_core.errors import RequestError
 from iot_core.messages import text
 
@@ -27,6 +28,7 @@ __all__ = ["edit", "export", "import_", "replace"]
 
 CHUNK = 1_000
 SHOWN = 50
+DAY = Day()
 PATH = click.Path(dir_okay=False, path_type=pathlib.Path)
 
 
@@ -123,9 +125,15 @@ def export(file: pathlib.Path, where: str | None) -> None:
 @option("--lon", "longitude", type=click.FloatRange(-180, 180), metavar="LON", help=text("cli.opt_lon"))
 @option("--notes", metavar="TEXT", help=text("cli.opt_notes"))
 @option("--gateway", metavar="KEY", help=text("lists.opt_gateway"))
+@option("--photo", "photos", multiple=True, metavar="PATH", help=text("lists.opt_photo"))
+@option("--serial", metavar="SERIAL", help=text("lists.opt_right_serial"))
+@option("--firmware", metavar="VERSION", help=text("lists.opt_firmware"))
+@option("--warranty-until", type=DAY, metavar="DAY", help=text("lists.opt_warranty"))
+@option("--calibrated", "calibrated_at", type=DAY, metavar="DAY", help=text("lists.opt_calibrated"))
+@option("--calibration-due", type=DAY, metavar="DAY", help=text("lists.opt_calibration_due"))
 @option(
     "--lifecycle",
-    type=click.Choice(["planned", "provisioned", "active", "maintenance"]),
+    type=click.Choice(["planned", "provisioned", "active"]),
     help=text("lists.opt_lifecycle"),
 )
 @option("--add-label", "add_labels", multiple=True, metavar="LABEL", help=text("lists.opt_add_label"))
@@ -144,7 +152,7 @@ def edit(
 ) -> None:
     from iot_core.api import shapes
 
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value not in (None, ())}
     if not (given or add_labels or drop_labels):
         raise click.UsageError(text("lists.nothing_to_edit"))
     if bool(keys) is (where is not None):
@@ -210,7 +218,7 @@ def _send(
                 total["changed"] += done.changed
                 total["unchanged"] += done.unchanged
                 total["problems"] += done.problems
-                total["operations"] += [done.operation] if done.operation is not None else []
+                total["operations"] += done.operations
                 if secrets is not None:
                     total["secrets"] += _keep(secrets, done.added)
                 advance(len(part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -37,13 +38,30 @@ def print_portrait(device: shapes.DeviceDetail) -> None:
 def wrongs(device: shapes.DeviceDetail) -> list[tuple[str, str]]:
     """List what is wrong as (style, sentence): open alarms, silence, held messages, messages that may double."""
     found = [(SEVERITY_STYLE[alarm.severity], _alarm(alarm)) for alarm in device.alarms]
+    found += [("cyan", _window(window)) for window in device.windows]
     if device.silent_since is not None:
         found.append(("yellow", text("cli.wrong_silent", since=moment(device.silent_since))))
     if device.held:
         found.append(("yellow", text("cli.wrong_held", n=device.held)))
     if device.stored_once is False:
         found.append(("", text("cli.wrong_at_least_once")))
+    found += [("yellow", sentence) for sentence in _overdue(device)]
     return found
+
+
+def _window(window: shapes.Window) -> str:
+    reason = f" ({window.reason})" if window.reason else ""
+    begun = window.starts <= datetime.now(UTC)
+    code = f"portrait.{window.kind}" if begun else f"portrait.{window.kind}_planned"
+    return text(code, starts=local(window.starts), ends=local(window.ends), id=window.id) + reason
+
+
+def _overdue(device: shapes.DeviceDetail) -> list[str]:
+    """Say which days of its unit are past."""
+    unit = _mounted(device)
+    if unit is None or unit.calibration_due is None or unit.calibration_due >= datetime.now(UTC).date():
+        return []
+    return [text("portrait.calibration_overdue", day=unit.calibration_due)]
 
 
 def next_step(device: shapes.DeviceDetail) -> str:
@@ -52,7 +70,7 @@ def next_step(device: shapes.DeviceDetail) -> str:
     if device.state == "retired":
         return text("cli.next_restore", key=device.key)
     if device.state == "never":
-        return text("cli.next_first_message", key=device.key)
+        return text("cli.next_first_message", key=device.key) + " " + text("portrait.next_test", key=device.key)
     if waiting is not None:
         return text("cli.next_acknowledge", id=waiting.id)
     if device.state == "silent":
@@ -81,7 +99,7 @@ def _print_name(device: shapes.DeviceDetail) -> None:
 
 
 def _facts(device: shapes.DeviceDetail) -> list[tuple[str, object]]:
-    unit = next((unit for unit in device.units if unit.mounted_to is None), None)
+    unit = _mounted(device)
     serial = f", {text('cli.serial', serial=unit.serial)}" if unit is not None and unit.serial else ""
     always: list[tuple[str, object]] = [
         ("cli.col_class", device.class_key),
@@ -96,9 +114,32 @@ def _facts(device: shapes.DeviceDetail) -> list[tuple[str, object]]:
         ("cli.col_measured", None if device.last_time is None else moment(device.last_time)),
         ("cli.col_connection", _connection(device)),
         ("cli.col_gateway", device.gateway),
+        ("portrait.lifecycle", _lifecycle(device)),
+        ("portrait.labels", ", ".join(device.labels)),
+        ("portrait.firmware", unit.firmware if unit is not None else None),
+        ("portrait.warranty", unit.warranty_until if unit is not None else None),
+        ("portrait.calibrated", _calibrated(unit)),
         ("cli.col_notes", device.notes),
+        ("portrait.photos", ", ".join(device.photos)),
     ]
     return always + [(heading, said) for heading, said in sometimes if said]
+
+
+def _mounted(device: shapes.DeviceDetail) -> shapes.Unit | None:
+    return next((unit for unit in device.units if unit.mounted_to is None), None)
+
+
+def _lifecycle(device: shapes.DeviceDetail) -> str:
+    said = word("lifecycle", device.lifecycle)
+    if device.commissioned_at is None:
+        return said
+    return f"{said}, {text('portrait.commissioned', at=local(device.commissioned_at))}"
+
+
+def _calibrated(unit: shapes.Unit | None) -> str | None:
+    if unit is None or (unit.calibrated_at is None and unit.calibration_due is None):
+        return None
+    return text("portrait.calibration", on=unit.calibrated_at or "-", due=unit.calibration_due or "-")
 
 
 def _alive(device: shapes.DeviceDetail) -> str:

@@ -34,6 +34,7 @@ SOURCES = {
     "escalation": "iot_core.cli.escalation:escalation",
     "center": "iot_core.cli.center:center",
     "token": "iot_core.cli.token:token",
+    "maintenance": "iot_core.cli.maintenance:maintenance",
     "audit": "iot_core.cli.audit:audit",
     "undo": "iot_core.cli.audit:undo",
     "profile": "iot_core.cli.profile:profile",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,7 +13,7 @@ import click
 from iot_core.messages import text
 from iot_core.settings import Settings, environment
 
-__all__ = ["When", "age", "local", "midnight", "span", "zone_name"]
+__all__ = ["Day", "Length", "When", "age", "local", "midnight", "span", "zone_name"]
 
 _AGO = re.compile(r"(\d+)\s*(s|m|min|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -76,6 +76,35 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
         except ValueError:
             self.fail(text("cli.expect_when"), param, ctx)
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone()).astimezone(UTC)
+
+
+class Day(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A day: `2031-06-30`."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Read a day."""
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value.strip())
+        except ValueError:
+            self.fail(text("cli.expect_day"), param, ctx)
+
+
+class Length(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A length of time: `30m`, `2h`, `1d`."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read a length; none is refused, because what begins is to last."""
+        if isinstance(value, timedelta):
+            return value
+        said = _AGO.fullmatch(value.strip())
+        length = timedelta(seconds=int(said[1]) * _SECONDS[said[2]]) if said and len(said[1]) < 9 else timedelta(0)
+        if not length:
+            self.fail(text("cli.expect_length"), param, ctx)
+        return length
 
 
 def midnight(time: datetime) -> datetime:

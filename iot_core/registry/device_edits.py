@@ -9,7 +9,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from iot_core.errors import NotFoundError, RequestError
+from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.registry.area_changes import Changed
 from iot_core.registry.audit import Change, record
 from iot_core.registry.search import folded
@@ -17,26 +17,40 @@ from iot_core.registry.selector import parse, where
 
 __all__ = ["FIELDS", "edit", "read", "select", "write"]
 
-FIELDS: Final = ("name", "area", "latitude", "longitude", "labels", "notes", "lifecycle", "gateway")
-"""What can be edited, and undone."""
+_OF_UNIT: Final = ("serial", "firmware", "warranty_until", "calibrated_at", "calibration_due")
+FIELDS: Final = (
+    "name", "area", "latitude", "longitude", "labels", "notes", "photos", "lifecycle", "gateway", *_OF_UNIT,
+)  # fmt: skip
+"""What can be edited, and undone. The last five are facts of the mounted unit; days are texts (`2031-06-30`)."""
 MOST: Final = 100_000
 _SELECT: Final = "SELECT key FROM iot.device d WHERE d.retired_at IS NULL AND {} ORDER BY key LIMIT {}"
 _READ: Final = """
 SELECT d.id, d.key, d.name, area.key AS area, d.latitude, d.longitude, d.labels, d.notes, d.lifecycle,
-    gateway.key AS gateway,
-    (SELECT array_agg(said) FROM iot.unit CROSS JOIN LATERAL unnest(ARRAY[unit.address, unit.serial]) AS said
-        WHERE unit.device_id = d.id AND unit.mounted_to IS NULL) AS unit
+    gateway.key AS gateway, d.photos, u.id AS unit_id, u.address, u.serial, u.firmware,
+    u.warranty_until::text AS warranty_until, u.calibrated_at::text AS calibrated_at,
+    u.calibration_due::text AS calibration_due
 FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id LEFT JOIN iot.device gateway ON gateway.id = d.gateway_id
+LEFT JOIN LATERAL (
+    SELECT * FROM iot.unit WHERE unit.device_id = d.id AND unit.mounted_to IS NULL ORDER BY unit.id DESC LIMIT 1
+) u ON true
 WHERE d.key = ANY($1) AND d.retired_at IS NULL ORDER BY d.id FOR UPDATE OF d
 """
 _WRITE: Final = """
 UPDATE iot.device SET name = new.name, area_id = area.id, latitude = new.latitude, longitude = new.longitude,
     labels = ARRAY(SELECT jsonb_array_elements_text(new.labels::jsonb)), notes = new.notes, lifecycle = new.lifecycle,
-    gateway_id = gateway.id, search = new.search
+    gateway_id = gateway.id, search = new.search, photos = ARRAY(SELECT jsonb_array_elements_text(new.photos::jsonb))
 FROM unnest($1::integer[], $2::text[], $3::text[], $4::float8[], $5::float8[], $6::text[], $7::text[], $8::text[],
-    $9::text[], $10::text[]) AS new (id, name, area, latitude, longitude, labels, notes, lifecycle, gateway, search)
+    $9::text[], $10::text[], $11::text[])
+    AS new (id, name, area, latitude, longitude, labels, notes, lifecycle, gateway, search, photos)
 LEFT JOIN iot.area ON area.key = new.area LEFT JOIN iot.device gateway ON gateway.key = new.gateway
 WHERE device.id = new.id
+"""
+_WRITE_UNITS: Final = """
+UPDATE iot.unit SET serial = new.serial, firmware = new.firmware, warranty_until = new.warranty_until::date,
+    calibrated_at = new.calibrated_at::date, calibration_due = new.calibration_due::date
+FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    AS new (id, serial, firmware, warranty_until, calibrated_at, calibration_due)
+WHERE unit.id = new.id
 """
 _AREAS: Final = "SELECT key FROM iot.area WHERE key = ANY($1) AND ended_at IS NULL"
 _GATEWAYS: Final = "SELECT key FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
@@ -102,7 +116,22 @@ async def write(
         await _refuse_missing(connection, rows)
         await connection.execute(_EFFECTIVE, at.isoformat())
         await connection.execute(_WRITE, *_columns(rows))
+        await _write_units(connection, [row for row, change in zip(rows, changes, strict=True) if _of_unit(change)])
     return changes
+
+
+def _of_unit(change: Change) -> bool:
+    return not set(_OF_UNIT).isdisjoint(change.after or ())
+
+
+async def _write_units(connection: asyncpg.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    bare = next((row["key"] for row in rows if row["unit_id"] is None), None)
+    if bare is not None:
+        raise ConflictError("registry.no_unit", key=bare)
+    columns = [[row[field] for row in rows] for field in ("unit_id", *_OF_UNIT)]
+    await connection.execute(_WRITE_UNITS, *columns)
 
 
 async def _refuse_missing(connection: asyncpg.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -121,7 +150,8 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
         (
             row["id"], row["name"], row["area"], row["latitude"], row["longitude"],
             msgspec.json.encode(row["labels"]).decode(), row["notes"], row["lifecycle"], row["gateway"],
-            folded([row["key"], row["name"], *(row["unit"] or ()), *row["labels"]]),
+            folded([row["key"], row["name"], row["address"], row["serial"], *row["labels"]]),
+            msgspec.json.encode(row["photos"]).decode(),
         )
         for row in rows
     ]  # fmt: skip

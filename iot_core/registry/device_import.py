@@ -56,13 +56,13 @@ class Problem:
 
 @dataclass(slots=True)
 class Imported:
-    """What became of a list. `operation` undoes what was changed; devices that were added stay."""
+    """What became of a list. `operations` undo it, the last one first."""
 
     added: list[devices.Added] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     unchanged: int = 0
     problems: list[Problem] = field(default_factory=list)
-    operation: int | None = None
+    operations: list[int] = field(default_factory=list)
 
 
 async def import_(
@@ -93,8 +93,9 @@ async def import_(
         at = datetime.now(UTC)
         done.changes = await device_edits.write(connection, wanted, at=at)
         done.unchanged = len(known) - len(done.changes)
+        done.operations = sorted({each.operation for each in done.added if each.operation is not None})
         if done.changes:
-            done.operation = await record(connection, by, "device.import", *done.changes, effective_at=at)
+            done.operations.append(await record(connection, by, "device.import", *done.changes, effective_at=at))
     return done
 
 

@@ -118,6 +118,8 @@ class Added:
     key: str
     address: str
     secret: str | None
+    operation: int | None = None
+    """What takes the adding back."""
 
 
 async def add(connection: asyncpg.Connection, profiles: Profiles, new: Sequence[NewDevice], *, by: str) -> list[Added]:
@@ -135,8 +137,8 @@ async def add(connection: asyncpg.Connection, profiles: Profiles, new: Sequence[
             await connection.execute(_ADD, *_columns(checked, hashes, ids))
         except asyncpg.UniqueViolationError:  # somebody was faster; their row is visible now
             raise ConflictError("registry.added_meanwhile") from None
-        await record(connection, by, "device.add", *(_change(each, profile) for each, profile in checked))
-    return added
+        number = await record(connection, by, "device.add", *(_change(each, profile) for each, profile in checked))
+    return [replace(each, operation=number) for each in added]
 
 
 async def remove(connection: asyncpg.Connection, key: str, *, by: str) -> None:

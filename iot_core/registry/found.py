@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -70,16 +70,19 @@ _LIST: Final = f"{_DEVICES} SELECT * {_MATCH} AND ($7::text IS NULL OR key > $7)
 _COUNT: Final = f"{_DEVICES} SELECT count(*) {_MATCH}"
 _AREA: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
 _DETAIL: Final = """
-SELECT d.id, gateway.key AS gateway, d.labels, d.notes, d.created_at, d.retired_at, s.online_changed_at, s.silent_since,
+SELECT d.id, gateway.key AS gateway, d.labels, d.notes, d.photos, d.created_at, d.retired_at, s.online_changed_at,
+    s.silent_since,
     s.last_received_at IS NOT NULL AS heard,
     (SELECT count(*) FROM iot.held_uplink h WHERE h.device_id = d.id) AS held,
     EXISTS (SELECT FROM iot.unit u JOIN iot.seq_range r ON r.unit_id = u.id WHERE u.device_id = d.id
-        AND u.mounted_to IS NULL) AS numbered
+        AND u.mounted_to IS NULL) AS numbered,
+    (SELECT max(c.at) FROM iot.commissioning c WHERE c.device_id = d.id AND c.passed) AS commissioned_at
 FROM iot.device d LEFT JOIN iot.device gateway ON gateway.id = d.gateway_id
 LEFT JOIN iot.device_status s ON s.device_id = d.id WHERE d.key = $1
 """
 _UNITS: Final = """
-SELECT profile, address, serial, firmware, secret_hash IS NOT NULL AS has_secret, mounted_from, mounted_to
+SELECT profile, address, serial, firmware, secret_hash IS NOT NULL AS has_secret, mounted_from, mounted_to,
+    warranty_until, calibrated_at, calibration_due
 FROM iot.unit WHERE device_id = $1 ORDER BY mounted_to DESC NULLS FIRST, id DESC LIMIT 100
 """
 _FULL: Final = f"""
@@ -147,6 +150,9 @@ class Unit:
     has_secret: bool
     mounted_from: datetime
     mounted_to: datetime | None
+    warranty_until: date | None
+    calibrated_at: date | None
+    calibration_due: date | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +163,7 @@ class Detail:
     gateway: str | None
     labels: tuple[str, ...]
     notes: str
+    photos: tuple[str, ...]
     created_at: datetime
     retired_at: datetime | None
     online_changed_at: datetime | None
@@ -164,6 +171,7 @@ class Detail:
     heard: bool
     held: int
     numbered: bool
+    commissioned_at: datetime | None
     units: tuple[Unit, ...]
 
 
@@ -220,7 +228,7 @@ async def detail(connection: asyncpg.Connection, key: str) -> Detail:
     if row is None:
         raise NotFoundError("registry.no_device", key=key)
     units = [Unit(**unit) for unit in await connection.fetch(_UNITS, row["id"])]
-    return Detail(**{**row, "labels": tuple(row["labels"])}, units=tuple(units))
+    return Detail(**{**row, "labels": tuple(row["labels"]), "photos": tuple(row["photos"])}, units=tuple(units))
 
 
 async def full(

@@ -14,7 +14,7 @@ from iot_core.registry.area_changes import Changed
 from iot_core.registry.audit import Change, record
 from iot_core.registry.windows import Kind, Window, Windows
 
-__all__ = ["LONGEST", "LONGEST_TEST", "Listed", "begin", "end", "listed", "load", "targets"]
+__all__ = ["LONGEST", "LONGEST_TEST", "Listed", "begin", "end", "end_of", "listed", "load", "targets"]
 
 LONGEST: Final = timedelta(days=366)
 LONGEST_TEST: Final = timedelta(hours=8)
@@ -40,11 +40,18 @@ FROM iot.maintenance w LEFT JOIN iot.device ON device.id = w.device_id LEFT JOIN
 WHERE w.ends > $1 AND ($2::integer IS NULL OR w.id = $2) AND ($3::text IS NULL OR w.id IN (
     SELECT kept.id FROM iot.maintained($1, 'infinity') kept JOIN iot.device ON device.id = kept.device_id
     WHERE device.key = $3
+)) AND ($4::integer[] IS NULL OR EXISTS (
+    SELECT FROM iot.maintained(w.starts, w.starts) kept JOIN iot.device ON device.id = kept.device_id
+    WHERE kept.id = w.id AND device.area_id = ANY($4)
 ))
 ORDER BY w.starts, w.id LIMIT 1000
 """
 _LOCK: Final = "SELECT id, kind, starts, ends FROM iot.maintenance WHERE id = $1 FOR UPDATE"
 _END: Final = "UPDATE iot.maintenance SET ends = GREATEST($2, starts), ended_by = $3 WHERE id = $1"
+_NOTE: Final = "UPDATE iot.maintenance SET operation = $2 WHERE id = ANY($1)"
+_END_ALL: Final = """
+UPDATE iot.maintenance SET ends = GREATEST($2, starts), ended_by = $3 WHERE operation = $1 AND ends > $2 RETURNING id
+"""
 _FAR: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -118,7 +125,16 @@ async def begin(
         if area is not None or label is not None:
             said["window"] = str(made[0])
         changes = [Change(f"device/{key}", after=said) for key in covered]
-        return Changed(await record(connection, by, f"{kind.value}.start", *changes, effective_at=starts), changes)
+        operation = await record(connection, by, f"{kind.value}.start", *changes, effective_at=starts)
+        await connection.execute(_NOTE, made, operation)
+        return Changed(operation, changes)
+
+
+async def end_of(connection: asyncpg.Connection, operation: int, *, by: str) -> None:
+    """End what an operation began, inside the caller's transaction. Raises ConflictError when all of it is over."""
+    ended = await connection.fetch(_END_ALL, operation, datetime.now(UTC), by)
+    if not ended:
+        raise ConflictError("maintenance.all_over", number=operation)
 
 
 async def end(connection: asyncpg.Connection, number: int, *, by: str) -> Listed:
@@ -139,15 +155,23 @@ async def end(connection: asyncpg.Connection, number: int, *, by: str) -> Listed
 
 
 async def listed(
-    connection: asyncpg.Connection, *, device: str | None = None, since: datetime | None = None
+    connection: asyncpg.Connection,
+    *,
+    device: str | None = None,
+    since: datetime | None = None,
+    within: frozenset[int] | None = None,
 ) -> list[Listed]:
-    """List windows that are open or to come (or over, from `since` on), the first to begin first."""
-    rows = await connection.fetch(_LISTED, since or datetime.now(UTC), None, device)
+    """List windows that are open or to come (or over, from `since` on), the first to begin first.
+
+    `within` leaves out those that cover nothing in these areas.
+    """
+    areas = None if within is None else list(within)
+    rows = await connection.fetch(_LISTED, since or datetime.now(UTC), None, device, areas)
     return [Listed(**row) for row in rows]
 
 
 async def _one(connection: asyncpg.Connection, number: int) -> Listed:
-    return Listed(**await connection.fetchrow(_LISTED, _FAR, number, None))
+    return Listed(**await connection.fetchrow(_LISTED, _FAR, number, None, None))
 
 
 async def _meant(

@@ -12,14 +12,25 @@ from typing import Any, Final
 import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError
-from iot_core.registry import area_history, device_edits
+from iot_core.registry import area_history, device_edits, maintenance
 from iot_core.registry.area_changes import FIELDS, Changed, write
 from iot_core.registry.audit import Change, Operation, changes_of, operation, record
 
 __all__ = ["undo"]
 
 UNDOABLE: Final = frozenset(
-    {"area.add", "area.rename", "area.move", "area.merge", "area.import", "device.edit", "device.import"}
+    {
+        "area.add",
+        "area.rename",
+        "area.move",
+        "area.merge",
+        "area.import",
+        "device.add",
+        "device.edit",
+        "device.import",
+        "maintenance.start",
+        "test.start",
+    }
 )
 _AREAS: Final = """
 SELECT area.key, area.name, area.name_en, area.kind, area.code, parent.key AS parent, successor.key AS into,
@@ -31,6 +42,17 @@ WHERE area.key = ANY($1)
 _SINCE: Final = """
 SELECT operation, by FROM iot.audit WHERE subject = $1 AND operation > $2 ORDER BY operation DESC LIMIT 1
 """
+_LATER: Final = """
+SELECT subject, operation, by FROM iot.audit WHERE subject = ANY($1) AND operation > $2 ORDER BY operation LIMIT 1
+"""
+_HEARD: Final = """
+SELECT device.key FROM iot.device JOIN iot.device_status status ON status.device_id = device.id
+WHERE device.key = ANY($1) LIMIT 1
+"""
+_DROP_UNITS: Final = """
+DELETE FROM iot.unit USING iot.device WHERE device.id = unit.device_id AND device.key = ANY($1)
+"""
+_DROP_DEVICES: Final = "DELETE FROM iot.device WHERE key = ANY($1)"
 _USED: Final = """
 SELECT area.key FROM iot.area WHERE key = ANY($1) AND (
     EXISTS (SELECT FROM iot.device_area_version WHERE area_id = area.id)
@@ -57,6 +79,12 @@ async def undo(connection: asyncpg.Connection, number: int, *, by: str) -> Chang
         if done.action not in UNDOABLE:
             raise ConflictError("registry.not_undoable", number=number, action=done.action)
         changes = await changes_of(connection, number)
+        if done.action in {"maintenance.start", "test.start"}:
+            await maintenance.end_of(connection, number, by=by)
+            return await _noted(connection, done, changes, by)
+        if done.action == "device.add":
+            await _forget_devices(connection, done, list(_of("device", changes)))
+            return await _noted(connection, done, changes, by)
         await _refuse_changed(connection, done, changes)
         at = done.effective_at or done.at
         areas = _of("area", changes)
@@ -67,10 +95,37 @@ async def undo(connection: asyncpg.Connection, number: int, *, by: str) -> Chang
         await device_edits.write(connection, devices, at=at)
         await _drop(connection, [key for key, each in areas.items() if each.before is None])
         await area_history.refresh_search(connection)
-        back = [Change(each.subject, each.after, each.before) for each in reversed(changes)]
-        own = await record(connection, by, "undo", *back, effective_at=at, undoes=number)
-        await connection.execute("UPDATE iot.operation SET undone_by = $2 WHERE id = $1", number, own)
-        return Changed(own, back)
+        return await _noted(connection, done, changes, by)
+
+
+async def _noted(connection: asyncpg.Connection, done: Operation, changes: Sequence[Change], by: str) -> Changed:
+    """Write that an operation was taken back."""
+    back = [Change(each.subject, each.after, each.before) for each in reversed(changes)]
+    own = await record(connection, by, "undo", *back, effective_at=done.effective_at or done.at, undoes=done.id)
+    await connection.execute("UPDATE iot.operation SET undone_by = $2 WHERE id = $1", done.id, own)
+    return Changed(own, back)
+
+
+async def _forget_devices(connection: asyncpg.Connection, done: Operation, keys: Sequence[str]) -> None:
+    """Take devices away that the operation added, as if they had never been; not those that have a history by now."""
+    later = await connection.fetchrow(_LATER, [f"device/{key}" for key in keys], done.id)
+    if later is not None:
+        raise ConflictError(
+            "registry.changed_since",
+            number=done.id,
+            subject=later["subject"],
+            later=later["operation"],
+            by=later["by"],
+        )
+    heard = await connection.fetchval(_HEARD, keys)
+    if heard is not None:
+        raise ConflictError("registry.device_heard", number=done.id, key=heard)
+    try:
+        async with connection.transaction():
+            await connection.execute(_DROP_UNITS, keys)
+            await connection.execute(_DROP_DEVICES, keys)
+    except asyncpg.ForeignKeyViolationError as exc:
+        raise ConflictError("registry.device_used", number=done.id) from exc
 
 
 async def _refuse_changed(connection: asyncpg.Connection, done: Operation, changes: Sequence[Change]) -> None:
