@@ -1,5 +1,5 @@
 -- what a technician notes of a device and its unit, and the record of its commissioning
--- depends: 0012_maintenance
+-- depends: 0015_provisioning
 
 -- migrate: apply
 CREATE TABLE iot.commissioning (
