@@ -1,5 +1,5 @@
 -- what a technician notes of a device and its unit, and the record of its commissioning
--- depends: 0015_provisioning
+-- depends: 0016_twin
 
 -- migrate: apply
 CREATE TABLE iot.commissioning (
