@@ -30,6 +30,7 @@ from iot_core.alarms.evaluate import Evaluator
 from iot_core.alarms.own import run_own
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
+from iot_core.api.notifying import run_notifying
 from iot_core.api.services import Services
 from iot_core.asking import Asking
 from iot_core.claiming import Claiming
@@ -216,6 +217,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             "push",
             lambda: run_push(pool, settings, _home(broker.endpoint), lambda: watch.vitals.beat(Part.PUSH)),
         )
+        own.start("subscriptions", lambda: run_notifying(pool, profiles))
         own.start("heartbeat", lambda: run_heartbeat(pool, settings, healthy))
         own.start("own vital signs", lambda: run_own(pool, watch, healthy))
         own.start("commands", commanding.run)

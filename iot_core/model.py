@@ -188,7 +188,8 @@ class DeviceClass:
     """What kind of thing a device is: its metrics, plausible ranges, default alarm rules and commands.
 
     `window` is how old an observation may be and still be stored. A `life_safety` class (fire) is never
-    rate-limited, and an implausible value in it raises a fault.
+    rate-limited, and an implausible value in it raises a fault. What one device of a `household` class says tells how
+    people live: it leaves the platform only for who has the right, or grouped.
     """
 
     key: str
@@ -199,6 +200,7 @@ class DeviceClass:
     settings: tuple[Setting, ...] = ()
     window: timedelta = timedelta(days=400)
     life_safety: bool = False
+    household: bool = False
 
     def metric(self, key: str) -> Metric | None:
         """Look a metric up by its key."""

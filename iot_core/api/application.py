@@ -36,6 +36,7 @@ from iot_core.api import (
     held,
     inbox,
     maintenance,
+    ngsi,
     pages,
     people,
     push,
@@ -101,7 +102,7 @@ def build(services: Services) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, PREFIX + route.path, handle(route))
     app.router.add_get("/openapi.json", _openapi)
-    for part in (health, broker, batches, feeds, pages):
+    for part in (health, broker, batches, feeds, ngsi, pages):
         part.add_routes(app.router)
     app.on_response_prepare.append(pages.secure)
     app.on_shutdown.append(_close_streams)

@@ -28,12 +28,14 @@ class Action(StrEnum):
     USERS = "users"
     LOAD = "load"
     BATCHES = "batches"
+    HOUSEHOLD = "household"
+    """See what one household uses, outside the platform too."""
 
 
 _VIEWER: Final = frozenset({Action.READ, Action.SIGN_IN})
 # On site a technician takes an alarm that the work itself set off, so acknowledging is theirs too.
 _TECHNICIAN: Final = _VIEWER | {Action.DEVICES, Action.AREAS, Action.AUDIT, Action.ACKNOWLEDGE, Action.COMMAND}
-_OPERATOR: Final = _TECHNICIAN
+_OPERATOR: Final = _TECHNICIAN | {Action.HOUSEHOLD}
 # Push targets name webhooks, whose addresses are often secrets themselves: not even shown below admin.
 _ADMIN: Final = frozenset(Action)
 

@@ -146,6 +146,8 @@ class ClassSpec(Table, frozen=True, kw_only=True):
     """How old a reading may be and still be stored."""
     life_safety: bool = False
     """Fire: never rate-limited, and an implausible value raises a fault."""
+    household: bool = False
+    """One device is one home: its values leave only grouped, or for who has the right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ def read_class(document: Document, key: str) -> ClassFile:
             settings=tuple(_read_setting(document, name, told) for name in spec.config),
             window=read_duration(document, ("window",), spec.window),
             life_safety=spec.life_safety,
+            household=spec.household,
         ),
         masses,
     )

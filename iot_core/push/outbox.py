@@ -26,7 +26,8 @@ TARGETS: Final = """
 SELECT t.id, t.key, t.min_severity, t.accepts_simulated, t.classes, t.areas, t.hours, t.format, s.value AS zone,
     (SELECT value FROM iot.fixed_setting WHERE key = 'core_id') AS core,
     CASE WHEN t.hours <> '' THEN ARRAY(SELECT day FROM iot.holiday) END AS holidays
-FROM iot.push_target t LEFT JOIN iot.fixed_setting s ON s.key = 'timezone' WHERE t.removed_at IS NULL ORDER BY t.id
+FROM iot.push_target t LEFT JOIN iot.fixed_setting s ON s.key = 'timezone'
+WHERE t.removed_at IS NULL AND t.kind <> 'ngsi' ORDER BY t.id
 """
 CHAINS: Final = """
 SELECT c.id, c.steps, c.min_severity, c.accepts_simulated, c.classes, c.areas, c.hours, s.value AS zone,

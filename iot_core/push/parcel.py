@@ -63,14 +63,13 @@ def pack(
         data = template.fill(chosen, words).encode()
     else:
         data = msgspec.json.encode(body)
-    alarm = (body.get("data") or {}).get("alarm") or {}
     return Parcel(
         message_id=message_id,
         type=str(body.get("type")),
         data=data,
         content_type=content_type,
         subject=f"{words['mark']}{words['severity_said']}: {words['title']}".lstrip(": "),
-        severity=str(alarm.get("severity") or ""),
+        severity=words["severity"],
         area=words["area"],
     )
 

@@ -43,7 +43,7 @@ LEFT JOIN LATERAL (
     SELECT last_status, last_error FROM iot.outbox
     WHERE target_id = t.id AND last_error IS NOT NULL AND created_at >= t.created_at
     ORDER BY id DESC LIMIT 1) e ON true
-WHERE t.removed_at IS NULL AND ($1::text IS NULL OR t.key = $1) ORDER BY t.key
+WHERE t.removed_at IS NULL AND t.kind <> 'ngsi' AND ($1::text IS NULL OR t.key = $1) ORDER BY t.key
 """
 REMOVE: Final = "UPDATE iot.push_target SET removed_at = now() WHERE key = $1 AND removed_at IS NULL RETURNING id"
 BURY: Final = """

@@ -60,7 +60,8 @@ def fill(template: str, words: Mapping[str, str]) -> str:
 
 def words_of(body: Mapping[str, Any], lang: str) -> dict[str, str]:
     """Give what a template may name, from a message's body, in one language; what is not there is empty."""
-    data = body.get("data") or {}
+    data = body.get("data")
+    data = data if isinstance(data, Mapping) else {}
     alarm, device = data.get("alarm") or {}, data.get("device") or {}
     title = alarm.get("title") or data.get("text") or {}
     marked = bool(alarm.get("simulated") or alarm.get("test") or body.get("type") == "push.test")

@@ -204,7 +204,14 @@ class Worker:
                     await outbox.give_back(connection, rest)
 
     async def _deliver(self, lane: _Lane, message: Message) -> None:
-        parcel = await self._pack(lane.target, message)
+        try:
+            parcel = await self._pack(lane.target, message)
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:  # one bad body must not stop all targets
+            log.error("push.unwritable", target=lane.target.key, message=message.message_id, reason=type(exc).__name__)
+            with outlasting(*RETRY):
+                async with self._pool.acquire() as connection:
+                    await self._note_failure(connection, lane, message, Answer(400, "unwritable"), None)
+            return
         if parcel is None:
             return
         answer = await lane.sender.send(parcel)
@@ -250,7 +257,7 @@ class Worker:
         )
 
     async def _note_failure(
-        self, connection: asyncpg.Connection, lane: _Lane, message: Message, answer: Answer, digest: str
+        self, connection: asyncpg.Connection, lane: _Lane, message: Message, answer: Answer, digest: str | None
     ) -> None:
         dead = message.age >= timedelta(hours=self._settings.give_up_after_h)
         error = answer.error or ""

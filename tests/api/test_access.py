@@ -20,8 +20,8 @@ OWN_PAGE = {"X-Requested-With": "iot"}
 RIGHTS = {
     "viewer": "read sign_in",
     "technician": "read sign_in devices areas audit acknowledge command",
-    "operator": "read sign_in devices areas audit acknowledge command",
-    "admin": "read sign_in devices areas audit acknowledge command push tokens users load batches",
+    "operator": "read sign_in devices areas audit acknowledge command household",
+    "admin": "read sign_in devices areas audit acknowledge command push tokens users load batches household",
 }
 ACTIONS = {
     "GET /survey": "devices", "POST /devices/{key}/read": "devices",

@@ -315,3 +315,20 @@ async def test_old_messages_are_forgotten(pool: asyncpg.Pool) -> None:
     assert [row["id"] for row in await pool.fetch("SELECT id FROM iot.outbox ORDER BY id")] == [
         2, 3, 4  # the last one's alarm is open
     ]  # fmt: skip
+
+
+async def test_message_that_cannot_be_written_stops_nobody_else(
+    pool: asyncpg.Pool, free_port: Callable[[], int]
+) -> None:
+    async with receiving(free_port()) as receiver, pushing(pool):
+        await target(pool, "cap", receiver.url, format="cap")
+        await target(pool, "ioc", receiver.url)
+        await pool.execute(
+            "INSERT INTO iot.outbox (target_id, message_id, body) SELECT id, 'msg_x', $1 FROM iot.push_target"
+            " WHERE key = 'cap'",
+            {"type": "alarm.raised", "data": {"alarm": "nonsense"}},
+        )
+        await tried(pool, 1)
+        await tell(pool, await alarm(pool), only="ioc")
+        await settled(pool, 1)
+    assert await pool.fetchval("SELECT last_error FROM iot.outbox WHERE message_id = 'msg_x'") == "unwritable"

@@ -1,0 +1,175 @@
+"""NGSI-LD: entities that the Smart Data Models' own schemas accept, and subscriptions that are told what is new."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+from aiohttp import web
+
+from iot_core.api.notifying import tell
+from iot_core.profiles import load
+from tests.api.city import City, until
+from tests.push.alarms import pushing
+from tests.push.receiver import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCHEMAS = Path(__file__).parents[3] / "shared" / "data" / "smart-data-models"
+SAID = {
+    "air": ("air_quality", '{"pm25": 37.4, "pm10": 61, "humidity": 78}', "AirQualityObserved"),
+    "lamp": ("streetlight", '{"on": true, "dim": 60, "power": 55, "lamp_failure": false}', "Streetlight"),
+    "cabinet": ("lighting_cabinet", '{"mode": "manual", "power": 2100, "power_factor": 0.93}',
+                "StreetlightControlCabinet"),
+    "river": ("flood_gauge", '{"level": 3.2, "alert": true, "danger": false}', "FloodMonitoring"),
+    "meter": ("water_meter", '{"volume": 1234.567, "tamper": true}', "WaterConsumptionObserved"),
+    "smoke": ("fire_detector", '{"smoke": true, "battery": 80}', "Device"),
+}  # fmt: skip
+
+
+async def populated(city: City) -> None:
+    for key, (class_key, said, _) in SAID.items():
+        await city.add(key, class_key, latitude=20.951, longitude=107.078)
+        await city.path.say(key, said)
+
+
+def valid(entity: dict[str, Any]) -> None:
+    """Hold an entity against the schema of its type; what that takes from elsewhere (names, addresses) is open."""
+    path = SCHEMAS / f"{entity['type']}.schema.json"
+    if not path.exists():
+        return  # the schemas are not beside this checkout
+
+    schema = _without_remote(json.loads(path.read_text(encoding="utf-8")))
+    jsonschema.Draft202012Validator(schema).validate(entity)
+
+
+def _without_remote(schema: Any) -> Any:
+    """Leave out what is referred to on other servers: no network in tests."""
+    if isinstance(schema, dict):
+        if str(schema.get("$ref", "")).startswith("https://"):
+            return {}
+        return {name: _without_remote(value) for name, value in schema.items() if name not in ("$id", "$schema")}
+    return [_without_remote(each) for each in schema] if isinstance(schema, list) else schema
+
+
+async def read(city: City, path: str, role: str | None = "admin", **headers: str) -> Any:
+    return await city.ask("GET", f"//ngsi-ld/v1/{path}", role=role, headers=headers)
+
+
+async def test_every_type_is_what_its_schema_says(city: City) -> None:
+    await populated(city)
+    for key, (_, _, kind) in SAID.items():
+        reply = await read(city, f"entities?type={kind}&options=keyValues")
+        assert reply.status == 200, reply.data
+        (entity,) = reply.json
+        assert (entity["id"], entity["type"]) == (f"urn:ngsi-ld:{kind}:{key}", kind)
+        valid(entity)
+    air = (await read(city, "entities/urn:ngsi-ld:AirQualityObserved:air?options=keyValues")).json
+    assert (air["pm25"], air["relativeHumidity"]) == (37.4, 0.78)
+    assert air["location"]["coordinates"] == [107.078, 20.951]
+    lamp = (await read(city, "entities/urn:ngsi-ld:Streetlight:lamp?options=keyValues")).json
+    assert (lamp["status"], lamp["powerState"], lamp["illuminanceLevel"]) == ("ok", "low", 0.6)
+    river = (await read(city, "entities/urn:ngsi-ld:FloodMonitoring:river?options=keyValues")).json
+    assert (river["floodLevelStatus"], river["currentLevel"]) == ("Alert", 3.2)
+
+
+async def test_an_alarm_is_an_alert(city: City) -> None:
+    await populated(city)
+    alerts = (await read(city, "entities?type=Alert&options=keyValues")).json
+    for alert in alerts:
+        valid(alert)
+    assert {"buildingFire", "flood"} <= {alert.get("subCategory") for alert in alerts}
+    assert {alert["severity"] for alert in alerts} >= {"critical"}
+
+
+async def test_normalized_form_has_units_times_and_a_context(city: City) -> None:
+    await populated(city)
+    reply = await read(city, "entities?type=AirQualityObserved&count=true", Accept="application/ld+json")
+    assert reply.headers["Content-Type"].startswith("application/ld+json")
+    assert reply.headers["NGSILD-Results-Count"] == "1"
+    (entity,) = reply.json
+    assert {name: entity["pm25"][name] for name in ("type", "value", "unitCode")} == {
+        "type": "Property", "value": 37.4, "unitCode": "GQ"
+    }  # fmt: skip
+    assert entity["pm25"]["observedAt"].endswith("Z")
+    assert entity["refDevice"] == {"type": "Relationship", "object": "urn:ngsi-ld:Device:air"}
+    assert entity["dateObserved"]["value"]["@type"] == "DateTime"
+    assert entity["@context"][-1].endswith("ngsi-ld-core-context.jsonld")
+    plain = await read(city, "entities?type=AirQualityObserved&attrs=pm10")
+    assert set(plain.json[0]) == {"id", "type", "pm10"}
+    assert "json-ld#context" in plain.headers["Link"]
+
+
+async def test_a_households_meter_is_for_the_right_only(city: City) -> None:
+    await populated(city)
+    for role, number in (("viewer", 0), ("technician", 0), ("operator", 1), ("admin", 1)):
+        assert len((await read(city, "entities?type=WaterConsumptionObserved", role=role)).json) == number, role
+        single = await read(city, "entities/urn:ngsi-ld:WaterConsumptionObserved:meter", role=role)
+        assert single.status == (200 if number else 404)
+    await city.path.pool.execute("UPDATE iot.device SET labels = '{public}' WHERE key = 'meter'")
+    assert len((await read(city, "entities?type=WaterConsumptionObserved", role="viewer")).json) == 1
+    assert (await read(city, "entities?type=Alert", role=None)).status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [("entities", 400, "BadRequestData"), ("entities?type=Device&q=a>3", 400, "BadRequestData"),
+     ("entities/urn:ngsi-ld:Streetlight:nobody", 404, "ResourceNotFound"),
+     ("subscriptions/x", 404, "ResourceNotFound")],
+)  # fmt: skip
+async def test_what_cannot_be_answered_is_said_in_the_standards_words(
+    city: City, path: str, status: int, kind: str
+) -> None:
+    reply = await read(city, path)
+    assert (reply.status, reply.json["type"].rpartition("/")[2]) == (status, kind)
+
+
+async def test_a_subscription_is_told_what_is_new_of_what_it_watches(city: City, free_port: Callable[[], int]) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        told.append(await request.json())
+        return web.Response(status=204)
+
+    port = free_port()
+    said = {
+        "type": "Subscription", "entities": [{"type": "AirQualityObserved"}], "watchedAttributes": ["pm25"],
+        "notification": {"endpoint": {"uri": f"http://127.0.0.1:{port}/hook?token=abc"}, "attributes": ["pm25"],
+                         "format": "keyValues"},
+    }  # fmt: skip
+    made = await city.ask("POST", "//ngsi-ld/v1/subscriptions", json=said)
+    assert made.status == 201, made.data
+    where = made.headers["Location"].removeprefix("/ngsi-ld/v1/")
+    await populated(city)
+
+    async def look() -> None:
+        async with city.path.pool.acquire() as connection, connection.transaction():
+            await tell(connection, load())
+
+    async with serving(port, take), pushing(city.path.pool):
+        await look()
+        await look()
+        async with city.client() as client:
+
+            async def arrived() -> bool:
+                return bool(told)
+
+            await until(arrived)
+            assert (await client.push_targets()).items == ()
+        await city.path.say("lamp", '{"power": 50}')
+        await look()
+    assert len(told) == 1, "the lamp is not watched, and nothing is told twice"
+    assert (told[0]["type"], told[0]["data"][0]["pm25"]) == ("Notification", 37.4)
+    assert set(told[0]["data"][0]) == {"id", "type", "pm25"}
+    shown = (await read(city, where)).json
+    assert shown["notification"]["endpoint"]["uri"].endswith("/hook?…")
+    assert (shown["notification"]["status"], shown["notification"]["timesSent"]) == ("ok", 1)
+    assert (await city.ask("DELETE", f"//ngsi-ld/v1/{where}")).status == 204
+    assert (await read(city, where)).status == 404
+    bad = await city.ask("POST", "//ngsi-ld/v1/subscriptions", json={**said, "entities": [{"type": "Ship"}]})
+    assert bad.status == 400
+    assert (await city.ask("POST", "//ngsi-ld/v1/subscriptions", role="operator", json=said)).status == 403
