@@ -207,7 +207,9 @@ class Worker:
         try:
             parcel = await self._pack(lane.target, message)
         except (AttributeError, KeyError, TypeError, ValueError) as exc:  # one bad body must not stop all targets
-            log.error("push.unwritable", target=lane.target.key, message=message.message_id, reason=type(exc).__name__)
+            log.warning(
+                "push.unwritable", target=lane.target.key, message=message.message_id, reason=type(exc).__name__
+            )
             with outlasting(*RETRY):
                 async with self._pool.acquire() as connection:
                     await self._note_failure(connection, lane, message, Answer(400, "unwritable"), None)
