@@ -27,6 +27,7 @@ from aiohttp import web
 from iot_core import broker as brokers
 from iot_core.alarms.escalation import run_escalation
 from iot_core.alarms.evaluate import Evaluator
+from iot_core.alarms.follow import follow_rules
 from iot_core.alarms.own import run_own
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
@@ -135,6 +136,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             )
         )
         directory, evaluator = Directory(), Evaluator(profiles)
+        evaluator.window = directory.window
         async with pool.acquire() as connection:
             await directory.load(connection)
             await evaluator.load(connection)
@@ -210,6 +212,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         own.start("directory", lambda: directory.follow(pool))
         own.start("broker accounts", broker.watch)
         own.start("device secrets", authenticator.watch)
+        own.start("alarm rules", lambda: follow_rules(pool, evaluator))
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
         own.start("escalation", lambda: run_escalation(pool))
         watch = stack.enter_context(watching(_watch(settings, _home(broker.endpoint))))

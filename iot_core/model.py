@@ -122,22 +122,57 @@ class Metric:
 
 
 class Comparison(StrEnum):
-    """How an alarm rule judges one metric."""
+    """What an alarm rule asks. The last six are answered from stored data, every few seconds."""
 
     ABOVE = "above"
     BELOW = "below"
     EQUALS = "equals"
+    IN = "in"
+    NOT_IN = "not_in"
+    TERMS = "terms"
+    DEVICES = "devices"
     SILENT = "silent"
+    RATE_ABOVE = "rate_above"
+    RATE_BELOW = "rate_below"
+    CHANGED = "changed"
+    STUCK = "stuck"
+
+
+class Rollup(StrEnum):
+    """What a rule makes of the stored readings of a span before it compares."""
+
+    MEAN = "mean"
+    LOWEST = "lowest"
+    HIGHEST = "highest"
+    INCREASE = "increase"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleTerm:
+    """One question about one metric, or `least` of several `terms`. `least` 0: it is no group."""
+
+    comparison: Comparison
+    metric: str | None = None
+    threshold: Value = 0.0
+    members: frozenset[Value] = frozenset()
+    terms: tuple[RuleTerm, ...] = ()
+    least: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmRule:
-    """One condition over one device. `silent` counts multiples of the profile's interval in `threshold`.
+    """One condition over one source: a device, or an area for `devices`.
 
-    `hysteresis` is in the metric's own unit; `on_delay` is how long the condition must hold. A `latched` alarm
-    stays active until a person acknowledges it, whatever the readings say meanwhile. A `momentary` condition is over as
-    soon as it is said, for devices that never say its end: a button says that it was pressed. Source of each limit:
-    `source`.
+    `silent` counts multiples of the profile's interval in `threshold`; rates are in the metric's unit an hour over the
+    span `over`; `stuck` and `changed` look back over it; `rollup` compares what it makes of it, `times` that mean with
+    the reading itself. `derived` names a formula in place of a metric. `devices` counts devices of an area for which
+    one of `rules` holds, or held `over` ago; while fewer than `least` do, their own alarms have the severity `alone`.
+
+    `hysteresis` is in the metric's own unit; `on_delay` is how long the condition must hold, `off_delay` how long it
+    must be gone. `steps` make an open alarm rise: at such a value it has that severity. `hours` is when it may ring.
+    A `latched` alarm stays active until a person acknowledges it, whatever the readings say meanwhile. A `momentary`
+    condition is over as soon as it is said, for devices that never say its end: a button says that it was pressed.
+    Source of each limit: `source`.
     """
 
     key: str
@@ -146,10 +181,23 @@ class AlarmRule:
     comparison: Comparison
     metric: str | None = None
     threshold: Value = 0.0
+    members: frozenset[Value] = frozenset()
+    terms: tuple[RuleTerm, ...] = ()
+    least: int = 0
+    rules: tuple[str, ...] = ()
+    alone: Severity | None = None
+    derived: str | None = None
+    rollup: Rollup | None = None
+    times: float | None = None
+    over: timedelta = timedelta(0)
     hysteresis: float = 0.0
     on_delay: timedelta = timedelta(0)
+    off_delay: timedelta = timedelta(0)
+    steps: tuple[tuple[float, Severity], ...] = ()
+    hours: str = ""
     latched: bool = False
     momentary: bool = False
+    runbook: Title | None = None
     source: str = ""
 
 
@@ -187,6 +235,7 @@ class Setting:
 class DeviceClass:
     """What kind of thing a device is: its metrics, plausible ranges, default alarm rules and commands.
 
+    `rule_bodies` are its rules as the file says them, by name without the class: what people change is laid over them.
     `window` is how old an observation may be and still be stored. A `life_safety` class (fire) is never
     rate-limited, and an implausible value in it raises a fault. What one device of a `household` class says tells how
     people live: it leaves the platform only for who has the right, or grouped.
@@ -196,6 +245,7 @@ class DeviceClass:
     title: Title
     metrics: tuple[Metric, ...]
     rules: tuple[AlarmRule, ...] = ()
+    rule_bodies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, compare=False)
     commands: tuple[CommandType, ...] = ()
     settings: tuple[Setting, ...] = ()
     window: timedelta = timedelta(days=400)

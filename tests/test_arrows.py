@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "store": STORE,
     "registry": WORDS | {"store"},
     "push": WORDS | {"store", "registry"},
-    "alarms": WORDS | {"profiles", "store", "registry", "push"},
+    "alarms": WORDS | {"profiles", "store", "registry", "push", "derived"},
     "ingest": PATH | {"counters"},
     "asking": WORDS,
     "claiming": WORDS | {"store", "registry", "driver"},

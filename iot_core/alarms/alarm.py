@@ -36,11 +36,23 @@ class EventKind(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     COMMENTED = "commented"
     CLOSED = "closed"
+    SEVERITY = "severity"
+    SHELVED = "shelved"
+    UNSHELVED = "unshelved"
+    SUPPRESSED = "suppressed"
+    UNSUPPRESSED = "unsuppressed"
+    ASSIGNED = "assigned"
+    REOPENED = "reopened"
+    UNDONE = "undone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmRow:
-    """An alarm. `id` is 0 until it is stored; `raised_at` is the rule clock of the latest time it was raised."""
+    """An alarm. `id` is 0 until it is stored; `raised_at` is the rule clock of the latest time it was raised.
+
+    `suppressed_by` names what keeps it quiet (`maintenance:ID`, `incident:ID`), `incident_id` the incident it is part
+    of; `members` counts those of an incident.
+    """
 
     id: int = 0
     source_kind: str
@@ -61,6 +73,15 @@ class AlarmRow:
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     closed_at: datetime | None = None
+    returned_at: datetime | None = None
+    shelved_until: datetime | None = None
+    shelved_by: str | None = None
+    shelved_reason: str | None = None
+    suppressed_by: str | None = None
+    incident_id: int | None = None
+    assigned_to: str | None = None
+    cause: str | None = None
+    test: bool = False
     version: int = 1
     device_key: str | None = None
     device_name: str | None = None
@@ -69,6 +90,11 @@ class AlarmRow:
     area_name: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    members: int = 0
+
+    def quiet(self, now: datetime) -> bool:
+        """Say whether it must not ring: shelved, suppressed, or inside an incident."""
+        return self.suppressed_by is not None or (self.shelved_until is not None and self.shelved_until > now)
 
     @property
     def state(self) -> AlarmState:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from iot_core.alarms.alarm import AlarmRow, EventKind
 from iot_core.alarms.rules import Change, Phase, State, Transition
-from iot_core.model import AlarmRule
+from iot_core.model import AlarmRule, Comparison, Severity
+
+_ORDER: Final = tuple(Severity)
+_SILENT_WHEN_SHELVED: Final = frozenset({EventKind.RAISED, EventKind.SEVERITY})
+_WITH_LIMIT: Final = frozenset(Comparison) - {Comparison.SILENT, Comparison.TERMS, Comparison.DEVICES}
 
 Key = tuple[str, int, str]
 """Source kind, source id, rule: how state rows are named, and the order in which they are locked."""
@@ -23,10 +28,23 @@ class Occasion:
     metric: str | None = None
     value: float | None = None
     simulated: bool = False
+    severity: Severity | None = None
+    device_id: int | None = None
+    suppressed_by: str | None = None
+    test: bool = False
 
     def without_value(self) -> Occasion:
         """Give the same occasion, not claiming a value."""
         return replace(self, metric=None, value=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A source and rule that a person has put aside: until when, by whom, why."""
+
+    until: datetime
+    by: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -54,8 +72,9 @@ class Happening:
 class Case:
     """A locked state row with its open alarm. Nothing is written before `ledger.save`."""
 
-    def __init__(self, key: Key, state: State, alarm: AlarmRow | None = None) -> None:
+    def __init__(self, key: Key, state: State, alarm: AlarmRow | None = None, shelf: Shelf | None = None) -> None:
         self.key = key
+        self.shelf = shelf
         self.before = state
         self.state = state
         self.open = Slot(alarm) if alarm is not None else None
@@ -75,17 +94,31 @@ class Case:
                 self._raise(rule, transition.at, occasion if transition.value is not None else occasion.without_value())
             elif rule is not None and transition.change is Change.LATE and self.open is None:
                 self._raise(rule, transition.at, occasion, late=True)
+            elif transition.change is Change.BACK and self.open is not None and self.open.row.returned_at is not None:
+                self.open.row = replace(self.open.row, returned_at=None)
 
-    def acknowledge(self, by: str, now: datetime) -> None:
+    def rise(self, severity: Severity, at: datetime, occasion: Occasion) -> None:
+        """Make the open alarm more urgent; it never becomes less so while it is open."""
+        if self.open is None or _ORDER.index(severity) >= _ORDER.index(self.open.row.severity):
+            return
+        row = self.open.row
+        self.dirty = True
+        self.happen(
+            replace(row, severity=severity, value=occasion.value, version=row.version + 1),
+            EventKind.SEVERITY, at, value=occasion.value, note=severity.value, push="alarm.severity",
+        )  # fmt: skip
+
+    def acknowledge(self, by: str, now: datetime, note: str | None = None) -> None:
         """Note who took the alarm; it ends now if its condition is gone already."""
         if self.open is None or self.open.row.acknowledged_at is not None:
             return
         row = self.open.row
-        self._happen(
+        self.happen(
             replace(row, acknowledged_at=now, acknowledged_by=by, version=row.version + 1),
             EventKind.ACKNOWLEDGED,
             now,
             by=by,
+            note=note,
             push="alarm.acknowledged",
             closes=now if row.cleared_at is not None else None,
         )
@@ -117,24 +150,30 @@ class Case:
             raised_at=at,
             received_at=occasion.received_at,
             cleared_at=None,
+            returned_at=None,
             late=late,
+            suppressed_by=occasion.suppressed_by or (before.suppressed_by if before.incident_id else None),
+            test=before.test or occasion.test,
             version=before.version + again,
         )
-        self._happen(row, EventKind.RAISED, at, value=occasion.value, push="alarm.raised")
+        if self.shelf is not None and self.shelf.until > occasion.now:
+            shelf = self.shelf
+            row = replace(row, shelved_until=shelf.until, shelved_by=shelf.by, shelved_reason=shelf.reason)
+        self.happen(row, EventKind.RAISED, at, value=occasion.value, push="alarm.raised")
 
     def _return(self, at: datetime, value: float | None, now: datetime) -> None:
         if self.open is None:
             return
         row = self.open.row
-        if row.latched and row.acknowledged_at is None:  # stays active until a person has seen it
-            self._happen(row, EventKind.RETURNED, at, value=value)
+        if row.latched and row.acknowledged_at is None and not row.test:  # stays active until a person has seen it
+            self.happen(replace(row, returned_at=at), EventKind.RETURNED, at, value=value)
         else:
             self._clear(at, value, now)
 
     def _clear(self, at: datetime, value: float | None, now: datetime) -> None:
         assert self.open is not None
         row = self.open.row
-        self._happen(
+        self.happen(
             replace(row, cleared_at=at, version=row.version + 1),
             EventKind.CLEARED,
             at,
@@ -143,7 +182,7 @@ class Case:
             closes=now if row.acknowledged_at is not None else None,
         )
 
-    def _happen(
+    def happen(
         self,
         row: AlarmRow,
         kind: EventKind,
@@ -151,15 +190,20 @@ class Case:
         *,
         by: str | None = None,
         value: float | None = None,
+        note: str | None = None,
         push: str | None = None,
         closes: datetime | None = None,
     ) -> None:
+        """Note a step of the open alarm; what is quiet tells nobody outside."""
         slot = self.open
         assert slot is not None
         if closes is not None:
             row = replace(row, closed_at=closes)
         slot.row, slot.changed = row, True
-        note = "late" if kind is EventKind.RAISED and row.late else None
+        if kind is EventKind.RAISED and row.late:
+            note = "late"
+        if row.suppressed_by is not None or (row.shelved_until is not None and kind in _SILENT_WHEN_SHELVED):
+            push = None
         self.happenings.append(Happening(slot, kind, at, row, by=by, value=value, note=note, push=push))
         if closes is not None:
             self.happenings.append(Happening(slot, EventKind.CLOSED, closes, row))
@@ -168,13 +212,14 @@ class Case:
 
 def _new(key: Key, rule: AlarmRule, at: datetime, occasion: Occasion) -> AlarmRow:
     kind, source_id, name = key
-    threshold = None if isinstance(rule.threshold, str) or rule.metric is None else float(rule.threshold)
+    known = rule.comparison in _WITH_LIMIT and (rule.metric is not None or rule.derived is not None)
+    threshold = float(rule.threshold) if known and not isinstance(rule.threshold, str) else None
     return AlarmRow(
         source_kind=kind,
         source_id=source_id,
-        device_id=source_id if kind == "device" else None,
+        device_id=source_id if kind == "device" else occasion.device_id,
         rule=name,
-        severity=rule.severity,
+        severity=occasion.severity or rule.severity,
         title=rule.title,
         threshold=threshold,
         latched=rule.latched,

@@ -9,8 +9,8 @@ from typing import Final
 
 import asyncpg
 
-from iot_core.alarms.watch import Watch
-from iot_core.model import Observation, Quality, Value
+from iot_core.alarms.watch import ClassWatch, Watch
+from iot_core.model import Metric, Observation, Quality, Value
 
 WHOLE_ROW: Final = ""
 """In place of a metric: any row of the device counts."""
@@ -76,6 +76,37 @@ async def value_since(connection: asyncpg.Connection, watch: Watch, device_id: i
         since,
     )
     return found
+
+
+async def values_before(  # noqa: PLR0917 - whose, of what, when
+    connection: asyncpg.Connection, watched: ClassWatch, watch: Watch, device_id: int, before: datetime, span: timedelta
+) -> dict[str, tuple[datetime, Value]]:
+    """Find the newest usable value of each metric of a rule in the span before a time, with its time."""
+    columns = ", ".join(
+        f'(array_agg("{metric}" ORDER BY time DESC) FILTER (WHERE {said}))[1] AS value_{index},'
+        f" max(time) FILTER (WHERE {said}) AS time_{index}"
+        for index, (metric, mask) in enumerate(watch.masks.items())
+        for said in [f'"{metric}" IS NOT NULL AND bad & {mask}::bigint = 0']
+    )
+    row = await connection.fetchrow(
+        f'SELECT {columns} FROM telemetry."{watch.class_key}"'
+        f" WHERE device_id = $1 AND time >= $2 AND time < $3 AND quality <= {Quality.UNCERTAIN}",
+        device_id,
+        before - span,
+        before,
+    )
+    found: dict[str, tuple[datetime, Value]] = {}
+    for index, key in enumerate(watch.masks):
+        metric = watched.device_class.metric(key)
+        if row is not None and row[f"time_{index}"] is not None and metric is not None:
+            found[key] = (row[f"time_{index}"], named(metric, row[f"value_{index}"]))
+    return found
+
+
+def named(metric: Metric, stored: Value) -> Value:
+    """Give a stored value as readings have it: the name of an enum's number."""
+    names = {number: name for name, number in metric.members.items()}
+    return names.get(int(stored), stored) if names else stored
 
 
 def _newest(class_key: str, masks: Mapping[str, int]) -> str:

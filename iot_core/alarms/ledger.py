@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 import asyncpg
 
 from iot_core.alarms.alarm import AlarmRow, from_record
-from iot_core.alarms.case import Case, Happening, Key, Slot
+from iot_core.alarms.case import Case, Happening, Key, Shelf, Slot
 from iot_core.alarms.rules import NEVER, Phase, State
 from iot_core.push import Notice, enqueue
 
@@ -25,6 +26,10 @@ FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
 JOIN iot.rule_state s ON (s.source_kind, s.source_id, s.rule) = (k.kind, k.id, k.rule)
 ORDER BY s.source_kind, s.source_id, s.rule FOR UPDATE OF s
 """
+SHELVES: Final = """
+SELECT h.* FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
+JOIN iot.shelf h ON (h.source_kind, h.source_id, h.rule) = (k.kind, k.id, k.rule)
+"""
 # A statement of its own: joined to LOCK it would show alarms as they were before the wait for the lock.
 OPEN: Final = """
 SELECT a.* FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
@@ -32,12 +37,16 @@ JOIN iot.alarm a ON (a.source_kind, a.source_id, a.rule) = (k.kind, k.id, k.rule
 """
 INSERT_ALARM: Final = """
 INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, metric, value, threshold,
-    latched, late, simulated, raised_at, received_at, cleared_at, acknowledged_at, acknowledged_by, closed_at, version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) RETURNING id
+    latched, late, simulated, raised_at, received_at, cleared_at, acknowledged_at, acknowledged_by, closed_at, version,
+    returned_at, shelved_until, shelved_by, shelved_reason, suppressed_by, incident_id, assigned_to, cause, test)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+    $25, $26, $27, $28, $29) RETURNING id
 """
 UPDATE_ALARM: Final = """
 UPDATE iot.alarm SET metric = $2, value = $3, late = $4, raised_at = $5, received_at = $6, cleared_at = $7,
-    acknowledged_at = $8, acknowledged_by = $9, closed_at = $10, version = $11 WHERE id = $1
+    acknowledged_at = $8, acknowledged_by = $9, closed_at = $10, version = $11, severity = $12, returned_at = $13,
+    shelved_until = $14, shelved_by = $15, shelved_reason = $16, suppressed_by = $17, incident_id = $18,
+    assigned_to = $19, cause = $20, test = $21 WHERE id = $1
 """
 INSERT_EVENT: Final = """
 INSERT INTO iot.alarm_event (alarm_id, kind, at, by, value, note) VALUES ($1, $2, $3, $4, $5, $6)
@@ -56,7 +65,10 @@ async def lock(connection: asyncpg.Connection, keys: Iterable[Key], wanted: Iter
     locked = _columns(sorted({*keys, *made}))
     states = await connection.fetch(LOCK, *locked)
     alarms = {_key(row): from_record(row) for row in await connection.fetch(OPEN, *locked)}
-    return {(key := _key(row)): Case(key, _state(row), alarms.get(key)) for row in states}
+    shelves = {
+        _key(row): Shelf(row["until"], row["by"], row["reason"]) for row in await connection.fetch(SHELVES, *locked)
+    }
+    return {(key := _key(row)): Case(key, _state(row), alarms.get(key), shelves.get(key)) for row in states}
 
 
 async def save(connection: asyncpg.Connection, cases: Iterable[Case]) -> list[Happening]:
@@ -67,26 +79,23 @@ async def save(connection: asyncpg.Connection, cases: Iterable[Case]) -> list[Ha
     old = [slot.row for slot in slots if slot.row.id]
     if old:
         await connection.executemany(UPDATE_ALARM, [_changes(row) for row in old])
-    ids = await _insert(connection, [slot for slot in slots if not slot.row.id])
+    await insert(connection, [slot for slot in slots if not slot.row.id])
     happenings = [happening for case in changed for happening in case.happenings]
     if happenings:
-        await connection.executemany(INSERT_EVENT, [_event(happening, ids) for happening in happenings])
+        await connection.executemany(INSERT_EVENT, [_event(happening) for happening in happenings])
     if changed:
-        await connection.executemany(UPDATE_STATE, [_state_values(case, ids) for case in changed])
-    await enqueue(connection, [_notice(each, _id(each.slot, ids)) for each in happenings if each.push])
+        await connection.executemany(UPDATE_STATE, [_state_values(case) for case in changed])
+    await enqueue(connection, [_notice(each) for each in happenings if each.push])
     return happenings
 
 
-async def _insert(connection: asyncpg.Connection, slots: Sequence[Slot]) -> dict[int, int]:
-    """Insert new alarms; give their ids by the identity of their slot."""
+async def insert(connection: asyncpg.Connection, slots: Sequence[Slot]) -> None:
+    """Insert new alarms; their slots learn their ids."""
     if not slots:
-        return {}
+        return
     rows = await connection.fetchmany(INSERT_ALARM, [_facts(slot.row) for slot in slots])
-    return {id(slot): row["id"] for slot, row in zip(slots, rows, strict=True)}
-
-
-def _id(slot: Slot, ids: dict[int, int]) -> int:
-    return slot.row.id or ids[id(slot)]
+    for slot, row in zip(slots, rows, strict=True):
+        slot.row = replace(slot.row, id=row["id"])
 
 
 def _columns(keys: Sequence[Key]) -> tuple[list[str], list[int], list[str]]:
@@ -123,6 +132,21 @@ def _facts(row: AlarmRow) -> tuple[object, ...]:
         row.acknowledged_by,
         row.closed_at,
         row.version,
+        *_more(row),
+    )
+
+
+def _more(row: AlarmRow) -> tuple[object, ...]:
+    return (
+        row.returned_at,
+        row.shelved_until,
+        row.shelved_by,
+        row.shelved_reason,
+        row.suppressed_by,
+        row.incident_id,
+        row.assigned_to,
+        row.cause,
+        row.test,
     )
 
 
@@ -139,22 +163,23 @@ def _changes(row: AlarmRow) -> tuple[object, ...]:
         row.acknowledged_by,
         row.closed_at,
         row.version,
+        row.severity,
+        *_more(row),
     )
 
 
-def _event(happening: Happening, ids: dict[int, int]) -> tuple[object, ...]:
-    alarm_id = _id(happening.slot, ids)
-    return alarm_id, happening.kind, happening.at, happening.by, happening.value, happening.note
+def _event(happening: Happening) -> tuple[object, ...]:
+    return happening.slot.row.id, happening.kind, happening.at, happening.by, happening.value, happening.note
 
 
-def _state_values(case: Case, ids: dict[int, int]) -> tuple[object, ...]:
+def _state_values(case: Case) -> tuple[object, ...]:
     state = case.state
-    alarm_id = _id(case.open, ids) if case.open is not None else None
+    alarm_id = case.open.row.id if case.open is not None else None
     return (*case.key, state.phase, state.since, state.due_at, state.last_time, alarm_id)
 
 
-def _notice(happening: Happening, alarm_id: int) -> Notice:
-    row = happening.as_of
+def _notice(happening: Happening) -> Notice:
+    row, alarm_id = happening.as_of, happening.slot.row.id
     return Notice(
         type=happening.push or "",
         at=happening.at,
@@ -176,7 +201,14 @@ def _notice(happening: Happening, alarm_id: int) -> Notice:
             "cleared_at": _time(row.cleared_at),
             "acknowledged_at": _time(row.acknowledged_at),
             "acknowledged_by": row.acknowledged_by,
+            "assigned_to": row.assigned_to,
+            "closed_at": _time(row.closed_at),
+            "cause": row.cause,
+            "shelved_until": _time(row.shelved_until),
+            "note": happening.note,
+            "by": happening.by,
             "late": row.late,
+            "test": row.test,
             "simulated": row.simulated,
         },
     )

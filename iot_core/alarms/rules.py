@@ -1,7 +1,7 @@
 """One alarm rule over one source as a pure state machine: values in, transitions out, no clock of its own.
 
     normal --condition--> pending --held for on_delay--> active --condition gone, past hysteresis--> normal
-       ^                     |
+       ^                     |                              gone --off_delay--> normal; back before that: active
        '---condition gone----'          on_delay 0: normal --> active at once
                                         momentary: normal --> active --> normal at once; latched, the alarm stays
 
@@ -20,10 +20,13 @@ from enum import StrEnum
 from functools import partial
 from typing import Final
 
-from iot_core.model import AlarmRule, Comparison, Value
+from iot_core.model import AlarmRule, Comparison, Severity, Value
 
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Before every reading: the last time of a rule that has judged nothing yet."""
+
+_TRUTHS: Final = frozenset({Comparison.TERMS, Comparison.DEVICES, Comparison.CHANGED, Comparison.STUCK})
+"""What is worked out elsewhere and arrives here as true or false."""
 
 Judge = Callable[[Value], bool]
 
@@ -44,11 +47,14 @@ class Change(StrEnum):
     RAISED = "raised"
     LATE = "late"
     RETURNED = "returned"
+    LEAVING = "leaving"
+    """The condition is gone; it is over when it stays so."""
+    BACK = "back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where a rule stands, as its row keeps it. `due_at` is the timer of a pending rule."""
+    """Where a rule stands, as its row keeps it. `due_at` is the timer of a pending rule, or of an active one's end."""
 
     phase: Phase = Phase.NORMAL
     since: datetime = NEVER
@@ -76,18 +82,34 @@ class Compiled:
     raises: Judge
     returns: Judge
 
+    def severity(self, value: Value | None) -> Severity:
+        """Give the severity that the rule's steps set at a value; without one, the rule's own."""
+        if self.rule.steps and value is not None and not isinstance(value, str):
+            falling = self.rule.comparison is Comparison.BELOW
+            for at, severity in self.rule.steps:
+                if (value <= at) if falling else (value >= at):
+                    return severity
+        return self.rule.severity
 
-def compile_rule(rule: AlarmRule) -> Compiled:
+
+def compile_rule(rule: AlarmRule) -> Compiled:  # noqa: PLR0911 - one for each comparison
     """Turn a rule's comparison into callables. Silence is judged by time, so no value raises it."""
     limit = rule.threshold
     if rule.comparison is Comparison.EQUALS:
         return Compiled(rule, partial(operator.eq, limit), partial(operator.ne, limit))
+    if rule.comparison is Comparison.IN:
+        return Compiled(rule, rule.members.__contains__, partial(_outside, rule.members))
+    if rule.comparison is Comparison.NOT_IN:
+        return Compiled(rule, partial(_outside, rule.members), rule.members.__contains__)
+    if rule.comparison in _TRUTHS:
+        return Compiled(rule, partial(operator.is_, True), partial(operator.is_, False))
     if rule.comparison is Comparison.SILENT:
         return Compiled(rule, _no, _no)
     level = float(limit)
-    if rule.comparison is Comparison.ABOVE:  # partial(lt, level)(value) is level < value, without a Python frame
-        return Compiled(rule, partial(operator.lt, level), partial(operator.ge, level - rule.hysteresis))
-    return Compiled(rule, partial(operator.gt, level), partial(operator.le, level + rule.hysteresis))
+    if rule.comparison in {Comparison.BELOW, Comparison.RATE_BELOW}:
+        return Compiled(rule, partial(operator.gt, level), partial(operator.le, level + rule.hysteresis))
+    # partial(lt, level)(value) is level < value, without a Python frame
+    return Compiled(rule, partial(operator.lt, level), partial(operator.ge, level - rule.hysteresis))
 
 
 def read(compiled: Compiled, state: State, clock: datetime, value: Value) -> Step:
@@ -103,9 +125,11 @@ def read(compiled: Compiled, state: State, clock: datetime, value: Value) -> Ste
 
 
 def fire(state: State, now: datetime) -> Step:
-    """Activate a pending rule whose timer fell due; the alarm is as old as the timer, not as the worker's look."""
-    if state.phase is not Phase.PENDING or state.due_at is None or state.due_at > now:
+    """Do what a timer that fell due asks for; the alarm is as old as the timer, not as the worker's look."""
+    if state.phase is Phase.NORMAL or state.due_at is None or state.due_at > now:
         return state, ()
+    if state.phase is Phase.ACTIVE:
+        return _normal(state, state.due_at), (Transition(Change.RETURNED, state.due_at),)
     return _activate(state, state.due_at), (Transition(Change.RAISED, state.due_at),)
 
 
@@ -129,9 +153,19 @@ def withdraw(state: State, at: datetime) -> Step:
     return _normal(state, at), (Transition(change, at),)
 
 
-def _judge(compiled: Compiled, state: State, clock: datetime, value: Value) -> Step:
+def _judge(  # noqa: PLR0911 - one for each arrow of the drawing
+    compiled: Compiled, state: State, clock: datetime, value: Value
+) -> Step:
     if state.phase is Phase.ACTIVE:
-        if compiled.returns(value):
+        if not compiled.returns(value):
+            return (
+                (replace(state, due_at=None), (Transition(Change.BACK, clock, value),)) if state.due_at else (state, ())
+            )
+        if not compiled.rule.off_delay:
+            return _normal(state, clock), (Transition(Change.RETURNED, clock, value),)
+        if state.due_at is None:
+            return replace(state, due_at=clock + compiled.rule.off_delay), (Transition(Change.LEAVING, clock, value),)
+        if state.due_at <= clock:
             return _normal(state, clock), (Transition(Change.RETURNED, clock, value),)
         return state, ()
     if not compiled.raises(value):
@@ -162,3 +196,7 @@ def _normal(state: State, at: datetime) -> State:
 
 def _no(_: Value) -> bool:
     return False
+
+
+def _outside(members: frozenset[Value], value: Value) -> bool:
+    return value not in members

@@ -18,8 +18,9 @@ import structlog
 from iot_core.alarms.case import Case, Key, Occasion
 from iot_core.alarms.evaluate import Evaluator, Pending
 from iot_core.alarms.judge import show_value
-from iot_core.alarms.ledger import lock, save
+from iot_core.alarms.ledger import lock
 from iot_core.alarms.rules import Phase, Step, fire, heard, overdue, withdraw
+from iot_core.alarms.windows import quieted
 from iot_core.cancelled import notice_cancellation
 from iot_core.store.connection import AWAY, RETRY
 
@@ -194,7 +195,12 @@ class Timers:
         async def mark(connection: asyncpg.Connection, cases: Sequence[Case]) -> None:
             await _mark_silent(connection, [case for case in cases if case.key[2] in silences])
 
-        await self._step(rows, lambda case, _: withdraw(case.state, now), now, mark)
+        off = [
+            {"source_kind": "device", "source_id": device_id, "rule": rule, "simulated": False}
+            for device_id, rule in self.evaluator.open_rules()
+            if self.evaluator.watch(rule, device_id) is None
+        ]
+        await self._step([*rows, *off[:_BATCH]], lambda case, _: withdraw(case.state, now), now, mark)
 
     async def _disagreeing(self, now: datetime) -> list[asyncpg.Record]:
         watched = [
@@ -243,11 +249,20 @@ class Timers:
     ) -> Pending:
         for key, case in cases.items():
             state, transitions = step(case, rows[key])
-            watch = self.evaluator.watch(key[2])
+            kind, source_id, name = key
+            watch = self.evaluator.watch(name, source_id if kind == "device" else None)
             rule = watch.rule if watch is not None else None
-            case.move(rule, state, transitions, Occasion(received_at=now, now=now, simulated=rows[key]["simulated"]))
+            at = transitions[-1].at if transitions else now
+            may_ring = rule is None or self.evaluator.times.open(rule.hours, at)
+            if not may_ring and case.state.phase is not Phase.ACTIVE:
+                state, transitions = withdraw(case.state, now)
+            quiet, test = quieted(self.evaluator.window, source_id, at) if kind == "device" else (None, False)
+            occasion = Occasion(
+                received_at=now, now=now, simulated=rows[key]["simulated"], suppressed_by=quiet, test=test
+            )
+            case.move(rule, state, transitions, occasion)
             await show_value(connection, watch, case)
-        return self.evaluator.pending(cases.values(), await save(connection, cases.values()))
+        return await self.evaluator.write(connection, cases, now)
 
 
 async def _mark_silent(connection: asyncpg.Connection, cases: Sequence[Case]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from iot_core.alarms.rules import Compiled, Judge, compile_rule
+from iot_core.alarms.terms import Asked, compile_terms, metrics_of
 from iot_core.messages import text
 from iot_core.model import AlarmRule, Comparison, DeviceClass, Metric, MetricType, Severity, Title, Value
 
@@ -41,12 +42,17 @@ class Knowledge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A compiled rule of one class with its metric and that metric's bit; no metric: silence or plausibility."""
+    """A compiled rule of one class with its metric and that metric's bit; no metric: silence or plausibility.
+
+    A rule over several metrics has `asked`, and `masks` names them.
+    """
 
     compiled: Compiled
     class_key: str
     metric: Metric | None = None
     mask: int = 0
+    asked: Asked | None = None
+    masks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rule(self) -> AlarmRule:
@@ -55,42 +61,84 @@ class Watch:
 
     @property
     def is_silence(self) -> bool:
-        """Say whether the rule is about hearing nothing."""
-        return self.rule.comparison is Comparison.SILENT
+        """Say whether the rule is about hearing nothing of a device."""
+        return self.rule.comparison is Comparison.SILENT and self.rule.metric is None
+
+    @property
+    def is_computed(self) -> bool:
+        """Say whether it is answered from stored data, every few seconds, and not by the reading at hand."""
+        rule = self.rule
+        return rule.comparison in _COMPUTED or rule.derived is not None or rule.rollup is not None or (
+            rule.comparison is Comparison.SILENT and rule.metric is not None)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+_COMPUTED: Final = frozenset({Comparison.RATE_ABOVE, Comparison.RATE_BELOW, Comparison.CHANGED, Comparison.STUCK})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ClassWatch:
-    """Everything watched in one class. `levels` is the hot loop's: metric, mask, judge, rule."""
+    """Everything watched in one class, or at the devices whose rules are alike.
+
+    `levels` and `groups` are the hot loop's: metric, mask, judge, rule; metrics, mask, question, rule. `feeds` says
+    which rules over several devices count a rule of one device.
+    """
 
     device_class: DeviceClass
     watches: Mapping[str, Watch]
     levels: tuple[tuple[str, int, Judge, str], ...]
+    groups: tuple[tuple[frozenset[str], int, Asked, str], ...]
     masks: Mapping[str, int]
     implausible: str | None
+    feeds: Mapping[str, tuple[Watch, ...]]
+
+
+def masks_of(device_class: DeviceClass, bits: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """Give each metric's bit in the `bad` mask; `bits`: (class, metric) -> its number."""
+    # Without a registry yet (a first start) bits follow the class's own order, as they will be assigned.
+    return {
+        metric.key: 1 << bits.get((device_class.key, metric.key), index)
+        for index, metric in enumerate(device_class.metrics)
+    }
 
 
 def watch_class(device_class: DeviceClass, bits: Mapping[tuple[str, str], int]) -> ClassWatch:
     """Compile the rules of a class. `bits`: (class, metric) -> its number in the `bad` mask."""
-    # Without a registry yet (a first start) bits follow the class's own order, as they will be assigned.
-    masks = {
-        metric.key: 1 << bits.get((device_class.key, metric.key), index)
-        for index, metric in enumerate(device_class.metrics)
-    }
-    watches: dict[str, Watch] = {}
-    for rule in device_class.rules:
-        metric = device_class.metric(rule.metric) if rule.metric is not None else None
-        mask = masks[metric.key] if metric is not None else 0
-        watches[rule.key] = Watch(compile_rule(rule), device_class.key, metric, mask)
+    return watch_rules(device_class, device_class.rules, bits)
+
+
+def watch_rules(
+    device_class: DeviceClass, rules: Iterable[AlarmRule], bits: Mapping[tuple[str, str], int]
+) -> ClassWatch:
+    """Compile rules for devices of a class."""
+    masks = masks_of(device_class, bits)
+    watches = {rule.key: _watch(rule, device_class, masks) for rule in rules}
     implausible = implausible_rule(device_class.key) if device_class.life_safety else None
     if implausible is not None:
         watches[implausible.key] = Watch(compile_rule(implausible), device_class.key)
-    levels = tuple(
-        (watch.metric.key, watch.mask, watch.compiled.raises, key)
-        for key, watch in watches.items()
-        if watch.metric is not None
-    )
-    return ClassWatch(device_class, watches, levels, masks, implausible.key if implausible is not None else None)
+    at_once = [(key, watch) for key, watch in watches.items() if not watch.is_computed]
+    feeds: dict[str, tuple[Watch, ...]] = {}
+    for watch in watches.values():
+        for fed in watch.rule.rules:
+            feeds[fed] = (*feeds.get(fed, ()), watch)
+    return ClassWatch(
+        device_class,
+        watches,
+        tuple((w.metric.key, w.mask, w.compiled.raises, key) for key, w in at_once if w.metric is not None),
+        tuple(
+            (frozenset(w.masks), sum(w.masks.values()), w.asked, key) for key, w in at_once if w.asked is not None
+        ),
+        masks,
+        implausible.key if implausible is not None else None,
+        feeds,
+    )  # fmt: skip
+
+
+def _watch(rule: AlarmRule, device_class: DeviceClass, masks: Mapping[str, int]) -> Watch:
+    if rule.comparison is Comparison.TERMS:
+        asked = {metric: masks[metric] for metric in metrics_of(rule.terms) if metric in masks}
+        return Watch(compile_rule(rule), device_class.key, asked=compile_terms(rule), masks=asked)
+    metric = device_class.metric(rule.metric) if rule.metric is not None else None
+    return Watch(compile_rule(rule), device_class.key, metric, masks[metric.key] if metric is not None else 0)
 
 
 def implausible_rule(class_key: str) -> AlarmRule:

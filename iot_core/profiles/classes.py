@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from iot_core.model import (
     RESERVED_METRIC_KEYS,
-    AlarmRule,
     CommandType,
-    Comparison,
     DeviceClass,
     Metric,
     MetricType,
     Setting,
-    Severity,
     Title,
     is_metric_key,
 )
-from iot_core.profiles.document import Document, Place, duration
+from iot_core.profiles.document import Document, Place
+from iot_core.profiles.rules import ConditionSpec, RuleSpec, StepSpec, Titles, read_duration, read_rule
 from iot_core.profiles.table import Table
 from iot_core.profiles.units import is_ucum, meant
-
-if TYPE_CHECKING:
-    from iot_core.model import Value
 
 __all__ = [
     "ClassFile",
@@ -37,21 +31,16 @@ __all__ = [
     "MetricSpec",
     "RuleSpec",
     "SettingSpec",
+    "StepSpec",
     "Titles",
     "check_metric_key",
     "read_class",
     "read_duration",
+    "read_rule",
 ]
 
 
 _UNIT: Final = "a unit of measure of UCUM: Cel, %, ug/m3, kW.h, g/m2"
-
-
-class Titles(Table, frozen=True, kw_only=True):
-    """What people read, in both languages."""
-
-    vi: str
-    en: str
 
 
 class MetricSpec(Table, frozen=True, kw_only=True):
@@ -74,35 +63,6 @@ class MetricSpec(Table, frozen=True, kw_only=True):
     """Of a gas in g/mol: lets a profile say `unit: "[ppm]"`."""
     smart_data_model: str | None = None
     """The matching attribute of a Smart Data Models entity: `Streetlight.powerState`."""
-
-
-class ConditionSpec(Table, frozen=True, kw_only=True):
-    """What a rule waits for: a metric above, below or equal to something; or silence."""
-
-    metric: str | None = None
-    above: float | int | None = None
-    below: float | int | None = None
-    equals: float | int | bool | str | None = None
-    silent_for: float | int | None = None
-    """Intervals of the profile in which nothing was heard."""
-
-
-class RuleSpec(Table, frozen=True, kw_only=True):
-    """A default alarm rule. A limit that is an average (of an hour, a day) is no rule for a momentary value."""
-
-    title: Titles
-    severity: Literal["critical", "high", "medium", "low"]
-    when: ConditionSpec
-    source: str
-    """Whose limit it is: a standard, the device itself, or the platform."""
-    hold: str = msgspec.field(name="for", default="0s")
-    """How long it must hold before it rings."""
-    hysteresis: float | int = 0
-    """How far the value must go back before it is over, in the metric's unit."""
-    latched: bool = False
-    """It stays until a person acknowledges it, whatever the readings say."""
-    momentary: bool = False
-    """It is over as soon as it is said, so that the next one rings anew: a button says no release. Beside `latched`."""
 
 
 class CommandTypeSpec(Table, frozen=True, kw_only=True):
@@ -178,7 +138,8 @@ def read_class(document: Document, key: str) -> ClassFile:
             key=key,
             title=Title(spec.title.vi, spec.title.en),
             metrics=tuple(metrics),
-            rules=tuple(_read_rule(document, key, rule, by_key) for rule in spec.rules),
+            rules=tuple(rule for name in spec.rules if (rule := read_rule(document, ("rules", name), key, by_key))),
+            rule_bodies=spec.rules,
             commands=(told := tuple(_read_command(document, name, by_key) for name in spec.commands)),
             settings=tuple(_read_setting(document, name, told) for name in spec.config),
             window=read_duration(document, ("window",), spec.window),
@@ -187,14 +148,6 @@ def read_class(document: Document, key: str) -> ClassFile:
         ),
         masses,
     )
-
-
-def read_duration(document: Document, place: Place, text: object) -> timedelta:
-    """Read a duration such as `60s`. Raises ConfigError."""
-    span = duration(text) if isinstance(text, str) else None
-    if span is None:
-        raise document.error(place, "a duration such as 30s, 15m, 24h or 7d")
-    return span
 
 
 def check_metric_key(document: Document, place: Place, name: str) -> None:
@@ -272,59 +225,3 @@ def _metric_of(document: Document, place: Place, spec: MetricSpec) -> tuple[Metr
         smart_data_model=spec.smart_data_model,
     )
     return metric, spec.molar_mass
-
-
-def _read_rule(document: Document, class_key: str, name: str, metrics: Mapping[str, Metric]) -> AlarmRule:
-    place: Place = ("rules", name)
-    check_metric_key(document, place, name)
-    spec = document.read(place, RuleSpec)
-    if spec.momentary and (not spec.latched or spec.hold != "0s"):
-        raise document.error((*place, "momentary"), "latched beside it, and no for: what is over at once cannot last")
-    comparison, threshold = _read_condition(document, place, spec.when, metrics)
-    return AlarmRule(
-        key=f"{class_key}.{name}",
-        title=Title(spec.title.vi, spec.title.en),
-        severity=Severity(spec.severity),
-        comparison=comparison,
-        metric=spec.when.metric,
-        threshold=threshold,
-        hysteresis=float(spec.hysteresis),
-        on_delay=read_duration(document, (*place, "for"), spec.hold),
-        latched=spec.latched,
-        momentary=spec.momentary,
-        source=spec.source,
-    )
-
-
-def _read_condition(
-    document: Document, place: Place, when: ConditionSpec, metrics: Mapping[str, Metric]
-) -> tuple[Comparison, Value]:
-    place = (*place, "when")
-    given: dict[Comparison, Value | None] = {
-        Comparison.ABOVE: when.above,
-        Comparison.BELOW: when.below,
-        Comparison.EQUALS: when.equals,
-        Comparison.SILENT: when.silent_for,
-    }
-    said = [(comparison, value) for comparison, value in given.items() if value is not None]
-    if len(said) != 1:
-        raise document.error(place, "exactly one of above, below, equals and silent_for")
-    comparison, value = said[0]
-    if comparison is Comparison.SILENT:
-        if when.metric is not None or float(value) < 1:
-            raise document.error(place, "silent_for with a number of intervals from 1 on, and no metric")
-        return comparison, float(value)
-    metric = metrics.get(when.metric or "")
-    if metric is None:
-        raise document.error((*place, "metric"), f"a metric of this class: {', '.join(metrics)}")
-    if not _fits(metric, comparison, value):
-        raise document.error((*place, comparison.value), f"what a metric of type {metric.type} can be compared with")
-    return comparison, value
-
-
-def _fits(metric: Metric, comparison: Comparison, value: Value) -> bool:
-    if metric.type is MetricType.BOOL:
-        return comparison is Comparison.EQUALS and isinstance(value, bool)
-    if metric.type is MetricType.ENUM:
-        return comparison is Comparison.EQUALS and value in metric.members
-    return not isinstance(value, (bool, str))

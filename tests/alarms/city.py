@@ -46,6 +46,15 @@ TANK = DeviceClass(
         Metric(key="pressure", title=title("Pressure"), type=MetricType.FLOAT, minimum=0, maximum=10),
         Metric(key="valve", title=title("Valve"), type=MetricType.ENUM, members={"shut": 0, "open": 1, "stuck": 2}),
     ),
+    rule_bodies={
+        "high": {
+            "title": {"vi": "Level high (vi)", "en": "Level high"},
+            "severity": "high",
+            "when": {"metric": "level", "above": 80.0},
+            "hysteresis": 5.0,
+            "source": "test",
+        }
+    },
     rules=(
         AlarmRule(
             key="tank.high",

@@ -47,6 +47,8 @@ async def test_reading_raises_an_alarm_with_its_event_and_its_message(city: City
         "name": "tank-1",
         "class": "tank",
         "area": None,
+        "area_name": None,
+        "area_code": None,
         "latitude": 20.95,
         "longitude": 107.07,
     }

@@ -1,0 +1,182 @@
+"""Floods: one incident a cause, with its alarms inside.
+
+A cause is a rule in one part of the city: when more than LIMIT alarms of it ring within SPAN, an incident is raised, an
+alarm of its own over the area; what follows joins it and is not pushed. Critical and latched alarms (fire) never join.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from iot_core.alarms.alarm import AlarmRow, EventKind
+from iot_core.alarms.case import Case, Happening, Key, Slot
+from iot_core.alarms.ledger import insert, lock
+from iot_core.alarms.rules import Phase, State
+from iot_core.messages import text
+from iot_core.model import Severity, Title
+
+__all__ = ["LIMIT", "PREFIX", "SPAN", "Floods", "incident_key"]
+
+LIMIT: Final = 20
+"""Alarms of one cause that ring one by one. EEMUA 191 calls ten in ten minutes a flood for one operator."""
+SPAN: Final = timedelta(seconds=60)
+PREFIX: Final = "incident."
+_MOST: Final = 20_000
+
+# The part of the city a device stands in: the widest area around it that is no province or city as a whole.
+PARTS: Final = """
+WITH RECURSIVE up AS (
+    SELECT d.id AS device_id, a.id, a.parent_id, a.kind, a.name, COALESCE(a.name_en, a.name) AS name_en, 0 AS steps
+    FROM iot.device d JOIN iot.area a ON a.id = d.area_id WHERE d.id = ANY($1)
+    UNION ALL SELECT up.device_id, a.id, a.parent_id, a.kind, a.name, COALESCE(a.name_en, a.name), up.steps + 1
+    FROM iot.area a JOIN up ON a.id = up.parent_id WHERE up.steps < 32
+)
+SELECT DISTINCT ON (device_id) device_id, id, name, name_en FROM up
+ORDER BY device_id, kind IN ('province', 'city', 'country'), steps DESC
+"""
+# Those that rang before it was known to be a flood go inside, unless somebody has taken them.
+ADOPT: Final = """
+WITH adopted AS (
+    UPDATE iot.alarm a SET incident_id = $1, version = version + 1
+    WHERE a.closed_at IS NULL AND a.incident_id IS NULL AND a.rule = $2 AND a.raised_at >= $3
+        AND a.acknowledged_at IS NULL AND NOT a.latched AND a.severity <> 'critical' AND a.device_id = ANY($4)
+    RETURNING a.id
+)
+INSERT INTO iot.alarm_event (alarm_id, kind, at, note)
+SELECT id, 'suppressed', $5, 'incident:' || $1::bigint FROM adopted
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    id: int
+    title: Title
+
+
+class Floods:
+    """Counts what rings, by rule, and opens incidents; one for each worker."""
+
+    def __init__(self, limit: int = LIMIT, span: timedelta = SPAN) -> None:
+        self.limit = limit
+        self.span = span
+        self._rang: dict[str, deque[tuple[datetime, int]]] = {}
+
+    async def group(self, connection: asyncpg.Connection, cases: Iterable[Case], now: datetime) -> list[Case]:
+        """Put what is raised too often into incidents, before it is written; give the incidents' own cases."""
+        by_rule: dict[str, list[tuple[Case, Happening]]] = {}
+        for case in cases:
+            for happening in case.happenings:
+                if happening.kind is EventKind.RAISED and _may_join(happening.as_of):
+                    by_rule.setdefault(case.key[2], []).append((case, happening))
+        incidents: list[Case] = []
+        for rule, raised in sorted(by_rule.items()):
+            rang = self._rang.setdefault(rule, deque(maxlen=_MOST))
+            while rang and rang[0][0] < now - self.span:
+                rang.popleft()
+            rang.extend((now, happening.as_of.device_id or 0) for _, happening in raised)
+            if len(rang) > self.limit:
+                incidents += await self._gather(connection, rule, raised, [device for _, device in rang], now)
+        return incidents
+
+    async def _gather(
+        self,
+        connection: asyncpg.Connection,
+        rule: str,
+        raised: Sequence[tuple[Case, Happening]],
+        recent: Sequence[int],
+        now: datetime,
+    ) -> list[Case]:
+        parts = {
+            row["device_id"]: _Part(row["id"], Title(row["name"], row["name_en"]))
+            for row in await connection.fetch(PARTS, sorted(set(recent)))
+        }
+        counted: dict[int, set[int]] = {}
+        for device in recent:
+            if device in parts:
+                counted.setdefault(parts[device].id, set()).add(device)
+        flooded = {part for part, devices in counted.items() if len(devices) > self.limit}
+        wanted = [_incident(part, rule) for part in sorted(flooded)]
+        if not wanted:
+            return []
+        incidents = await lock(connection, wanted, wanted)
+        for key, incident in incidents.items():
+            mine = [
+                (c, h) for c, h in raised if (p := parts.get(h.as_of.device_id or 0)) is not None and p.id == key[1]
+            ]
+            if not mine:
+                continue
+            if incident.open is None or incident.open.row.cleared_at is not None:
+                part = parts[mine[0][1].as_of.device_id or 0]
+                _open_incident(incident, part.title, mine[0][1].as_of, len(counted[key[1]]), now)
+                assert incident.open is not None
+                if not incident.open.row.id:
+                    await insert(connection, [incident.open])
+                devices = [device for device in recent if device in parts and parts[device].id == key[1]]
+                await connection.execute(ADOPT, incident.open.row.id, rule, now - self.span * 5, devices, now)
+            for case, _ in mine:
+                _join(case, incident.open.row.id)
+        return [incident for incident in incidents.values() if incident.dirty]
+
+
+def incident_key(rule: str) -> str:
+    """Name the rule of a cause's incident."""
+    return f"{PREFIX}{rule}"
+
+
+def _may_join(row: AlarmRow) -> bool:
+    return (
+        row.severity is not Severity.CRITICAL
+        and not row.latched
+        and not row.test
+        and row.device_id is not None
+        and row.incident_id is None
+    )
+
+
+def _incident(part: int, rule: str) -> Key:
+    return ("area", part, incident_key(rule))
+
+
+def _join(case: Case, incident_id: int) -> None:
+    """Put a case's alarm into an incident: it is kept, shown inside, and not pushed."""
+    assert case.open is not None or case.slots
+    for slot in case.slots:
+        if slot.changed and _may_join(slot.row):
+            slot.row = replace(slot.row, incident_id=incident_id, suppressed_by=f"incident:{incident_id}")
+    case.happenings = [
+        replace(each, push=None, as_of=replace(each.as_of, incident_id=incident_id)) for each in case.happenings
+    ]
+
+
+def _open_incident(case: Case, part: Title, first: AlarmRow, devices: int, now: datetime) -> None:
+    title = Title(
+        text("flood.title", "vi", title=first.title.vi, area=part.vi),
+        text("flood.title", "en", title=first.title.en, area=part.en),
+    )
+    row = AlarmRow(
+        source_kind="area",
+        source_id=case.key[1],
+        device_id=None,
+        rule=case.key[2],
+        severity=Severity.HIGH,
+        title=title,
+        value=float(devices),
+        simulated=first.simulated,
+        raised_at=now,
+        received_at=first.received_at,
+    )
+    again = case.open
+    if again is not None:
+        row = replace(again.row, raised_at=now, cleared_at=None, value=float(devices), version=again.row.version + 1)
+    else:
+        case.open = Slot(row)
+        case.slots.append(case.open)
+    case.state = State(phase=Phase.ACTIVE, since=now, last_time=max(now, case.state.last_time))
+    case.dirty = True
+    case.happen(row, EventKind.RAISED, now, value=float(devices), push="alarm.raised")
