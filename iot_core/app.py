@@ -32,6 +32,7 @@ from iot_core.alarms.own import run_own
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
 from iot_core.api.notifying import run_notifying
+from iot_core.api.certificate import Tls, is_loopback, tls_of
 from iot_core.api.services import Services
 from iot_core.asking import Asking
 from iot_core.claiming import Claiming
@@ -71,10 +72,12 @@ from iot_core.store.nightly import Nightly, ensure_columnstore
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.refresh import Refresh
 from iot_core.store.registers import note_registers
+from iot_core.store.reseal import reseal
 from iot_core.store.rollups import Rollup
 from iot_core.store.server import embedded
 from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
 from iot_core.store.tier import Found, Tier, find_tier
+from iot_core.store.vault import NAME, Vault
 from iot_core.supervisor import supervise
 
 if TYPE_CHECKING:
@@ -111,7 +114,7 @@ class Core:
 
 
 @asynccontextmanager
-async def running_core(  # noqa: PLR0915 - the wiring of everything
+async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
     settings: Settings, state: StateDir, *, say: Say
 ) -> AsyncIterator[Core]:
     """Run a core while the block lasts; `say` gets one line for each part as it comes up.
@@ -135,6 +138,11 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
                 tier=text(f"app.tier.{found.tier}", extension=found.extension),
             )
         )
+        vault = Vault(Path(settings.store.master_keys) if settings.store.master_keys else state.path / NAME)
+        vault.make()
+        async with pool.acquire() as connection:
+            async for sealed in reseal(connection, vault):  # what an older version kept in clear
+                log.info("vault.sealed", secrets=sealed)
         directory, evaluator = Directory(), Evaluator(profiles)
         evaluator.window = directory.window
         async with pool.acquire() as connection:
@@ -179,7 +187,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             profiles=profiles,
             authenticate=authenticator,
             broker=broker.endpoint,
-            credentials=Keep(pool),
+            credentials=Keep(pool, vault),
             said=commanding.said,
             config=twins.document,
             count=counters.count,
@@ -201,6 +209,7 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
             load=loader,
             replay_held=partial(replay_step, pool, prepare, flush),
             healthy=healthy,
+            vault=vault,
             asking=Asking(directory, profiles, ingest.emit, reach.drivers),
             commanding=commanding,
             twins=twins,
@@ -246,12 +255,20 @@ async def running_core(  # noqa: PLR0915 - the wiring of everything
         for name, driver in drivers.items():
             own.start(f"driver {name}", partial(driver.run, directory, ingest.emit))
         # Before waiting for the drivers: a broker elsewhere asks the API whether our own driver may log in.
-        url = await stack.enter_async_context(_serving(services, settings))
+        tls = tls_of(settings.api, state.path)
+        url = await stack.enter_async_context(_serving(services, settings, tls))
+        if tls is not None:
+            own.start("certificate", tls.follow)
         deadline = asyncio.get_running_loop().time() + _LISTENING_S
         for name, driver in drivers.items():
             say(await _driver_line(name, driver, deadline))
         say(text("app.api", url=url))
-        state.announce(Running(pid=os.getpid(), url=url, ports=_ports(settings)))
+        if tls is not None:
+            say(text("app.certificate", fingerprint=tls.fingerprint))
+        elif not is_loopback(settings.api.host):
+            say(text("app.api_in_clear"))
+        pinned = tls.fingerprint if tls is not None and tls.own else ""
+        state.announce(Running(pid=os.getpid(), url=url, fingerprint=pinned, ports=_ports(settings)))
         yield Core(
             url, token, dsn, broker.endpoint, (settings.coap.host, settings.coap.port),
             pool, profiles, counters, ingest, directory,
@@ -455,14 +472,15 @@ def _batch(settings: Settings, broker: Broker) -> int:
 
 
 @asynccontextmanager
-async def _serving(services: Services, settings: Settings) -> AsyncIterator[str]:
+async def _serving(services: Services, settings: Settings, tls: Tls | None) -> AsyncIterator[str]:
     """Serve the API and the page; give their address."""
     runner = web.AppRunner(make_app(services), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.api.host, settings.api.port).start()
+        context = tls.context if tls is not None else None
+        await web.TCPSite(runner, settings.api.host, settings.api.port, ssl_context=context).start()
         host = f"[{settings.api.host}]" if ":" in settings.api.host else settings.api.host
-        yield f"http://{host}:{settings.api.port}"
+        yield f"{'http' if tls is None else 'https'}://{host}:{settings.api.port}"
     finally:
         await runner.cleanup()
 

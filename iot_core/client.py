@@ -10,8 +10,10 @@ async with Client("http://127.0.0.1:8080", token) as client:
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import random
+import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -40,13 +42,14 @@ if TYPE_CHECKING:
 
     from iot_core.model import Reason
 
-__all__ = ["Client"]
+__all__ = ["Client", "fingerprint_bytes", "spelled_fingerprint"]
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 _STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)  # a heartbeat comes each 15 s
 _FILE_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 _LOST: Final = frozenset({"api.unreachable", "api.no_answer", "store.unavailable"})
 _LONGEST_PAUSE_S: Final = 15.0
+_FIRST_PAUSE_S: Final = 0.5
 _CLASSES: Final[dict[int, type[RequestError | CommandRejected | DeviceUnreachable]]] = {
     401: ForbiddenError,
     403: ForbiddenError,
@@ -64,9 +67,22 @@ class Client:
 
     A core without its database raises StoreUnavailable: the same request can succeed later. Leave a stream early
     inside `contextlib.aclosing`, so that its connection is closed at once.
+
+    A request whose answer is lost on the way is asked `retries` times more; a write carries an idempotency key, so that
+    it is done once. `retrying` is called before each of them. `fingerprint` (SHA-256 of the certificate) is what a core
+    with a certificate of its own must show; without it, the certificate must be one that this system trusts.
     """
 
-    def __init__(self, url: str, token: str = "", *, lang: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        lang: str = "",
+        fingerprint: str = "",
+        retries: int = 2,
+        retrying: Callable[[int, int], None] | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise RequestError("api.bad_url", url=url)
@@ -74,10 +90,14 @@ class Client:
         self._headers = {"Accept": "application/json", "Accept-Language": lang or language()}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
+        self._pinned = aiohttp.Fingerprint(fingerprint_bytes(fingerprint)) if fingerprint else True
+        self._retries = retries
+        self._retrying = retrying
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT)
+        connector = aiohttp.TCPConnector(ssl=self._pinned)
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT, connector=connector)
         return self
 
     async def __aexit__(
@@ -683,20 +703,44 @@ class Client:
         return await self._request("GET", path, answer, params=_parameters(asked))
 
     async def _send(self, method: str, path: str, answer: type[A], body: shapes.Request | None = None) -> A:
-        data = io.BytesIO(b"{}" if body is None else msgspec.json.encode(body))  # aiohttp wants large bodies as files
-        return await self._request(method, path, answer, data=data, headers={"Content-Type": "application/json"})
+        data = b"{}" if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
+        return await self._request(method, path, answer, data=data, headers=headers)
 
     async def _request(self, method: str, path: str, answer: type[A], **options: Any) -> A:
+        for attempt in range(self._retries + 1):
+            try:
+                return await self._once(method, path, answer, **options)
+            except _Lost as lost:
+                if attempt == self._retries:
+                    raise lost.error from lost.__cause__
+            if self._retrying is not None:
+                self._retrying(attempt + 1, self._retries)
+            await asyncio.sleep(random.uniform(0.5, 1.0) * 2**attempt * _FIRST_PAUSE_S)  # noqa: S311 - jitter
+        raise AssertionError("unreachable")
+
+    async def _once(self, method: str, path: str, answer: type[A], **options: Any) -> A:
+        """Ask once. Raises _Lost where asking again may help: the core may have heard it, its answer did not come."""
         url = f"{self.url}{shapes.PREFIX}{path}"
+        data = options.pop("data", None)
+        if data is not None:
+            options["data"] = io.BytesIO(data)  # aiohttp wants large bodies as files
         try:
             async with self._open.request(method, url, **options) as response:
                 data = await response.read()
                 if response.status >= 400:
                     raise _error(response, data, self.url)
         except TimeoutError as exc:
-            raise RequestError("api.no_answer", url=self.url, seconds=int(_TIMEOUT.total or 0)) from exc
+            raise _Lost(RequestError("api.no_answer", url=self.url, seconds=int(_TIMEOUT.total or 0))) from exc
+        except aiohttp.ServerFingerprintMismatch as exc:
+            raise RequestError("login.other_certificate", url=self.url, shown=spelled_fingerprint(exc.got)) from exc
+        except aiohttp.ClientConnectorCertificateError as exc:
+            raise RequestError("login.untrusted", url=self.url) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+            error = RequestError("api.unreachable", url=self.url, detail=_why(exc))
+            if isinstance(exc, aiohttp.ClientConnectorError):
+                raise error from exc  # nobody was reached, so nobody will be in a second
+            raise _Lost(error) from exc
         return _decode(data, answer, self.url)
 
     # ------------------------------------------------------------ streams
@@ -757,6 +801,30 @@ class Client:
             raise RequestError("api.no_answer", url=self.url, seconds=int(_STREAM_TIMEOUT.sock_read or 0)) from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+
+
+class _Lost(Exception):
+    """An answer that did not come."""
+
+    def __init__(self, error: RequestError) -> None:
+        super().__init__(error.code)
+        self.error = error
+
+
+def fingerprint_bytes(said: str) -> bytes:
+    """Read a certificate's SHA-256, with or without colons. Raises RequestError."""
+    try:
+        digest = bytes.fromhex(said.replace(":", "").replace(" ", ""))
+    except ValueError:
+        digest = b""
+    if len(digest) != hashlib.sha256().digest_size:
+        raise RequestError("login.bad_fingerprint")
+    return digest
+
+
+def spelled_fingerprint(digest: bytes) -> str:
+    """Write a certificate's SHA-256 as people compare it."""
+    return digest.hex(":").upper()
 
 
 def _part(text_: str) -> str:

@@ -38,16 +38,24 @@ class Store(_Section, frozen=True, kw_only=True):
     readers: Positive = 4
     """Connections for people and dashboards that read; apart from `pool`, so that they cannot starve ingest."""
     read_timeout_s: Positive = 20
+    master_keys: str = ""
+    """The file of the keys that encrypt kept secrets; if empty, `master.keys` in the state directory. Cores that share
+    a database need the same one, and so does a restored backup."""
 
 
 class Api(_Section, frozen=True, kw_only=True):
     """Where the HTTP API and the page listen.
 
+    `tls`: `auto` is in clear on this machine only, and with a certificate of the core's own everywhere else; `on` has
+    one always; `off` never, also where others can listen. A given `certificate` with its `key` (PEM files) wins.
     Each user, token of a program, and address may ask `burst` times at once and `rate` times a second for ever.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    tls: str = "auto"
+    certificate: str = ""
+    key: str = ""
     rate: Positive = 500
     burst: Positive = 5_000
 
@@ -226,6 +234,7 @@ def _further_checks(settings: Settings) -> list[tuple[str, bool, str]]:
     dsn = settings.store.dsn
     return [
         ("timezone", settings.timezone in zoneinfo.available_timezones(), "an IANA name such as Asia/Ho_Chi_Minh"),
+        ("api.tls", settings.api.tls in {"auto", "on", "off"}, "auto, on or off"),
         ("mqtt.broker", settings.mqtt.broker in BROKERS, "auto, mosquitto, embedded or external"),
         ("mqtt.version", settings.mqtt.version in {"3.1.1", "5"}, "3.1.1 or 5"),
         (

@@ -35,10 +35,11 @@ _LONGEST_RUN: Final = 70  # a socket's path has 103 bytes on macOS, 107 on Linux
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """What core.json says about the core that runs."""
+    """What core.json says about the core that runs; `fingerprint` is of its own certificate, where it has one."""
 
     pid: int
     url: str
+    fingerprint: str = ""
     ports: Mapping[str, int] = {}
 
 

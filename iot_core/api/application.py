@@ -46,11 +46,12 @@ from iot_core.api import (
     telemetry,
     twin,
 )
+from iot_core.api.again import Again
 from iot_core.api.hub import HUB, Hub
 from iot_core.api.limits import Attempts, Limit
 from iot_core.api.openapi import document
 from iot_core.api.problems import guard
-from iot_core.api.routes import ASKING, ATTEMPTS, SERVICES, Route, handle
+from iot_core.api.routes import AGAIN, ASKING, ATTEMPTS, SERVICES, Route, handle
 from iot_core.api.services import Services
 from iot_core.api.shapes import PREFIX
 from iot_core.registry.credentials import Authenticator
@@ -96,6 +97,7 @@ def build(services: Services) -> web.Application:
     app = web.Application(middlewares=[guard], client_max_size=_MOST_BYTES)
     app[SERVICES] = services
     app[HUB] = Hub(services)
+    app[AGAIN] = Again(services.pool, services.vault)
     app[ATTEMPTS] = Attempts()
     app[ASKING] = Limit(services.settings.api.rate, services.settings.api.burst)
     app[broker.AUTHENTICATE] = Authenticator(services.pool)

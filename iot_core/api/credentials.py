@@ -18,7 +18,9 @@ async def set_login(call: Call[NoQuery], body: shapes.LoginNew) -> shapes.Creden
     key = call.path["key"]
     async with call.connection() as connection:
         public = {"username": body.username}
-        await keep(connection, key, "login", public, body.password.encode(), by=call.who.name)
+        await keep(
+            connection, key, "login", public, body.password.encode(), by=call.who.name, vault=call.services.vault
+        )
     return shapes.CredentialKept(device=key, kind="login", username=body.username)
 
 
@@ -27,7 +29,9 @@ async def new_oscore(call: Call[NoQuery]) -> shapes.OscoreContext:
     key = call.path["key"]
     secret, salt = secrets.token_bytes(MASTER_SECRET_BYTES), secrets.token_bytes(MASTER_SALT_BYTES)
     async with call.connection() as connection:
-        unit = await keep(connection, key, "oscore", {"salt": salt.hex()}, secret, by=call.who.name)
+        unit = await keep(
+            connection, key, "oscore", {"salt": salt.hex()}, secret, by=call.who.name, vault=call.services.vault
+        )
     return shapes.OscoreContext(
         device=key,
         url=f"coap://{reached_coap(call)}/v1/{key}/telemetry",

@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 from aiohttp import web
 
-from iot_core.api import access, shapes
+from iot_core.api import access, again, shapes
 from iot_core.api.limits import Attempts, Limit
 from iot_core.api.problems import TooMuch, WrongType, asked_language, from_validation
 from iot_core.api.reading import reader
@@ -30,13 +30,14 @@ from iot_core.registry.audit import ASKED, Asked
 from iot_core.registry.tokens import Kind, Token
 
 __all__ = [
-    "ASKING", "ATTEMPTS", "SERVICES", "Call", "NoQuery", "Reach", "Route", "connection", "delete", "get", "handle",
-    "open_call", "post",
+    "AGAIN", "ASKING", "ATTEMPTS", "SERVICES", "Call", "NoQuery", "Reach", "Route", "connection", "delete", "get",
+    "handle", "open_call", "post",
 ]  # fmt: skip
 
 SERVICES: Final = web.AppKey("services", Services)
 ATTEMPTS: Final = web.AppKey("attempts", Attempts)
 ASKING: Final = web.AppKey("asking", Limit)
+AGAIN: Final = web.AppKey("again", again.Again)
 _ACQUIRE_S: Final = 10.0
 _SMALL: Final = 64 * 1024
 _NAMING: Final = ("/devices/{key}", "/areas/{key}", "/alarms/{id}")
@@ -83,6 +84,11 @@ class Call(Generic[Q]):
         """The variable parts of the path."""
         return self.request.match_info
 
+    @property
+    def asker(self) -> str:
+        """Name whose requests count together: a user's, whatever the token; else those of a program's token."""
+        return f"user {self.who.user_id}" if self.who.user_id is not None else f"token {self.who.id}"
+
     def number(self, name: str, error: RequestError) -> int:
         """Read a number in the path; what is none, or could not be an id, is not there."""
         said = self.path[name]
@@ -124,6 +130,11 @@ class Route:
         if self.action is None:
             return Reach.ANY
         return Reach.PATH if self.path.startswith(_NAMING) else Reach.EVERYWHERE
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether an idempotency key is heeded: for writes of somebody known. Streams are reads."""
+        return self.method != "GET" and self.action is not None
 
     @property
     def query(self) -> type[shapes.Query]:
@@ -171,10 +182,13 @@ def handle(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
     async def answered(request: web.Request) -> web.StreamResponse:
         call = await open_call(request, route.action, query, route.reaches)
         given = () if body is None else (await _body(request, body, route.most),)
+        key = request.headers.get(again.HEADER)
+        if key is not None and route.repeatable:
+            return await _once(route, call, given, key)
         answer = await route.handler(call, *given)
         if isinstance(answer, web.StreamResponse):
             return answer
-        response = web.Response(body=msgspec.json.encode(answer), status=route.status, content_type="application/json")
+        response = _response(route.status, msgspec.json.encode(answer))
         if call.session is not None:
             (
                 access.set_cookie(request, response, call.session)
@@ -184,6 +198,24 @@ def handle(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
         return response
 
     return answered
+
+
+async def _once(route: Route, call: Call[Any], given: tuple[Any, ...], key: str) -> web.Response:
+    """Answer a write that carries an idempotency key."""
+
+    async def work() -> again.Said:
+        return route.status, msgspec.json.encode(await route.handler(call, *given))
+
+    asked = again.request_of(call.request, await call.request.read())
+    (status, body), before = await call.request.app[AGAIN].once(call.asker, key, asked, work)
+    response = _response(status, body)
+    if before:
+        response.headers[again.REPLAYED] = "true"
+    return response
+
+
+def _response(status: int, body: bytes) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json")
 
 
 async def open_call(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from iot_core.ingest.replay import Replayed, Selection
     from iot_core.profiles import Profiles
     from iot_core.settings import Settings
+    from iot_core.store.vault import Vault
 
 __all__ = ["Services"]
 
@@ -30,6 +31,7 @@ class Services:
     `replay_address(address)` is awaited after a unit was mounted at an address that has uplinks in the inbox: it runs
     them through the ingest path, where the new unit must be known by then, and says how many it took.
     `load` merges rows of files. `replay_held(selection, after)` does one step of a replay that a person asked for.
+    `vault` seals the secrets that must be shown or computed with again.
     `healthy` is False while ingest lags or the store is away. `broker`, `asking`, `commanding` and `claiming`
     (the drivers) are None where none run (tests).
     """
@@ -43,6 +45,7 @@ class Services:
     load: Loader
     replay_held: Callable[[Selection, int], Awaitable[Replayed]]
     healthy: Callable[[], bool]
+    vault: Vault
     broker: Broker | None = None
     asking: Asking | None = None
     commanding: Commanding | None = None

@@ -314,7 +314,10 @@ class AuditQuery(Query, frozen=True, kw_only=True):
 
 
 class AuditEntry(Answer, frozen=True, kw_only=True):
-    """One thing that somebody changed. `undone_by` is the operation that took it back."""
+    """One thing that somebody changed, from which address and, where it was a user, with which token (`via`).
+
+    `undone_by` is the operation that took it back.
+    """
 
     at: datetime
     by: str
@@ -326,6 +329,8 @@ class AuditEntry(Answer, frozen=True, kw_only=True):
     effective_at: datetime | None
     undoes: int | None
     undone_by: int | None
+    address: str | None = None
+    via: str | None = None
 
 
 class Audit(Answer, frozen=True, kw_only=True):

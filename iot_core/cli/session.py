@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from iot_core.cli import contexts
 from iot_core.cli.base import Globals
 from iot_core.cli.endings import Unreachable
 from iot_core.errors import ConfigError, ForbiddenError, NotFoundError
@@ -28,10 +29,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a core listens, and the token to show it."""
+    """Where a core listens, the token to show it, and the certificate it must show (empty: one this system trusts)."""
 
     url: str
     token: str
+    fingerprint: str = ""
 
 
 def chosen() -> Globals:
@@ -46,21 +48,28 @@ def state_dir() -> Path:
 
 
 def endpoint() -> Endpoint:
-    """Choose the core: --url, IOT_URL, else the one that runs on this machine.
+    """Choose the core: --url or IOT_URL; --state or IOT_STATE; the context in use; else the one on this machine.
 
-    The local core's token is shown to the local core only, never to an address that was typed.
+    A token is shown only where it belongs: the local core's to the local core, a context's to its address, never to
+    another address that was typed.
     """
     options = chosen()
     url = (options.url or environment("IOT_URL")).rstrip("/")
     token = _checked(options.token or environment("IOT_TOKEN"))
+    pinned = environment("IOT_FINGERPRINT")
     if url and token:
-        return Endpoint(url, token)
+        return Endpoint(url, token, pinned)
+    known = None if options.state or environment("IOT_STATE") else contexts.read()
+    if known is not None:
+        found = known.of_url(url) if url else known.contexts.get(known.current)
+        if found is not None:
+            return Endpoint(found.url, token or found.token, found.fingerprint)
     here = _local(needed=not url)
     if here is None:
-        return Endpoint(url, token)
+        return Endpoint(url, token, pinned)
     if not url:
-        return Endpoint(here.url, token or here.token)
-    return Endpoint(url, here.token if here.url == url else "")
+        return Endpoint(here.url, token or here.token, here.fingerprint)
+    return Endpoint(url, here.token, here.fingerprint) if here.url == url else Endpoint(url, "", pinned)
 
 
 def _checked(token: str) -> str:
@@ -79,7 +88,7 @@ def ask(work: Callable[[Client], Awaitable[T]]) -> T:
         from iot_core.cli.near import better
         from iot_core.client import Client
 
-        async with Client(where.url, where.token) as client:
+        async with Client(where.url, where.token, fingerprint=where.fingerprint, retrying=_say_retry) as client:
             try:
                 return await work(client)
             except NotFoundError as error:
@@ -90,6 +99,12 @@ def ask(work: Callable[[Client], Awaitable[T]]) -> T:
                 raise ForbiddenError("cli.no_token", url=where.url) from error
 
     return asyncio.run(inside())
+
+
+def _say_retry(attempt: int, most: int) -> None:
+    from iot_core.cli.output import note
+
+    note("login.retry", attempt=attempt, most=most)
 
 
 def local_core(*, needed: bool = True) -> StateDir | None:
@@ -110,7 +125,7 @@ def _local(*, needed: bool) -> Endpoint | None:
     running = None if directory is None else directory.running()
     if directory is None or running is None:
         return None
-    return Endpoint(running.url.rstrip("/"), directory.read_token())
+    return Endpoint(running.url.rstrip("/"), directory.read_token(), running.fingerprint)
 
 
 def _closed(directory: StateDir) -> bool:

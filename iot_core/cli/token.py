@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import click
@@ -22,9 +23,12 @@ ROLES = ("viewer", "technician", "operator", "admin")
 TOKEN_COLUMNS: list[Column[shapes.Token]] = [
     Column("cli.col_id", lambda row: row.id, right=True),
     Column("cli.col_name", lambda row: row.name),
+    Column("user.col_user", lambda row: row.user),
     Column("cli.col_role", lambda row: row.role.value),
+    Column("user.col_areas", lambda row: text("user.everywhere") if row.areas is None else ", ".join(row.areas)),
     Column("cli.col_created", lambda row: local(row.created_at)),
     Column("cli.col_expires", lambda row: local(row.expires_at)),
+    Column("user.col_used", lambda row: local(row.used_at)),
 ]
 
 
@@ -32,20 +36,28 @@ TOKEN_COLUMNS: list[Column[shapes.Token]] = [
     "token",
     cls=Group,
     help=text("cli.help_token"),
-    examples=["iot token add 'Nguyễn Văn An' --role technician --days 90", "iot token list", "iot token revoke 7"],
+    examples=["iot token create scada --role viewer --days 90", "iot token list", "iot token revoke 7"],
 )
 def token() -> None:
     pass
 
 
-@token.command("add", help=text("cli.help_token_add"), examples=["iot token add scada --role viewer --days 365"])
+@token.command(
+    "create",
+    help=text("cli.help_token_add"),
+    examples=["iot token create scada --role viewer", "iot token create wall --role viewer --area hong-gai --days 30"],
+)
 @click.argument("name")
 @option("--role", type=click.Choice(ROLES), required=True, help=text("cli.opt_token_role"))
-@option("--days", type=click.IntRange(1, 3650), metavar="N", help=text("cli.opt_token_days"))
-def add(name: str, *, role: str, days: int | None) -> None:
+@option("--area", "areas", multiple=True, metavar="KEY", help=text("user.opt_token_area"))
+@option("--days", type=click.IntRange(1, 3650), default=365, metavar="N", help=text("user.opt_token_days"))
+@option("--for-ever", is_flag=True, help=text("user.opt_for_ever"))
+def add(name: str, *, role: str, areas: tuple[str, ...], days: int, for_ever: bool) -> None:
     from iot_core.api import shapes
 
-    added = ask(lambda client: client.add_token(name, shapes.Role(role), days=days))
+    added = ask(
+        lambda client: client.add_token(name, shapes.Role(role), days=None if for_ever else days, areas=areas or None)
+    )
     show_one(added, lambda: _say_added(added))
 
 
@@ -60,6 +72,12 @@ def list_() -> None:
 def revoke(token_id: int) -> None:
     ask(lambda client: client.revoke_token(token_id))
     show_one({"revoked": token_id}, lambda: line("cli.token_revoked", id=token_id))
+
+
+# What it was called before.
+_before = copy(token.commands["create"])
+_before.hidden = True
+token.add_command(_before, "add")
 
 
 def _say_added(added: shapes.TokenAdded) -> None:

@@ -16,7 +16,7 @@ import asyncpg
 __all__ = ["ASKED", "Asked", "Change", "Entry", "Operation", "changes_of", "entries", "operation", "record"]
 
 _OPERATION: Final = """
-INSERT INTO iot.operation (by, action, effective_at, undoes) VALUES ($1, $2, $3, $4) RETURNING id
+INSERT INTO iot.operation (by, action, effective_at, undoes, request) VALUES ($1, $2, $3, $4, $5) RETURNING id
 """
 _ADD: Final = """
 INSERT INTO iot.audit (by, action, operation, subject, before, after, address, via)
@@ -83,10 +83,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """From where a request came, and with which token where it came for a user."""
+    """From where a request came, with which token where it came for a user, and under which idempotency key."""
 
     address: str | None = None
     via: str | None = None
+    request: str | None = None
 
 
 _NOWHERE: Final = Asked()
@@ -103,10 +104,10 @@ async def record(
     undoes: int | None = None,
 ) -> int:
     """Write what `by` did, inside the caller's transaction; give the operation's number, by which it can be undone."""
-    number: int = await connection.fetchval(_OPERATION, by, action, effective_at, undoes)
+    asked = ASKED.get()
+    number: int = await connection.fetchval(_OPERATION, by, action, effective_at, undoes, asked.request)
     subjects = [each.subject for each in changes]
     before, after = [each.before for each in changes], [each.after for each in changes]
-    asked = ASKED.get()
     await connection.execute(_ADD, by, action, number, subjects, before, after, asked.address, asked.via)
     return number
 

@@ -1,4 +1,4 @@
-"""What the core must be able to show to a unit, or to compute with: logins, OSCORE keys. In clear, and nowhere else.
+"""What the core must be able to show to a unit, or to compute with: logins, OSCORE keys. Sealed, and nowhere else.
 
 A device's own secret is only ever checked, so of that a hash is kept (credentials.py). These are used by the core
 itself. They stand in one table that no view, export, audit row or log reads.
@@ -17,6 +17,8 @@ from iot_core.store.connection import AWAY
 if TYPE_CHECKING:
     import asyncpg
 
+    from iot_core.store.vault import Vault
+
 __all__ = ["Keep", "forget", "keep"]
 
 _UNIT: Final = """
@@ -30,19 +32,29 @@ ON CONFLICT (unit_id, kind) DO UPDATE SET public = excluded.public, secret = exc
     created_at = now()
 """
 _FORGET: Final = "DELETE FROM iot.credential WHERE unit_id = $1 AND kind = $2 RETURNING unit_id"
-_OF: Final = "SELECT public, secret FROM iot.credential WHERE unit_id = $1 AND kind = $2"
+_OF: Final = """
+SELECT public, secret, device.key FROM iot.credential JOIN iot.unit ON unit.id = unit_id
+JOIN iot.device ON device.id = unit.device_id WHERE unit_id = $1 AND credential.kind = $2
+"""
 _RESERVE: Final = """
 UPDATE iot.credential SET counter = counter + $3 WHERE unit_id = $1 AND kind = $2 RETURNING counter - $3
 """
 
 
 async def keep(
-    connection: asyncpg.Connection, device_key: str, kind: str, public: Mapping[str, Any], secret: bytes, *, by: str
+    connection: asyncpg.Connection,
+    device_key: str,
+    kind: str,
+    public: Mapping[str, Any],
+    secret: bytes,
+    *,
+    by: str,
+    vault: Vault,
 ) -> int:
     """Keep a credential of the unit mounted at a device, instead of the one before; give the unit's number."""
     async with connection.transaction():
         unit = await _unit(connection, device_key)
-        await connection.execute(_KEEP, unit, kind, public, secret)
+        await connection.execute(_KEEP, unit, kind, public, vault.seal(secret, _about(device_key, kind)))
         await record(connection, by, f"device.{kind}", Change(f"device/{device_key}", after={kind: "set"}))
     return unit
 
@@ -56,6 +68,10 @@ async def forget(connection: asyncpg.Connection, device_key: str, kind: str, *, 
     return gone is not None
 
 
+def _about(device_key: str, kind: str) -> str:
+    return f"credential/{device_key}/{kind}"
+
+
 async def _unit(connection: asyncpg.Connection, device_key: str) -> int:
     row = await connection.fetchrow(_UNIT, device_key)
     if row is None:
@@ -67,8 +83,9 @@ async def _unit(connection: asyncpg.Connection, device_key: str) -> int:
 class Keep:
     """What drivers see of it (driver.Credentials)."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
         self._pool = pool
+        self._vault = vault
 
     async def of(self, unit_id: int, kind: str) -> Credential | None:
         """Give a unit's credential, None where none is kept. Raises StoreUnavailable."""
@@ -76,7 +93,9 @@ class Keep:
             row = await self._pool.fetchrow(_OF, unit_id, kind)
         except AWAY as exc:
             raise StoreUnavailable(type(exc).__name__) from exc
-        return None if row is None else Credential(row["public"], row["secret"])
+        if row is None:
+            return None
+        return Credential(row["public"], self._vault.open(row["secret"], _about(row["key"], kind)))
 
     async def reserve(self, unit_id: int, kind: str, count: int) -> int:
         """Take `count` numbers that nobody ever takes again; give the first. Raises StoreUnavailable, NotFoundError."""

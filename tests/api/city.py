@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path as FilePath
 from typing import Any
 
 import aiohttp
@@ -22,6 +24,7 @@ from iot_core.profiles import load
 from iot_core.registry.tokens import create
 from iot_core.settings import Push, Settings, Store
 from iot_core.store.connection import open_readers
+from iot_core.store.vault import Vault
 from tests.ingest.harness import Path, running
 
 
@@ -33,6 +36,7 @@ class City:
     url: str
     app: web.Application
     http: aiohttp.ClientSession
+    vault: Vault
     tokens: dict[str, str] = field(default_factory=dict)
 
     def client(self, role: str = "admin") -> Client:
@@ -73,9 +77,21 @@ class Reply:
 
 @asynccontextmanager
 async def served(
-    dsn: str, port: int, *, healthy: Callable[[], bool] = lambda: True, store: Store | None = None
+    dsn: str,
+    port: int,
+    *,
+    healthy: Callable[[], bool] = lambda: True,
+    store: Store | None = None,
+    vault: Vault | None = None,
 ) -> AsyncIterator[City]:
     """Serve the API of a core over `dsn`."""
+    if vault is None:
+        with tempfile.TemporaryDirectory() as folder:
+            own = Vault(FilePath(folder) / "master.keys")
+            own.make()
+            async with served(dsn, port, healthy=healthy, store=store, vault=own) as city:
+                yield city
+        return
     settings = Settings(push=Push(allow_private=True), store=store or Store())
     async with running(dsn, settings) as path, open_readers(dsn, settings.store) as readers:
 
@@ -87,7 +103,7 @@ async def served(
             pool=path.pool, readers=readers, profiles=load(), settings=settings, counters=path.counters,
             replay_address=replay, load=path.loader,
             replay_held=partial(replay_step, path.pool, path.prepare, path.flush),
-            healthy=healthy,
+            healthy=healthy, vault=vault,
         )  # fmt: skip
         app = make_app(services)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -96,7 +112,7 @@ async def served(
             await web.TCPSite(runner, "127.0.0.1", port).start()
             # Each request stands alone: what a browser keeps between them is given by the test.
             async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
-                city = City(path, f"http://127.0.0.1:{port}", app, http)
+                city = City(path, f"http://127.0.0.1:{port}", app, http, vault)
                 async with path.pool.acquire() as connection:
                     for role in ("viewer", "technician", "operator", "admin"):
                         _, city.tokens[role] = await create(connection, f"the {role}", role, by="test")

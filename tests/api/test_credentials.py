@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from iot_core.api.routes import SERVICES
 from iot_core.errors import NotFoundError
 from iot_core.registry.directory import CHANNEL
 from iot_core.registry.keep import Keep
@@ -22,7 +23,7 @@ async def test_a_login_is_kept_for_drivers_and_shown_to_nobody(city: City) -> No
         shown = repr(await client.device("cam-1")) + repr(kept)
     pool = city.path.pool
     unit = await pool.fetchval("SELECT id FROM iot.unit")
-    found = await Keep(pool).of(unit, "login")
+    found = await Keep(pool, city.app[SERVICES].vault).of(unit, "login")
     assert found is not None
     assert (found.public, found.secret) == ({"username": "operator"}, PASSWORD.encode())
     audit = str([dict(row) for row in await pool.fetch("SELECT * FROM iot.audit")])
@@ -31,11 +32,11 @@ async def test_a_login_is_kept_for_drivers_and_shown_to_nobody(city: City) -> No
         await client.remove_device("cam-1")
         await client.restore_device("cam-1")
         unit = await pool.fetchval("SELECT id FROM iot.unit WHERE mounted_to IS NULL")
-        assert await Keep(pool).of(unit, "login") == found, "the camera hangs where it hung"
+        assert await Keep(pool, city.app[SERVICES].vault).of(unit, "login") == found, "the camera hangs where it hung"
         await client.forget_login("cam-1")
         with pytest.raises(NotFoundError, match="no_credential"):
             await client.forget_login("cam-1")
-    assert await Keep(pool).of(unit, "login") is None
+    assert await Keep(pool, city.app[SERVICES].vault).of(unit, "login") is None
 
 
 async def test_an_oscore_key_is_shown_once_and_made_anew_each_time(city: City) -> None:
@@ -48,7 +49,7 @@ async def test_an_oscore_key_is_shown_once_and_made_anew_each_time(city: City) -
     assert (two.recipient_id, two.url.endswith("/v1/wm-1/telemetry")) == ("00", True)
     unit = await pool.fetchval("SELECT id FROM iot.unit")
     assert int(two.sender_id, 16) == unit
-    found = await Keep(pool).of(unit, "oscore")
+    found = await Keep(pool, city.app[SERVICES].vault).of(unit, "oscore")
     assert found is not None
     assert found.secret.hex() == two.master_secret
     audit = str([dict(row) for row in await pool.fetch("SELECT * FROM iot.audit")])
@@ -61,7 +62,7 @@ async def test_numbers_are_taken_once_by_whoever_takes_them(city: City) -> None:
     async with city.client("technician") as client:
         await client.new_oscore("wm-1")
     unit = await city.path.pool.fetchval("SELECT id FROM iot.unit")
-    keep = Keep(city.path.pool)
+    keep = Keep(city.path.pool, city.app[SERVICES].vault)
     taken = await asyncio.gather(*(keep.reserve(unit, "oscore", 10) for _ in range(20)))
     assert sorted(taken) == list(range(0, 200, 10))
     with pytest.raises(NotFoundError):
@@ -84,7 +85,7 @@ async def test_a_key_made_anew_is_told_to_workers_and_numbers_taken_are_not(city
             while not told:
                 await asyncio.sleep(0.01)
         told.clear()
-        await Keep(pool).reserve(unit, "oscore", 1_000)
+        await Keep(pool, city.app[SERVICES].vault).reserve(unit, "oscore", 1_000)
         await client.set_login("wm-1", "a", "b")
         async with asyncio.timeout(10):
             while not told:

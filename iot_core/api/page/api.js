@@ -9,8 +9,13 @@ export class Problem extends Error {
   }
 }
 
+function newKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 export async function ask(method, path, body) {
   const headers = { Accept: "application/json", "Accept-Language": language, "X-Requested-With": "iot" };
+  if (method !== "GET") headers["Idempotency-Key"] = newKey();
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(`/api/v1${path}`, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(20_000) });
   const answer = await response.json().catch(() => ({}));
