@@ -31,8 +31,8 @@ from iot_core.alarms.follow import follow_rules
 from iot_core.alarms.own import run_own
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
-from iot_core.api.notifying import run_notifying
 from iot_core.api.certificate import Tls, is_loopback, tls_of
+from iot_core.api.notifying import run_notifying
 from iot_core.api.services import Services
 from iot_core.asking import Asking
 from iot_core.claiming import Claiming
