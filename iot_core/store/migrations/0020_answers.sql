@@ -1,5 +1,5 @@
 -- writes that are asked for twice are done once
--- depends: 0018_ngsi
+-- depends: 0019_alarm_life
 
 -- migrate: apply
 -- What was answered to a write that carried an idempotency key; kept for ten minutes.
