@@ -19,16 +19,16 @@ WITH RECURSIVE inside AS (
     UNION
     SELECT area.id FROM iot.area JOIN inside ON area.parent_id = inside.id
 )
-SELECT d.id, d.key, d.name, d.class_key, u.profile, d.retired_at IS NOT NULL AS retired
+SELECT d.id, d.key, d.name, d.class_key, {profile} AS profile, d.retired_at IS NOT NULL AS retired
 FROM iot.device d
-LEFT JOIN LATERAL (
-    SELECT profile FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
-) u ON true
 WHERE ($1::text IS NULL OR d.class_key = $1)
     AND ($2::text IS NULL OR d.area_id IN (SELECT id FROM inside))
     AND ($5::integer[] IS NULL OR d.area_id = ANY($5))
     AND CASE WHEN $3::text[] IS NULL THEN d.retired_at IS NULL ELSE d.key = ANY($3) END
 ORDER BY d.key LIMIT $4
+"""
+_PROFILE: Final = """
+(SELECT profile FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1)
 """
 _AREA: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
 
@@ -57,8 +57,8 @@ class Scoped(msgspec.Struct, frozen=True, gc=False):
     retired: bool
 
 
-async def scoped(connection: asyncpg.Connection, wanted: Scope, *, most: int) -> list[Scoped]:
-    """Find the devices in key order.
+async def scoped(connection: asyncpg.Connection, wanted: Scope, *, most: int, profiles: bool = True) -> list[Scoped]:
+    """Find the devices in key order; without `profiles` no profile is looked up.
 
     Raises NotFoundError for an area or key that is not there, RequestError when there are more than `most`.
     """
@@ -66,7 +66,8 @@ async def scoped(connection: asyncpg.Connection, wanted: Scope, *, most: int) ->
         raise NotFoundError("registry.no_area", key=wanted.area)
     keys = None if wanted.keys is None else list(wanted.keys)
     within = None if wanted.within is None else list(wanted.within)
-    rows = await connection.fetch(_SCOPED, wanted.class_key, wanted.area, keys, most + 1, within)
+    statement = _SCOPED.format(profile=_PROFILE if profiles else "NULL::text")
+    rows = await connection.fetch(statement, wanted.class_key, wanted.area, keys, most + 1, within)
     if len(rows) > most:
         raise RequestError("read.too_many", most=most)
     found = [Scoped(*row) for row in rows]

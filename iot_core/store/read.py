@@ -137,8 +137,8 @@ SELECT s.device_id, s.said, nullif(s.last_time, t.time) AS spoke, t.* FROM iot.d
     WHERE device_id = s.device_id AND time >= $2 AND time < $3{which} ORDER BY time DESC LIMIT 1
 ) t ON true WHERE s.device_id = ANY($1) AND s.last_time IS NOT NULL
 """
-_FRESH = timedelta(days=8)
-_AHEAD = timedelta(days=1)
+FRESH = timedelta(days=8)
+AHEAD = timedelta(days=1)
 
 
 async def _newest_rows(
@@ -157,7 +157,7 @@ async def _newest_rows(
     # Most spoke lately: they are looked up in a chunk or two, the newer first. A look at `s.last_time` itself costs
     # three times as much on TimescaleDB, which proves for each device anew which chunks that time is not in.
     now = datetime.now(UTC)
-    rows: list[asyncpg.Record] = await connection.fetch(statement(), list(device_ids), now - _FRESH, now + _AHEAD)
+    rows: list[asyncpg.Record] = await connection.fetch(statement(), list(device_ids), now - FRESH, now + AHEAD)
     silent = {row["device_id"]: row["spoke"] for row in rows if row["time"] is None}
     if not silent:
         return rows

@@ -131,6 +131,32 @@ def size(**chosen: Any) -> int:
     return play("size", chosen)
 
 
+@bench.command(
+    "outage",
+    cls=Command,
+    help=text("bench_outage.help"),
+    examples=["iot bench outage", "iot bench outage --minutes 10"],
+)
+@option("--minutes", type=click.FloatRange(0.05, 60), default=1.0, metavar="MIN", help=text("bench_outage.opt_minutes"))
+@option("--rate", type=click.FloatRange(1, 10_000), default=1_000.0, metavar="N", help=text("bench_outage.opt_rate"))
+@option("--devices", type=click.IntRange(1, 1_000), default=1_000, metavar="N", help=text("bench.opt_devices"))
+def outage(**chosen: Any) -> int:
+    return play("outage", chosen)
+
+
+@bench.command(
+    "start",
+    cls=Command,
+    help=text("bench_outage.help_start"),
+    examples=["iot bench start", "iot bench start --devices 10000 --store timescaledb"],
+)
+@option("--devices", type=click.IntRange(1, 200_000), default=100_000, metavar="N", help=text("bench.opt_devices"))
+@option("--times", type=click.IntRange(1, 20), default=3, metavar="N", help=text("bench_outage.opt_times"))
+@option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
+def start(**chosen: Any) -> int:
+    return play("start", chosen)
+
+
 def play(name: str, chosen: dict[str, Any]) -> int:
     """Run `simulators.bench.NAME`: its `run(Options(**chosen), say)` gives the result, whose `ok` is the exit code."""
     try:

@@ -6,7 +6,8 @@ import asyncio
 import re
 import sys
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
@@ -24,7 +25,7 @@ from simulators.bench.sampled import table_of
 from simulators.bench.stage import EMBEDDED, Stage, core, database, scratch
 from simulators.bench.stations import METRICS, count, register
 
-__all__ = ["Options", "run"]
+__all__ = ["Options", "logins", "publishing", "run", "settled"]
 
 _CONNECTIONS: Final = 1_000
 _AHEAD: Final = 10_000
@@ -82,14 +83,14 @@ async def _measure(stage: Stage, options: Options, say: Say) -> dict[str, Any]:
     accounts = await register(stage, options.devices, say)
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)
     load = Load(
-        host="127.0.0.1", port=stage.mqtt_port, logins=_logins(accounts), seconds=options.seconds, rate=options.rate,
+        host="127.0.0.1", port=stage.mqtt_port, logins=logins(accounts), seconds=options.seconds, rate=options.rate,
         start=start.isoformat(),
     )  # fmt: skip
     if options.profile:
         stage.begin_profile()
     before, began = stage.cpu(), time.perf_counter()
     sent, watched = await _publish(stage, load, say)
-    await _settled(stage, sent.acknowledged, say)
+    await settled(stage, sent.acknowledged, say)
     took, after = time.perf_counter() - began, stage.cpu()
     commit_s = await _percentiles(stage)
     profile = await stage.end_profile() if options.profile else []
@@ -119,7 +120,7 @@ async def _measure(stage: Stage, options: Options, say: Say) -> dict[str, Any]:
     )
 
 
-def _logins(accounts: list[tuple[str, str]]) -> tuple[Login, ...]:
+def logins(accounts: list[tuple[str, str]]) -> tuple[Login, ...]:
     """Give every device a connection, or, beyond a thousand, share that many among all."""
     if len(accounts) <= _CONNECTIONS:
         return tuple(Login(key, key, secret, (key,)) for key, secret in accounts)
@@ -129,6 +130,22 @@ def _logins(accounts: list[tuple[str, str]]) -> tuple[Login, ...]:
 
 async def _publish(stage: Stage, load: Load, say: Say) -> tuple[Sent, Watched]:
     """Run the publisher, and let it write no further ahead of the store than the bound."""
+    watched, began = Watched(stored=[(0.0, 0)]), time.perf_counter()
+    async with publishing(load) as (said, numbers):
+        while not said.done():
+            stored = (await stage.events()).get("ingest_stored", 0)
+            elapsed = time.perf_counter() - began
+            watched.stored.append((elapsed, stored))
+            watched.memory_mb = max(watched.memory_mb, stage.memory_mb())
+            say("bench.step_publish", elapsed / load.seconds)
+            numbers.write(b"%d\n" % (stored + _AHEAD))
+            await asyncio.wait([said], timeout=_LOOK_S)
+        return said.result(), watched
+
+
+@asynccontextmanager
+async def publishing(load: Load) -> AsyncIterator[tuple[asyncio.Task[Sent], asyncio.StreamWriter]]:
+    """Run the publisher; give the task that ends with what it sent, and where a paced one is told how far it may go."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "simulators.bench.publisher",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -136,22 +153,24 @@ async def _publish(stage: Stage, load: Load, say: Say) -> tuple[Sent, Watched]:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(msgspec.json.encode(load) + b"\n")
-    said = asyncio.create_task(process.stdout.read(), name="publisher")
-    watched, began = Watched(stored=[(0.0, 0)]), time.perf_counter()
-    while not said.done():
-        stored = (await stage.events()).get("ingest_stored", 0)
-        elapsed = time.perf_counter() - began
-        watched.stored.append((elapsed, stored))
-        watched.memory_mb = max(watched.memory_mb, stage.memory_mb())
-        say("bench.step_publish", elapsed / load.seconds)
-        process.stdin.write(b"%d\n" % (stored + _AHEAD))
-        await asyncio.wait([said], timeout=_LOOK_S)
+    said = asyncio.create_task(_said(process, process.stdout), name="publisher")
+    try:
+        yield said, process.stdin
+    finally:
+        said.cancel()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _said(process: asyncio.subprocess.Process, out: asyncio.StreamReader) -> Sent:
+    said = await out.read()
     if await process.wait():
         raise StartError("bench.publisher_failed", exit_code=process.returncode)
-    return msgspec.json.decode(said.result(), type=Sent), watched
+    return msgspec.json.decode(said, type=Sent)
 
 
-async def _settled(stage: Stage, wanted: int, say: Say) -> None:
+async def settled(stage: Stage, wanted: int, say: Say) -> None:
     """Wait until the core stored everything, or stores nothing more; what it never stores shows in the rows."""
     stored, moved = -1, time.perf_counter()
     while time.perf_counter() - moved < _STANDS_STILL_S:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from simulators.bench.marks import judged
+
 __all__ = ["written"]
 
 Result = Mapping[str, Any]
@@ -22,8 +24,11 @@ _PARTS: Final = ("core", "broker", "database", "publisher")
 
 def written(page: str, results: Sequence[Result]) -> str:
     """Give the page with its tables made of results."""
+    failed = [each for each in results if each["bench"] == "failed"]
+    results = [each for each in results if each["bench"] != "failed"]
     ingest = [each for each in results if each["bench"] == "ingest"]
     tables = {
+        "marks": _marks(results, failed),
         "machine": _machine(results),
         "ingest": _ingest(ingest),
         "profile": _profile(ingest),
@@ -37,6 +42,12 @@ def written(page: str, results: Sequence[Result]) -> str:
             flags=re.DOTALL,
         )
     return page
+
+
+def _marks(results: Sequence[Result], failed: Sequence[Result]) -> str:
+    table = _table(("run", "what", "mark", "measured", "held"), judged(results))
+    misses = [f"- `{each['command']}` failed (exit code {each['exit_code']}): no figures" for each in failed]
+    return "\n\n".join([table, "\n".join(misses)] if misses else [table])
 
 
 def _machine(results: Sequence[Result]) -> str:

@@ -1,8 +1,9 @@
 """A lean MQTT publisher, a process of its own: many connections, each with a window of unacknowledged messages.
 
 Run as `python -m simulators.bench.publisher` with a Load as one line of JSON on standard input; a Sent comes out. Later
-lines are numbers: how many messages may be written in all by now, so that no queue grows without bound. It speaks just
-enough MQTT 3.1.1 by itself (CONNECT, PUBLISH at QoS 1), because a client library would be what is measured.
+lines are numbers: how many messages may be written in all by now, so that no queue grows without bound; where they end,
+publishing ends. It speaks just enough MQTT 3.1.1 by itself (CONNECT, PUBLISH at QoS 1), because a client library would be
+what is measured.
 """
 
 from __future__ import annotations
@@ -120,12 +121,13 @@ class Publisher:
         self._start = datetime.fromisoformat(load.start) if load.start else datetime.now(UTC) - timedelta(hours=6)
         self._burst = 1 if load.rate else load.burst
         self._turn = self._round = self.written = 0
+        self._over = False
         self._bodies: list[tuple[bytes, bytes]] = []
 
     def run(self) -> Sent:
         """Publish the load and wait (bounded) for the last acknowledgements."""
         began, cpu = time.perf_counter(), time.process_time()
-        while (elapsed := time.perf_counter() - began) < self._load.seconds:
+        while not self._over and (elapsed := time.perf_counter() - began) < self._load.seconds:
             due = int(elapsed * self._load.rate) if self._load.rate else sys.maxsize
             waits = not self._write(min(due, self._allowed))
             self._listen(_TICK_S if waits else 0)
@@ -170,6 +172,7 @@ class Publisher:
         lines = os.read(0, 65_536).split()
         if not lines:
             self._poll.unregister(0)
+            self._over = True
             return
         self._allowed = int(lines[-1])
 

@@ -21,6 +21,7 @@ from iot_core.state import StateDir
 from iot_core.store import buckets, due, read
 from iot_core.store.connection import SPANS_PLANNED, prepare
 from iot_core.store.levels import Level, whole_buckets
+from iot_core.store.newest_json import newest_json
 from iot_core.store.refresh import Refresh
 from iot_core.store.tables import read_calendar, read_rollups
 from iot_core.store.tier import Tier, find_tier
@@ -127,7 +128,7 @@ async def _reads(connection: asyncpg.Connection) -> dict[str, Callable[[], Await
     many = ids[:MEASURED]
 
     return {
-        "latest_of_all": lambda: read.newest(connection, device_class, ids),
+        "latest_of_all": lambda: newest_json(connection, device_class, ids),
         "month_of_one_metric": lambda: buckets.buckets(
             connection, device_class, ids[0], Level.HOUR, start=hour, end=hour_end, metrics=pm25
         ),

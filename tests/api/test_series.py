@@ -132,6 +132,32 @@ async def test_newest_values_of_many_devices_include_what_was_said_earlier(any_c
     assert together == {each.metric: each.value for each in one.items}
 
 
+async def test_newest_values_that_the_database_writes_are_those_that_rows_would_give(any_city: City) -> None:
+    said = {
+        "lc-1": {"mode": "manual"},
+        "sl-1": {"on": True, "dim": 40, "power": 61.5, "lamp_failure": False},
+        "sl-2": {"on": False, "power": 0, "energy": 12.000001},
+        "aq-1": {"pm25": 35.2, "co2": 446, "temperature": -0.1, "pressure": 1008.4},
+        "aq-2": {"pm25": 0.1, "quality": "calibration"},
+    }
+    at = NOW - timedelta(minutes=5)
+    for key, values in said.items():
+        classes = {"lc": "lighting_cabinet", "sl": "streetlight", "aq": "air_quality"}
+        await any_city.add(key, classes[key[:2]])
+        await any_city.path.say(key, json.dumps({"time": at.isoformat(), **values}))
+    async with any_city.client() as client:
+        items = (await client.newest()).items
+        one_by_one = {key: await client.latest(key) for key in said}
+    assert [each.device for each in items] == sorted(said)
+    for each in items:
+        alone = one_by_one[each.device].items
+        assert each.values == {one.metric: one.value for one in alone}
+        assert {one.quality for one in alone} == {each.quality}
+        assert (each.time, each.bad, each.earlier) == (at, (), ())
+    shown = {each.device: dict(each.values) for each in items}
+    assert all(shown[key] == said[key] for key in ("lc-1", "sl-1", "sl-2", "aq-1"))
+
+
 async def test_newest_values_are_found_of_devices_silent_for_long_and_of_those_whose_last_row_is_gone(
     any_city: City,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from simulators.bench.marks import judged
 from simulators.bench.page import written
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -23,10 +24,28 @@ COAP = {
 
 
 def test_every_table_is_written_anew_and_twice_is_the_same() -> None:
-    page = written(PAGE.read_text(encoding="utf-8"), [INGEST, COAP])
+    failed = {"bench": "failed", "command": "iot bench query", "exit_code": 124}
+    page = written(PAGE.read_text(encoding="utf-8"), [INGEST, COAP, failed])
+    assert "| ingest, embedded, 1,000 devices | messages a second | at least 20,000 | 21,000 | yes |" in page
+    assert "| ingest, embedded, 1,000 devices | lost and doubled | at most 0 | 0 | yes |" in page
+    assert "- `iot bench query` failed (exit code 124): no figures" in page
     assert "| --devices 1000 --rate 0.0 --store embedded --baseline | 21,000 | 20,100 | 21.1 | 15.2 |" in page
     assert "| `iot_core/ingest/express.py` | 4.01 | Express._checked 2.66 |" in page
     assert "### iot bench coap --devices 500" in page
     assert "| `con.messages_per_s` | 4000 |" in page
     assert "- 2 cores, a cpu, 8.0 GB, Linux" in page
-    assert written(page, [INGEST, COAP]) == page
+    assert written(page, [INGEST, COAP, failed]) == page
+
+
+def test_a_miss_is_named_and_the_cost_of_many_devices_compared() -> None:
+    settings = INGEST["settings"]
+    assert isinstance(settings, dict)
+    many = INGEST | {
+        "settings": settings | {"devices": 100_000, "baseline": False}, "memory_peak_mb": 400.0,
+        "cpu_us_per_message": {"core": 22.0, "broker": 15.0, "database": 30.0, "publisher": 4.0},
+    }  # fmt: skip
+    rows = {(run, what): (figure, held) for run, what, _, figure, held in judged([INGEST, many])}
+    name = "ingest, embedded, 100,000 devices"
+    assert rows[name, "the core's memory, most during the run"] == ("400.0 MB", "**no**")
+    assert rows[name, "the core's CPU a message, against 1,000 devices"] == ("1.04 x", "yes")
+    assert rows[name, "the database's CPU a message, against 1,000 devices"] == ("2.44 x", "**no**")

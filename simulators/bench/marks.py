@@ -1,0 +1,122 @@
+"""What the benchmarks are to reach, and whether they did: the first table of docs/performance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import ge, le
+from typing import Any, Final, NamedTuple
+
+__all__ = ["judged"]
+
+Result = Mapping[str, Any]
+Row = tuple[str, str, str, str, str]
+
+
+class Mark(NamedTuple):
+    """What it is, where its figure stands in a result, at least (ge) or at most (le), how much, of what."""
+
+    what: str
+    path: str
+    holds: Callable[[float, float], bool]
+    most: float
+    ucum: str
+
+
+_FULL_SPEED: Final[Sequence[Mark]] = (
+    Mark("messages a second", "messages_per_s", ge, 20_000, ""),
+    Mark("times the baseline", "ratio", ge, 20, "x"),
+    Mark("the core's CPU a message", "cpu_us_per_message.core", le, 45, "us"),
+)
+_MARKS: Final[Mapping[str, Sequence[Mark]]] = {
+    "coap": (
+        Mark("CON, stored before 2.04, a second", "con.messages_per_s", ge, 2_000, ""),
+        Mark("NON a second", "non.messages_per_s", ge, 3_000, ""),
+    ),
+    "modbus": (
+        Mark("the core's share of one core", "core_share", le, 0.4, ""),
+        Mark("the latest poll", "late_ms.max", le, 1_000, "ms late"),
+    ),
+    "store": (
+        Mark("rows a second, full against empty table", "full_to_empty", ge, 0.8, "x"),
+        Mark("bytes a reading, indexes included", "bytes_per_reading", le, 24, ""),
+        Mark("bytes a reading, compressed", "bytes_per_reading_compressed", le, 4, ""),
+    ),
+    "size": (
+        Mark("bytes a reading, indexes included", "bytes_per_reading", le, 24, ""),
+        Mark("bytes a reading, compressed", "compressed_bytes_per_reading", le, 4, ""),
+    ),
+    "outage": (Mark("live again after the database's return", "live_again_s", le, 90, "s"),),
+    "query": (
+        Mark("newest values of 10,000 devices, over HTTP", "http_ms.latest_of_all.p50", le, 100, "ms"),
+        Mark("30 days of a metric, over HTTP", "http_ms.month_of_one_metric.p50", le, 50, "ms"),
+        Mark("30 days of 500 devices, over HTTP", "http_ms.month_of_500_devices.p50", le, 300, "ms"),
+    ),
+    "start": (Mark("the core's memory after its start", "memory_peak_mb", le, 300, "MB"),),
+}
+_PACED: Final[Sequence[Mark]] = (Mark("publish to commit, p99", "publish_to_commit_ms.p99", le, 200, "ms"),)
+_MANY: Final[Sequence[Mark]] = (Mark("the core's memory, most during the run", "memory_peak_mb", le, 300, "MB"),)
+_NOTHING: Final = Mark("lost and doubled", "", le, 0, "")
+_CITY: Final = 100_000
+_PARTS: Final = ("core", "database")
+
+
+def judged(results: Sequence[Result]) -> list[Row]:
+    """Give a row for each mark: what was run, what is judged, its mark, its figure, whether it holds."""
+    rows = []
+    for each in results:
+        for mark in _marks(each):
+            figure = _at(each, mark.path)
+            if isinstance(figure, int | float):
+                rows.append(_row(each, mark, figure))
+        if "lost" in each:
+            rows.append(_row(each, _NOTHING, each["lost"] + each.get("duplicate", 0)))
+    return [*rows, *_flat_cost(results)]
+
+
+def _marks(result: Result) -> Sequence[Mark]:
+    if result["bench"] != "ingest":
+        return _MARKS.get(result["bench"], ())
+    settings = result["settings"]
+    if settings["rate"]:
+        return _PACED
+    if settings["profile"] or not settings["receipts"]:
+        return ()
+    return _MANY if settings["devices"] >= _CITY else _FULL_SPEED
+
+
+def _flat_cost(results: Iterable[Result]) -> list[Row]:
+    """Compare a message among very many devices with one among a thousand, on the same store."""
+    ingest = [each for each in results if each["bench"] == "ingest"]
+    few = {each["settings"]["store"]: each for each in reversed(ingest) if _marks(each) is _FULL_SPEED}
+    rows = []
+    for many in ingest:
+        one = few.get(many["settings"]["store"])
+        if _marks(many) is _MANY and one is not None:
+            for part in _PARTS:
+                ratio = many["cpu_us_per_message"][part] / one["cpu_us_per_message"][part]
+                what = f"the {part}'s CPU a message, against {one['settings']['devices']:,} devices"
+                rows.append(_row(many, Mark(what, "", le, 1.2, "x"), round(ratio, 2)))
+    return rows
+
+
+def _row(result: Result, mark: Mark, figure: float) -> Row:
+    settings = result["settings"]
+    name = f"{result['bench']}, {result.get('tier') or settings.get('store', 'embedded')}"
+    if "devices" in settings:
+        name += f", {settings['devices']:,} devices"
+    word = "at least" if mark.holds is ge else "at most"
+    return (
+        name,
+        mark.what,
+        f"{word} {mark.most:,g} {mark.ucum}".rstrip(),
+        f"{figure:,} {mark.ucum}".rstrip(),
+        "yes" if mark.holds(figure, mark.most) else "**no**",
+    )
+
+
+def _at(figures: Any, path: str) -> object:
+    for name in path.split("."):
+        if not isinstance(figures, Mapping) or name not in figures:
+            return None
+        figures = figures[name]
+    return figures
