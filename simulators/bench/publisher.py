@@ -1,9 +1,9 @@
 """A lean MQTT publisher, a process of its own: many connections, each with a window of unacknowledged messages.
 
-Run as `python -m simulators.bench.publisher` with a Load as one line of JSON on standard input; a Sent comes out. Later
+Run as `python -m simulators.bench.publisher` with a Load as a line of JSON on standard input; a Sent comes out. Later
 lines are numbers: how many messages may be written in all by now, so that no queue grows without bound; where they end,
-publishing ends. It speaks just enough MQTT 3.1.1 by itself (CONNECT, PUBLISH at QoS 1), because a client library would be
-what is measured.
+publishing ends. It speaks just enough MQTT 3.1.1 by itself (CONNECT, PUBLISH at QoS 1), because a client library would
+be what is measured.
 """
 
 from __future__ import annotations

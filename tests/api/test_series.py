@@ -133,7 +133,7 @@ async def test_newest_values_of_many_devices_include_what_was_said_earlier(any_c
 
 
 async def test_newest_values_that_the_database_writes_are_those_that_rows_would_give(any_city: City) -> None:
-    said = {
+    said: dict[str, dict[str, object]] = {
         "lc-1": {"mode": "manual"},
         "sl-1": {"on": True, "dim": 40, "power": 61.5, "lamp_failure": False},
         "sl-2": {"on": False, "power": 0, "energy": 12.000001},
