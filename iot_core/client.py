@@ -255,6 +255,28 @@ class Client:
         """List configurations, those that differ unless all are asked for."""
         return await self._get("/twins", shapes.Twins, shapes.TwinQuery(all=all_, limit=limit))
 
+    async def schedules(self) -> shapes.Schedules:
+        """List all schedules."""
+        return await self._get("/schedules", shapes.Schedules)
+
+    async def schedule(self, key: str, *, days: int = 2) -> shapes.Schedule:
+        """Show a schedule with what it will do."""
+        return await self._get(f"/schedules/{_part(key)}", shapes.Schedule, shapes.SchedulePreview(days=days))
+
+    async def add_schedule(self, key: str, where: str, points: Sequence[str]) -> shapes.Schedule:
+        """Add a schedule."""
+        body = shapes.ScheduleNew(key=key, where=where, points=tuple(points))
+        return await self._send("POST", "/schedules", shapes.Schedule, body)
+
+    async def override_schedule(self, key: str, point: str | None, for_s: float) -> shapes.Schedule:
+        """Let something else hold for a time."""
+        body = shapes.ScheduleOverride(point=point, for_s=for_s)
+        return await self._send("POST", f"/schedules/{_part(key)}/override", shapes.Schedule, body)
+
+    async def remove_schedule(self, key: str) -> shapes.Schedule:
+        """Remove a schedule."""
+        return await self._send("DELETE", f"/schedules/{_part(key)}", shapes.Schedule)
+
     async def set_login(self, key: str, username: str, password: str) -> shapes.CredentialKept:
         """Keep the login that the core shows to a device, such as a camera."""
         body = shapes.LoginNew(username=username, password=password)

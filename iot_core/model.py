@@ -248,6 +248,8 @@ class DeviceClass:
     rule_bodies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, compare=False)
     commands: tuple[CommandType, ...] = ()
     settings: tuple[Setting, ...] = ()
+    keeps_schedule: bool = False
+    """A native device of it can keep a schedule and carry it out by itself."""
     window: timedelta = timedelta(days=400)
     life_safety: bool = False
     household: bool = False

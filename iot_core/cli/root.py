@@ -27,6 +27,7 @@ SOURCES = {
     "alarm": "iot_core.cli.alarm:alarm",
     "command": "iot_core.cli.command:command",
     "twin": "iot_core.cli.twin:twin",
+    "schedule": "iot_core.cli.schedule:schedule",
     "inbox": "iot_core.cli.inbox:inbox",
     "batch": "iot_core.cli.batch:batch",
     "held": "iot_core.cli.held:held",

@@ -8,6 +8,7 @@ Commanding.order -> iot.command -> Sender -> Driver.send -> sent | delivered | s
 
 from iot_core.commanding.orders import Commanding, Wanted
 from iot_core.commanding.reach import Reach
+from iot_core.commanding.scheduler import Scheduler
 from iot_core.commanding.twins import Twins
 
-__all__ = ["Commanding", "Reach", "Twins", "Wanted"]
+__all__ = ["Commanding", "Reach", "Scheduler", "Twins", "Wanted"]

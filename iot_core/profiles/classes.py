@@ -102,6 +102,8 @@ class ClassSpec(Table, frozen=True, kw_only=True):
     """What its devices can be asked to do."""
     config: dict[str, Any] = msgspec.field(default_factory=dict)
     """What its devices can be set to and keep."""
+    keeps_schedule: bool = False
+    """Its native devices can keep a schedule and carry it out by themselves."""
     window: str = "400d"
     """How old a reading may be and still be stored."""
     life_safety: bool = False
@@ -142,6 +144,7 @@ def read_class(document: Document, key: str) -> ClassFile:
             rule_bodies=spec.rules,
             commands=(told := tuple(_read_command(document, name, by_key) for name in spec.commands)),
             settings=tuple(_read_setting(document, name, told) for name in spec.config),
+            keeps_schedule=spec.keeps_schedule,
             window=read_duration(document, ("window",), spec.window),
             life_safety=spec.life_safety,
             household=spec.household,

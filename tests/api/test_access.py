@@ -36,6 +36,8 @@ ACTIONS = {
     "POST /devices/{key}/replace": "devices", "GET /audit": "audit", "POST /operations/{number}/undo": "areas",
     "GET /devices": "read", "POST /devices": "devices", "POST /devices/batch": "devices",
     "GET /devices/{key}": "read", "DELETE /devices/{key}": "devices", "POST /devices/{key}/restore": "devices",
+    "GET /schedules": "read", "GET /schedules/{key}": "read", "POST /schedules": "command",
+    "DELETE /schedules/{key}": "command", "POST /schedules/{key}/override": "command",
     "GET /twins": "read", "GET /devices/{key}/twin": "read", "POST /devices/{key}/twin": "command",
     "POST /devices/{key}/twin/check": "command",
     "POST /devices/{key}/commands": "command", "POST /commands": "command", "GET /commands": "read",

@@ -98,12 +98,16 @@ async def test_every_read_answers_with_the_shape_that_it_is_said_to_have(city: C
     said = _document()
     alarm = (await city.ask("GET", "/alarms")).json["items"][0]["id"]
     await _command(city, alarm)
+    async with city.client() as client:
+        await client.add_schedule("every-day", "key=smoke-1", ["sunset test"])
     tried = 0
     for path, operations in said["paths"].items():
         content = operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
         if "application/json" not in content:
             continue
-        key = {"/areas/{key}": "hl", "/devices/{key}/aqi": "air-1"}.get(path.removeprefix(PREFIX), "smoke-1")
+        key = {"/areas/{key}": "hl", "/schedules/{key}": "every-day", "/devices/{key}/aqi": "air-1"}.get(
+            path.removeprefix(PREFIX), "smoke-1"
+        )
         url = path.removeprefix(PREFIX).replace("{key}", key).replace("{id}", str(alarm))
         asked = {"/telemetry/stats": "?class=fire_detector", "/push/prove": "?day=2026-09-01"}
         reply = await city.ask("GET", url + asked.get(path.removeprefix(PREFIX), ""))

@@ -1,0 +1,156 @@
+"""Schedules in their table."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from iot_core.errors import ConflictError, NotFoundError, RequestError
+from iot_core.registry.audit import Change, record
+from iot_core.registry.selector import parse, where
+
+__all__ = [
+    "Member",
+    "Schedule",
+    "add",
+    "done",
+    "get",
+    "holidays",
+    "members",
+    "override",
+    "remove",
+    "schedules",
+    "stored",
+]
+
+_ADD: Final = """
+INSERT INTO iot.schedule (key, selector, points, latitude, longitude, created_by) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (key) DO NOTHING
+"""
+_MIDDLE: Final = """
+SELECT avg(coalesce(d.latitude, area.latitude)) AS latitude, avg(coalesce(d.longitude, area.longitude)) AS longitude,
+    array_agg(DISTINCT d.class_key) AS classes
+FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id WHERE d.retired_at IS NULL AND {}
+"""
+_MEMBERS: Final = """
+SELECT d.id, d.key, d.class_key, coalesce(u.address LIKE 'iot:%', false) AS native,
+    t.reported -> 'schedule' ->> 'key' AS stored_key, t.reported -> 'schedule' ->> 'until' AS stored_until
+FROM iot.device d LEFT JOIN iot.unit u ON u.device_id = d.id AND u.mounted_to IS NULL
+LEFT JOIN iot.twin t ON t.device_id = d.id
+WHERE d.retired_at IS NULL AND {} ORDER BY d.key
+"""
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Commands at times of day for the devices of a selector."""
+
+    id: int
+    key: str
+    selector: str
+    points: list[str]
+    latitude: float
+    longitude: float
+    created_at: datetime
+    created_by: str
+    done_until: datetime
+    stored_until: datetime | None
+    override_point: str | None
+    override_from: datetime | None
+    override_to: datetime | None
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of a schedule; `stored_until` is how far it says that it keeps `stored_key`."""
+
+    id: int
+    key: str
+    class_key: str
+    native: bool
+    stored_key: str | None
+    stored_until: str | None
+
+
+async def add(connection: asyncpg.Connection, key: str, selector: str, points: list[str], *, by: str) -> Schedule:
+    """Keep a schedule, with the middle of its devices as its place.
+
+    Raises RequestError where nothing matches, its devices are of several classes or nobody knows where they stand,
+    ConflictError for a key that is taken.
+    """
+    condition, values = where(parse(selector))
+    async with connection.transaction():
+        middle = await connection.fetchrow(_MIDDLE.format(condition), *values)
+        classes = middle["classes"] or []
+        if len(classes) != 1:
+            raise RequestError("command.several_classes" if classes else "command.nobody", selector=selector,
+                               classes=", ".join(classes))  # fmt: skip
+        if middle["latitude"] is None:
+            raise RequestError("schedule.no_place", selector=selector)
+        place = (middle["latitude"], middle["longitude"])
+        if await connection.execute(_ADD, key, selector, points, *place, by) == "INSERT 0 0":
+            raise ConflictError("schedule.taken", key=key)
+        await record(connection, by, "schedule.add", Change(f"schedule/{key}", None, {"points": points}))
+        return await get(connection, key)
+
+
+async def get(connection: asyncpg.Connection, key: str) -> Schedule:
+    """Find a schedule. Raises NotFoundError."""
+    row = await connection.fetchrow("SELECT * FROM iot.schedule WHERE key = $1", key)
+    if row is None:
+        raise NotFoundError("schedule.not_found", key=key)
+    return msgspec.convert(dict(row), Schedule)
+
+
+async def schedules(connection: asyncpg.Connection) -> list[Schedule]:
+    """List all, in key order."""
+    return [
+        msgspec.convert(dict(row), Schedule)
+        for row in await connection.fetch("SELECT * FROM iot.schedule ORDER BY key")
+    ]
+
+
+async def remove(connection: asyncpg.Connection, key: str, *, by: str) -> Schedule:
+    """Remove a schedule. Raises NotFoundError."""
+    async with connection.transaction():
+        found = await get(connection, key)
+        await connection.execute("DELETE FROM iot.schedule WHERE id = $1", found.id)
+        await record(connection, by, "schedule.remove", Change(f"schedule/{key}", {"points": found.points}, None))
+    return found
+
+
+async def override(
+    connection: asyncpg.Connection, key: str, point: str | None, begins: datetime, ends: datetime, *, by: str
+) -> Schedule:
+    """Let something else hold from-to; None ends it. Raises NotFoundError."""
+    statement = "UPDATE iot.schedule SET override_point = $2, override_from = $3, override_to = $4 WHERE key = $1"
+    async with connection.transaction():
+        await get(connection, key)
+        await connection.execute(statement, key, point, begins, ends)
+        after: dict[str, Any] = {"point": point, "from": begins.isoformat(), "to": ends.isoformat()}
+        await record(connection, by, "schedule.override", Change(f"schedule/{key}", None, after))
+        return await get(connection, key)
+
+
+async def done(connection: asyncpg.Connection, schedule_id: int, until: datetime) -> None:
+    """Note that moments up to here were sent."""
+    await connection.execute(
+        "UPDATE iot.schedule SET done_until = $2 WHERE id = $1 AND done_until < $2", schedule_id, until
+    )
+
+
+async def stored(connection: asyncpg.Connection, schedule_id: int, until: datetime) -> None:
+    """Note how far devices were given it."""
+    await connection.execute("UPDATE iot.schedule SET stored_until = $2 WHERE id = $1", schedule_id, until)
+
+
+async def members(connection: asyncpg.Connection, selector: str) -> list[Member]:
+    """List the devices of a schedule now."""
+    condition, values = where(parse(selector))
+    return [msgspec.convert(dict(row), Member) for row in await connection.fetch(_MEMBERS.format(condition), *values)]
+
+
+async def holidays(connection: asyncpg.Connection) -> frozenset[date]:
+    """Give the holidays (`iot.holiday`, which push keeps for its hours too)."""
+    return frozenset(row["day"] for row in await connection.fetch("SELECT day FROM iot.holiday"))
