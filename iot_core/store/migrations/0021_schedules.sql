@@ -1,5 +1,5 @@
 -- commands at local times, by clock and sun
--- depends: 0016_twin
+-- depends: 0020_answers
 
 -- migrate: apply
 CREATE TABLE iot.schedule (
