@@ -77,6 +77,8 @@ class Entries:
             value = value[step]
         if short and isinstance(value, (str, int)) and not isinstance(value, bool):
             return self.document.convert(place, {short: value}, kind)
+        if short == "path" and isinstance(value, list):
+            return self.document.convert(place, {short: value}, kind)
         if not isinstance(value, dict):
             known = {field.name for field in msgspec.structs.fields(kind)}
             shape = "address: 4, type: uint16" if "address" in known else "at: 2, type: int16"

@@ -93,7 +93,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         compile_messages.JsonSpec,
         {**_entries(compile_messages.JsonValueSpec), "channels": (_MAP, "json_channel")},
     ),
-    Section("A value in JSON", compile_messages.JsonValueSpec, short=("string",), base=values.ValueSpec),
+    Section("A value in JSON", compile_messages.JsonValueSpec, short=("string", "array"), base=values.ValueSpec),
     Section("`senml`", compile_messages.SenmlSpec, _entries(compile_messages.SenmlValueSpec)),
     Section("A value in SenML", compile_messages.SenmlValueSpec, short=("string",), base=values.ValueSpec),
     Section("`text`", compile_messages.TextSpec, _entries(compile_messages.TextValueSpec)),

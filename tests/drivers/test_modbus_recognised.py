@@ -17,7 +17,14 @@ from tests.drivers.modbus_peer import TABLES, Asked, peer
 
 PROFILES = load()
 MODELS = [profile.model for profile in PROFILES.all() if profile.modbus is not None]
-PROVEN = {"eastron-sdm120", "eastron-sdm230", "eastron-sdm630", "sunspec-meter-203", "notifier-modbus-gw"}
+PROVEN = {
+    "eastron-sdm120",
+    "eastron-sdm230",
+    "eastron-sdm630",
+    "sunspec-meter-203",
+    "notifier-modbus-gw",
+    "schneider-iem3155",
+}
 ALIKE = (
     {"dfrobot-sen0658", "sensaien-sn3003-fsxcs"},  # one map; the wind's scale differs, which no register says
     {"dfrobot-sen0601", "vms-3001-tr", "renke-rs-ws"},  # the larger probe's first registers are the smaller one's
