@@ -119,7 +119,7 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
         """Hand a notification on with its acknowledgement, which aiocoap would send at once.
 
         Who observes calls `message.acknowledge` after COMMIT; until then the device repeats it, which is ignored. One
-        under OSCORE is acknowledged on receipt: what leaves the protection is another message (decision 024).
+        under OSCORE is acknowledged on receipt: what leaves the protection is another message (decision 026).
         """
         waits = message.mtype is CON and message.code.is_response() and message.opt.observe is not None
         asked = (message.token, message.remote) in self.token_manager.outgoing_requests
