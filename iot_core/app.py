@@ -227,11 +227,11 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         watch = stack.enter_context(watching(_watch(settings, _home(broker.endpoint))))
         own.start(
             "push",
-            lambda: run_push(pool, settings, _home(broker.endpoint), lambda: watch.vitals.beat(Part.PUSH)),
+            lambda: run_push(pool, settings, _home(broker.endpoint), lambda: watch.vitals.beat(Part.PUSH), vault=vault),
         )
         own.start("subscriptions", lambda: run_notifying(pool, profiles))
         own.start("heartbeat", lambda: run_heartbeat(pool, settings, healthy))
-        own.start("own vital signs", lambda: run_own(pool, watch, healthy))
+        own.start("own vital signs", lambda: run_own(pool, watch, healthy, vault=vault))
         own.start("commands", commanding.run)
         own.start("twins", twins.run)
         own.start("schedules", Scheduler(others, commanding, twins, profiles, settings.timezone).run)

@@ -18,6 +18,7 @@ from iot_core.model import AlarmRule, Comparison, Severity, Title
 from iot_core.push.outbox import ENDPOINT, Endpoint
 from iot_core.push.watchdog import Part, Watch
 from iot_core.store.connection import AWAY, RETRY
+from iot_core.store.vault import Vault
 
 __all__ = ["run_own", "write_spell"]
 
@@ -28,7 +29,13 @@ _OURSELVES: Final = 0
 TARGETS: Final = f"SELECT {ENDPOINT} FROM iot.push_target t WHERE t.removed_at IS NULL AND t.watchdog"
 
 
-async def run_own(pool: asyncpg.Pool, watch: Watch, healthy: Callable[[], bool], look_s: float = _LOOK_S) -> None:
+async def run_own(
+    pool: asyncpg.Pool,
+    watch: Watch,
+    healthy: Callable[[], bool],
+    look_s: float = _LOOK_S,
+    vault: Vault | None = None,
+) -> None:
     """Note that loop and store answer, keep the targets fresh, write spells down; until cancelled."""
     while True:
         watch.vitals.beat(Part.CORE)
@@ -36,7 +43,7 @@ async def run_own(pool: asyncpg.Pool, watch: Watch, healthy: Callable[[], bool],
             watch.vitals.beat(Part.INGEST)
         try:
             async with asyncio.timeout(_ANSWER_S), pool.acquire() as connection:
-                watch.targets = [Endpoint(**row) for row in await connection.fetch(TARGETS)]
+                watch.targets = [Endpoint(**row).opened(vault) for row in await connection.fetch(TARGETS)]
                 watch.vitals.beat(Part.STORE)
                 while watch.spells:
                     await write_spell(connection, *watch.spells[0])

@@ -29,7 +29,7 @@ async def add(call: Call[NoQuery], body: shapes.CenterNew) -> shapes.CenterAdded
     """Add a center. The secret that it signs with is in this answer and nowhere else."""
     secret = new_secret() if body.secret is None else check_secret(body.secret)
     async with call.connection() as connection, connection.transaction():
-        made = await centers.add(connection, body.key, body.name, secret, body.area)
+        made = await centers.add(connection, body.key, body.name, secret, body.area, vault=call.services.vault)
         after = {"name": made.name, "area": made.area}
         await record(connection, call.who.name, "center.add", Change(f"center/{made.key}", after=after))
     return shapes.CenterAdded(center=_shape(made), secret=secret)
@@ -62,7 +62,9 @@ async def take(call: Call[shapes.CenterQuery], body: shapes.OutsideMessage) -> s
 async def _verified(call: Call[Any], center: centers.Center) -> None:
     """Raise Unauthorized unless the bytes were signed with the center's secret within the last five minutes."""
     try:
-        Webhook(center.secret).verify(await call.request.read(), dict(call.request.headers))
+        Webhook(call.services.vault.open_text(center.secret, f"center/{center.key}")).verify(
+            await call.request.read(), dict(call.request.headers)
+        )
     except (WebhookVerificationError, ValueError):
         raise Unauthorized("center.unsigned") from None
 

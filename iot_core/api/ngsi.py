@@ -206,7 +206,7 @@ async def _subscribe(call: Call[EntityQuery]) -> web.Response:
     async with call.connection() as connection, connection.transaction():
         made = await subscriptions.add(
             connection, plain, allow_private=call.services.settings.push.allow_private,
-            household=where(call.who, Action.HOUSEHOLD) is None,
+            household=where(call.who, Action.HOUSEHOLD) is None, vault=call.services.vault,
         )  # fmt: skip
         await record(connection, call.who.name, "ngsi.subscribe", Change(f"subscription/{made}"))
     return web.Response(status=201, headers={"Location": f"{PREFIX}/subscriptions/{made}"})

@@ -27,7 +27,13 @@ async def add(call: Call[NoQuery], body: shapes.PushNew) -> shapes.PushAdded:
     async with call.connection() as connection, connection.transaction():
         said = {name: getattr(body, name) for name in body.__struct_fields__ if name not in ("key", "url", "secret")}
         target, secret = await targets.add(
-            connection, body.key, body.url, body.secret, allow_private=call.services.settings.push.allow_private, **said
+            connection,
+            body.key,
+            body.url,
+            body.secret,
+            allow_private=call.services.settings.push.allow_private,
+            vault=call.services.vault,
+            **said,
         )
         after = {name: getattr(target, name) for name in _AUDITED}
         await record(connection, call.who.name, "push.add", Change(f"push/{target.key}", after=after))
@@ -38,7 +44,9 @@ async def rotate(call: Call[NoQuery], body: shapes.PushRotate) -> shapes.PushRot
     """Give a webhook a new secret, beside which the old one goes on signing for a while."""
     key = call.path["key"]
     async with call.connection() as connection, connection.transaction():
-        secret = await targets.rotate(connection, key, timedelta(hours=body.keep_h), body.secret)
+        secret = await targets.rotate(
+            connection, key, timedelta(hours=body.keep_h), body.secret, vault=call.services.vault
+        )
         await record(connection, call.who.name, "push.rotate", Change(f"push/{key}", after={"keep_h": body.keep_h}))
     return shapes.PushRotated(secret=secret)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -18,6 +18,9 @@ from iot_core.model import Severity
 from iot_core.push.cap import Earlier
 from iot_core.push.hours import within
 from iot_core.push.parcel import is_sent
+
+if TYPE_CHECKING:
+    from iot_core.store.vault import Vault
 
 RAISED: Final = "alarm.raised"
 _ORDER: Final = tuple(Severity)  # the most urgent first
@@ -160,6 +163,22 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"Endpoint({self.key!r})"
+
+    def opened(self, vault: Vault | None) -> Endpoint:
+        """Give it with its secrets in clear."""
+        if vault is None:
+            return self
+        about = sealed_as(self.key)
+        options = dict(self.options)
+        if "key" in options:
+            options["key"] = vault.open_text(options["key"], about)
+        old = None if self.old_secret is None else vault.open_text(self.old_secret, about)
+        return replace(self, secret=vault.open_text(self.secret, about), old_secret=old, options=options)
+
+
+def sealed_as(key: str) -> str:
+    """Name a target's row for the vault (store/reseal.py writes the same in SQL)."""
+    return f"push_target/{key}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

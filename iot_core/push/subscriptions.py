@@ -14,8 +14,9 @@ import asyncpg
 
 from iot_core.errors import NotFoundError
 from iot_core.push.addresses import check_reachable, parse_url, shown_url
-from iot_core.push.outbox import new_message_id
+from iot_core.push.outbox import new_message_id, sealed_as
 from iot_core.push.webhook import new_secret
+from iot_core.store.vault import Vault
 
 __all__ = ["MOST_WAITING", "add", "due", "list_", "notify", "remove", "shown"]
 
@@ -48,12 +49,21 @@ TOLD: Final = "UPDATE iot.ngsi_subscription SET seen_at = $2, told_at = clock_ti
 MESSAGE: Final = "INSERT INTO iot.outbox (target_id, message_id, body, urgency) VALUES ($1, $2, $3, 3)"
 
 
-async def add(connection: asyncpg.Connection, said: Mapping[str, Any], *, allow_private: bool, household: bool) -> str:
+async def add(
+    connection: asyncpg.Connection,
+    said: Mapping[str, Any],
+    *,
+    allow_private: bool,
+    household: bool,
+    vault: Vault,
+) -> str:
     """Add a subscription; give its id. Raises RequestError for an endpoint that must not be reached."""
     url = parse_url(said["notification"]["endpoint"]["uri"])
     await check_reachable(url.host or "", url.port or 0, allow_private=allow_private)
     made = said.get("id") or f"urn:ngsi-ld:Subscription:{uuid.uuid4()}"
-    target = await connection.fetchval(TARGET, f"ngsi-{uuid.uuid4().hex[:20]}", str(url), new_secret())
+    key = f"ngsi-{uuid.uuid4().hex[:20]}"
+    secret = vault.seal_text(new_secret(), sealed_as(key))
+    target = await connection.fetchval(TARGET, key, str(url), secret)
     await connection.execute(ADD, made, target, dict(said), household)
     return str(made)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -13,8 +13,9 @@ from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.messages import text
 from iot_core.model import Severity
 from iot_core.push.definition import Definition, checked, shown
-from iot_core.push.outbox import ADD, new_message_id
+from iot_core.push.outbox import ADD, new_message_id, sealed_as
 from iot_core.push.webhook import new_secret
+from iot_core.store.vault import Vault
 
 _COLUMNS: Final = (
     "key", "kind", "url", "secret", "accepts_simulated", "min_severity", "format", "language", "template", "classes",
@@ -118,6 +119,7 @@ async def add(
     secret: str | None = None,
     *,
     allow_private: bool = False,
+    vault: Vault | None = None,
     **facts: Any,
 ) -> tuple[Target, str]:
     """Add a target (`facts` are fields of Definition); give it and, this once, its secret.
@@ -128,19 +130,38 @@ async def add(
     said = await checked(asked, allow_private=allow_private)
     if unknown := await connection.fetchval(AREAS_UNKNOWN, list(said.areas)):
         raise NotFoundError("push.area_unknown", area=unknown)
-    added = await connection.fetchval(ADD_TARGET, *(_plain(getattr(said, name)) for name in _COLUMNS))
+    kept = said if vault is None else _sealed(said, vault)
+    added = await connection.fetchval(ADD_TARGET, *(_plain(getattr(kept, name)) for name in _COLUMNS))
     if added is None:
         raise ConflictError("push.exists", key=key)
     return await get_target(connection, key), (said.secret or "") if said.kind == "webhook" else ""
 
 
-async def rotate(connection: asyncpg.Connection, key: str, keep: timedelta, secret: str | None = None) -> str:
+def _sealed(said: Definition, vault: Vault) -> Definition:
+    about = sealed_as(said.key)
+    options = {name: vault.seal_text(value, about) if name == "key" else value for name, value in said.options.items()}
+    return replace(said, secret=vault.seal_text(said.secret, about) if said.secret else said.secret, options=options)
+
+
+async def rotate(
+    connection: asyncpg.Connection,
+    key: str,
+    keep: timedelta,
+    secret: str | None = None,
+    *,
+    vault: Vault | None = None,
+) -> str:
     """Give a webhook a new secret; the old one goes on signing beside it for a time. Raises NotFoundError.
 
     A target without a secret of ours (mqtt, syslog...) raises RequestError.
     """
     chosen = new_secret() if secret is None else secret
-    if await connection.fetchval(ROTATE, key, chosen, keep) is None:
+    if (
+        await connection.fetchval(
+            ROTATE, key, chosen if vault is None else vault.seal_text(chosen, sealed_as(key)), keep
+        )
+        is None
+    ):
         target = await get_target(connection, key)
         raise RequestError("push.no_secret", key=key, kind=target.kind)
     return chosen

@@ -28,6 +28,7 @@ from iot_core.push.senders import Access, Sender, make_sender
 from iot_core.push.senders.base import Home
 from iot_core.settings import Settings
 from iot_core.store.connection import AWAY, RETRY, listening, outlasting
+from iot_core.store.vault import Vault
 
 log = structlog.get_logger()
 
@@ -43,10 +44,15 @@ _TIDY_S: Final = 3600.0
 
 
 async def run_push(
-    pool: asyncpg.Pool, settings: Settings, home: Home | None = None, beat: Callable[[], None] = lambda: None
+    pool: asyncpg.Pool,
+    settings: Settings,
+    home: Home | None = None,
+    beat: Callable[[], None] = lambda: None,
+    *,
+    vault: Vault | None = None,
 ) -> None:
     """Deliver the outbox until cancelled. `beat` is called whenever the dispatcher has come round."""
-    worker = Worker(pool, settings, home, beat)
+    worker = Worker(pool, settings, home, beat, vault=vault)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         stack.push_async_callback(worker.close)
         group.create_task(worker.listen(), name="push listen")
@@ -84,8 +90,11 @@ class Worker:
         settings: Settings,
         home: Home | None = None,
         beat: Callable[[], None] = lambda: None,
+        *,
+        vault: Vault | None = None,
     ) -> None:
         self._pool = pool
+        self._vault = vault
         self._settings = settings.push
         self._zone = settings.timezone
         self._access = Access(allow_private=settings.push.allow_private, timeout_s=settings.push.timeout_s, home=home)
@@ -160,7 +169,7 @@ class Worker:
     async def _claim(self, group: asyncio.TaskGroup) -> float:
         """Start senders for what is due and has a place; say how many seconds nothing will be due."""
         async with self._pool.acquire() as connection:
-            for target in await outbox.ready(connection):
+            for target in [each.opened(self._vault) for each in await outbox.ready(connection)]:
                 lane = await self._lane(target)
                 places = PLACES - lane.busy
                 if lane.queue or places <= 0:

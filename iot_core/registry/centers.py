@@ -10,6 +10,7 @@ import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import is_key
+from iot_core.store.vault import Vault
 
 __all__ = ["Center", "add", "find", "list_", "remove"]
 
@@ -29,7 +30,7 @@ KNOWN: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Center:
-    """A center; `area` is where its alarms are when they do not say a place that we know."""
+    """A center; `secret` is sealed; `area` is where its alarms are when they do not say a place that we know."""
 
     id: int
     key: str
@@ -41,13 +42,15 @@ class Center:
     heard_at: datetime | None
 
 
-async def add(connection: asyncpg.Connection, key: str, name: str, secret: str, area: str | None) -> Center:
+async def add(
+    connection: asyncpg.Connection, key: str, name: str, secret: str, area: str | None, *, vault: Vault
+) -> Center:
     """Add a center. Raises RequestError, NotFoundError for the area, ConflictError."""
     if not is_key(key):
         raise RequestError("push.bad_key", key=key)
     if area is not None and not await connection.fetchval(KNOWN, area):
         raise NotFoundError("push.area_unknown", area=area)
-    if await connection.fetchval(ADD, key, name, secret, area) is None:
+    if await connection.fetchval(ADD, key, name, vault.seal_text(secret, f"center/{key}"), area) is None:
         raise ConflictError("center.exists", key=key)
     return await find(connection, key)
 

@@ -21,12 +21,13 @@ _AT_ONCE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of sealed secrets; `about` is SQL that names a row for ever."""
+    """A column of sealed secrets; `about` is SQL that names a row for ever, `write` the assignment of `$2` to it."""
 
     table: str
     name: str
     about: str
     binary: bool
+    write: str = ""
 
 
 # By the device's key, not the unit's number: an exchanged unit takes the login over.
@@ -34,8 +35,19 @@ _CREDENTIAL: Final = """
 'credential/' || (SELECT d.key FROM iot.unit u JOIN iot.device d ON d.id = u.device_id WHERE u.id = credential.unit_id)
     || '/' || kind
 """
+_TARGET: Final = "'push_target/' || key"
 SEALED: Final = (
     Column("iot.credential", "secret", _CREDENTIAL, binary=True),
+    Column("iot.push_target", "secret", _TARGET, binary=False),
+    Column("iot.push_target", "old_secret", _TARGET, binary=False),
+    Column(
+        "iot.push_target",
+        "(options->>'key')",
+        _TARGET,
+        binary=False,
+        write="options = jsonb_set(options, '{key}', to_jsonb($2::text))",
+    ),
+    Column("iot.center", "secret", "'center/' || key", binary=False),
     Column("iot.answer", "body", "'answer/' || asker || '/' || key", binary=True),
 )
 
@@ -54,7 +66,7 @@ async def rotate(connection: asyncpg.Connection, vault: Vault) -> AsyncIterator[
     async with connection.transaction():
         # Whoever sealed with the old key before it was replaced has committed by now, or waits behind this lock and
         # is found by the look before the old key goes.
-        tables = ", ".join(column.table for column in SEALED)
+        tables = ", ".join(sorted({column.table for column in SEALED}))
         await connection.execute(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE")
         async for done in reseal(connection, vault):
             total += done
@@ -75,7 +87,7 @@ async def _some(connection: asyncpg.Connection, vault: Vault, column: Column) ->
     async with connection.transaction():
         rows = await connection.fetch(
             f"SELECT ctid, {column.about} AS about, {column.name} AS kept FROM {column.table}"
-            f" WHERE {column.name} IS NOT NULL AND substring({column.name} FROM 1 FOR $1) <> $2"
+            f" WHERE length({column.name}) > 0 AND substring({column.name} FROM 1 FOR $1) <> $2"
             f" LIMIT {_AT_ONCE} FOR UPDATE",
             len(begin),
             prefix,
@@ -84,7 +96,7 @@ async def _some(connection: asyncpg.Connection, vault: Vault, column: Column) ->
             kept: bytes = row["kept"] if column.binary else row["kept"].encode()
             sealed = vault.seal(vault.open(kept, row["about"]), row["about"])
             await connection.execute(
-                f"UPDATE {column.table} SET {column.name} = $2 WHERE ctid = $1",
+                f"UPDATE {column.table} SET {column.write or f'{column.name} = $2'} WHERE ctid = $1",
                 row["ctid"],
                 sealed if column.binary else sealed.decode(),
             )
