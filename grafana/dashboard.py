@@ -77,7 +77,16 @@ def build(classes: Mapping[str, DeviceClass], lang: str, data_source: str = DATA
         place = _at(12 * (index % 2), 14 + 8 * (index // 2), 12, 8)
         builder = builder.with_panel(_chart(device_class, lang, data_source).id(10 + index).grid_pos(place))
     below = 14 + 8 * ((len(shown) + 1) // 2)
-    builder = builder.with_panel(_latest(lang, data_source).id(4).grid_pos(_at(0, below, WIDTH, 10)))
+    meters = [(each, metric) for each in classes.values() for metric in each.metrics if metric.counter]
+    for index, (device_class, metric) in enumerate(meters):
+        drawn = _consumption(device_class, metric, lang, data_source).id(100 + 2 * index)
+        listed = _consumption_by_device(device_class, metric, lang, data_source).id(101 + 2 * index)
+        builder = builder.with_panel(drawn.grid_pos(_at(0, below, 14, 8)))
+        builder = builder.with_panel(listed.grid_pos(_at(14, below, 10, 8)))
+        below += 8
+    builder = builder.with_panel(_complete(lang, data_source).id(5).grid_pos(_at(0, below, 6, 10)))
+    builder = builder.with_panel(_incomplete(lang, data_source).id(6).grid_pos(_at(6, below, 18, 10)))
+    builder = builder.with_panel(_latest(lang, data_source).id(4).grid_pos(_at(0, below + 10, WIDTH, 10)))
     plain: dict[str, Any] = _plain(builder.build())
     return plain
 
@@ -197,13 +206,62 @@ def _chart(device_class: DeviceClass, lang: str, data_source: str) -> timeseries
     assert metric is not None
     return (
         timeseries.Panel()
-        .title(f"{title(device_class.title, lang)} · {title(metric.title, lang)}")
+        .title(_both(device_class, metric, lang))
         .datasource(data_source_ref(data_source))
         .with_target(PostgresQuery(sql.chart(device_class, metric), data_source, series=True))
-        .unit(_UNITS.get(metric.ucum, f"suffix: {metric.ucum}" if metric.ucum != "1" else "none"))
+        .unit(_unit(metric))
         .show_points(common.VisibilityMode.NEVER)
         .span_nulls(False)
     )
+
+
+def _consumption(device_class: DeviceClass, metric: Metric, lang: str, data_source: str) -> timeseries.Panel:
+    return (
+        timeseries.Panel()
+        .title(f"{_both(device_class, metric, lang)} · {text('grafana.consumption', lang)}")
+        .datasource(data_source_ref(data_source))
+        .with_target(PostgresQuery(sql.consumption(device_class, metric), data_source, series=True))
+        .draw_style(common.GraphDrawStyle.BARS)
+        .fill_opacity(60)
+        .unit(_unit(metric))
+    )
+
+
+def _consumption_by_device(device_class: DeviceClass, metric: Metric, lang: str, data_source: str) -> table.Panel:
+    query = PostgresQuery(sql.consumption_by_device(device_class, metric), data_source)
+    panel = _table("grafana.by_device", lang, query, ("device", "consumption")).unit(_unit(metric))
+    return panel.title(f"{_both(device_class, metric, lang)} · {text('grafana.by_device', lang)}")
+
+
+def _complete(lang: str, data_source: str) -> stat.Panel:
+    return (
+        stat.Panel()
+        .title(text("grafana.completeness", lang))
+        .datasource(data_source_ref(data_source))
+        .with_target(PostgresQuery(sql.COMPLETENESS, data_source))
+        .graph_mode(common.BigValueGraphMode.NONE)
+        .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
+        .unit("percentunit")
+        .decimals(1)
+    )
+
+
+def _incomplete(lang: str, data_source: str) -> table.Panel:
+    headers = ("time", "device", "area", "expected", "stored")
+    panel = _table("grafana.incomplete", lang, PostgresQuery(sql.INCOMPLETE, data_source), headers)
+    share = [
+        models.DynamicConfigValue(id_val="displayName", value=text("grafana.column_share", lang)),
+        models.DynamicConfigValue(id_val="unit", value="percentunit"),
+    ]
+    return panel.override_by_name("share", share).no_value(text("grafana.nothing_missing", lang))
+
+
+def _both(device_class: DeviceClass, metric: Metric, lang: str) -> str:
+    return f"{title(device_class.title, lang)} · {title(metric.title, lang)}"
+
+
+def _unit(metric: Metric) -> str:
+    return _UNITS.get(metric.ucum, f"suffix: {metric.ucum}" if metric.ucum != "1" else "none")
 
 
 def _first_metric(device_class: DeviceClass) -> Metric | None:

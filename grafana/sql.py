@@ -61,17 +61,96 @@ LIMIT 5000
 """
 
 
+HOURS_FROM: Final = 2 * 86_400
+DAYS_FROM: Final = 62 * 86_400
+"""Seconds of a span from which on hours answer for it, and days: a screen has no room for more points."""
+_SPAN: Final = "$__unixEpochTo() - $__unixEpochFrom()"
+_RAW_SPAN: Final = f"{_SPAN} < {HOURS_FROM}"
+_HOURS_SPAN: Final = f"{_SPAN} BETWEEN {HOURS_FROM} AND {DAYS_FROM - 1}"
+_DAYS_SPAN: Final = f"{_SPAN} >= {DAYS_FROM}"
+
+
 def chart(device_class: DeviceClass, metric: Metric) -> str:
-    """Draw one metric of a class, a series a device; implausible values and bad or calibration rows are left out."""
+    """Draw one metric of a class, a series a device; implausible values and bad or calibration rows are left out.
+
+    Of the three parts one is asked: the span is known before the plan is made.
+    """
     column = f't."{metric.key}"'
     value = f"{column}::integer" if metric.type is MetricType.BOOL else column
+    rollups = "" if metric.type is MetricType.ENUM else "".join(
+        f"""
+    UNION ALL
+    SELECT t.time, t.device_id, t."{metric.key}_avg", t."{metric.key}_count"
+    FROM telemetry."{device_class.key}_{level}" t WHERE $__timeFilter(t.time) AND {span}"""
+        for level, span in (("1h", _HOURS_SPAN), ("1d", _DAYS_SPAN))
+    )  # fmt: skip
+    raw = "" if metric.type is MetricType.ENUM else f" AND {_RAW_SPAN}"
     return f"""
-SELECT $__timeGroupAlias(t.time, $__interval), {SERIES} AS metric, avg({value})::double precision AS value
-FROM telemetry."{device_class.key}" t
-JOIN iot.device_overview d ON d.device_id = t.device_id
-JOIN iot.metric m ON m.class_key = '{device_class.key}' AND m.key = '{metric.key}'
-WHERE $__timeFilter(t.time) AND {IN_AREA}
-    AND {column} IS NOT NULL AND t.quality < 2 AND (t.bad >> m.bit) & 1 = 0
+SELECT $__timeGroupAlias(p.time, $__interval), {SERIES} AS metric, sum(p.value * p.number) / sum(p.number) AS value
+FROM (
+    SELECT t.time, t.device_id, {value}::double precision AS value, 1 AS number FROM telemetry."{device_class.key}" t
+    JOIN iot.metric m ON m.class_key = '{device_class.key}' AND m.key = '{metric.key}'
+    WHERE $__timeFilter(t.time){raw} AND {column} IS NOT NULL AND t.quality < 2 AND (t.bad >> m.bit) & 1 = 0{rollups}
+) p
+JOIN iot.device_overview d ON d.device_id = p.device_id
+WHERE {IN_AREA} AND p.number > 0
 GROUP BY 1, 2
 ORDER BY 1
+"""
+
+
+def consumption(device_class: DeviceClass, metric: Metric) -> str:
+    """Draw what all meters of a class counted, by the hour or by the civil day."""
+    parts = "\n    UNION ALL ".join(
+        f"""SELECT t.time, t.device_id, t."{metric.key}_consumption" AS value
+    FROM telemetry."{device_class.key}_{level}" t WHERE $__timeFilter(t.time) AND {span}"""
+        for level, span in (("1h", _RAW_SPAN), ("1d", f"NOT ({_RAW_SPAN})"))
+    )
+    return f"""
+SELECT p.time AS time, sum(p.value) AS consumption
+FROM (
+    {parts}
+) p
+JOIN iot.device_overview d ON d.device_id = p.device_id
+WHERE {IN_AREA}
+GROUP BY 1
+ORDER BY 1
+"""
+
+
+def consumption_by_device(device_class: DeviceClass, metric: Metric) -> str:
+    """List what each meter counted, most first: to the reading in a short span, in whole civil days of a long one."""
+    key = device_class.key
+    return f"""
+SELECT d.name AS device, sum(c.consumption) AS consumption
+FROM (
+    SELECT m.device_id, m.consumption FROM telemetry.consumption('{key}', '{metric.key}',
+        ARRAY(SELECT d.device_id FROM iot.device_overview d WHERE d.class_key = '{key}' AND {IN_AREA}),
+        $__timeFrom()::timestamptz,
+        CASE WHEN {_RAW_SPAN} THEN $__timeTo()::timestamptz ELSE $__timeFrom()::timestamptz END) m
+    UNION ALL
+    SELECT t.device_id, t."{metric.key}_consumption" FROM telemetry."{key}_1d" t
+    WHERE $__timeFilter(t.time) AND NOT ({_RAW_SPAN})
+) c
+JOIN iot.device_overview d ON d.device_id = c.device_id
+WHERE {IN_AREA}
+GROUP BY d.device_id, d.name
+ORDER BY 2 DESC NULLS LAST, 1
+LIMIT 200
+"""
+
+
+# The civil day that ended last before the end of the span.
+_WHOLE_DAY: Final = """c.day > $__timeTo()::timestamptz - interval '48 hours'
+    AND c.day <= $__timeTo()::timestamptz - interval '24 hours'"""
+_COMPLETENESS_IN_AREA: Final = "coalesce(c.area, '—') = ANY(ARRAY[${area}]::text[])"
+COMPLETENESS: Final = f"""
+SELECT sum(c.stored)::double precision / nullif(sum(c.expected), 0) AS share
+FROM iot.completeness c WHERE {_WHOLE_DAY} AND {_COMPLETENESS_IN_AREA}
+"""
+INCOMPLETE: Final = f"""
+SELECT c.day AS time, c.name AS device, c.area_name AS area, c.expected, c.stored, c.share
+FROM iot.completeness c WHERE {_WHOLE_DAY} AND {_COMPLETENESS_IN_AREA} AND c.share < 1
+ORDER BY c.share, c.name
+LIMIT 200
 """

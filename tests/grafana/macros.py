@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 
 _CALL = re.compile(r"\$([_a-zA-Z0-9]+)\(([^)]*)\)")
 
@@ -28,6 +29,10 @@ def expand(sql: str, *, start: str, end: str, interval_s: int, timescaledb: bool
         column = arguments[0]
         if name == "__timeFilter":
             return f"{column} BETWEEN '{start}' AND '{end}'"
+        if name in {"__timeFrom", "__timeTo"}:
+            return f"'{start if name == '__timeFrom' else end}'"
+        if name in {"__unixEpochFrom", "__unixEpochTo"}:
+            return str(int(datetime.fromisoformat(start if name == "__unixEpochFrom" else end).timestamp()))
         if name in {"__timeGroup", "__timeGroupAlias"}:
             seconds = int(arguments[1].strip("'").removesuffix("s"))
             bucket = f"time_bucket('{seconds:.3f}s',{column})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.dashboard import build
 from iot_core.profiles import load
+from iot_core.store import due
 from iot_core.store.connection import prepare
 from iot_core.store.migrate import migrate
 from iot_core.store.partitions import ensure_partitions, week_of
-from iot_core.store.tables import ensure_tables
+from iot_core.store.refresh import Refresh
+from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
 from iot_core.store.telemetry import TelemetryTable
 from iot_core.store.tier import Tier, find_tier
 from tests.classes import PROBE, T0, observation
@@ -27,11 +30,15 @@ from tests.conftest import missing
 from tests.grafana.macros import expand, quoted
 
 SCHEMAS = Path(__file__).parents[3] / "shared" / "data" / "grafana-schema"
+METERED = dataclasses.replace(
+    PROBE,
+    metrics=tuple(dataclasses.replace(each, counter=True) if each.key == "total" else each for each in PROBE.metrics),
+)
 AWKWARD = 'o\'hare "ward"'
 
 
 def built(lang: str = "en") -> dict[str, Any]:
-    return build({"probe": PROBE}, lang)
+    return build({"probe": METERED}, lang)
 
 
 def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -48,7 +55,7 @@ async def city(dsn: str) -> tuple[asyncpg.Connection, bool]:
     await prepare(connection)
     await migrate(connection)
     tier = (await find_tier(connection)).tier
-    tables = await ensure_tables(connection, [PROBE], tier)
+    tables = await ensure_tables(connection, [METERED], tier)
     if tier is Tier.PLAIN:
         await ensure_partitions(connection, "probe", [week_of(T0)])
     area = await connection.fetchval("INSERT INTO iot.area (key, name) VALUES ('hare', $1) RETURNING id", AWKWARD)
@@ -82,11 +89,12 @@ async def city(dsn: str) -> tuple[asyncpg.Connection, bool]:
     return connection, tier is not Tier.PLAIN
 
 
-def run(sql: str, areas: list[str], *, timescaledb: bool) -> str:
+def run(sql: str, areas: list[str], *, timescaledb: bool, days: float = 2 / 24) -> str:
+    start = T0 - timedelta(hours=1 if days < 2 else 36)  # a bucket begins before what it holds
     return expand(
         sql,
-        start="2026-11-20T07:00:00Z",
-        end="2026-11-20T09:00:00Z",
+        start=f"{start:%Y-%m-%dT%H:%M:%SZ}",
+        end=f"{start + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}",
         interval_s=60,
         timescaledb=timescaledb,
         variables={"area": quoted(areas)},
@@ -111,6 +119,52 @@ async def test_every_query_runs_and_shows_the_city(any_dsn: str) -> None:
         assert {(row["metric"], row["value"]) for row in chart} == {("p1", 15.0), ("p2", 5.0)}
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("days", [10, 100])
+async def test_a_long_span_is_drawn_from_rollups(dsn: str, days: int) -> None:
+    connection, timescaledb = await city(dsn)
+    try:
+        await rolled_up(connection)
+        await connection.execute("DELETE FROM telemetry.probe")  # only rollups can answer now
+        chart = next(sql for title, sql in queries(built()) if title == "Probe · level")
+        rows = await connection.fetch(run(chart, ["hare", "—"], timescaledb=timescaledb, days=days))
+        short = await connection.fetch(run(chart, ["hare", "—"], timescaledb=timescaledb))
+        assert {(row["metric"], row["value"]) for row in rows} == {("p1", 15.0), ("p2", 5.0)}
+        assert short == []
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("days", [1, 10])
+async def test_what_meters_counted_is_drawn_and_listed(any_dsn: str, days: int) -> None:
+    connection, timescaledb = await city(any_dsn)
+    try:
+        tables = await ensure_tables(connection, [METERED], (await find_tier(connection)).tier)
+        said = [
+            observation({"total": 100.0 + 2.5 * hour}, device_id=1, time=T0 + timedelta(hours=hour, seconds=30))
+            for hour in range(5)
+        ]
+        async with connection.transaction():
+            await TelemetryTable(tables["probe"]).merge(connection, said)
+        await rolled_up(connection)
+        found = {
+            title: await connection.fetch(run(sql, ["hare"], timescaledb=timescaledb, days=days))
+            for title, sql in queries(built())
+        }
+        assert [tuple(row) for row in found["Probe · total · consumption by device"]] == [("p1", 10.0)]
+        drawn = [row["consumption"] for row in found["Probe · total · consumption"] if row["consumption"]]
+        assert drawn == ([2.5] * 4 if days == 1 else [10.0])
+    finally:
+        await connection.close()
+
+
+async def rolled_up(connection: asyncpg.Connection) -> None:
+    """Work out the rollups of what the city said."""
+    await fix_zone(connection, "Asia/Ho_Chi_Minh")
+    async with connection.transaction():
+        await due.note(connection, [("probe", T0, T0 + timedelta(hours=6), "")])
+    await Refresh(await read_rollups(connection, ["probe"]), (await find_tier(connection)).tier).once(connection)
 
 
 async def test_devices_of_one_name_are_drawn_apart(dsn: str) -> None:
@@ -156,7 +210,10 @@ async def test_an_area_filter_filters_and_no_area_at_all_is_no_error(dsn: str, a
 def test_variables_are_only_spelt_in_the_form_that_survives_quotes() -> None:
     for title, sql in queries(built()):
         spelt = re.findall(r"\$\{?\w+(?::\w+)?\}?", sql.replace("ARRAY[${area}]::text[]", ""))
-        allowed = {"$__timeFilter", "$__timeGroupAlias", "$__interval"}
+        allowed = {
+            "$__timeFilter", "$__timeGroupAlias", "$__interval", "$__timeFrom", "$__timeTo", "$__unixEpochFrom",
+            "$__unixEpochTo",
+        }  # fmt: skip
         assert set(spelt) <= allowed, title
 
 
@@ -194,8 +251,10 @@ def test_no_tile_is_fetched_from_outside() -> None:
 def test_every_shipped_class_has_a_chart_of_its_own_in_a_place_of_its_own() -> None:
     classes = load().classes
     panels = build(classes, "vi")["panels"]
-    charts = [panel for panel in panels if panel["type"] == "timeseries"]
+    drawn = [panel for panel in panels if panel["type"] == "timeseries"]
+    charts = [panel for panel in drawn if panel["fieldConfig"]["defaults"]["custom"].get("drawStyle") != "bars"]
     assert len(charts) == len(classes) == 10
+    assert len(drawn) - len(charts) == sum(metric.counter for each in classes.values() for metric in each.metrics)
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = {
         (x, y)
