@@ -57,6 +57,7 @@ from iot_core.push import run_push
 from iot_core.push.heartbeat import run_heartbeat
 from iot_core.push.senders.base import Access, Home
 from iot_core.push.watchdog import Part, Vitals, Watch, watching
+from iot_core.registry.authority import Authority
 from iot_core.registry.credentials import Authenticator
 from iot_core.registry.directory import Directory
 from iot_core.registry.keep import Keep
@@ -214,6 +215,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
             commanding=commanding,
             twins=twins,
             claiming=claiming,
+            authority=Authority(state.path / "authority"),
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.push_async_callback(_end_tasks, ingest, own := _Tasks(group))

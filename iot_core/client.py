@@ -505,6 +505,26 @@ class Client:
         body = shapes.BridgeSet(topics=tuple(topics))
         return await self._send("POST", f"/devices/{_part(key)}/bridge", shapes.Bridge, body)
 
+    # ------------------------------------------------------------ certificates
+    async def init_ca(self) -> shapes.AuthorityShown:
+        """Make the certificate authority if there is none; give its certificate."""
+        return await self._send("POST", "/ca", shapes.AuthorityShown)
+
+    async def issue_certificate(
+        self, key: str, *, days: int = 3650, csr: str | None = None
+    ) -> shapes.CertificateIssued:
+        """Issue a client certificate for a device."""
+        body = shapes.CertificateNew(days=days, csr=csr)
+        return await self._send("POST", f"/devices/{_part(key)}/certificate", shapes.CertificateIssued, body)
+
+    async def certificates(self) -> shapes.Certificates:
+        """List issued certificates, the newest first."""
+        return await self._get("/certificates", shapes.Certificates)
+
+    async def revoke_certificate(self, serial: str) -> None:
+        """Revoke a certificate."""
+        await self._send("DELETE", f"/certificates/{_part(serial)}", shapes.Nothing)
+
     # ------------------------------------------------------------ batch keys
     async def batches(self) -> shapes.Batches:
         """List batch keys, the newest first."""

@@ -79,6 +79,16 @@ class Mqtt(_Section, frozen=True, kw_only=True):
     queued_messages: Positive = 500_000
     keepalive_s: Positive = 30
     receipts: bool = True
+    tls_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    """Where our own Mosquitto takes TLS as well (8883 as a rule); 0: nowhere."""
+    tls_cert: str = ""
+    tls_key: str = ""
+    """Files of another authority's server certificate; empty: one of our own (`iot ca`)."""
+    client_certificates: bool = False
+    """On the TLS port a certificate whose common name is the device's key, in place of a password."""
+    client_ca: str = ""
+    client_crl: str = ""
+    """Files of another authority that signs devices' certificates; empty: our own."""
 
 
 class Coap(_Section, frozen=True, kw_only=True):

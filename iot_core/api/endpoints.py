@@ -10,7 +10,12 @@ async def endpoints(call: Call[NoQuery]) -> shapes.Endpoints:
     """Say where the broker and the CoAP server listen, as seen by whoever asks."""
     services = call.services
     broker = services.broker.endpoint if services.broker is not None else services.settings.mqtt
-    return shapes.Endpoints(mqtt=_reached(call, broker.host, broker.port), coap=reached_coap(call))
+    tls = services.settings.mqtt.tls_port
+    return shapes.Endpoints(
+        mqtt=_reached(call, broker.host, broker.port),
+        coap=reached_coap(call),
+        mqtts=_reached(call, broker.host, tls) if tls else None,
+    )
 
 
 def reached_coap(call: Call[NoQuery]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from iot_core.ingest.load import Loader
     from iot_core.ingest.replay import Replayed, Selection
     from iot_core.profiles import Profiles
+    from iot_core.registry.authority import Authority
     from iot_core.settings import Settings
     from iot_core.store.vault import Vault
 
@@ -51,3 +52,5 @@ class Services:
     commanding: Commanding | None = None
     twins: Twins | None = None
     claiming: Claiming | None = None
+    authority: Authority | None = None
+    """Signs certificates; None where there is no state directory (tests)."""

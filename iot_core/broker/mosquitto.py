@@ -3,6 +3,7 @@
 STATE/broker/ mosquitto.conf  what it was started with; while that is what we want, it is adopted, not restarted
               accounts, acl   from the registry; rewritten and reloaded (SIGHUP) when units change
               secret          the core's own password, 0600
+              server.pem, server.key, clients.pem, crl.pem   for the TLS listener
               child.json      who the process is
               data/           its queues, of the user that runs it
 run/mqtt/core.sock            the core's own listener; devices have the TCP one
@@ -33,6 +34,7 @@ from iot_core.driver import BrokerEndpoint
 from iot_core.errors import StartError
 from iot_core.messages import text
 from iot_core.registry import credentials
+from iot_core.registry.authority import Authority, own_names
 from iot_core.registry.directory import CHANNEL
 from iot_core.registry.passwords import check_secret, hash_secret
 from iot_core.state import is_root, write_private
@@ -73,7 +75,7 @@ listener 0 {socket}
 listener {port} {host}
 use_username_as_clientid true
 
-persistence true
+{tls}persistence true
 persistence_location {home}/data/
 autosave_on_changes true
 autosave_interval {save_after}
@@ -89,6 +91,19 @@ log_dest stderr
 log_type error
 log_type warning
 connection_messages false
+"""
+_TLS: Final = """\
+listener {port} {host}
+use_username_as_clientid true
+certfile {home}/server.pem
+keyfile {home}/server.key
+tls_version tlsv1.2
+{clients}
+"""
+_CLIENTS: Final = """\
+cafile {home}/clients.pem
+{crl}require_certificate true
+use_identity_as_username true
 """
 SAVE_AFTER: Final = 5_000
 
@@ -114,6 +129,9 @@ class Mosquitto(LocalBroker):
         self._user = _service_user() if is_root() else None
         self._sockets = state.run() / "mqtt"
         self._updating = asyncio.Lock()
+        self._authority = Authority(state.path / "authority")
+        self._revoked: set[str] | None = None
+        """Numbers of the certificates in the list that the broker has; None before it was written."""
         self._reloaded_at = 0.0
         self.endpoint = BrokerEndpoint(
             host=settings.host,
@@ -137,6 +155,7 @@ class Mosquitto(LocalBroker):
         _own_folder(self.home / "data", self._user)
         try:
             async with self._pool.acquire() as connection:
+                await self._write_certificates(connection)
                 await self._write_accounts(connection)
         except AWAY as exc:
             raise StartError("store.unreachable", detail=type(exc).__name__) from exc
@@ -188,8 +207,11 @@ class Mosquitto(LocalBroker):
 
     async def _update(self, connection: asyncpg.Connection) -> None:
         async with self._updating:
-            if await self._write_accounts(connection):
+            thrown_out = await self._write_revoked(connection)
+            if await self._write_accounts(connection) or thrown_out:
                 await self._reload()
+            for key in thrown_out:  # a list of revoked certificates ends no connection that stands already
+                await introduce(self.endpoint.socket, key, CORE, self.endpoint.password or "")
 
     async def _reload(self) -> None:
         """Have it read its files, at most twice a second: each time it checks every connected client again."""
@@ -209,6 +231,36 @@ class Mosquitto(LocalBroker):
         wrote_accounts = self._put(self.home / "accounts", "\n".join(lines) + "\n")
         wrote_rights = self._put(self.home / "acl", rights.acl_file(CORE, vendor, self._profiles))
         return wrote_accounts or wrote_rights
+
+    async def _write_certificates(self, connection: asyncpg.Connection) -> None:
+        """Write what the TLS listener needs: another authority's files, else certificates of our own."""
+        mqtt = self.settings
+        if not mqtt.tls_port:
+            return
+        if not mqtt.tls_cert or (mqtt.client_certificates and not mqtt.client_ca):
+            own = await self._authority.ensure(connection, by="core")
+        if mqtt.tls_cert:
+            certificate, key = _read(mqtt.tls_cert), _read(mqtt.tls_key)
+        else:
+            certificate, key = await self._authority.server(connection, own_names(mqtt.host))
+        self._put(self.home / "server.pem", certificate)
+        self._put(self.home / "server.key", key)
+        if mqtt.client_certificates:
+            self._put(self.home / "clients.pem", _read(mqtt.client_ca) if mqtt.client_ca else own)
+            if mqtt.client_crl:
+                self._put(self.home / "crl.pem", _read(mqtt.client_crl))
+            await self._write_revoked(connection)
+
+    async def _write_revoked(self, connection: asyncpg.Connection) -> set[str]:
+        """Write the list of revoked certificates where it changed; give the devices that are out since then."""
+        if not self.settings.tls_port or not self.settings.client_certificates or self.settings.client_ca:
+            return set()
+        revoked = await self._authority.revoked(connection)
+        before, self._revoked = self._revoked, set(revoked)
+        if before == self._revoked:
+            return set()
+        self._put(self.home / "crl.pem", await self._authority.crl(connection))
+        return set() if before is None else {revoked[serial][0] for serial in self._revoked - before}
 
     def _own_hash(self) -> str:
         """Keep the core's line as it is while its secret is: a new salt would look like a change."""
@@ -238,7 +290,16 @@ class Mosquitto(LocalBroker):
             queued=self.settings.queued_messages,
             largest=LARGEST_MESSAGE,
             save_after=SAVE_AFTER,
+            tls=self._tls(),
         )
+
+    def _tls(self) -> str:
+        mqtt = self.settings
+        if not mqtt.tls_port:
+            return ""
+        crl = f"crlfile {self.home}/crl.pem\n" if mqtt.client_crl or not mqtt.client_ca else ""
+        clients = _CLIENTS.format(home=self.home, crl=crl) if mqtt.client_certificates else ""
+        return _TLS.format(port=mqtt.tls_port, host=mqtt.host, home=self.home, clients=clients)
 
     def _put(self, file: Path, content: str) -> bool:
         """Replace a file at once, readable by the broker's user and nobody else; False when it was so already."""
@@ -258,6 +319,13 @@ class Mosquitto(LocalBroker):
             Path(name).unlink(missing_ok=True)
             raise
         return True
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StartError("broker.no_certificate", file=file, detail=type(exc).__name__) from exc
 
 
 def _version_text(program: str) -> str:

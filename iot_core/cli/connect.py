@@ -20,6 +20,7 @@ def facts(added: shapes.DeviceAdded, where: shapes.Endpoints) -> list[tuple[str,
     if scheme == "mqtt":
         return [
             ("cli.into_broker", where.mqtt),
+            *([("cli.into_tls", where.mqtts)] if where.mqtts else []),
             ("cli.into_user", added.device.key),
             ("cli.into_password", added.secret or text("cli.into_unchanged")),
             ("cli.into_topic", rest),
@@ -30,6 +31,7 @@ def facts(added: shapes.DeviceAdded, where: shapes.Endpoints) -> list[tuple[str,
 def _native(key: str, secret: str | None, where: shapes.Endpoints) -> list[tuple[str, str]]:
     return [
         ("cli.into_broker", where.mqtt),
+        *([("cli.into_tls", where.mqtts)] if where.mqtts else []),
         ("cli.into_user", key),
         ("cli.into_password", secret or text("cli.into_unchanged")),
         ("cli.into_topic", f"iot/v1/{key}/telemetry"),

@@ -30,6 +30,7 @@ SOURCES = {
     "schedule": "iot_core.cli.schedule:schedule",
     "inbox": "iot_core.cli.inbox:inbox",
     "batch": "iot_core.cli.batch:batch",
+    "ca": "iot_core.cli.ca:ca",
     "held": "iot_core.cli.held:held",
     "push": "iot_core.cli.push:push",
     "escalation": "iot_core.cli.escalation:escalation",

@@ -64,6 +64,8 @@ ACTIONS = {
     "POST /users/{name}/rights": "users", "POST /users/{name}/password": "users",
     "POST /devices/{key}/secret": "devices", "POST /devices/{key}/secret/confirm": "devices",
     "DELETE /devices/{key}/secret": "devices", "POST /devices/{key}/bridge": "devices",
+    "POST /ca": "batches", "POST /devices/{key}/certificate": "devices", "GET /certificates": "batches",
+    "DELETE /certificates/{serial}": "batches",
     "GET /batches": "batches", "POST /batches": "batches",
     "DELETE /batches/{key}": "batches", "POST /inbox/accept": "devices", "POST /inbox/accept-all": "devices",
     "POST /inbox/reject": "devices",

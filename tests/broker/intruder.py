@@ -89,12 +89,32 @@ class Intruder:
         assert await self._heard_of_victim() == 0
 
     async def leaves_no_will_with_its_neighbour(self) -> None:
-        will = aiomqtt.Will(self.names("iot/v1/{victim}/status"), "offline", qos=1, retain=True)
-        with suppress(aiomqtt.MqttError):
-            async with self.client(self.own, self.secret, will=will) as device:
-                sock = device._client.socket()
-                assert sock is not None
-                sock.close()
+        words = (
+            "stdbuf",
+            "-oL",
+            "mosquitto_sub",
+            "-h",
+            self.where[0],
+            "-p",
+            str(self.where[1]),
+            "-i",
+            self.own,
+            "-u",
+            self.own,
+            "-d",
+        )
+        will = ("--will-topic", self.names("iot/v1/{victim}/status"), "--will-payload", "offline", "--will-retain")
+        child = await asyncio.create_subprocess_exec(
+            *words, "-P", self.secret, *will, "-t", self.names("iot/v1/{own}/commands"), stdout=asyncio.subprocess.PIPE
+        )
+        assert child.stdout is not None
+        async with asyncio.timeout(10):
+            while line := await child.stdout.readline():  # until it is connected, or refused for its will
+                if b"CONNACK" in line or b"SUBACK" in line:
+                    break
+        with suppress(ProcessLookupError):
+            child.kill()  # a device that dies says no goodbye
+        await child.communicate()
         await self.publishes(self.names("iot/v1/{own}/telemetry"), json.dumps({"time": AT, "pm25": 6}))
         assert await self.core.pool.fetchval(
             "SELECT count(*) FROM iot.device_status s JOIN iot.device d ON d.id = s.device_id"

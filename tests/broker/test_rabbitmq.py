@@ -11,6 +11,7 @@ import aiomqtt
 import pytest
 
 from iot_core.api import shapes
+from tests.broker.intruder import Intruder
 from tests.conftest import missing
 from tests.core import command, core_running, until
 from tests.rabbitmq import rabbitmq
@@ -35,8 +36,9 @@ async def test_devices_of_the_registry_speak_through_rabbitmq(
             missing(str(exc))
         async with core_running(dsn, state_path, lambda _: ports, mqtt=mqtt) as (core, client):
             added = await client.add_device(shapes.DeviceNew(key="aq-1", profile="native-air-quality"))
-            await client.add_device(shapes.DeviceNew(key="aq-2", profile="native-air-quality"))
+            victim = await client.add_device(shapes.DeviceNew(key="aq-2", profile="native-air-quality"))
             assert added.secret
+            assert victim.secret
 
             async def publish(key: str, secret: str, topic: str) -> int:
                 body = json.dumps({"time": AT, "pm25": 35})
@@ -57,3 +59,12 @@ async def test_devices_of_the_registry_speak_through_rabbitmq(
             ) as device:
                 (granted,) = await device.subscribe("iot/v1/aq-1/commands", qos=1)
             assert granted == "Granted QoS 1"
+            await Intruder(core, "aq-1", added.secret, "aq-2", victim.secret).tries_everything()
+
+            await client.revoke_secret("aq-1")
+            assert await publish("aq-1", added.secret, "iot/v1/aq-1/telemetry") != 0
+            new = await client.rotate_secret("aq-2")
+            assert new.secret
+            for secret, opens in ((victim.secret, True), (new.secret, True), (victim.secret, False)):  # with overlap
+                code = await publish("aq-2", secret, "iot/v1/aq-2/telemetry")
+                assert (code == 0) is opens
