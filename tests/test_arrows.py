@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "driver": {"model", "errors"},
     "profiles": {"model", "errors"},
     "store": STORE,
-    "registry": WORDS | {"store"},
+    "registry": WORDS | {"store", "state"},
     "push": WORDS | {"store", "registry"},
     "alarms": WORDS | {"profiles", "store", "registry", "push", "derived"},
     "ingest": PATH | {"counters"},
