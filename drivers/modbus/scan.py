@@ -31,6 +31,8 @@ _PAUSE_S: Final = 0.01
 _TARGET_SILENT: Final = (0x0A, 0x0B)
 _MOST_BLOCKS: Final = 8
 """A model that needs more requests than this is not tried on the chance that it fits."""
+_MOST_UNANSWERED: Final = 6
+"""A unit that meets what it does not have with silence costs a time-out each; after so many it is asked no more."""
 _GAP: Final = 8
 """Registers between two values that are read along, where the unit allows it."""
 _NOBODY_HAS: Final = (251, 253)
@@ -163,6 +165,7 @@ class _Unit:
         self._exchange = exchange
         self._timeout_s = timeout_s
         self._read: dict[tuple[str, int, int], list[int] | None] = {}
+        self._unanswered = 0
 
     async def look(self, models: Sequence[Profile]) -> Found | None:
         """Say what is there."""
@@ -256,9 +259,14 @@ class _Unit:
         return found
 
     async def _ask(self, block: Block) -> list[int] | None:
+        if self._unanswered >= _MOST_UNANSWERED:
+            return None
         await asyncio.sleep(_PAUSE_S)
         try:
             async with self._exchange() as link:
                 return await link.read(self._unit_id, block, timeout_s=self._timeout_s)
-        except (Refused, Malformed, Silent, Broken):
+        except (Silent, Broken):
+            self._unanswered += 1
+            return None
+        except (Refused, Malformed):
             return None

@@ -154,9 +154,21 @@ def _print_facts(one: Profile) -> None:
             ("profile.col_channels", ", ".join(name for name in one.channels if name)),
             ("profile.col_commands", ", ".join(one.commands)),
             ("cli.col_interval", span(one.interval)),
+            ("profile.col_detect", _recognised(one)),
             ("cli.col_source", one.source),
         ]
     )
+
+
+def _recognised(one: Profile) -> str:
+    """Say what a scan knows a Modbus model by."""
+    detect = one.modbus.detect if one.modbus is not None else None
+    if detect is None:
+        return ""
+    if detect.nothing:
+        return text("profile.detect_nothing", reason=detect.nothing)
+    code = "profile.detect_certain" if detect.certain else "profile.detect_signs"
+    return text(code, signs=len(detect.signs) + len(detect.device_id))
 
 
 def _range(metric: Metric) -> str:

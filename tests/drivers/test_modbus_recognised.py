@@ -137,3 +137,19 @@ async def test_a_meter_with_another_code_is_not_taken_for_this_one(free_port: Ca
     found = await scanned(free_port(), cells, {})
     assert found.model is None
     assert not {"eastron-sdm120", "eastron-sdm230", "eastron-sdm630"} & set(found.possible)
+
+
+async def test_a_unit_that_is_silent_about_what_it_lacks_costs_a_few_time_outs_and_no_more(
+    free_port: Callable[[], int],
+) -> None:
+    async def device(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.function == 3 and (asked.address, asked.count) == (0, 1):
+            writer.write(asked.words([7]))
+
+    async with peer(port := free_port(), {17: device}) as gateway:
+        place = Endpoint("127.0.0.1", port, rtu=False)
+        async with lone(place, 0.05) as exchange:
+            (found,) = [each async for each in scan(place, [17], PROFILES.all(), exchange, 0.05)]
+    assert found is not None
+    assert (found.model, found.guesses) == (None, ())
+    assert len(gateway.asked) <= 10
