@@ -55,6 +55,7 @@ from iot_core.profiles.load import load_tolerant
 from iot_core.profiles.stand_in import Known
 from iot_core.push import run_push
 from iot_core.push.heartbeat import run_heartbeat
+from iot_core.push.reporting import run_reports
 from iot_core.push.senders.base import Access, Home
 from iot_core.push.watchdog import Part, Vitals, Watch, watching
 from iot_core.registry.authority import Authority
@@ -232,6 +233,8 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
             lambda: run_push(pool, settings, _home(broker.endpoint), lambda: watch.vitals.beat(Part.PUSH), vault=vault),
         )
         own.start("subscriptions", lambda: run_notifying(pool, profiles))
+        if settings.reports.stations:
+            own.start("reports", lambda: run_reports(pool, settings))
         own.start("heartbeat", lambda: run_heartbeat(pool, settings, healthy))
         own.start("own vital signs", lambda: run_own(pool, watch, healthy, vault=vault))
         own.start("commands", commanding.run)

@@ -183,6 +183,24 @@ class Push(_Section, frozen=True, kw_only=True):
     """How long push, ingest or the database may stand still before targets marked `watchdog` are told straight."""
 
 
+class Reports(_Section, frozen=True, kw_only=True):
+    """Files for the environmental authority (Circular 10/2021), every five minutes, into a folder or by SFTP.
+
+    `stations` names each station's code by its device's key. `name` may have folders; of `station`, `time`
+    (YYYYMMDDhhmmss), `day`, `year` and `month`. `host_key` is the server's line of known_hosts without the host.
+    """
+
+    folder: str = ""
+    sftp: str = ""
+    password: str = ""
+    key_file: str = ""
+    host_key: str = ""
+    name: str = "{day}/{station}_{time}.txt"
+    stations: dict[str, str] = msgspec.field(default_factory=dict)
+    smallest_group: Annotated[int, msgspec.Meta(ge=3, le=10_000)] = 10
+    """Households in a group of the open data, at least."""
+
+
 class Settings(_Section, frozen=True, kw_only=True):
     """All settings, checked before anything is started."""
 
@@ -199,6 +217,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     ingest: Ingest = Ingest()
     retention: Retention = Retention()
     push: Push = Push()
+    reports: Reports = Reports()
 
 
 BROKERS = frozenset({"auto", "mosquitto", "embedded", "external"})
@@ -252,8 +271,22 @@ def _further_checks(settings: Settings) -> list[tuple[str, bool, str]]:
             not dsn or dsn.startswith(("postgresql://", "postgres://")),
             "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
         ),
+        (
+            "reports.name",
+            _is_name(settings.reports.name),
+            "a relative path with {station}, {time}, {day}, {year}, {month}",
+        ),
         ("mqtt.port", settings.api.port != settings.mqtt.port, "another port than api.port"),
     ]
+
+
+def _is_name(template: str) -> bool:
+    """Say whether a report's name can be made, stays in its folder, and differs from one time to the next."""
+    try:
+        first, second = (template.format(station="s", time=time, day="d", year="y", month="m") for time in ("1", "2"))
+    except (KeyError, IndexError, ValueError):
+        return False
+    return first != second and not first.startswith("/") and ".." not in first.split("/") and "\\" not in first
 
 
 def overlay(table: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -57,6 +57,7 @@ ACTIONS = {
     "GET /escalations": "push", "POST /escalations": "push", "DELETE /escalations/{key}": "push",
     "GET /holidays": "push", "POST /holidays": "push", "DELETE /holidays/{day}": "push",
     "GET /centers": "push", "POST /centers": "push", "DELETE /centers/{key}": "push", "POST /alarms": None,
+    "GET /open-data": "read", "GET /reports": "push", "POST /reports/again": "push",
     "GET /classes": "read", "GET /profiles": "read", "GET /endpoints": "read",
     "POST /sign-in-codes": "sign_in", "POST /session": None, "DELETE /session": None, "GET /me": "read",
     "POST /login": None, "DELETE /login": "sign_in", "POST /me/password": "sign_in",
