@@ -51,3 +51,17 @@ async def test_households_are_told_in_groups_only(city: City) -> None:
     assert b"'=1+1" in table.data
     assert (await city.ask("GET", f"/open-data?class=ship&day={DAY}")).status == 404
     assert (await city.ask("GET", f"/open-data?class=air_quality&day={DAY}", role=None)).status == 401
+
+
+async def test_rows_of_a_household_are_exported_for_the_right_only(city: City) -> None:
+    await city.add("wm-1", "water_meter")
+    await city.path.say("wm-1", f'{{"time": "{DAY}T08:00:00+07:00", "volume": 1}}')
+    await city.add("aq-1", "air_quality")
+    await city.path.say("aq-1", f'{{"time": "{DAY}T08:00:00+07:00", "pm25": 1}}')
+    for role, seen in (("viewer", False), ("technician", False), ("operator", True)):
+        everything = await city.ask("GET", "/telemetry/export", role=role)
+        assert (b"wm-1" in everything.data, b"aq-1" in everything.data) == (seen, True), role
+        alone = await city.ask("GET", "/telemetry/export?class=water_meter", role=role)
+        assert alone.status == (200 if seen else 403), alone.data
+    await city.path.pool.execute("UPDATE iot.device SET labels = '{public}' WHERE key = 'wm-1'")
+    assert b"wm-1" in (await city.ask("GET", "/telemetry/export", role="viewer")).data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import msgspec
@@ -110,8 +110,8 @@ async def test_files_arrive_by_sftp_only_at_the_server_that_is_known(
         def validate_password(self, username: str, password: str) -> bool:
             return (username, password) == ("qn", "hunter2")
 
-    def root(channel: asyncssh.SSHServerChannel) -> asyncssh.SFTPServer:
-        return asyncssh.SFTPServer(channel, chroot=str(tmp_path))
+    def root(channel: Any) -> asyncssh.SFTPServer:
+        return asyncssh.SFTPServer(channel, chroot=str(tmp_path).encode())
 
     key, other = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     port = free_port()
