@@ -1,7 +1,6 @@
 """Telemetry out to files and in from files: streamed, so that neither end ever holds all of it."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -60,9 +59,7 @@ async def export(call: Call[shapes.ExportQuery]) -> web.StreamResponse:
     return response
 
 
-async def _without_households(
-    call: Call[Any], connection: asyncpg.Connection, found: Sequence[Scoped]
-) -> Sequence[Scoped]:
+async def _without_households(call: Call[Any], connection: asyncpg.Connection, found: list[Scoped]) -> list[Scoped]:
     """Leave out what single households use, for who lacks the right; refuse where nothing else was asked for."""
     classes = call.services.profiles.classes
     homes = [each.id for each in found if each.class_key in classes and classes[each.class_key].household]
