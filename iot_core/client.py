@@ -441,9 +441,21 @@ class Client:
                     yield reading
 
     # ------------------------------------------------------------ alarms
-    async def alarms(self, *, open_only: bool = True, device: str | None = None, limit: int = 200) -> shapes.Alarms:
+    async def alarms(
+        self,
+        *,
+        open_only: bool = True,
+        device: str | None = None,
+        limit: int = 200,
+        quiet: bool = False,
+        incident: int | None = None,
+    ) -> shapes.Alarms:
         """List open alarms, the most urgent first, or all, the newest first."""
-        return await self._get("/alarms", shapes.Alarms, shapes.AlarmQuery(open=open_only, device=device, limit=limit))
+        return await self._get(
+            "/alarms",
+            shapes.Alarms,
+            shapes.AlarmQuery(open=open_only, device=device, limit=limit, quiet=quiet, incident=incident),
+        )
 
     async def alarm(self, alarm_id: int) -> shapes.AlarmDetail:
         """Show an alarm with its history and its messages."""
@@ -453,6 +465,18 @@ class Client:
         """Acknowledge an alarm. ConflictError when it is no longer at `version`."""
         body = shapes.Acknowledge(version=version)
         return await self._send("POST", f"/alarms/{alarm_id}/acknowledge", shapes.Acknowledged, body)
+
+    async def alarm_do(self, alarm_id: int, deed: shapes.AlarmDeed) -> shapes.Alarm:
+        """Assign, comment, shelve, close, reopen, undo. ConflictError when it is no longer at `deed.version`."""
+        return await self._send("POST", f"/alarms/{alarm_id}/do", shapes.Alarm, deed)
+
+    async def alarm_kpi(self, since: datetime | None = None) -> shapes.AlarmKpi:
+        """Give the figures by which an alarm system is judged."""
+        return await self._get("/alarms/kpi", shapes.AlarmKpi, shapes.KpiQuery(since=since))
+
+    async def hand_over(self, asked: shapes.HandoverNew) -> shapes.Handover:
+        """Hand a shift over; the report is kept."""
+        return await self._send("POST", "/alarms/handover", shapes.Handover, asked)
 
     async def events(
         self, *, after: str = "", reconnect: bool = True, connected: Callable[[], None] | None = None

@@ -16,23 +16,28 @@ from iot_core.errors import ConflictError, NotFoundError
 
 _SELECT: Final = """
 SELECT a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude,
-    r.key AS area_key, r.name AS area_name
-FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id LEFT JOIN iot.area r ON r.id = d.area_id
+    r.key AS area_key, r.name AS area_name,
+    CASE WHEN starts_with(a.rule, 'incident.') THEN
+        (SELECT count(*) FROM iot.alarm m WHERE m.incident_id = a.id) ELSE 0 END AS members
+FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
+LEFT JOIN iot.area r ON r.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a.source_id END, d.area_id)
 """
+_LOUD: Final = """(CASE WHEN $4::bigint IS NULL THEN $5 OR (a.incident_id IS NULL AND a.suppressed_by IS NULL
+    AND (a.shelved_until IS NULL OR a.shelved_until <= now())) ELSE a.incident_id = $4 END)"""
 _WITHIN: Final = """($3::integer[] IS NULL
     OR coalesce(d.area_id, CASE WHEN a.source_kind = 'area' THEN a.source_id END) = ANY($3))"""
 ONE: Final = _SELECT + "WHERE a.id = $1"
 # Open ones: the most urgent that nobody has taken come first. History: the newest first.
 OPEN: Final = (
     _SELECT
-    + f"""WHERE a.closed_at IS NULL AND ($1::text IS NULL OR d.key = $1) AND {_WITHIN}
+    + f"""WHERE a.closed_at IS NULL AND ($1::text IS NULL OR d.key = $1) AND {_WITHIN} AND {_LOUD}
 ORDER BY a.acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity),
     a.raised_at DESC, a.id DESC LIMIT $2"""
 )
-ALL: Final = _SELECT + f"WHERE ($1::text IS NULL OR d.key = $1) AND {_WITHIN} ORDER BY a.id DESC LIMIT $2"
+ALL: Final = _SELECT + f"WHERE ($1::text IS NULL OR d.key = $1) AND {_WITHIN} AND {_LOUD} ORDER BY a.id DESC LIMIT $2"
 COUNT: Final = f"""
 SELECT count(*) FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
-WHERE ($1::text IS NULL OR d.key = $1) AND (a.closed_at IS NULL OR NOT $2) AND {_WITHIN}
+WHERE ($1::text IS NULL OR d.key = $1) AND (a.closed_at IS NULL OR NOT $2) AND {_WITHIN} AND {_LOUD}
 """
 EVENTS: Final = """
 SELECT id, alarm_id, kind, at, recorded_at, by, value, note FROM iot.alarm_event WHERE alarm_id = $1 ORDER BY id
@@ -75,10 +80,17 @@ async def list_alarms(
     device_key: str | None = None,
     limit: int = 200,
     within: frozenset[int] | None = None,
+    incident: int | None = None,
+    quiet: bool = False,
 ) -> list[AlarmRow]:
-    """List alarms: those not closed yet, or all; with `within`, of these areas and of devices that stand in them."""
-    rows = await connection.fetch(OPEN if open_only else ALL, device_key, limit, _ids(within))
-    return [from_record(row) for row in rows]
+    """List alarms: those not closed yet, or all; of these areas, or everywhere.
+
+    Open ones that are kept quiet (shelved, suppressed, inside an incident) are left out unless `quiet`; `incident`
+    lists those inside one.
+    """
+    shown = quiet or not open_only or device_key is not None
+    asked = (device_key, limit, _ids(within), incident, shown)
+    return [from_record(row) for row in await connection.fetch(OPEN if open_only else ALL, *asked)]
 
 
 async def count_alarms(
@@ -87,15 +99,18 @@ async def count_alarms(
     open_only: bool = True,
     device_key: str | None = None,
     within: frozenset[int] | None = None,
+    incident: int | None = None,
+    quiet: bool = False,
 ) -> int:
     """Count what `list_alarms` would list without a limit."""
-    counted: int = await connection.fetchval(COUNT, device_key, open_only, _ids(within))
+    shown = quiet or not open_only or device_key is not None
+    counted: int = await connection.fetchval(COUNT, device_key, open_only, _ids(within), incident, shown)
     return counted
 
 
 async def get_alarm(connection: asyncpg.Connection, alarm_id: int) -> AlarmDetail:
     """Give one alarm with its events and pushes. Raises NotFoundError."""
-    alarm = await _one(connection, alarm_id)
+    alarm = await one(connection, alarm_id)
     events = await connection.fetch(EVENTS, alarm_id)
     pushes = await connection.fetch(PUSHES, alarm_id)
     return AlarmDetail(
@@ -113,10 +128,10 @@ async def acknowledge(
     Raises NotFoundError, and ConflictError when `version` is not the alarm's: it changed since the person looked.
     """
     async with connection.transaction():
-        seen = await _one(connection, alarm_id)
+        seen = await one(connection, alarm_id)
         key = (seen.source_kind, seen.source_id, seen.rule)
         locked = (await lock(connection, [key])).get(key)
-        alarm = await _one(connection, alarm_id)
+        alarm = await one(connection, alarm_id)
         if alarm.acknowledged_at is not None or alarm.closed_at is not None:
             return alarm
         if version is not None and version != alarm.version:
@@ -124,15 +139,29 @@ async def acknowledge(
         case = Case(key, locked.state if locked is not None else State(), alarm)
         case.acknowledge(by, now or datetime.now(UTC))
         await save(connection, [case])
-        return await _one(connection, alarm_id)
+        return await one(connection, alarm_id)
 
 
 def _ids(within: frozenset[int] | None) -> list[int] | None:
     return None if within is None else list(within)
 
 
-async def _one(connection: asyncpg.Connection, alarm_id: int) -> AlarmRow:
+async def one(connection: asyncpg.Connection, alarm_id: int) -> AlarmRow:
+    """Give one alarm as it is. Raises NotFoundError."""
     row = await connection.fetchrow(ONE, alarm_id)
     if row is None:
         raise NotFoundError("alarm.not_found", id=alarm_id)
     return from_record(row)
+
+
+CHILDREN: Final = """
+SELECT c.key FROM iot.device c JOIN iot.device_status s ON s.device_id = c.id
+WHERE c.gateway_id = $1 AND c.retired_at IS NULL AND s.last_received_at < $2 ORDER BY c.key LIMIT 10000
+"""
+
+
+async def silent_children(connection: asyncpg.Connection, alarm: AlarmRow) -> tuple[str, ...]:
+    """Name the devices behind a gateway that have not been heard since its own silence began."""
+    if alarm.metric is not None or alarm.device_id is None or alarm.cleared_at is not None:
+        return ()
+    return tuple(row["key"] for row in await connection.fetch(CHILDREN, alarm.device_id, alarm.raised_at))

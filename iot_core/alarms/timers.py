@@ -19,6 +19,7 @@ from iot_core.alarms.case import Case, Key, Occasion
 from iot_core.alarms.evaluate import Evaluator, Pending
 from iot_core.alarms.judge import show_value
 from iot_core.alarms.ledger import lock
+from iot_core.alarms.quiet import settle
 from iot_core.alarms.rules import Phase, Step, fire, heard, overdue, withdraw
 from iot_core.alarms.windows import quieted
 from iot_core.cancelled import notice_cancellation
@@ -155,6 +156,7 @@ class Timers:
             self._silence_at = now + self.pace.silence
             await self.watch_silence(now)
             await self.withdraw_orphans(now)
+            await settle(self.pool, self.evaluator, now)
             async with self.pool.acquire() as connection:
                 await self.evaluator.refresh(connection)
 

@@ -1,17 +1,26 @@
 """Alarms: list, show with history, acknowledge."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from iot_core.alarms.alarm import AlarmEvent, AlarmRow
-from iot_core.alarms.lifecycle import AlarmPush, acknowledge, count_alarms, get_alarm, list_alarms
+from iot_core.alarms.deeds import Asked, Deed, act
+from iot_core.alarms.figures import handover, kpis
+from iot_core.alarms.lifecycle import (
+    AlarmPush,
+    acknowledge,
+    count_alarms,
+    get_alarm,
+    list_alarms,
+    silent_children,
+)
 from iot_core.api import shapes
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.within import require_devices
 from iot_core.errors import NotFoundError
-from iot_core.model import MetricType
+from iot_core.model import MetricType, Title
 from iot_core.profiles import Profiles
 from iot_core.push.receipts import note_seen
 from iot_core.push.targets import said_failure
@@ -27,11 +36,15 @@ async def list_(call: Call[shapes.AlarmQuery]) -> shapes.Alarms:
             await short(connection, asked.device)
             await require_devices(call, connection, [asked.device])
         rows = await list_alarms(
-            connection, open_only=asked.open, device_key=asked.device, limit=asked.limit, within=call.areas
-        )
+            connection, open_only=asked.open, device_key=asked.device, limit=asked.limit, within=call.areas,
+            incident=asked.incident, quiet=asked.quiet,
+        )  # fmt: skip
         total = len(rows)
         if total == asked.limit:
-            total = await count_alarms(connection, open_only=asked.open, device_key=asked.device, within=call.areas)
+            total = await count_alarms(
+                connection, open_only=asked.open, device_key=asked.device, within=call.areas,
+                incident=asked.incident, quiet=asked.quiet,
+            )  # fmt: skip
     return shapes.Alarms(items=tuple(alarm_shape(row, call.services.profiles) for row in rows), total=total)
 
 
@@ -41,11 +54,54 @@ async def show(call: Call[NoQuery]) -> shapes.AlarmDetail:
     async with call.connection() as connection:
         found = await get_alarm(connection, _id(call))
         await note_seen(connection, [found.alarm.id], call.who.name)
+        children = await silent_children(connection, found.alarm)
     return shapes.AlarmDetail(
         **msgspec.structs.asdict(alarm_shape(found.alarm, profiles)),
         events=tuple(_event(each, found.alarm, profiles) for each in found.events),
         pushes=tuple(_push(each, call.lang) for each in found.pushes),
+        children=children,
+        runbook=_runbook(found.alarm, profiles),
     )
+
+
+async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.Alarm:
+    """Assign, comment, shelve, take out of service, close with its cause, reopen; or undo the last such deed."""
+    alarm_id = _id(call)
+    asked = Asked(
+        deed=Deed(body.do), by=call.who.name, now=datetime.now(UTC), version=body.version, note=body.note, to=body.to,
+        until=body.until,
+    )  # fmt: skip
+    async with call.connection() as connection, connection.transaction():
+        before = (await get_alarm(connection, alarm_id)).alarm
+        row = await act(connection, alarm_id, asked)
+        after = {"state": row.state, "assigned_to": row.assigned_to, "note": body.note}
+        change = Change(f"alarm/{alarm_id}", {"state": before.state, "assigned_to": before.assigned_to}, after)
+        await record(connection, call.who.name, f"alarm.{body.do}", change)
+    return alarm_shape(row, call.services.profiles)
+
+
+async def kpi(call: Call[shapes.KpiQuery]) -> shapes.AlarmKpi:
+    """Give the figures by which an alarm system is judged."""
+    now = datetime.now(UTC)
+    async with call.reader() as connection:
+        found = await kpis(connection, call.query.since or now - timedelta(days=30), now)
+    return msgspec.convert(found, shapes.AlarmKpi)
+
+
+async def hand_over(call: Call[NoQuery], body: shapes.HandoverNew) -> shapes.Handover:
+    """Hand a shift over: the report is kept, with who had seen what."""
+    async with call.connection() as connection, connection.transaction():
+        made = await handover(connection, by=call.who.name, to=body.to, since=body.since, note=body.note)
+        await record(
+            connection, call.who.name, "alarm.handover", Change(f"handover/{made['id']}", None, {"to": body.to})
+        )
+    return msgspec.convert(made, shapes.Handover)
+
+
+def _runbook(row: AlarmRow, profiles: Profiles) -> Title | None:
+    device_class = profiles.classes.get(row.rule.partition(".")[0])
+    rules = device_class.rules if device_class is not None else ()
+    return next((rule.runbook for rule in rules if rule.key == row.rule), None)
 
 
 async def take(call: Call[NoQuery], body: shapes.Acknowledge) -> shapes.Acknowledged:
@@ -92,6 +148,15 @@ def alarm_shape(row: AlarmRow, profiles: Profiles) -> shapes.Alarm:
         acknowledged_by=row.acknowledged_by,
         closed_at=row.closed_at,
         version=row.version,
+        assigned_to=row.assigned_to,
+        cause=row.cause,
+        shelved_until=row.shelved_until,
+        shelved_by=row.shelved_by,
+        shelved_reason=row.shelved_reason,
+        suppressed_by=row.suppressed_by,
+        incident=row.incident_id,
+        members=row.members,
+        test=row.test,
     )
 
 
@@ -128,6 +193,9 @@ def _id(call: Call[NoQuery]) -> int:
 
 routes = (
     get("/alarms", list_, reach=Reach.OWN),
+    get("/alarms/kpi", kpi),
+    post("/alarms/handover", hand_over, Action.ACKNOWLEDGE),
     get("/alarms/{id}", show),
+    post("/alarms/{id}/do", do, Action.ACKNOWLEDGE),
     post("/alarms/{id}/acknowledge", take, Action.ACKNOWLEDGE),
 )

@@ -1267,13 +1267,120 @@ class Alarm(Answer, frozen=True, kw_only=True):
     acknowledged_by: str | None
     closed_at: datetime | None
     version: int
+    assigned_to: str | None = None
+    cause: str | None = None
+    shelved_until: datetime | None = None
+    shelved_by: str | None = None
+    shelved_reason: str | None = None
+    suppressed_by: str | None = None
+    """What keeps it quiet: `maintenance:12`, `incident:30`."""
+    incident: int | None = None
+    members: int = 0
+    """Of an incident: how many alarms are inside."""
+    test: bool = False
+
+
+class AlarmDeed(Request, frozen=True, kw_only=True):
+    """What somebody does with an alarm. `note`: the reason (shelve, out_of_service), the cause (close) or the words."""
+
+    do: Literal["assign", "comment", "shelve", "unshelve", "out_of_service", "close", "reopen", "undo"]
+    version: int | None = None
+    """What was seen; when the alarm changed meanwhile, the answer is a conflict."""
+    note: Annotated[str, Meta(max_length=2000)] | None = None
+    to: Annotated[str, Meta(max_length=100)] | None = None
+    """Whom it is assigned to; null: nobody."""
+    until: Annotated[datetime, Meta(tz=True)] | None = None
+    """Until when it is shelved."""
+
+
+class KpiQuery(Query, frozen=True, kw_only=True):
+    """From when on; default the last 30 days."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class KpiOf(Answer, frozen=True, kw_only=True):
+    """How often a rule rang at a device."""
+
+    rule: str
+    device: str | None
+    alarms: int
+
+
+class AlarmKpi(Answer, frozen=True, kw_only=True):
+    """Figures after ISA-18.2 clause 16 and EEMUA 191. Simulated, test, shelved and suppressed alarms do not count."""
+
+    since: datetime
+    until: datetime
+    alarms: int
+    alarms_a_day: float
+    most_in_10_min: int
+    flood_share: float
+    """Share of the 10-minute spans with more than 10 alarms."""
+    by_severity: dict[str, int]
+    frequent: tuple[KpiOf, ...]
+    """The ten that rang most."""
+    chattering: int
+    """Times that something rang for the third time within a minute."""
+    stale: int
+    """Active now for more than a day."""
+    standing: int
+    answer_median_s: float | None
+    """From ringing to somebody's acknowledgement."""
+    answer_p95_s: float | None
+
+
+class HandoverNew(Request, frozen=True, kw_only=True):
+    """A shift handed over to `to`: what happened since `since`, default the last handover."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    to: Annotated[str, Meta(max_length=100)] | None = None
+    note: Annotated[str, Meta(max_length=2000)] | None = None
+
+
+class HandoverAlarm(Answer, frozen=True, kw_only=True):
+    """An alarm as the shift leaves it: who had it before them, who took it."""
+
+    id: int
+    rule: str
+    severity: Severity
+    title: Title
+    state: AlarmState
+    device: str | None
+    raised_at: datetime
+    seen_by: tuple[str, ...]
+    acknowledged_by: str | None
+    assigned_to: str | None
+    shelved_until: datetime | None
+    cause: str | None
+
+
+class Handover(Answer, frozen=True, kw_only=True):
+    """What one shift leaves to the next. `open`: not closed yet; `unseen`: of those, nobody has looked at them."""
+
+    id: int
+    at: datetime
+    since: datetime
+    by: str
+    to: str | None
+    note: str | None
+    raised: int
+    closed: int
+    open: tuple[HandoverAlarm, ...]
+    unseen: tuple[int, ...]
+    shelved: tuple[int, ...]
+    deeds: dict[str, int]
+    """By person: how many deeds on alarms."""
 
 
 class AlarmEvent(Answer, frozen=True, kw_only=True):
     """A step in an alarm's life."""
 
     id: int
-    kind: Literal["raised", "returned", "cleared", "acknowledged", "commented", "closed"]
+    kind: Literal[
+        "raised", "returned", "cleared", "acknowledged", "commented", "closed", "severity", "shelved", "unshelved",
+        "suppressed", "unsuppressed", "assigned", "reopened", "undone",
+    ]  # fmt: skip
     at: datetime
     recorded_at: datetime
     by: str | None
@@ -1299,8 +1406,12 @@ class AlarmPush(Answer, frozen=True, kw_only=True):
 
 
 class AlarmDetail(Alarm, frozen=True, kw_only=True):
+    """`children`: the devices behind a silent gateway that are silent with it; `runbook`: what to do."""
+
     events: tuple[AlarmEvent, ...]
     pushes: tuple[AlarmPush, ...]
+    children: tuple[str, ...] = ()
+    runbook: Title | None = None
 
 
 class Alarms(Answer, frozen=True, kw_only=True):
@@ -1311,9 +1422,11 @@ class Alarms(Answer, frozen=True, kw_only=True):
 
 
 class AlarmQuery(Query, frozen=True, kw_only=True):
-    """`open=false` shows closed ones too."""
+    """`open=false` shows closed ones too, `quiet=true` those that are kept quiet, `incident` those inside one."""
 
     open: bool = True
+    quiet: bool = False
+    incident: int | None = None
     device: str | None = None
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 200
 

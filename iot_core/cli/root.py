@@ -24,7 +24,7 @@ SOURCES = {
     "device": "iot_core.cli.device:device",
     "area": "iot_core.cli.area:area",
     "telemetry": "iot_core.cli.telemetry:telemetry",
-    "alarm": "iot_core.cli.alarm:alarm",
+    "alarm": "iot_core.cli.alarm_deeds:alarm",
     "command": "iot_core.cli.command:command",
     "twin": "iot_core.cli.twin:twin",
     "schedule": "iot_core.cli.schedule:schedule",

@@ -1,0 +1,123 @@
+"""What ends by itself: shelving, maintenance, tests, incidents. Whatever still stands then, rings.
+
+Looked at every few seconds by each worker; the rows' locks let each step happen once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from iot_core.alarms.alarm import EventKind
+from iot_core.alarms.case import Case, Key, Occasion
+from iot_core.alarms.deeds import ring_again
+from iot_core.alarms.ledger import lock, save
+from iot_core.alarms.rules import Phase, withdraw
+from iot_core.alarms.windows import quieted
+
+if TYPE_CHECKING:
+    from iot_core.alarms.evaluate import Evaluator
+
+__all__ = ["settle"]
+
+_BATCH: Final = 500
+_MOST_BATCHES: Final = 20
+UNSHELVED: Final = "DELETE FROM iot.shelf WHERE until <= $1"
+SHELVED: Final = """
+SELECT source_kind, source_id, rule FROM iot.alarm WHERE shelved_until <= $1 AND closed_at IS NULL LIMIT $2
+"""
+WORKED_AT: Final = """
+SELECT source_kind, source_id, rule, device_id, suppressed_by, test FROM iot.alarm
+WHERE closed_at IS NULL AND (suppressed_by LIKE 'maintenance:%' OR test) AND device_id IS NOT NULL LIMIT $1
+"""
+INCIDENTS: Final = """
+SELECT i.id, i.source_kind, i.source_id, i.rule, i.acknowledged_by, i.cleared_at, i.raised_at, i.value,
+    count(m.id) AS members, count(m.id) FILTER (WHERE m.closed_at IS NULL AND m.cleared_at IS NULL) AS standing
+FROM iot.alarm i LEFT JOIN iot.alarm m ON m.incident_id = i.id
+WHERE i.source_kind = 'area' AND starts_with(i.rule, 'incident.') AND i.closed_at IS NULL GROUP BY i.id
+"""
+UNTAKEN: Final = """
+SELECT m.source_kind, m.source_id, m.rule, i.acknowledged_by FROM iot.alarm m JOIN iot.alarm i ON i.id = m.incident_id
+WHERE m.closed_at IS NULL AND m.acknowledged_at IS NULL AND i.acknowledged_at IS NOT NULL LIMIT $1
+"""
+_CALM: Final = timedelta(seconds=60)
+
+
+async def settle(pool: asyncpg.Pool, evaluator: Evaluator, now: datetime) -> None:
+    """Do all that is due."""
+    rows = await pool.fetch(SHELVED, now, _BATCH)
+    await _step(pool, rows, lambda case, _: _unshelve(case, now))
+    await pool.execute(UNSHELVED, now)
+    await _leave_windows(pool, evaluator, now)
+    incidents = await pool.fetch(INCIDENTS)
+    if incidents:
+        await _step(pool, incidents, lambda case, row: _settle_incident(case, row, now))
+    if incidents or await pool.fetchval("SELECT EXISTS (SELECT FROM iot.alarm WHERE incident_id IS NOT NULL)"):
+        for _ in range(_MOST_BATCHES):
+            rows = await pool.fetch(UNTAKEN, _BATCH)
+            await _step(pool, rows, lambda case, row: case.acknowledge(row["acknowledged_by"], now, "incident"))
+            if len(rows) < _BATCH:
+                break
+
+
+async def _leave_windows(pool: asyncpg.Pool, evaluator: Evaluator, now: datetime) -> None:
+    rows = []
+    for row in await pool.fetch(WORKED_AT, _BATCH * _MOST_BATCHES):
+        mark, test = quieted(evaluator.window, row["device_id"], now)
+        if (row["test"] and not test) or (row["suppressed_by"] is not None and mark is None):
+            rows.append(row)
+    for start in range(0, len(rows), _BATCH):
+        await _step(pool, rows[start : start + _BATCH], lambda case, _: _leave_window(case, now))
+
+
+async def _step(pool: asyncpg.Pool, rows: Sequence[Any], step: Callable[[Case, Any], None]) -> None:
+    if not rows:
+        return
+    by_key: dict[Key, Any] = {(row["source_kind"], row["source_id"], row["rule"]): row for row in rows}
+    async with pool.acquire() as connection, connection.transaction():
+        cases = await lock(connection, by_key, by_key)
+        for key, case in cases.items():
+            if case.open is not None:
+                step(case, by_key[key])
+        await save(connection, cases.values())
+
+
+def _unshelve(case: Case, now: datetime) -> None:
+    assert case.open is not None
+    row = case.open.row
+    if row.shelved_until is None or row.shelved_until > now:
+        return
+    back = replace(row, shelved_until=None, shelved_by=None, shelved_reason=None, version=row.version + 1)
+    case.happen(back, EventKind.UNSHELVED, now)
+    ring_again(case, now)
+
+
+def _leave_window(case: Case, now: datetime) -> None:
+    """Ring what still stands; what came and went meanwhile is over, and nobody has to take it."""
+    assert case.open is not None
+    row = case.open.row
+    over = case.state.phase is not Phase.ACTIVE
+    back = replace(row, suppressed_by=None, test=row.test and over, version=row.version + 1)
+    if over:
+        ended = replace(back, cleared_at=row.cleared_at or now)
+        # Still marked while it is written: nobody was told of it, so nobody is told of its end.
+        case.happen(replace(ended, suppressed_by=row.suppressed_by), EventKind.UNSUPPRESSED, now, closes=now)
+        return
+    case.happen(back, EventKind.UNSUPPRESSED, now)
+    ring_again(case, now)
+
+
+def _settle_incident(case: Case, row: Any, now: datetime) -> None:
+    """End an incident whose alarms are all over; tell how far it grew, until then."""
+    assert case.open is not None
+    incident = case.open.row
+    if row["standing"] == 0 and incident.cleared_at is None and incident.raised_at <= now - _CALM:
+        case.move(None, *withdraw(case.state, now), Occasion(received_at=now, now=now, value=float(row["members"])))
+    elif row["members"] > (incident.value or 0) * 1.2 and incident.cleared_at is None:
+        grown = replace(incident, value=float(row["members"]), version=incident.version + 1)
+        note = str(row["members"])
+        case.happen(grown, EventKind.COMMENTED, now, value=grown.value, note=note, push="alarm.updated")

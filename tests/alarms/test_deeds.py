@@ -1,0 +1,178 @@
+"""What people do with alarms, and what ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from iot_core.alarms.alarm import AlarmRow, AlarmState
+from iot_core.alarms.deeds import Asked, Deed, act
+from iot_core.alarms.figures import handover, kpis
+from iot_core.alarms.lifecycle import acknowledge, list_alarms
+from iot_core.errors import ConflictError, RequestError
+from iot_core.push.targets import add
+from iot_core.registry.windows import Kind, Window
+from tests.alarms.city import MINUTE, SECOND, T0, City, seen, smoke
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+HOUR = timedelta(hours=1)
+
+
+async def do(city: City, alarm_id: int, deed: Deed, **more: Any) -> AlarmRow:
+    asked = Asked(**{"deed": deed, "by": "lan", "now": city.now, **more})
+    async with city.pool.acquire() as connection:
+        return await act(connection, alarm_id, asked)
+
+
+async def take(city: City, alarm_id: int, **more: Any) -> AlarmRow:
+    async with city.pool.acquire() as connection:
+        return await acknowledge(connection, alarm_id, by="lan", now=city.now, **more)
+
+
+async def pushed(city: City) -> list[str]:
+    return [row["type"] for row in await city.pool.fetch("SELECT body->>'type' AS type FROM iot.outbox ORDER BY id")]
+
+
+async def look(city: City, at: datetime) -> None:
+    city.now = at
+    await city.timers().look(healthy=True)
+
+
+async def raised(city: City) -> int:
+    async with city.pool.acquire() as connection:
+        await add(connection, "ioc", "http://127.0.0.1:9/", allow_private=True)
+    await city.flush(seen(await city.device("tank-1"), 0, level=90))
+    (alarm,) = await city.alarms()
+    return alarm.id
+
+
+async def test_wrong_click_is_undone_and_rings_for_the_next_person(city: City) -> None:
+    alarm = await raised(city)
+    await take(city, alarm)
+    back = await do(city, alarm, Deed.UNDO)
+    assert (back.state, back.acknowledged_by) == (AlarmState.UNACKNOWLEDGED, None)
+    with pytest.raises(ConflictError):
+        await do(city, alarm, Deed.UNDO)
+    assert await pushed(city) == ["alarm.raised", "alarm.acknowledged", "alarm.reopened"]
+
+
+async def test_two_operators_at_once_change_an_alarm_once(city: City) -> None:
+    alarm = await raised(city)
+    each: list[Awaitable[AlarmRow]] = [do(city, alarm, Deed.ASSIGN, to=name, version=1) for name in ("an", "binh")]
+    said = await asyncio.gather(*each, return_exceptions=True)
+    assert sorted(type(one).__name__ for one in said) == ["AlarmRow", "ConflictError"]
+
+
+async def test_alarm_closes_with_its_cause_only_when_its_condition_is_gone(city: City) -> None:
+    alarm = await raised(city)
+    with pytest.raises(RequestError):
+        await do(city, alarm, Deed.CLOSE)
+    with pytest.raises(ConflictError):
+        await do(city, alarm, Deed.CLOSE, note="pump")
+    await city.flush(seen(1, 60, level=10))
+    closed = await do(city, alarm, Deed.CLOSE, note="pump")
+    assert (closed.state, closed.cause) == (AlarmState.CLOSED, "pump")
+    assert (await do(city, alarm, Deed.REOPEN)).state is AlarmState.RETURNED
+    assert (await do(city, alarm, Deed.CLOSE, note="valve")).cause == "valve"
+    await city.flush(seen(1, 120, level=95))
+    with pytest.raises(ConflictError):
+        await do(city, alarm, Deed.REOPEN)
+
+
+async def test_alarm_that_comes_back_after_it_was_acknowledged_rings_again(city: City) -> None:
+    alarm = await raised(city)
+    await take(city, alarm)
+    await city.flush(seen(1, 60, level=10))
+    await city.flush(seen(1, 120, level=95))
+    assert await pushed(city) == ["alarm.raised", "alarm.acknowledged", "alarm.cleared", "alarm.raised"]
+
+
+async def test_shelved_alarm_is_off_the_list_and_rings_when_the_time_is_over(city: City) -> None:
+    alarm = await raised(city)
+    with pytest.raises(RequestError):
+        await do(city, alarm, Deed.SHELVE, note="pump is out")
+    until = datetime.now(T0.tzinfo) + HOUR
+    await do(city, alarm, Deed.SHELVE, note="pump is out", until=until)
+    async with city.pool.acquire() as connection:
+        assert await list_alarms(connection) == []
+        assert [each.id for each in await list_alarms(connection, quiet=True)] == [alarm]
+    await city.flush(seen(1, 60, level=10))
+    await city.flush(seen(1, 120, level=95))
+    assert await pushed(city) == ["alarm.raised", "alarm.shelved", "alarm.cleared"]
+    await look(city, until + MINUTE)
+    assert (await pushed(city))[3:] == ["alarm.raised"]
+    await do(city, alarm, Deed.OUT_OF_SERVICE, note="tower is rebuilt")
+    await look(city, until + timedelta(days=4000))
+    assert len(await pushed(city)) == 5
+
+
+async def test_maintenance_keeps_quiet_and_what_still_stands_at_its_end_rings(city: City) -> None:
+    work = Window(7, Kind.MAINTENANCE, T0, T0 + HOUR)
+    city.evaluator.window = lambda device, at: work if work.covers(at) else None
+    alarm = await raised(city)
+    await city.flush(seen(await city.device("tank-2"), 0, level=90))
+    await city.flush(seen(2, 60, level=10))
+    assert await pushed(city) == []
+    await look(city, T0 + HOUR + SECOND)
+    assert await pushed(city) == ["alarm.raised"]
+    assert [(each.id, each.state) for each in await city.alarms()] == [
+        (alarm, AlarmState.UNACKNOWLEDGED),
+        (alarm + 1, AlarmState.CLOSED),
+    ]
+
+
+async def test_test_alarm_is_marked_and_ends_with_the_test(city: City) -> None:
+    work = Window(7, Kind.TEST, T0, T0 + HOUR)
+    city.evaluator.window = lambda device, at: work if work.covers(at) else None
+    await city.flush(smoke(await city.device("smoke-1", "detector"), 0))
+    assert [each.test for each in await city.alarms()] == [True]
+    await city.flush(smoke(1, 60, smoke=False))
+    await look(city, T0 + HOUR + SECOND)
+    assert [each.state for each in await city.alarms()] == [AlarmState.CLOSED]
+
+
+async def flood(city: City, many: int) -> list[int]:
+    async with city.pool.acquire() as connection:
+        await add(connection, "ioc", "http://127.0.0.1:9/", allow_private=True)
+    area = await city.pool.fetchval("INSERT INTO iot.area (key, name) VALUES ('district', 'District') RETURNING id")
+    tanks = [await city.device(f"tank-{number}") for number in range(many)]
+    fire = await city.device("smoke-1", "detector")
+    await city.pool.execute("UPDATE iot.device SET area_id = $1", area)
+    readings = [seen(tank, 0, level=90) for tank in tanks]
+    await city.flush(*readings[: many // 2])
+    await city.flush(*readings[many // 2 :], smoke(fire, 0))
+    return tanks
+
+
+async def test_storm_becomes_one_incident_and_a_fire_stays_outside(city: City) -> None:
+    tanks = await flood(city, 60)
+    async with city.pool.acquire() as connection:
+        shown = await list_alarms(connection)
+        incident = next(each for each in shown if each.rule.startswith("incident."))
+        inside = await list_alarms(connection, incident=incident.id)
+    assert {each.rule for each in shown} == {"incident.tank.high", "detector.smoke"}
+    assert (len(inside), incident.members, incident.area_key) == (60, 60, "district")
+    assert sorted(await pushed(city)) == ["alarm.raised", "alarm.raised"]
+    await take(city, incident.id)
+    await city.flush(*(seen(tank, 60, level=10) for tank in tanks))
+    await look(city, T0 + 5 * MINUTE)
+    left = {each.rule for each in await city.alarms(open_only=True)}
+    assert left == {"detector.smoke"}
+
+
+async def test_shift_is_handed_over_with_who_saw_what(city: City) -> None:
+    alarm = await raised(city)
+    await city.pool.execute("INSERT INTO iot.alarm_seen (alarm_id, by) VALUES ($1, 'minh')", alarm)
+    await do(city, alarm, Deed.ASSIGN, to="binh")
+    async with city.pool.acquire() as connection:
+        report = await handover(connection, by="lan", to="minh", since=None, note=None)
+        figures = await kpis(connection, T0 - HOUR, T0 + HOUR)
+    assert [(each["seen_by"], each["assigned_to"]) for each in report["open"]] == [(["minh"], "binh")]
+    assert (report["unseen"], report["deeds"]) == ([], {"lan": 1})
+    assert (figures["alarms"], figures["by_severity"], figures["standing"]) == (1, {"high": 1}, 1)
+    assert await city.pool.fetchval("SELECT report->>'by' FROM iot.handover") == "lan"
