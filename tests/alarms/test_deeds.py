@@ -113,7 +113,7 @@ async def test_shelved_alarm_is_off_the_list_and_rings_when_the_time_is_over(cit
 
 async def test_maintenance_keeps_quiet_and_what_still_stands_at_its_end_rings(city: City) -> None:
     work = Window(7, Kind.MAINTENANCE, T0, T0 + HOUR)
-    city.evaluator.window = lambda device, at: work if work.covers(at) else None
+    city.evaluator.window = lambda _, at: work if work.covers(at) else None
     alarm = await raised(city)
     await city.flush(seen(await city.device("tank-2"), 0, level=90))
     await city.flush(seen(2, 60, level=10))
@@ -128,7 +128,7 @@ async def test_maintenance_keeps_quiet_and_what_still_stands_at_its_end_rings(ci
 
 async def test_test_alarm_is_marked_and_ends_with_the_test(city: City) -> None:
     work = Window(7, Kind.TEST, T0, T0 + HOUR)
-    city.evaluator.window = lambda device, at: work if work.covers(at) else None
+    city.evaluator.window = lambda _, at: work if work.covers(at) else None
     await city.flush(smoke(await city.device("smoke-1", "detector"), 0))
     assert [each.test for each in await city.alarms()] == [True]
     await city.flush(smoke(1, 60, smoke=False))
