@@ -114,6 +114,7 @@ class Modbus(_Section, frozen=True, kw_only=True):
 
     `timeout_s` is how long a device may take to answer and `pause_s` how long a gateway is left alone between requests,
     where its profile does not say more (`modbus.timeout`, `modbus.pause`).
+    `gateways` lists the networks (`10.0.3.0/24`) and host names that may be asked and written to; empty: all.
     `connections` bounds the gateways that are connected at once, `spool_rows` the polls kept while the store is away.
     """
 
@@ -121,6 +122,7 @@ class Modbus(_Section, frozen=True, kw_only=True):
     pause_s: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
     max_gap: Annotated[int, msgspec.Meta(ge=0, le=125)] = 8
     connections: Positive = 200
+    gateways: tuple[str, ...] = ()
     spool_rows: Positive = 200_000
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import structlog
 
 from drivers.modbus.address import Line, Place, parse, parse_place
+from drivers.modbus.allowed import require_allowed
 from drivers.modbus.connections import Connections
 from drivers.modbus.gateway import Gateway, Plan
 from drivers.modbus.link import Broken
@@ -59,6 +60,8 @@ class ModbusDriver(Driver):
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Poll until cancelled."""
+        if not self._settings.gateways:
+            log.warning("modbus.any_gateway", hint="modbus.gateways in iot.toml names those that may be asked")
         with ExitStack() as stack:
             outbox = Outbox(emit, self._open_spool(stack), self.context.count)
             connections = Connections(self._settings.connections)
@@ -78,6 +81,7 @@ class ModbusDriver(Driver):
     async def survey(self, request: Mapping[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
         """Scan a place: `target`, `units`, `timeout_s`. In between the polls where the place is polled already."""
         place = parse_place(str(request["target"]))
+        require_allowed(place, self._settings.gateways)
         units = unit_ids(str(request.get("units") or "1-247"), place)
         timeout_s = float(request.get("timeout_s") or TIMEOUT_S)
         done, total = 0, len(units)
@@ -169,6 +173,7 @@ class ModbusDriver(Driver):
         for unit in units:
             try:
                 address = parse(unit.address)
+                require_allowed(address.place, self._settings.gateways)
                 plan = self._plan(unit, address.unit_id)
             except (ConfigError, NotFoundError) as exc:
                 self._leave_out(unit, exc.code)

@@ -129,6 +129,8 @@ class Mosquitto(LocalBroker):
         self._user = _service_user() if is_root() else None
         self._sockets = state.run() / "mqtt"
         self._updating = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+        """An update that has not begun to read yet."""
         self._authority = Authority(state.path / "authority")
         self._revoked: set[str] | None = None
         """Numbers of the certificates in the list that the broker has; None before it was written."""
@@ -184,9 +186,22 @@ class Mosquitto(LocalBroker):
             group.create_task(self._save(), name="mosquitto state")
 
     async def refresh(self) -> None:
-        """Bring the registry of this moment into force. Raises what the database raises."""
-        async with self._pool.acquire() as connection:
-            await self._update(connection)
+        """Bring the registry of this moment into force. Raises what the database raises.
+
+        A thousand devices that are let in at once share the few updates that two a second allow.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._next_update(), name="mosquitto refresh")
+        await asyncio.shield(self._next)
+
+    async def _next_update(self) -> None:
+        try:
+            async with self._updating:
+                self._next = None  # whoever asks from now on may know more than this one reads
+                async with self._pool.acquire() as connection:
+                    await self._bring_up_to_date(connection)
+        finally:
+            self._next = None if self._next is asyncio.current_task() else self._next
 
     async def _follow(self) -> None:
         while True:
@@ -207,11 +222,14 @@ class Mosquitto(LocalBroker):
 
     async def _update(self, connection: asyncpg.Connection) -> None:
         async with self._updating:
-            thrown_out = await self._write_revoked(connection)
-            if await self._write_accounts(connection) or thrown_out:
-                await self._reload()
-            for key in thrown_out:  # a list of revoked certificates ends no connection that stands already
-                await introduce(self.endpoint.socket, key, CORE, self.endpoint.password or "")
+            await self._bring_up_to_date(connection)
+
+    async def _bring_up_to_date(self, connection: asyncpg.Connection) -> None:
+        thrown_out = await self._write_revoked(connection)
+        if await self._write_accounts(connection) or thrown_out:
+            await self._reload()
+        for key in thrown_out:  # a list of revoked certificates ends no connection that stands already
+            await introduce(self.endpoint.socket, key, CORE, self.endpoint.password or "")
 
     async def _reload(self) -> None:
         """Have it read its files, at most twice a second: each time it checks every connected client again."""

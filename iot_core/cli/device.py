@@ -200,5 +200,7 @@ def say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str) -> 
     fact_lines(facts(added, where))
     if added.secret is not None:
         line("cli.secret_once")
+    if added.address.startswith("modbus:"):
+        line("modbus.open_wire")
     click.echo()
     line("cli.device_next", key=key)
