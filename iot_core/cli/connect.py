@@ -9,23 +9,28 @@ from iot_core.messages import text
 if TYPE_CHECKING:
     from iot_core.api import shapes
 
-__all__ = ["facts"]
+__all__ = ["facts", "into"]
 
 
 def facts(added: shapes.DeviceAdded, where: shapes.Endpoints) -> list[tuple[str, str]]:
-    """List what goes into the device, by the scheme of its address; headings as codes."""
-    scheme, _, rest = added.address.partition(":")
+    """List what goes into a device that was just added."""
+    return into(added.device.key, added.address, added.secret, where)
+
+
+def into(key: str, address: str, secret: str | None, where: shapes.Endpoints) -> list[tuple[str, str]]:
+    """List what goes into a device, by the scheme of its address; headings as codes."""
+    scheme, _, rest = address.partition(":")
     if scheme == "iot":
-        return _native(rest, added.secret, where)
+        return _native(rest, secret, where)
     if scheme == "mqtt":
         return [
             ("cli.into_broker", where.mqtt),
             *([("cli.into_tls", where.mqtts)] if where.mqtts else []),
-            ("cli.into_user", added.device.key),
-            ("cli.into_password", added.secret or text("cli.into_unchanged")),
+            ("cli.into_user", key),
+            ("cli.into_password", secret or text("cli.into_unchanged")),
             ("cli.into_topic", rest),
         ]
-    return [("cli.into_address", added.address)]
+    return [("cli.into_address", address)]
 
 
 def _native(key: str, secret: str | None, where: shapes.Endpoints) -> list[tuple[str, str]]:

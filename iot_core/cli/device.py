@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +10,7 @@ import click
 from iot_core.cli.base import LazyGroup, option
 from iot_core.cli.connect import facts
 from iot_core.cli.keys import DEVICE, NEW_KEY
-from iot_core.cli.output import Column, cut, fact_lines, line, show_one, show_rows
+from iot_core.cli.output import Column, cut, fact_lines, line, note, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age
 from iot_core.cli.words import STATE_STYLE, word
@@ -31,6 +32,7 @@ _ELSEWHERE = {
     "replace": "iot_core.cli.device_lists:replace",
     "channels": "iot_core.cli.device_channels:channels",
     "command": "iot_core.cli.device_command:command",
+    "labels": "iot_core.cli.device_labels:labels",
     "test": "iot_core.cli.device_test:test",
     "login": "iot_core.cli.device_credentials:login",
     "oscore": "iot_core.cli.device_credentials:oscore",
@@ -70,6 +72,7 @@ def device() -> None:
     help=text("cli.help_device_add"),
     examples=[
         "iot device add sl-0101 --profile native-streetlight --area ben-thanh --lat 10.7721 --lon 106.6983",
+        "iot device add sl-0102 --profile native-streetlight --qr --png sl-0102.png",
         "iot device add aq-0012 --profile acme-aq4 --address modbus://10.0.3.7:502/12 --serial A4-00917",
     ],
 )
@@ -84,6 +87,8 @@ def device() -> None:
 @option("--notes", default="", metavar="TEXT", help=text("cli.opt_notes"))
 @option("--planned", is_flag=True, help=text("batch.opt_planned"))
 @option("--oscore", is_flag=True, help=text("credential.opt_oscore"))
+@option("--qr", is_flag=True, help=text("labels.opt_qr"))
+@option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=text("labels.opt_png"))
 def add(
     key: str,
     *,
@@ -97,6 +102,8 @@ def add(
     notes: str,
     planned: bool,
     oscore: bool,
+    qr: bool,
+    png: Path | None,
 ) -> None:
     from iot_core.api import shapes
 
@@ -113,15 +120,20 @@ def add(
         planned=planned,
     )
     added, where = ask(lambda client: with_endpoints(client, client.add_device(new)))
+    if png is not None:
+        from iot_core.cli.codes import content, write_png
+
+        write_png(png, content(facts(added, where)))
+        note("labels.png", file=png)
     if not oscore:
-        show_one(added, lambda: say_added(added, where, "cli.device_added"))
+        show_one(added, lambda: say_added(added, where, "cli.device_added", qr=qr))
         return
     from iot_core.cli.device_credentials import say_oscore
 
     made = ask(lambda client: client.new_oscore(key))
 
     def people() -> None:
-        say_added(added, where, "cli.device_added")
+        say_added(added, where, "cli.device_added", qr=qr)
         say_oscore(made)
 
     show_one(made, people)
@@ -188,7 +200,7 @@ async def with_endpoints(
     return await adding, await client.endpoints()
 
 
-def say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str) -> None:
+def say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str, *, qr: bool = False) -> None:
     """Say what was added and what goes into the device now."""
     key = added.device.key
     line(
@@ -198,6 +210,11 @@ def say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str) -> 
         line("cli.device_replayed", n=added.replayed)
     click.echo(f"\n{text('cli.head_into_polled' if added.address.startswith('modbus:') else 'cli.head_into')}")
     fact_lines(facts(added, where))
+    if qr:
+        from iot_core.cli.codes import content, drawn
+
+        click.echo()
+        click.echo(drawn(content(facts(added, where))), nl=False)
     if added.secret is not None:
         line("cli.secret_once")
     if added.address.startswith("modbus:"):
