@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -123,6 +123,8 @@ async def merge(
         at = at or datetime.now(UTC)
         changes: list[Change] = []
         if not isinstance(into, str):
+            if into.parent is None:  # it hangs where all of them hung
+                into = replace(into, parent=await _common_parent(connection, going))
             await area_history.begin(connection, [await areas.insert(connection, into)])
             changes.append(Change(f"area/{successor}", after=into.said()))
         for key in [successor, *going]:
@@ -213,6 +215,11 @@ async def _refuse_ended(connection: asyncpg.Connection, key: str) -> None:
     found = await areas.find(connection, key)
     if found.ended_at is not None:
         raise ConflictError("registry.area_ended", key=key)
+
+
+async def _common_parent(connection: asyncpg.Connection, keys: Sequence[str]) -> str | None:
+    parents = {(await areas.find(connection, key)).parent for key in keys}
+    return parents.pop() if len(parents) == 1 else None
 
 
 async def _parent_beyond(connection: asyncpg.Connection, successor: str, going: Sequence[str]) -> dict[str, Any] | None:

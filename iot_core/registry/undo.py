@@ -43,7 +43,9 @@ _SINCE: Final = """
 SELECT operation, by FROM iot.audit WHERE subject = $1 AND operation > $2 ORDER BY operation DESC LIMIT 1
 """
 _LATER: Final = """
-SELECT subject, operation, by FROM iot.audit WHERE subject = ANY($1) AND operation > $2 ORDER BY operation LIMIT 1
+SELECT audit.subject, audit.operation, audit.by FROM iot.audit JOIN iot.operation ON operation.id = audit.operation
+WHERE audit.subject = ANY($1) AND audit.operation > $2 AND operation.undone_by IS NULL AND operation.undoes IS NULL
+ORDER BY audit.operation LIMIT 1
 """
 _HEARD: Final = """
 SELECT device.key FROM iot.device JOIN iot.device_status status ON status.device_id = device.id
