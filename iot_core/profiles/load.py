@@ -219,6 +219,9 @@ class _Loader:
     def _compiled(self, path: Path, bases: Bases) -> Profile:
         class_file = self._classes.get(path.parent.name)
         if class_file is None:
+            beside = str(path.parent / CLASS_FILE)
+            if any(each.file == beside for each in self._broken):
+                raise ConfigError("profile.class_broken", file=path, class_file=beside)
             known = ", ".join(sorted(self._classes))
             raise ConfigError("profile.no_class", file=path, folder=path.parent.name, known=known)
         return compile_profile(bases.document(path), class_file)

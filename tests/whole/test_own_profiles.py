@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from iot_core.api.shapes import DeviceNew
 from iot_core.client import Client
@@ -106,12 +107,13 @@ async def test_a_core_starts_with_a_broken_profile_holds_what_its_devices_say_an
 TRIAL = "title: {vi: Thử, en: Trial}\nmetrics:\n  dust: {title: {vi: Bụi, en: Dust}, ucum: ug/m3, type: TYPE}\n"
 
 
+@pytest.mark.parametrize("any_dsn", ["postgres", "timescaledb"], indirect=True)
 async def test_a_class_written_while_the_core_runs_has_its_table_at_once_and_one_that_cannot_stops_no_start(
-    dsn: str, state_path: Path, free_ports: Callable[[int], int], tmp_path: Path
+    any_dsn: str, state_path: Path, free_ports: Callable[[int], int], tmp_path: Path
 ) -> None:
     own = tmp_path / "own"
     own.mkdir()
-    async with core_running(dsn, state_path, free_ports, profiles=str(own)) as (core, client):
+    async with core_running(any_dsn, state_path, free_ports, profiles=str(own)) as (core, client):
         (own / "trial").mkdir()
         (own / "trial" / "acme.yaml").write_text(OWN.replace("pm25", "dust"), encoding="utf-8")
         (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "float"), encoding="utf-8")
@@ -125,8 +127,8 @@ async def test_a_class_written_while_the_core_runs_has_its_table_at_once_and_one
         assert await until(heard, what="the reading is stored") == [("dust", 35.2)]
         assert await core.pool.fetchval("SELECT count(*) FROM telemetry.latest WHERE metric = 'dust'") == 1
     (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "int"), encoding="utf-8")
-    async with core_running(dsn, state_path, free_ports, profiles=str(own)) as (core, client):
-        assert [each.error.code for each in core.profiles.broken] == ["store.metric_type", "profile.no_class"]
+    async with core_running(any_dsn, state_path, free_ports, profiles=str(own)) as (core, client):
+        assert [each.error.code for each in core.profiles.broken] == ["store.metric_type", "profile.class_broken"]
         await command(*mosquitto_pub(core, "t-1", secret, "acme/t-1/up", json.dumps({"dust": 36.2})))
 
         async def held() -> object:
