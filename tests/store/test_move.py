@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,9 @@ from click.testing import CliRunner
 
 from iot_core.cli.root import iot
 from iot_core.profiles import load
-from iot_core.store.partitions import week_of
+from iot_core.store.partitions import ensure_partitions, week_of
 from iot_core.store.retention import drop_old
-from iot_core.store.tables import stored_rollups
+from iot_core.store.tables import ensure_tables, stored_rollups
 from iot_core.store.tier import find_tier
 from iot_core.store.verify import verify, weeks_of
 from tests.classes import T0, observation
@@ -24,6 +26,11 @@ from tests.store.probe import Probe, probe
 if TYPE_CHECKING:
     from iot_core.model import Observation
 
+_WAITS = """
+SELECT EXISTS (
+    SELECT FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+"""
 METER = load().classes["water_meter"]
 OLD = T0 - timedelta(days=60)
 
@@ -126,6 +133,47 @@ async def test_a_move_that_died_in_the_middle_goes_on(filled: str, migrated_dsn:
     again = await asyncio.to_thread(run, filled, target)
     assert again["weeks_copied"] == 1
     assert (await everything(filled))["water_meter"] == (await everything(target))["water_meter"]
+
+
+async def test_a_move_that_was_killed_in_mid_copy_goes_on_and_copies_no_week_twice(
+    filled: str, migrated_dsn: str
+) -> None:
+    target = migrated_dsn
+    late = week_of(T0 - timedelta(days=10))
+    connection = await asyncpg.connect(target)
+    await ensure_tables(connection, [METER])
+    await ensure_partitions(connection, "water_meter", [late])
+    stands_still = connection.transaction()
+    await stands_still.start()
+    await connection.execute(f'LOCK TABLE telemetry_part."water_meter_{late:%Y%m%d}"')
+    env = {**os.environ, "IOT_STORE_DSN": filled, "IOT_MOVE_TO": target}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "iot_core.cli", "db", "move",
+        env=env, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await waits_for_lock(target)
+    finally:
+        process.kill()
+        await process.wait()
+    await stands_still.rollback()
+    await connection.close()
+    again = await asyncio.to_thread(run, filled, target)
+    assert 0 < again["weeks_copied"] < again["weeks"]
+    before, after = await everything(filled), await everything(target)
+    for relation, rows in before.items():
+        assert after[relation] == rows, relation
+
+
+async def waits_for_lock(dsn: str) -> None:
+    """Wait until somebody there waits for a lock."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with asyncio.timeout(60):
+            while not await connection.fetchval(_WAITS):
+                await asyncio.sleep(0.02)
+    finally:
+        await connection.close()
 
 
 async def test_a_target_with_devices_of_its_own_is_refused(filled: str, migrated_dsn: str) -> None:
