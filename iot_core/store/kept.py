@@ -30,10 +30,11 @@ async def ensure_kept(connection: asyncpg.Connection, rollup: Rollup, tier: Tier
     first = await connection.fetchval(_FIRST, rollup.class_key)
     await _ensure_table(connection, rollup.hours, rollup.kept(), tier, divided=True)
     await _ensure_table(connection, rollup.days, rollup.kept(), tier)
+    counts_anew = False
     if rollup.counters:
         used = [(name, "double precision") for name in rollup.used_names()]
-        await _ensure_table(connection, rollup.used, used, tier)
-    if first:  # rows of a release that made no rollups yet
+        counts_anew = await _ensure_table(connection, rollup.used, used, tier)
+    if first or counts_anew:  # rows of a release that made no rollups yet, or from before a metric became a counter
         await connection.execute(
             "INSERT INTO iot.rollup_due (class_key, first, last)"
             f" SELECT $1, min(time), max(time) FROM {rollup.raw} HAVING count(*) > 0",
@@ -69,13 +70,14 @@ async def _ensure_table(
     tier: Tier,
     *,
     divided: bool = False,
-) -> None:
+) -> bool:
+    """Make a table or the columns it lacks; say whether there was anything to make."""
     there = set(await columns_of(connection, name))
     if there:
-        for column, kind in columns:
-            if column not in there:
-                await connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column}" {kind}')
-        return
+        lacking = [(column, kind) for column, kind in columns if column not in there]
+        for column, kind in lacking:
+            await connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column}" {kind}')
+        return bool(lacking)
     listed = "".join(f', "{column}" {kind}' for column, kind in columns)
     by_range = " PARTITION BY RANGE (time)" if divided and tier is Tier.PLAIN else ""
     await connection.execute(
@@ -89,3 +91,4 @@ async def _ensure_table(
             f"SELECT create_hypertable('{name}', 'time', chunk_time_interval => interval '{_HOURS_CHUNK}',"
             " create_default_indexes => false)"
         )
+    return True

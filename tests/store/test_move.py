@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _WAITS = """
 SELECT EXISTS (
-    SELECT FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    SELECT FROM pg_locks JOIN pg_database d ON d.oid = database WHERE NOT granted AND datname = current_database()
 )
 """
 METER = load().classes["water_meter"]
