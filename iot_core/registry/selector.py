@@ -32,7 +32,8 @@ FIELDS: Final = {
     "profile": _UNIT.format("unit.profile = {0}"),
     "serial": _UNIT.format("unit.serial = {0}"),
     "firmware": _UNIT.format("unit.firmware = {0}"),
-    "search": "d.search LIKE ALL ({0}::text[])",
+    "search": "(d.search || ' ' || coalesce((SELECT path_search FROM iot.area WHERE id = d.area_id), ''))"
+    " LIKE ALL ({0}::text[])",
 }
 """Field -> condition over `iot.device d`; `{0}` is the parameter."""
 

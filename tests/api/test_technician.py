@@ -64,6 +64,30 @@ async def test_a_test_is_of_devices_by_key_and_shown_with_them(city: City) -> No
             await client.open_window(shapes.WindowNew(kind="test", label="x", ends=now() + HOUR))
 
 
+async def test_alarms_inside_a_test_are_tests_and_inside_maintenance_quiet_and_the_neighbours_are_neither(
+    city: City,
+) -> None:
+    for key in ("smoke-1", "smoke-2", "smoke-3"):
+        await city.add(key)
+    city.path.evaluator.window = city.path.directory.window
+    async with city.client("technician") as client:
+        begun = now()
+        await client.open_window(shapes.WindowNew(kind="test", keys=("smoke-1",), ends=begun + HOUR / 2))
+        await client.open_window(shapes.WindowNew(keys=("smoke-2",), ends=begun + HOUR))
+        await city.path.reload()
+        for key in ("smoke-1", "smoke-2", "smoke-3"):
+            await city.path.say(key, json.dumps({"time": now().isoformat(), "smoke": True}))
+        rows = await city.path.pool.fetch(
+            "SELECT key, test, suppressed_by FROM iot.alarm JOIN iot.device ON device.id = device_id ORDER BY key"
+        )
+        assert [tuple(row) for row in rows] == [
+            ("smoke-1", True, None), ("smoke-2", False, "maintenance:2"), ("smoke-3", False, None),
+        ]  # fmt: skip
+        assert [(await client.device(each["key"])).state for each in rows] == ["ok", "ok", "alarm"]
+        quiet = next(each for each in (await client.windows()).items if each.device == "smoke-2")
+        assert quiet.suppressed == 1
+
+
 async def test_who_has_the_right_in_one_area_works_only_there(city: City) -> None:
     async with city.client() as client:
         for area in ("mine", "theirs"):
