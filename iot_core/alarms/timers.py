@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 
 from iot_core.alarms.case import Case, Key, Occasion
+from iot_core.alarms.computed import looks
 from iot_core.alarms.evaluate import Evaluator, Pending
 from iot_core.alarms.judge import show_value
 from iot_core.alarms.ledger import lock
@@ -89,6 +90,7 @@ class Pace:
 
     timers: timedelta = timedelta(seconds=1)
     silence: timedelta = timedelta(seconds=5)
+    computed: timedelta = timedelta(seconds=30)
     grace: timedelta = timedelta(seconds=30)
     grace_intervals: float = 2.0
     settle: timedelta = timedelta(seconds=5)
@@ -130,6 +132,7 @@ class Timers:
     pace: Pace = DEFAULT_PACE
     watching_since: datetime | None = None
     _silence_at: datetime | None = field(default=None, init=False)
+    _computed_at: datetime | None = field(default=None, init=False)
 
     def away(self, exc: BaseException) -> None:
         """Note that the store did not answer; everyone gets the grace time again."""
@@ -157,6 +160,9 @@ class Timers:
             await self.watch_silence(now)
             await self.withdraw_orphans(now)
             await settle(self.pool, self.evaluator, now)
+        if self._computed_at is None or now >= self._computed_at:
+            self._computed_at = now + self.pace.computed
+            await self.judge_computed(now)
             async with self.pool.acquire() as connection:
                 await self.evaluator.refresh(connection)
 
@@ -174,6 +180,18 @@ class Timers:
             rows = [row for row in await self._disagreeing(now) if (row["gateway_id"] is not None) is behind_gateways]
             for start in range(0, len(rows), _BATCH):
                 await self._silence_batch(rows[start : start + _BATCH], now)
+
+    async def judge_computed(self, now: datetime) -> None:
+        """Step the rules that are answered from what is stored."""
+        async with self.pool.acquire() as connection:
+            found = await looks(connection, self.evaluator, now)
+        keyed = [
+            {"source_kind": "device", "source_id": look.device_id, "rule": look.rule, "simulated": look.simulated,
+             "value": look.value, "look": look}
+            for look in found
+        ]  # fmt: skip
+        for start in range(0, len(keyed), _BATCH):
+            await self._step(keyed[start : start + _BATCH], lambda case, row: row["look"].step(case.state), now)
 
     async def _silence_batch(self, rows: Sequence[asyncpg.Record], now: datetime) -> None:
         keyed = [
@@ -260,8 +278,9 @@ class Timers:
                 state, transitions = withdraw(case.state, now)
             quiet, test = quieted(self.evaluator.window, source_id, at) if kind == "device" else (None, False)
             occasion = Occasion(
-                received_at=now, now=now, simulated=rows[key]["simulated"], suppressed_by=quiet, test=test
-            )
+                received_at=now, now=now, simulated=rows[key]["simulated"], suppressed_by=quiet, test=test,
+                value=rows[key].get("value"),
+            )  # fmt: skip
             case.move(rule, state, transitions, occasion)
             await show_value(connection, watch, case)
         return await self.evaluator.write(connection, cases, now)

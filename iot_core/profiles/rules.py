@@ -18,6 +18,10 @@ _ZERO: Final = timedelta(0)
 _FEW: Final = timedelta(hours=1)
 
 
+FORMULAS: Final = ("vn_aqi_hourly", "vn_aqi_daily")
+"""What `derived` may name; iot_core/alarms/computed.py works them out."""
+
+
 class Titles(Table, frozen=True, kw_only=True):
     """What people read, in both languages."""
 
@@ -198,12 +202,14 @@ class _Reader:
 
     def _computed(self, when: ConditionSpec) -> dict[str, Any]:
         found: dict[str, Any] = {"derived": when.derived, "rollup": Rollup(when.rollup) if when.rollup else None}
+        if when.derived is not None and when.derived not in FORMULAS:
+            raise self.document.error((*self.place, "derived"), f"a formula: {', '.join(FORMULAS)}")
         if when.rollup is not None:
             found["over"] = self._over(when, None)
         if when.derived is None:
             found["metric"] = self._metric(when, self.place).key
         if when.times is not None:
-            return found | {"comparison": Comparison.ABOVE, "threshold": 0.0, "times": float(when.times)}
+            return found | {"comparison": Comparison.ABOVE, "threshold": float(when.times), "times": float(when.times)}
         comparison, value = self._one(when, self.place)
         if comparison not in {Comparison.ABOVE, Comparison.BELOW} or isinstance(value, (bool, str)):
             raise self.document.error(self.place, "above or below with a number beside rollup or derived")

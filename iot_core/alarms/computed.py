@@ -1,0 +1,218 @@
+"""Rules that are answered from what is stored: rates, changes, what is stuck, spans, formulas, silence of one metric.
+
+Worked out anew every half minute from the rows that are there then, so what arrives late corrects it; the rule clock is
+the time of the look. Two workers that look at once find the same, and the state row's lock lets one of them write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from iot_core.alarms.rules import State, Step, heard, overdue, read
+from iot_core.alarms.watch import ClassWatch, Watch
+from iot_core.derived import vn_aqi
+from iot_core.model import Comparison, Quality, Rollup, Value
+
+if TYPE_CHECKING:
+    from iot_core.alarms.evaluate import Evaluator
+
+__all__ = ["DERIVED", "Look", "looks"]
+
+_ENOUGH: Final = 0.75
+"""Share of the span that its readings must reach over, for a mean or a rate to be one of that span."""
+_HOUR: Final = timedelta(hours=1)
+
+# First and last by measured time; of what may be used only.
+SPAN: Final = """
+SELECT t.device_id, d.simulated, count(*) AS readings, min(t.time) AS since, max(t.time) AS until,
+    min(v.value) AS lowest, max(v.value) AS highest, avg(v.value) AS mean,
+    (array_agg(v.value ORDER BY t.time))[1] AS first, (array_agg(v.value ORDER BY t.time DESC))[1] AS last
+FROM telemetry."{table}" t JOIN iot.device d ON d.id = t.device_id
+CROSS JOIN LATERAL (SELECT t."{metric}"::{cast}::float8 AS value) v
+WHERE t.time > $1 AND t.time <= $2 AND t."{metric}" IS NOT NULL AND t.quality <= {usable} AND t.bad & {mask}::bigint = 0
+    AND ($3::integer[] IS NULL OR t.device_id = ANY($3)) AND NOT t.device_id = ANY($4) AND d.retired_at IS NULL
+GROUP BY t.device_id, d.simulated
+"""
+# Who is heard, and said this metric in the last week, but not for so many of its intervals.
+SAID: Final = """
+SELECT d.id AS device_id, d.simulated, said.at + p.interval * $3 AS due, said.at + p.interval * $3 < $2 AS silent
+FROM unnest($6::text[], $7::interval[]) AS p (profile, interval)
+JOIN iot.unit u ON u.profile = p.profile AND u.mounted_to IS NULL
+JOIN iot.device d ON d.id = u.device_id AND d.class_key = $1 AND d.lifecycle IN ('provisioned', 'active')
+JOIN iot.device_status s ON s.device_id = d.id AND s.last_received_at + p.interval * $3 >= $2
+CROSS JOIN LATERAL (
+    SELECT max(least(t.time, t.received_at)) AS at FROM telemetry."{table}" t
+    WHERE t.device_id = d.id AND t."{metric}" IS NOT NULL AND t.time > $2 - interval '7 days'
+) said
+WHERE said.at IS NOT NULL AND ($4::integer[] IS NULL OR d.id = ANY($4)) AND NOT d.id = ANY($5)
+"""
+HOURS: Final = """
+SELECT device_id, time, {columns} FROM telemetry."{table}_1h" WHERE time >= $1 AND time < $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one rule finds at one device: whether it wants to be stepped, and how."""
+
+    device_id: int
+    rule: str
+    simulated: bool
+    value: float | None
+    step: Callable[[State], Step]
+
+
+async def looks(connection: asyncpg.Connection, evaluator: Evaluator, now: datetime) -> list[Look]:
+    """Work out all such rules; give those that would change something."""
+    found: list[Look] = []
+    named = [list(evaluator.book.own), []]
+    for watched, devices in evaluator.book.variants():
+        for watch in watched.watches.values():
+            if watch.is_computed:
+                only = sorted(devices) if devices is not None else None
+                beside = named[0] if devices is None else []
+                found += await _of(connection, evaluator, watched, watch, _Scope(only, beside, now))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    only: list[int] | None
+    beside: list[int]
+    now: datetime
+
+
+async def _of(
+    connection: asyncpg.Connection, evaluator: Evaluator, watched: ClassWatch, watch: Watch, scope: _Scope
+) -> list[Look]:
+    rule = watch.rule
+    if rule.comparison is Comparison.SILENT:
+        return await _silent(connection, evaluator, watch, scope)
+    if rule.derived is not None:
+        values = await DERIVED[rule.derived](connection, watched, scope.now) if rule.derived in DERIVED else {}
+        wanted = scope.only if scope.only is not None else values
+        said: list[tuple[int, bool, Value]] = [
+            (each, False, values[each]) for each in wanted if each in values and each not in set(scope.beside)
+        ]
+    else:
+        said = await _spans(connection, watch, scope)
+    return [
+        Look(device_id, rule.key, simulated, shown(value), _stepper(watch, scope.now, value))
+        for device_id, simulated, value in said
+        if watch.compiled.raises(value) is not (rule.key in evaluator.open_at(device_id))
+    ]
+
+
+def _stepper(watch: Watch, now: datetime, value: Value) -> Callable[[State], Step]:
+    return lambda state: read(watch.compiled, state, now, value)
+
+
+def shown(value: Value) -> float | None:
+    """Give the number that an alarm carries."""
+    return None if isinstance(value, str) else float(value)
+
+
+async def _spans(connection: asyncpg.Connection, watch: Watch, scope: _Scope) -> list[tuple[int, bool, Value]]:
+    metric = watch.metric
+    assert metric is not None
+    cast = "int" if metric.type.value == "bool" else "float8"
+    sql = SPAN.format(
+        table=watch.class_key, metric=metric.key, cast=cast, usable=int(Quality.UNCERTAIN), mask=watch.mask
+    )
+    rows = await connection.fetch(sql, scope.now - watch.rule.over, scope.now, scope.only, scope.beside)
+    found = [(row["device_id"], row["simulated"], of_span(watch, row)) for row in rows]
+    return [(device_id, simulated, value) for device_id, simulated, value in found if value is not None]
+
+
+def of_span(watch: Watch, row: Mapping[str, float]) -> Value | None:
+    """Answer a rule from what the readings of its span amount to; None when they reach over too little of it."""
+    rule = watch.rule
+    reach: timedelta = row["until"] - row["since"]  # type: ignore[assignment]  # times among numbers
+    if rule.comparison is Comparison.CHANGED:
+        return row["lowest"] != row["highest"]
+    if reach < rule.over * _ENOUGH or row["readings"] < 2:
+        return None
+    if rule.comparison is Comparison.STUCK:
+        return row["lowest"] == row["highest"]
+    if rule.comparison in {Comparison.RATE_ABOVE, Comparison.RATE_BELOW}:
+        return (row["last"] - row["first"]) / (reach / _HOUR)
+    value = row["last"] - row["first"] if rule.rollup is Rollup.INCREASE else row[str(rule.rollup)]
+    if rule.times is not None:
+        return row["last"] / value if value else None
+    return value
+
+
+async def _silent(connection: asyncpg.Connection, evaluator: Evaluator, watch: Watch, scope: _Scope) -> list[Look]:
+    assert watch.metric is not None
+    profiles = list(evaluator.profiles.all())
+    rows = await connection.fetch(
+        SAID.format(table=watch.class_key, metric=watch.metric.key),
+        watch.class_key, scope.now, float(watch.rule.threshold), scope.only, scope.beside,
+        [each.model for each in profiles], [each.interval for each in profiles],
+    )  # fmt: skip
+    return [
+        Look(row["device_id"], watch.rule.key, row["simulated"], None, _silence_step(row, scope.now))
+        for row in rows
+        if row["silent"] is not (watch.rule.key in evaluator.open_at(row["device_id"]))
+    ]
+
+
+def _silence_step(row: asyncpg.Record, now: datetime) -> Callable[[State], Step]:
+    if row["silent"]:
+        return lambda state: overdue(state, row["due"], now)
+    return lambda state: heard(state, now)
+
+
+async def _aqi_hourly(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+    """VN_AQI of the last whole hour, by nowcast (iot_core/derived/vn_aqi.py)."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    found: dict[int, float] = {}
+    for device_id, hours in (await _hours(connection, watched, hour - 12 * _HOUR, hour)).items():
+        back = [hour - age * _HOUR for age in range(1, vn_aqi.NOWCAST_HOURS + 1)]
+        said = {key: [hours.get(at, {}).get(key) for at in back] for key in _POLLUTANTS}
+        one = vn_aqi.hourly(said) if back[0] in hours else None
+        if one is not None:
+            found[device_id] = float(one.value)
+    return found
+
+
+async def _aqi_daily(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+    """VN_AQI of the last whole civil day of Vietnam's clocks (UTC+7, without summer time)."""
+    end = (now + 7 * _HOUR).replace(hour=0, minute=0, second=0, microsecond=0) - 7 * _HOUR
+    start = end - 24 * _HOUR
+    found: dict[int, float] = {}
+    for device_id, hours in (await _hours(connection, watched, start - 7 * _HOUR, end)).items():
+        day = {key: [hours.get(start + n * _HOUR, {}).get(key) for n in range(24)] for key in _POLLUTANTS}
+        day["o3"] = [hours.get(start + n * _HOUR, {}).get("o3") for n in range(-7, 24)]
+        one = vn_aqi.daily(day)
+        if one is not None:
+            found[device_id] = float(one.value)
+    return found
+
+
+async def _hours(
+    connection: asyncpg.Connection, watched: ClassWatch, start: datetime, end: datetime
+) -> dict[int, dict[datetime, dict[str, float]]]:
+    metrics = [metric.key for metric in watched.device_class.metrics if metric.key in _POLLUTANTS]
+    if not metrics:
+        return {}
+    columns = ", ".join(f'"{metric}_avg"' for metric in metrics)
+    rows = await connection.fetch(HOURS.format(columns=columns, table=watched.device_class.key), start, end)
+    found: dict[int, dict[datetime, dict[str, float]]] = {}
+    for row in rows:
+        said = {metric: row[f"{metric}_avg"] for metric in metrics if row[f"{metric}_avg"] is not None}
+        found.setdefault(row["device_id"], {})[row["time"]] = said
+    return found
+
+
+_POLLUTANTS: Final = (*vn_aqi.PARTICLES, *vn_aqi.GASES, "o3")
+DERIVED: Final[Mapping[str, Callable[[asyncpg.Connection, ClassWatch, datetime], Awaitable[dict[int, float]]]]] = {
+    "vn_aqi_hourly": _aqi_hourly,
+    "vn_aqi_daily": _aqi_daily,
+}
+"""Formulas that a rule can name."""

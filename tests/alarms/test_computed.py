@@ -1,0 +1,78 @@
+"""Rules over what is stored: each raises and returns, once, also with late data and after a restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from iot_core.alarms.computed import DERIVED
+from iot_core.profiles.rules import FORMULAS
+from tests.alarms.city import MINUTE, T0, City, seen
+from tests.alarms.test_language import have
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+async def look(city: City, minute: float) -> None:
+    city.now = T0 + minute * MINUTE
+    await city.timers().judge_computed(city.now)
+
+
+CASES: Sequence[tuple[str, dict[str, Any], list[float], list[float]]] = [
+    ("rises fast", {"rate_above": 60, "over": "10m"}, [0, 2, 4, 6, 8, 12], [12] * 6),
+    ("falls fast", {"rate_below": -60, "over": "10m"}, [40, 38, 36, 34, 30, 20], [20] * 6),
+    ("stuck", {"stuck_for": "10m"}, [5] * 6, [5, 6, 5, 6, 5, 6]),
+    ("changed", {"changed": True, "over": "10m"}, [5, 5, 5, 5, 6, 6], [6] * 6),
+    ("mean", {"rollup": "mean", "over": "10m", "above": 50}, [40, 60, 60, 60, 60, 60], [10] * 6),
+    ("never still", {"rollup": "lowest", "over": "10m", "above": 1}, [2, 3, 2, 3, 2, 3], [2, 3, 0, 3, 2, 3]),
+    ("twice the usual", {"rollup": "mean", "over": "10m", "times": 2}, [5, 5, 5, 5, 5, 40], [40] * 6),
+]
+
+
+@pytest.mark.parametrize(
+    ("when", "raising", "returning"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+async def test_span_of_readings_raises_and_returns(
+    city: City, when: dict[str, Any], raising: list[float], returning: list[float]
+) -> None:
+    await have(city, "tank.span", {"metric": "level", **when})
+    tank = await city.device("tank-1")
+    await city.flush(*(seen(tank, number * 115, level=value) for number, value in enumerate(raising)))
+    await look(city, 9.8)
+    assert await city.state(tank, "tank.span") == "active"
+    await city.restart()
+    await look(city, 9.9)
+    await city.flush(*(seen(tank, 1200 + number * 115, level=value) for number, value in enumerate(returning)))
+    await look(city, 29.8)
+    assert await city.events() == ["raised", "cleared"]
+
+
+async def test_late_reading_corrects_what_a_span_amounts_to(city: City) -> None:
+    await have(city, "tank.mean", {"metric": "level", "rollup": "mean", "over": "10m", "above": 50})
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 0, level=60), seen(tank, 560, level=60))
+    await look(city, 9.8)
+    await city.flush(*(seen(tank, 100 + number, level=1) for number in range(9)))
+    await look(city, 9.9)
+    assert await city.events() == ["raised", "cleared"]
+
+
+async def test_metric_that_is_no_longer_said_is_silent_while_the_device_is_heard(city: City) -> None:
+    await have(city, "tank.no_pressure", {"metric": "pressure", "silent_for": 3})
+    tank, never = await city.device("tank-1"), await city.device("tank-2")
+    await city.flush(seen(tank, 0, level=1, pressure=5), seen(never, 0, level=1))
+    await city.flush(*(seen(device, 300, level=1) for device in (tank, never)))
+    await look(city, 5)
+    assert (await city.state(tank, "tank.no_pressure"), await city.state(never, "tank.no_pressure")) == (
+        "active",
+        "none",
+    )
+    await city.flush(seen(tank, 330, pressure=5))
+    await look(city, 6)
+    assert await city.events() == ["raised", "cleared"]
+
+
+def test_every_formula_that_a_rule_may_name_is_worked_out() -> None:
+    assert set(FORMULAS) == set(DERIVED)
