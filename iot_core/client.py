@@ -470,6 +470,18 @@ class Client:
         """Assign, comment, shelve, close, reopen, undo. ConflictError when it is no longer at `deed.version`."""
         return await self._send("POST", f"/alarms/{alarm_id}/do", shapes.Alarm, deed)
 
+    async def rule_changes(self) -> shapes.RuleLaidList:
+        """List what people changed of the rules."""
+        return await self._get("/rules", shapes.RuleLaidList)
+
+    async def change_rule(self, rule: str, change: shapes.RuleChange) -> shapes.RuleChanged:
+        """Lay a change over a rule, end one, or only see what it would be."""
+        return await self._send("POST", f"/rules/{_part(rule)}", shapes.RuleChanged, change)
+
+    async def rules_at(self, device: str) -> shapes.RulesAt:
+        """Give a device's rules as they hold."""
+        return await self._get(f"/devices/{_part(device)}/rules", shapes.RulesAt)
+
     async def alarm_kpi(self, since: datetime | None = None) -> shapes.AlarmKpi:
         """Give the figures by which an alarm system is judged."""
         return await self._get("/alarms/kpi", shapes.AlarmKpi, shapes.KpiQuery(since=since))

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from iot_core.api import (
+    alarm_rules,
     alarms,
     aqi,
     areas,
@@ -82,6 +83,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *completeness.routes,
     *files.routes,
     *alarms.routes,
+    *alarm_rules.routes,
     *events.routes,
     *inbox.routes,
     *batches.routes,

@@ -1,0 +1,120 @@
+"""Changes of rules by people: checked before they are written, kept as versions, shown as they will hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import asyncpg
+
+from iot_core.alarms.book import RULES, RuleRow, Scoped, effective, laid_over, reached, read_body, rows_of
+from iot_core.errors import ConflictError, NotFoundError, RequestError
+from iot_core.model import AlarmRule, DeviceClass
+
+__all__ = ["change_rule", "rows", "rules_at", "where_of"]
+
+ENDED: Final = "UPDATE iot.alarm_rule SET ended_at = clock_timestamp() WHERE id = $1"
+ADD: Final = """
+INSERT INTO iot.alarm_rule (rule, class_key, area_id, label, device_id, body, version, by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+NOW: Final = """
+SELECT id, body, version FROM iot.alarm_rule WHERE rule = $1 AND area_id IS NOT DISTINCT FROM $2
+    AND label IS NOT DISTINCT FROM $3 AND device_id IS NOT DISTINCT FROM $4 AND ended_at IS NULL FOR UPDATE
+"""
+DEVICE: Final = """
+WITH RECURSIVE up AS (
+    SELECT a.id, a.parent_id, 0 AS steps FROM iot.area a JOIN iot.device d ON d.area_id = a.id WHERE d.key = $1
+    UNION ALL SELECT a.id, a.parent_id, up.steps + 1 FROM iot.area a JOIN up ON a.id = up.parent_id WHERE up.steps < 32
+)
+SELECT d.id, d.class_key, d.labels, ARRAY(SELECT id FROM up ORDER BY steps DESC) AS areas
+FROM iot.device d WHERE d.key = $1
+"""
+
+Where = tuple[int | None, str | None, int | None]
+"""Area, label, device: at most one; none: the whole class."""
+
+
+async def rows(connection: asyncpg.Connection) -> list[RuleRow]:
+    """Give what holds now of what people changed."""
+    return [RuleRow(**row) for row in await connection.fetch(RULES)]
+
+
+async def where_of(connection: asyncpg.Connection, where: str) -> Where:
+    """Read `area=hong-gai`, `label=old`, `device=lamp-7` or nothing. Raises RequestError, NotFoundError."""
+    kind, _, name = where.partition("=")
+    if not where:
+        return None, None, None
+    if kind == "label" and name:
+        return None, name, None
+    if kind not in {"area", "device"} or not name:
+        raise RequestError("rule.bad_where", where=where)
+    found: int | None = await connection.fetchval(f"SELECT id FROM iot.{kind} WHERE key = $1", name)
+    if found is None:
+        raise NotFoundError("registry.no_area" if kind == "area" else "registry.no_device", key=name)
+    return (found, None, None) if kind == "area" else (None, None, found)
+
+
+async def change_rule(
+    connection: asyncpg.Connection,
+    device_class: DeviceClass,
+    rule: str,
+    where: Where,
+    body: Mapping[str, Any] | None,
+    *,
+    by: str,
+    version: int | None = None,
+    apply: bool = True,
+) -> tuple[AlarmRule | None, int]:
+    """Lay a change over a rule, or end one (`body` None); give the rule as it will be there, and how many devices.
+
+    Nothing is written unless `apply`. Raises ConfigError naming the key; ConflictError when `version` is not that now.
+    """
+    old = await connection.fetchrow(NOW, rule, *where)
+    if version is not None and version != (old["version"] if old is not None else 0):
+        raise ConflictError("rule.changed", rule=rule, version=old["version"] if old is not None else 0)
+    if body is None and old is None:
+        raise NotFoundError("rule.nothing_there", rule=rule)
+    known = await rows(connection)
+    others = [row for row in known if old is None or row.id != old["id"]]
+    area_id, label, device_id = where
+    new = RuleRow(
+        id=0, rule=rule, class_key=device_class.key, body=body or {}, version=(old["version"] if old else 0) + 1, by=by,
+        created_at=await connection.fetchval("SELECT clock_timestamp()"), area_id=area_id, label=label,
+        device_id=device_id,
+    )  # fmt: skip
+    name = rule.partition(".")[2]
+    below = [row for row in others if row.everywhere and row.rule == rule]
+    base = dict(device_class.rule_bodies.get(name, {}))
+    laid = [*below, new] if body is not None else below
+    found = None
+    if base or laid:
+        merged = base
+        for row in laid:
+            merged = laid_over(merged, row.body)
+        names = frozenset((*(each.key.partition(".")[2] for each in device_class.rules), name))
+        found = read_body(device_class, rule, merged, names)
+    devices = await connection.fetchval(
+        "SELECT count(*) FROM iot.device WHERE class_key = $1 AND retired_at IS NULL", device_class.key
+    )
+    if not new.everywhere:
+        devices = len([one for one in await reached(connection, [new]) if rows_of([new], one)])
+    if apply:
+        if old is not None:
+            await connection.execute(ENDED, old["id"])
+        if body is not None:
+            await connection.execute(ADD, rule, device_class.key, *where, dict(body), new.version, by)
+    return found, devices
+
+
+async def rules_at(
+    connection: asyncpg.Connection, classes: Mapping[str, DeviceClass], device: str
+) -> list[tuple[AlarmRule, list[RuleRow]]]:
+    """Give a device's rules as they hold, each with the changes that made it so. Raises NotFoundError."""
+    row = await connection.fetchrow(DEVICE, device)
+    if row is None or row["class_key"] not in classes:
+        raise NotFoundError("registry.no_device", key=device)
+    stands = Scoped(row["id"], row["class_key"], row["labels"] or (), row["areas"])
+    laid = rows_of(await rows(connection), stands)
+    rules = effective(classes[row["class_key"]], laid)
+    return [(rule, [each for each in laid if each.rule == rule.key]) for rule in rules]

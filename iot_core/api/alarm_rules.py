@@ -1,0 +1,71 @@
+"""Rules of alarms: what people changed, what holds at a device, changing it."""
+
+from iot_core.alarms.book import RuleRow
+from iot_core.alarms.changes import change_rule, rows, rules_at, where_of
+from iot_core.alarms.say import say
+from iot_core.api import shapes
+from iot_core.api.roles import Action
+from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.errors import ConfigError, NotFoundError, RequestError
+from iot_core.registry.audit import Change, record
+
+
+async def list_(call: Call[NoQuery]) -> shapes.RuleLaidList:
+    """List what people changed of the rules of the classes, and the rules that they made."""
+    async with call.connection() as connection:
+        found = await rows(connection)
+    return shapes.RuleLaidList(items=tuple(_laid(row) for row in found))
+
+
+async def at_device(call: Call[NoQuery]) -> shapes.RulesAt:
+    """Explain a device's rules: each as it holds there, with the changes that made it so."""
+    key = call.path["key"]
+    async with call.connection() as connection:
+        found = await rules_at(connection, call.services.profiles.classes, key)
+    return shapes.RulesAt(
+        device=key,
+        items=tuple(
+            shapes.RuleAt(
+                rule=rule.key, title=rule.title, severity=rule.severity, said=say(rule), source=rule.source,
+                changes=tuple(_laid(row) for row in laid),
+            )
+            for rule, laid in found
+        ),
+    )  # fmt: skip
+
+
+async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleChanged:
+    """Lay a change over a rule for the class, an area, a label or a device; it holds at once, everywhere."""
+    rule = call.path["rule"]
+    device_class = call.services.profiles.classes.get(rule.partition(".")[0])
+    if device_class is None:
+        raise NotFoundError("rule.no_class", rule=rule)
+    async with call.connection() as connection, connection.transaction():
+        where = await where_of(connection, body.where)
+        try:
+            found, devices = await change_rule(
+                connection, device_class, rule, where, body.body, by=call.who.name, version=body.version,
+                apply=not body.preview,
+            )  # fmt: skip
+        except ConfigError as exc:  # what was sent, not how we are set up
+            raise RequestError(exc.code, **exc.facts) from exc
+        if not body.preview:
+            after = {"where": body.where or "class", "body": body.body}
+            await record(connection, call.who.name, "rule.change", Change(f"rule/{rule}", None, after))
+    return shapes.RuleChanged(
+        rule=rule, where=body.where or f"class={device_class.key}", said=None if found is None else say(found),
+        severity=None if found is None else found.severity, devices=devices, applied=not body.preview,
+    )  # fmt: skip
+
+
+def _laid(row: RuleRow) -> shapes.RuleLaid:
+    return shapes.RuleLaid(
+        rule=row.rule, where=row.where, body=dict(row.body), version=row.version, by=row.by, created_at=row.created_at
+    )
+
+
+routes = (
+    get("/rules", list_),
+    post("/rules/{rule}", change, Action.PUSH),
+    get("/devices/{key}/rules", at_device),
+)

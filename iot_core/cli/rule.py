@@ -1,0 +1,128 @@
+"""`iot rule`: which alarm rules hold where, and changing them at run time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iot_core.cli.base import Group, option
+from iot_core.cli.keys import DEVICE
+from iot_core.cli.output import Column, line, show_one, show_rows
+from iot_core.cli.session import ask
+from iot_core.cli.times import local
+from iot_core.cli.words import word
+from iot_core.errors import RequestError
+from iot_core.messages import text, title
+
+if TYPE_CHECKING:
+    from iot_core.api import shapes
+
+__all__ = ["rule"]
+
+
+@click.group(
+    "rule",
+    cls=Group,
+    help=text("rule.help"),
+    examples=["iot rule list", "iot rule explain aq-001", "iot rule set tank.high new.yaml --where area=hong-gai"],
+)
+def rule() -> None:
+    pass
+
+
+_LAID: list[Column[shapes.RuleLaid]] = [
+    Column("rule.col_rule", lambda row: row.rule),
+    Column("rule.col_where", lambda row: row.where),
+    Column("rule.col_change", lambda row: _flow(row.body), raw=True),
+    Column("rule.col_version", lambda row: row.version, right=True),
+    Column("rule.col_by", lambda row: row.by),
+    Column("rule.col_at", lambda row: local(row.created_at), whole=True),
+]
+_AT: list[Column[shapes.RuleAt]] = [
+    Column("rule.col_rule", lambda row: row.rule),
+    Column("rule.col_severity", lambda row: word("severity", row.severity)),
+    Column("rule.col_said", lambda row: row.said),
+    Column("rule.col_title", lambda row: title(row.title)),
+    Column("rule.col_where", lambda row: ", ".join(each.where for each in row.changes) or "class"),
+]
+
+
+@rule.command("list", help=text("rule.help_list"), examples=["iot rule list", "iot rule list --output json"])
+def list_() -> None:
+    found = ask(lambda client: client.rule_changes())
+    show_rows(found.items, _LAID, nothing="rule.none")
+
+
+@rule.command("explain", help=text("rule.help_explain"), examples=["iot rule explain aq-001"])
+@click.argument("device", type=DEVICE, metavar="DEVICE")
+def explain(device: str) -> None:
+    found = ask(lambda client: client.rules_at(device))
+    show_rows(found.items, _AT, nothing="rule.none")
+
+
+_FILE = click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_WHERE = option("--where", metavar="KIND=KEY", default="", help=text("rule.opt_where"))
+
+
+@rule.command(
+    "check", help=text("rule.help_check"), examples=["iot rule check streetlight.dark new.yaml --where label=old"]
+)
+@click.argument("key", metavar="RULE")
+@_FILE
+@_WHERE
+def check(key: str, file: Path, where: str) -> None:
+    _change(key, _read(file), where, preview=True)
+
+
+@rule.command(
+    "set",
+    help=text("rule.help_set"),
+    examples=["iot rule set air_quality.battery_low new.yaml", "iot rule set tank.high new.yaml --where device=tank-7"],
+)
+@click.argument("key", metavar="RULE")
+@_FILE
+@_WHERE
+def set_(key: str, file: Path, where: str) -> None:
+    _change(key, _read(file), where)
+
+
+@rule.command("reset", help=text("rule.help_reset"), examples=["iot rule reset tank.high --where area=hong-gai"])
+@click.argument("key", metavar="RULE")
+@_WHERE
+def reset(key: str, where: str) -> None:
+    _change(key, None, where)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import msgspec
+
+    try:
+        body = msgspec.yaml.decode(file.read_bytes())
+    except msgspec.DecodeError as exc:
+        raise RequestError("rule.no_yaml", file=str(file), detail=str(exc)) from exc
+    if not isinstance(body, dict):
+        raise RequestError("rule.no_yaml", file=str(file), detail="-")
+    return body
+
+
+def _change(key: str, body: dict[str, Any] | None, where: str, *, preview: bool = False) -> None:
+    from iot_core.api import shapes
+
+    asked = shapes.RuleChange(body=body, where=where, preview=preview)
+    found = ask(lambda client: client.change_rule(key, asked))
+    show_one(found, lambda: _say(found))
+
+
+def _say(found: shapes.RuleChanged) -> None:
+    line(
+        "rule.changed_to" if found.applied else "rule.would_be", rule=found.rule, where=found.where,
+        devices=found.devices, said=found.said or text("rule.off"),
+    )  # fmt: skip
+
+
+def _flow(body: dict[str, Any]) -> str:
+    import msgspec
+
+    return msgspec.json.encode(body).decode()

@@ -1,0 +1,43 @@
+"""Rules are looked at and changed over the API, and hold at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.api.city import City
+
+BATTERY = "fire_detector.battery_level"
+
+
+async def test_change_of_a_rule_is_shown_checked_applied_and_ended(city: City) -> None:
+    await city.add("smoke-1")
+    change = {"body": {"when": {"below": 30}}, "where": "device=smoke-1"}
+    seen = await city.ask("POST", f"/rules/{BATTERY}", json={**change, "preview": True})
+    assert (seen.status, seen.json["applied"], seen.json["devices"]) == (200, False, 1)
+    assert seen.json["said"].startswith("battery below 30")
+    assert (await city.ask("GET", "/rules")).json["items"] == []
+
+    assert (await city.ask("POST", f"/rules/{BATTERY}", json=change)).json["applied"] is True
+    at = (await city.ask("GET", "/devices/smoke-1/rules")).json["items"]
+    (mine,) = [each for each in at if each["rule"] == BATTERY]
+    assert mine["said"].startswith("battery below 30")
+    assert [each["where"] for each in mine["changes"]] == ["device=smoke-1"]
+
+    refused = await city.ask("POST", f"/rules/{BATTERY}", json={**change, "version": 0})
+    assert (refused.status, refused.json["code"]) == (409, "rule.changed")
+    wrong = await city.ask("POST", f"/rules/{BATTERY}", json={"body": {"when": {"metric": "nothing", "below": 3}}})
+    assert (wrong.status, wrong.json["code"]) == (400, "profile.invalid")
+    assert "when.metric" in wrong.json["detail"]
+
+    assert (await city.ask("POST", f"/rules/{BATTERY}", json={"where": "device=smoke-1"})).status == 200
+    assert (await city.ask("GET", "/rules")).json["items"] == []
+    audit = (await city.ask("GET", "/audit")).json["items"]
+    assert [each["action"] for each in audit if each["action"] == "rule.change"] == ["rule.change"] * 2
+
+
+async def test_shift_figures_and_deeds_over_the_api(city: City) -> None:
+    assert (await city.ask("GET", "/alarms/kpi")).json["alarms"] == 0
+    report = await city.ask("POST", "/alarms/handover", json={"to": "minh"})
+    assert (report.status, report.json["to"], report.json["open"]) == (200, "minh", [])
+    assert (await city.ask("POST", "/alarms/99/do", json={"do": "undo"})).status == 404
