@@ -461,6 +461,10 @@ class Client:
         """Show an alarm with its history and its messages."""
         return await self._get(f"/alarms/{alarm_id}", shapes.AlarmDetail)
 
+    async def alarm_trace(self, alarm_id: int) -> shapes.AlarmTrace:
+        """Tell an alarm's whole way, from the reading to the receipts."""
+        return await self._get(f"/alarms/{alarm_id}/trace", shapes.AlarmTrace)
+
     async def acknowledge(self, alarm_id: int, *, version: int | None = None) -> shapes.Acknowledged:
         """Acknowledge an alarm. ConflictError when it is no longer at `version`."""
         body = shapes.Acknowledge(version=version)

@@ -18,6 +18,7 @@ from iot_core.alarms.lifecycle import (
 from iot_core.api import shapes
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.api.trace import trace
 from iot_core.api.within import require_devices
 from iot_core.errors import NotFoundError
 from iot_core.model import MetricType, Title
@@ -62,6 +63,13 @@ async def show(call: Call[NoQuery]) -> shapes.AlarmDetail:
         children=children,
         runbook=_runbook(found.alarm, profiles),
     )
+
+
+async def way(call: Call[NoQuery]) -> shapes.AlarmTrace:
+    """Tell an alarm's whole way in the order of time, from the reading that raised it to the receipts."""
+    async with call.reader() as connection:
+        found = await get_alarm(connection, _id(call))
+        return await trace(connection, found.alarm.id, known=found.alarm.class_key in call.services.profiles.classes)
 
 
 async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.Alarm:
@@ -196,6 +204,7 @@ routes = (
     get("/alarms/kpi", kpi),
     post("/alarms/handover", hand_over, Action.ACKNOWLEDGE),
     get("/alarms/{id}", show),
+    get("/alarms/{id}/trace", way),
     post("/alarms/{id}/do", do, Action.ACKNOWLEDGE),
     post("/alarms/{id}/acknowledge", take, Action.ACKNOWLEDGE),
 )

@@ -1459,6 +1459,25 @@ class AlarmPush(Answer, frozen=True, kw_only=True):
     dead_at: datetime | None
 
 
+class TraceStep(Answer, frozen=True, kw_only=True):
+    """One thing that happened on an alarm's way, at which time, with what is known of it.
+
+    `what` is `measured`, `received`, `stored`, `raised`, `event`, `queued`, `tried`, `delivered` or `dead`.
+    """
+
+    at: datetime
+    what: str
+    subject: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+class AlarmTrace(Answer, frozen=True, kw_only=True):
+    """An alarm's whole way in the order of time, from the reading that raised it to the receipts."""
+
+    alarm: int
+    steps: tuple[TraceStep, ...]
+
+
 class AlarmDetail(Alarm, frozen=True, kw_only=True):
     """`children`: the devices behind a silent gateway that are silent with it; `runbook`: what to do."""
 

@@ -10,7 +10,7 @@ from iot_core.cli.base import Group, option
 from iot_core.cli.keys import DEVICE
 from iot_core.cli.output import Column, Stream, cut, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
-from iot_core.cli.times import age, local
+from iot_core.cli.times import age, local, zone
 from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
 from iot_core.messages import text, title
 
@@ -58,9 +58,14 @@ def list_(closed_too: bool, device: str | None, limit: int) -> None:
     cut(len(found.items), found.total)
 
 
-@alarm.command("show", help=text("cli.help_alarm_show"), examples=["iot alarm show 17"])
+@alarm.command("show", help=text("cli.help_alarm_show"), examples=["iot alarm show 17", "iot alarm show 17 --trace"])
 @click.argument("alarm_id", metavar="ID", type=int)
-def show(alarm_id: int) -> None:
+@option("--trace", "traced", is_flag=True, help=text("pushing.opt_trace"))
+def show(alarm_id: int, *, traced: bool) -> None:
+    if traced:
+        way = ask(lambda client: client.alarm_trace(alarm_id))
+        show_one(way, lambda: _print_way(way))
+        return
     found = ask(lambda client: client.alarm(alarm_id))
     show_one(found, lambda: _print(found))
 
@@ -123,6 +128,18 @@ def _happened(happened: shapes.AlarmHappened) -> str:
         device=row.device or "-",
         id=row.id,
     )
+
+
+def _print_way(way: shapes.AlarmTrace) -> None:
+    """Write each step with its time to the millisecond, and how long after the one before it."""
+    before = way.steps[0].at
+    for step in way.steps:
+        clock = step.at.astimezone(zone()).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        after = (step.at - before).total_seconds() * 1000
+        facts = "  ".join(f"{name}={value}" for name, value in step.detail.items())
+        said = text(f"pushing.way_{step.what}")
+        click.echo(f"{clock}  {after:>+10.1f} ms  {said}  {step.subject}  {facts}".rstrip())
+        before = step.at
 
 
 def _print(found: shapes.AlarmDetail) -> None:

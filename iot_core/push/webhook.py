@@ -101,8 +101,8 @@ async def post(
     address = literal(target.host or "")
     if address is not None and not allow_private and not is_public(address):
         return Answer(None, "private_address")
-    signed = headers(secret, message_id, data, content_type=content_type)
     try:
+        signed = headers(secret, message_id, data, content_type=content_type)
         async with session.post(target, data=data, headers=signed, allow_redirects=False) as response:
             await _drain(response)
             return _judge(response.status)

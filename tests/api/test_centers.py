@@ -137,7 +137,7 @@ async def test_one_core_feeds_another_and_nothing_goes_in_a_circle(
                 await department.add("smoke-1")
             async with city.client() as client:
                 await client.add_push("dept", f"{department.url}/api/v1/alarms?center=city", secret=here)
-            async with pushing(department.path.pool), pushing(city.path.pool):
+            async with pushing(department.path.pool, department.vault), pushing(city.path.pool, city.vault):
                 await department.path.say("smoke-1", '{"smoke": true}')
 
                 async def told_back() -> bool:

@@ -150,7 +150,7 @@ async def test_a_subscription_is_told_what_is_new_of_what_it_watches(city: City,
         async with city.path.pool.acquire() as connection, connection.transaction():
             await tell(connection, load())
 
-    async with serving(port, take), pushing(city.path.pool):
+    async with serving(port, take), pushing(city.path.pool, city.vault):
         await look()
         await look()
         async with city.client() as client:

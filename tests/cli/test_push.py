@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from iot_core.api.shapes import AlarmPush
 from iot_core.cli.alarm import delivery
@@ -112,3 +114,29 @@ def test_a_bad_address_is_refused_and_a_missing_one_is_asked_for(core: Core) -> 
     asked = core("push", "add", "bad")
     assert (asked.code, "--webhook, --mqtt" in asked.err) == (2, True)
     assert "push add NAME --webhook URL" in core("push", "list").out
+
+
+def test_messages_are_listed_proven_traced_and_brought_back(core: Core) -> None:
+    with receiver() as (url, got):
+        core("push", "add", "ioc", "--webhook", url, "--class", "fire_detector", "--hours", "daily 00:00-24:00")
+        core.tell("smoke-way", core.add("smoke-way", "native-fire-detector"), smoke=True, seq=1)
+        number = str(core.json("alarm", "list", "--device", "smoke-way")[0]["id"])
+        wait_until(lambda: core.json("push", "log", "ioc", "--state", "delivered"))
+        (message,) = core.json("push", "log", "--alarm", number)
+        assert (message["last_status"], message["attempts"]) == (204, 1)
+        assert message["body_digest"] == hashlib.sha256(got[0][1]).hexdigest()
+        steps = [step["what"] for step in core.json("alarm", "show", number, "--trace")["steps"]]
+        assert {"measured", "received", "raised", "queued", "tried", "delivered"} <= set(steps)
+        assert steps[-1] == "delivered"
+        said = core("alarm", "show", number, "--trace").out
+        assert re.search(r"ms  measured  smoke-way .*smoke=True", said)
+        assert "đã giao  ioc" in core("alarm", "show", number, "--trace", "--lang", "vi").out
+        core("alarm", "show", number)
+        today = datetime.now(ZoneInfo("Asia/Ho_Chi_Minh")).date().isoformat()
+        proof = next(row for row in core.json("push", "prove", "--day", today) if str(row["alarm"]) == number)
+        assert (proof["targets"], proof["delivered"]) == (1, 1)
+        assert proof["seen_at"] is not None
+        assert "rotated" not in core("push", "rotate", "ioc").err
+        assert core("push", "retry", "ioc").out.strip().endswith("0.")
+        assert core("push", "retry").code == 2
+        assert core("push", "remove", "ioc").code == 0

@@ -15,6 +15,7 @@ from iot_core.model import Severity
 from iot_core.push import Notice, enqueue, run_push
 from iot_core.push.targets import add
 from iot_core.settings import Push, Settings
+from iot_core.store.vault import Vault
 from tests.push.receiver import SECRET
 
 T0 = datetime(2026, 9, 1, 3, 0, tzinfo=UTC)
@@ -56,10 +57,10 @@ async def target(pool: asyncpg.Pool, key: str, url: str, **facts: Any) -> None:
 
 
 @asynccontextmanager
-async def pushing(pool: asyncpg.Pool, **facts: Any) -> AsyncIterator[None]:
+async def pushing(pool: asyncpg.Pool, vault: Vault | None = None, **facts: Any) -> AsyncIterator[None]:
     """Run a worker while the block lasts."""
     settings = Settings(push=Push(**{"allow_private": True, "timeout_s": 5.0, **facts}))
-    task = asyncio.create_task(run_push(pool, settings))
+    task = asyncio.create_task(run_push(pool, settings, vault=vault))
     try:
         yield
         assert not task.done()

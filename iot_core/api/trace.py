@@ -1,0 +1,72 @@
+"""The whole way of an alarm: the reading in the table, the alarm, its events, each message and its receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from iot_core.alarms.alarm import AlarmRow
+from iot_core.alarms.lifecycle import get_alarm
+from iot_core.api import shapes
+from iot_core.push import receipts
+
+__all__ = ["trace"]
+
+_MOST: Final = 1_000
+_AROUND: Final = timedelta(days=2)
+RECORDED: Final = "SELECT recorded_at FROM iot.alarm WHERE id = $1"
+# The row as it is now: what was stored of the uplink. The payload itself is kept of held uplinks only.
+READING: Final = """
+SELECT to_jsonb(t) - 'device_id' AS row, t.time, t.received_at FROM telemetry."{class_key}" t
+WHERE t.device_id = $1 AND t.time >= $2 AND t.time <= $3 AND t.received_at = $4 ORDER BY t.time DESC LIMIT 1
+"""
+
+
+async def trace(connection: asyncpg.Connection, alarm_id: int, *, known: bool) -> shapes.AlarmTrace:
+    """Give an alarm's way in the order of time. `known`: its class is one of ours. Raises NotFoundError."""
+    found = await get_alarm(connection, alarm_id)
+    row = found.alarm
+    steps = [
+        _step(row.received_at, "received", row.device_key or row.source_kind),
+        _step(
+            await connection.fetchval(RECORDED, alarm_id), "raised", row.rule, severity=row.severity, value=row.value
+        ),
+    ]
+    if known and row.device_id is not None:
+        steps += await _reading(connection, row)
+    for event in found.events:
+        detail = {"by": event.by, "note": event.note, "happened": event.at.isoformat()}
+        steps.append(_step(event.recorded_at, "event", event.kind, **detail))
+    for message in await receipts.log(connection, None, alarm_id, None, _MOST):
+        steps += _message(message)
+    return shapes.AlarmTrace(alarm=alarm_id, steps=tuple(sorted(steps, key=lambda step: step.at)))
+
+
+async def _reading(connection: asyncpg.Connection, row: AlarmRow) -> list[shapes.TraceStep]:
+    reading = await connection.fetchrow(
+        READING.format(class_key=row.class_key), row.device_id, row.raised_at - _AROUND, row.raised_at + _AROUND,
+        row.received_at,
+    )  # fmt: skip
+    if reading is None:
+        return []
+    values = {name: value for name, value in reading["row"].items() if value is not None}
+    return [_step(reading["time"], "measured", row.device_key or "", **values)]
+
+
+def _message(message: asyncpg.Record) -> Iterator[shapes.TraceStep]:
+    facts = {"type": message["type"], "message_id": message["message_id"]}
+    yield _step(message["created_at"], "queued", message["target"], **facts)
+    if message["first_tried_at"] is not None:
+        yield _step(message["first_tried_at"], "tried", message["target"], **facts, attempts=message["attempts"])
+    receipt = {"status": message["last_status"], "sha256": message["body_digest"], "error": message["last_error"]}
+    for name, what in (("delivered_at", "delivered"), ("dead_at", "dead")):
+        if message[name] is not None:
+            yield _step(message[name], what, message["target"], **facts, **receipt)
+
+
+def _step(at: Any, what: str, subject: str, **detail: Any) -> shapes.TraceStep:
+    kept = {name: value for name, value in detail.items() if value is not None}
+    return shapes.TraceStep(at=at, what=what, subject=subject, detail=kept)
