@@ -23,7 +23,7 @@ from simulators.bench.publisher import Load, Login, Sent
 from simulators.bench.report import report
 from simulators.bench.sampled import table_of
 from simulators.bench.stage import EMBEDDED, Stage, core, database, scratch
-from simulators.bench.stations import METRICS, count, register
+from simulators.bench.stations import METRICS, count, register, spoken
 
 __all__ = ["Options", "logins", "publishing", "run", "settled"]
 
@@ -81,6 +81,7 @@ async def run(options: Options, say: Say) -> dict[str, Any]:
 
 async def _measure(stage: Stage, options: Options, say: Say) -> dict[str, Any]:
     accounts = await register(stage, options.devices, say)
+    await spoken(stage)
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)
     load = Load(
         host="127.0.0.1", port=stage.mqtt_port, logins=logins(accounts), seconds=options.seconds, rate=options.rate,

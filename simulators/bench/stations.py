@@ -10,7 +10,7 @@ from iot_core.api import shapes
 from simulators.bench import Say
 from simulators.bench.stage import Stage
 
-__all__ = ["METRICS", "count", "register"]
+__all__ = ["METRICS", "count", "register", "spoken"]
 
 METRICS: Final = 6
 
@@ -26,6 +26,27 @@ async def register(stage: Stage, number: int, say: Say) -> list[tuple[str, str]]
         )
         accounts += [(each.device.key, each.secret or "") for each in added.items]
     return accounts
+
+
+_SPOKEN: Final = (
+    "UPDATE iot.device SET lifecycle = 'active'",
+    """
+    INSERT INTO iot.device_status (device_id, last_received_at, last_time)
+    SELECT id, now(), now() - interval '1 day' FROM iot.device ON CONFLICT DO NOTHING
+    """,
+    "INSERT INTO iot.seq_range (unit_id, run, seqs) SELECT id, '', '{}' FROM iot.unit ON CONFLICT DO NOTHING",
+    "VACUUM ANALYZE iot.device, iot.unit, iot.device_status, iot.seq_range",
+)
+
+
+async def spoken(stage: Stage) -> None:
+    """Let every device have spoken once: what its first message costs is no part of what a message costs."""
+    connection = await asyncpg.connect(stage.dsn)
+    try:
+        for statement in _SPOKEN:
+            await connection.execute(statement, timeout=300)
+    finally:
+        await connection.close()
 
 
 async def count(stage: Stage) -> tuple[int, int]:
