@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import re
 from contextlib import aclosing
@@ -113,7 +114,7 @@ async def test_json_that_is_too_deep_or_too_large_is_refused(city: City) -> None
         (deep, {"api.not_json", "api.unknown_key", "api.invalid", "api.too_large"}),
         (wide, {"api.too_large"}),
     ):
-        reply = await city.ask("POST", "/devices", data=body, headers={"Content-Type": "application/json"})
+        reply = await city.ask("POST", "/devices", data=io.BytesIO(body), headers={"Content-Type": "application/json"})
         assert (reply.status in {400, 413}, reply.json["code"] in codes) == (True, True), reply.data
     packed = await city.ask(
         "POST", "/devices", data=gzip.compress(bytes(30_000_000)),
