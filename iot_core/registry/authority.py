@@ -138,7 +138,8 @@ class Authority:
             await record(connection, by, "ca.issue", Change(f"device/{device_key}", after=after))
         return Issued(serial=serial, certificate=_pem(made), key=private, not_after=made.not_valid_after_utc)
 
-    async def certificates(self, connection: asyncpg.Connection, device_key: str | None = None) -> list[Certificate]:
+    @staticmethod
+    async def certificates(connection: asyncpg.Connection, device_key: str | None = None) -> list[Certificate]:
         """List what was issued, the newest first."""
         return [Certificate(**row) for row in await connection.fetch(_LIST, device_key)]
 
