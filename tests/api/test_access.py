@@ -50,6 +50,7 @@ ACTIONS = {
     "GET /telemetry/completeness": "read", "GET /telemetry/export": "read",
     "POST /telemetry/import": "load",
     "GET /alarms": "read", "GET /alarms/{id}": "read", "GET /alarms/{id}/trace": "read", "GET /alarms/kpi": "read",
+    "GET /rules": "read", "POST /rules/{rule}": "push", "GET /devices/{key}/rules": "read",
     "POST /alarms/handover": "acknowledge", "POST /alarms/{id}/do": "acknowledge",
     "POST /alarms/{id}/acknowledge": "acknowledge",
     "GET /map": "read", "GET /events": "read", "GET /inbox": "read", "GET /held": "read",
