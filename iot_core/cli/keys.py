@@ -41,7 +41,7 @@ class DeviceKey(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 async def _keys(where: Endpoint, begin: str) -> list[tuple[str, str]]:
     from iot_core.client import Client
 
-    async with Client(where.url, where.token) as client:
+    async with Client(where.url, where.token, fingerprint=where.fingerprint) as client:
         found = await client.devices(search=begin or None, limit=200)
     return [(device.key, device.name) for device in found.items if device.key.startswith(begin)]
 
