@@ -140,7 +140,12 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
         await require_places(call, connection, [(each.key, each.area) for _, each in rows])
         done = await device_import.import_(
-            connection, call.services.profiles, rows, skip_bad=body.skip_bad or body.dry_run, by=call.who.name
+            connection,
+            call.services.profiles,
+            rows,
+            skip_bad=body.skip_bad or body.dry_run,
+            by=call.who.name,
+            dry=body.dry_run,
         )
     if done.added and not body.dry_run:
         await let_in(call)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["edit", "export", "import_", "replace"]
 
-CHUNK = 1_000
+CHUNK = 2_500
 SHOWN = 50
 DAY = Day()
 PATH = click.Path(dir_okay=False, path_type=pathlib.Path)

@@ -72,8 +72,12 @@ async def import_(
     *,
     skip_bad: bool,
     by: str,
+    dry: bool = False,
 ) -> Imported:
-    """Add or bring up to date numbered rows in one transaction; with problems only when those are to be skipped."""
+    """Add or bring up to date numbered rows in one transaction; with problems only when those are to be skipped.
+
+    `dry`: the caller takes everything back.
+    """
     done = Imported()
     async with connection.transaction():
         there = {row["key"]: row for row in await connection.fetch(_UNITS, [new.key for _, new in rows])}
@@ -83,7 +87,7 @@ async def import_(
         for wave in waves:
             fresh = [new for new in wave if new.key not in there]
             if fresh:
-                done.added += await devices.add(connection, profiles, fresh, by=by)
+                done.added += await devices.add(connection, profiles, fresh, by=by, dry=dry)
         good = [new for wave in waves for new in wave]
         known = {new.key: {each: _said(new, each) for each in _EDITED} for new in good if new.key in there}
         wanted = {

@@ -122,14 +122,21 @@ class Added:
     """What takes the adding back."""
 
 
-async def add(connection: asyncpg.Connection, profiles: Profiles, new: Sequence[NewDevice], *, by: str) -> list[Added]:
-    """Add devices with their units, all or none. The error names the device that is in the way."""
+async def add(
+    connection: asyncpg.Connection, profiles: Profiles, new: Sequence[NewDevice], *, by: str, dry: bool = False
+) -> list[Added]:
+    """Add devices with their units, all or none. The error names the device that is in the way.
+
+    `dry`: the caller takes everything back, so no secret is worth hashing.
+    """
     _refuse_doubles("registry.key_twice", [each.key for each in new])
     checked = [_checked(each, profiles) for each in new]
     _refuse_doubles("registry.address_twice", [each.address for each, _ in checked])
     added = [_with_secret(each) for each, _ in checked]
     # Off the loop, because ingest turns on it: hashing 5,000 secrets takes most of a second.
-    hashes = await asyncio.to_thread(lambda: [hash_secret(each.secret) if each.secret else None for each in added])
+    hashes = await asyncio.to_thread(
+        lambda: [hash_secret(each.secret) if each.secret and not dry else None for each in added]
+    )
     async with connection.transaction():
         ids = {kind: await _ids(connection, kind, [getattr(each, kind) for each in new]) for kind in _IDS}
         await _refuse_taken(connection, added)
