@@ -258,7 +258,7 @@ async def test_the_claim_listener_gives_a_thief_of_the_batch_key_two_topics_and_
             "127.0.0.1", port, identifier=own, will=aiomqtt.Will("iot/v1/wm-1/status", "offline"), **login
         ):
             pass
-    for user, password in (("wm-1", added.secret), (made.batch.key, "wrong")):
+    for user, password in (("wm-1", "wrong"), (made.batch.key, "wrong"), (made.batch.key, added.secret)):
         with pytest.raises(aiomqtt.MqttError):
             async with aiomqtt.Client("127.0.0.1", port, identifier=own, username=user, password=password):
                 pass
