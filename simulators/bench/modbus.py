@@ -194,7 +194,8 @@ async def _alone(program: str, field: Field, profiles: Path, say: Say) -> dict[s
         )  # fmt: skip
         asking = asyncio.create_task(process.communicate(msgspec.json.encode(rounds)), name=program)
         await _wait(_ALONE_S, "bench.step_baseline", say)
-        polled = msgspec.json.decode((await asking)[0], type=Polled)
+        # The driver's log may come before it.
+        polled = msgspec.json.decode((await asking)[0].splitlines()[-1], type=Polled)
     return {
         "polls": polled.polls,
         "cpu_s": round(polled.cpu_s, 2),
