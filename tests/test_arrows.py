@@ -17,7 +17,7 @@ import pytest
 from tests.servers import ROOT
 
 OURS = ("iot_core", "drivers", "simulators", "grafana")
-WORDS = {"model", "errors", "settings", "messages", "folding", "cancelled"}
+WORDS = {"model", "hours", "errors", "settings", "messages", "folding", "cancelled"}
 STORE = WORDS | {"state", "children"}
 PATH = WORDS | {"profiles", "store", "registry", "push", "alarms"}
 CORE = PATH | {
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "model": set(),
     "errors": set(),
     "folding": set(),
+    "hours": {"errors"},
     "cancelled": set(),
     "counters": set(),
     "derived": set(),
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "state": {"errors", "settings"},
     "children": {"state"},
     "driver": {"model", "errors"},
-    "profiles": {"model", "errors"},
+    "profiles": {"model", "errors", "hours"},
     "store": STORE,
     "registry": WORDS | {"store", "state"},
     "push": WORDS | {"store", "registry"},

@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from iot_core.push.hours import within
+from iot_core.hours import within
 from iot_core.store.tables import read_calendar
 
 __all__ = ["Times"]

@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from iot_core import hours
+from iot_core.errors import RequestError
 from iot_core.model import AlarmRule, Comparison, Metric, MetricType, Rollup, RuleTerm, Severity, Title
 from iot_core.profiles.document import Document, Place, duration
 from iot_core.profiles.table import Table
@@ -122,6 +124,10 @@ def read_rule(
     spec = document.read(place, RuleSpec)
     if spec.momentary and (not spec.latched or spec.hold != "0s"):
         raise document.error((*place, "momentary"), "latched beside it, and no for: what is over at once cannot last")
+    try:
+        hours.parse(spec.hours)
+    except RequestError as exc:
+        raise document.error((*place, "hours"), "hours such as mon-fri 07:00-17:00, holiday 00:00-24:00") from exc
     condition = _Reader(document, (*place, "when"), metrics, class_key).read(spec.when, rules or _beside(document))
     rule = AlarmRule(
         key=f"{class_key}.{name}",

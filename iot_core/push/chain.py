@@ -16,9 +16,9 @@ from enum import StrEnum
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from iot_core import hours
 from iot_core.errors import RequestError
 from iot_core.model import is_key
-from iot_core.push import hours
 
 __all__ = ["Chain", "Ring", "Stage", "Step", "check", "first", "next_ring"]
 

@@ -9,9 +9,9 @@ from typing import Final
 
 import asyncpg
 
+from iot_core import hours as hours_
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import Severity, is_key
-from iot_core.push import hours as hours_
 from iot_core.push.chain import Chain
 
 _COLUMNS: Final = "key, steps, repeat_s, remind, min_severity, classes, areas, hours, accepts_simulated, created_at"

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from yarl import URL
 
+from iot_core import hours
 from iot_core.errors import RequestError
 from iot_core.model import Severity, is_key
-from iot_core.push import hours, template
+from iot_core.push import template
 from iot_core.push.addresses import check_reachable, parse_url, shown_url
 from iot_core.push.cap import sender_fits
 from iot_core.push.senders import notify, syslog, tls

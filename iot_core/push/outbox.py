@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from iot_core.hours import within
 from iot_core.model import Severity
 from iot_core.push.cap import Earlier
-from iot_core.push.hours import within
 from iot_core.push.parcel import is_sent
 
 if TYPE_CHECKING:

@@ -63,6 +63,12 @@ def test_condition_that_cannot_be_understood_says_where(when: dict[str, Any], pr
     assert str(refused.value.facts["key"]).startswith("rules.new.when")
 
 
+def test_hours_that_cannot_be_understood_are_refused_before_they_are_judged() -> None:
+    with pytest.raises(ConfigError) as refused:
+        rule({"metric": "level", "above": 1}, hours="at night")
+    assert refused.value.facts["key"] == "rules.new.hours"
+
+
 def test_alarm_that_is_gone_only_for_a_moment_does_not_return() -> None:
     compiled = compile_rule(rule({"metric": "level", "above": 80}, gone_for="5m"))
     state, _ = read(compiled, RuleState(), T0, 90.0)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from iot_core import hours
 from iot_core.alarms.escalation import walk
 from iot_core.errors import RequestError
 from iot_core.model import Severity
-from iot_core.push import chains, hours
+from iot_core.push import chains
 from iot_core.push.chain import Chain, Ring, Stage, Step, check, next_ring, reminder
 from tests.push.alarms import alarm, target, tell
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 RELEASED = sorted(Path(__file__).parent.joinpath("released").glob("*.sql"))
 TABLES = ("area", "device", "unit", "device_status", "seq_range", "held_uplink", "alarm", "alarm_event", "rule_state",
-          "push_target", "outbox", "token", "audit", "fixed_setting")  # fmt: skip
+          "push_target", "outbox", "token", "audit",
+          "fixed_setting WHERE key <> 'core_id'")  # fmt: skip
 
 
 async def restored(dsn: str, released: Path) -> None:
