@@ -109,7 +109,11 @@ async def test_every_read_answers_with_the_shape_that_it_is_said_to_have(city: C
             path.removeprefix(PREFIX), "smoke-1"
         )
         url = path.removeprefix(PREFIX).replace("{key}", key).replace("{id}", str(alarm))
-        asked = {"/telemetry/stats": "?class=fire_detector", "/push/prove": "?day=2026-09-01"}
+        asked = {
+            "/telemetry/stats": "?class=fire_detector",
+            "/push/prove": "?day=2026-09-01",
+            "/devices/{key}/commissioning": "?since=2026-09-01T00:00:00Z",
+        }
         reply = await city.ask("GET", url + asked.get(path.removeprefix(PREFIX), ""))
         assert reply.status == 200, (path, reply.data)
         schema = {**content["application/json"]["schema"], "components": said["components"]}
