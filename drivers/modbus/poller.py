@@ -60,8 +60,6 @@ class ModbusDriver(Driver):
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Poll until cancelled."""
-        if not self._settings.gateways:
-            log.warning("modbus.any_gateway", hint="modbus.gateways in iot.toml names those that may be asked")
         with ExitStack() as stack:
             outbox = Outbox(emit, self._open_spool(stack), self.context.count)
             connections = Connections(self._settings.connections)
@@ -157,6 +155,8 @@ class ModbusDriver(Driver):
     ) -> None:
         """Start, change and end the tasks of gateways as the plans say."""
         gateways = self._gateways
+        if not gateways and self._plans and not self._settings.gateways:
+            log.warning("modbus.any_gateway", hint="modbus.gateways in iot.toml names those that may be asked")
         for place in gateways.keys() - self._plans.keys():
             gateways.pop(place)[1].cancel()
         for place, plans in self._plans.items():

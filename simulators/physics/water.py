@@ -95,6 +95,7 @@ def _common(city: int, seed: int, time: datetime, drop: float) -> dict[str, floa
         "fault": False,
         "battery_low": False,
         "blocked": False,
+        "valve_open": True,
     }
 
 

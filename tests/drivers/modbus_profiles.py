@@ -41,6 +41,7 @@ class Registers:
 class Model:
     interval: timedelta
     modbus: Registers | None
+    broken: str = ""
 
 
 @dataclass

@@ -22,7 +22,8 @@ from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 
 BLOCKS = (Read("holding", 4, 3), Read("input", 0, 2), Read("coil", 1, 2))
 REGISTERS = {"holding:4": [4, 5, 6], "input:0": [0, 1], "coil:1": [1, 0]}
-FAST = Modbus(timeout_s=0.4)
+HERE = ("127.0.0.1",)
+FAST = Modbus(timeout_s=0.4, gateways=HERE)
 
 
 def at(port: int, unit_id: int) -> str:
@@ -135,7 +136,9 @@ async def test_a_gateway_that_speaks_for_a_silent_unit_keeps_its_connection(
 async def test_a_unit_that_dies_is_told_once_and_so_is_its_return(free_port: Callable[[], int]) -> None:
     edges = Edges()
     async with peer(free_port(), {9: counting}) as gateway:
-        driver = modbus_driver(edges.context(modbus=Modbus(timeout_s=0.05), profiles=models(0.1, *BLOCKS)))
+        driver = modbus_driver(
+            edges.context(modbus=Modbus(timeout_s=0.05, gateways=HERE), profiles=models(0.1, *BLOCKS))
+        )
         with capture_logs() as logs:
             async with running(driver, Mounted(unit(at(gateway.port, 9))), edges.ingest):
                 await until(lambda: edges.ingest.uplinks)
@@ -168,7 +171,9 @@ async def test_a_dead_unit_is_asked_ever_more_rarely(free_port: Callable[[], int
     edges = Edges()
     async with peer(free_port(), {9: counting}) as gateway:
         mounted = Mounted(unit(at(gateway.port, 8)), unit(living := at(gateway.port, 9), number=2))
-        driver = modbus_driver(edges.context(modbus=Modbus(timeout_s=0.02), profiles=models(0.1, *BLOCKS)))
+        driver = modbus_driver(
+            edges.context(modbus=Modbus(timeout_s=0.02, gateways=HERE), profiles=models(0.1, *BLOCKS))
+        )
         async with running(driver, mounted, edges.ingest):
             await until(lambda: len(edges.ingest.of(living)) >= 25)
     assert 3 <= len(gateway.blocks(8)) <= 9

@@ -309,7 +309,7 @@ async def test_a_unit_that_sets_the_line_otherwise_is_left_out_and_named() -> No
     edges = Edges()
     async with serial_bus({1: counting, 2: counting}) as bus:
         other = f"modbus://{bus.path}:9600-8E1/2"
-        driver = ModbusDriver(edges.context(modbus=Modbus(), profiles=models(0.2, HOLDING)))
+        driver = ModbusDriver(edges.context(modbus=Modbus(gateways=("127.0.0.1",)), profiles=models(0.2, HOLDING)))
         with capture_logs() as logs:
             async with running(driver, Mounted(unit(on(bus, 1)), unit(other, number=2)), edges.ingest):
                 await until(lambda: len(edges.ingest.of(on(bus, 1))) >= 2)
@@ -322,7 +322,9 @@ async def test_a_line_that_is_pulled_out_is_one_log_line_and_its_return_too(
     monkeypatch.setattr(schedule, "reconnect_delay", lambda _failures: 0.05)
     edges, port = Edges(), tmp_path / "ttyUSB0"
     address = f"modbus://{port}:115200-8N1/1"
-    driver = ModbusDriver(edges.context(modbus=Modbus(timeout_s=0.2), profiles=models(0.1, HOLDING)))
+    driver = ModbusDriver(
+        edges.context(modbus=Modbus(timeout_s=0.2, gateways=("127.0.0.1",)), profiles=models(0.1, HOLDING))
+    )
     with capture_logs() as logs:
         async with running(driver, Mounted(unit(address)), edges.ingest):
             await until(lambda: edges.counted["modbus_connect_failed"] >= 2)
