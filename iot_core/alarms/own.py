@@ -15,7 +15,7 @@ from iot_core.alarms.rules import Change, Phase, State, Transition
 from iot_core.cancelled import notice_cancellation
 from iot_core.messages import text
 from iot_core.model import AlarmRule, Comparison, Severity, Title
-from iot_core.push.outbox import ENDPOINT, Endpoint
+from iot_core.push.outbox import ENDPOINT, Endpoint, opened
 from iot_core.push.watchdog import Part, Watch
 from iot_core.store.connection import AWAY, RETRY
 from iot_core.store.vault import Vault
@@ -37,13 +37,14 @@ async def run_own(
     vault: Vault | None = None,
 ) -> None:
     """Note that loop and store answer, keep the targets fresh, write spells down; until cancelled."""
+    shut: set[str] = set()
     while True:
         watch.vitals.beat(Part.CORE)
         if healthy():
             watch.vitals.beat(Part.INGEST)
         try:
             async with asyncio.timeout(_ANSWER_S), pool.acquire() as connection:
-                watch.targets = [Endpoint(**row).opened(vault) for row in await connection.fetch(TARGETS)]
+                watch.targets = opened((Endpoint(**row) for row in await connection.fetch(TARGETS)), vault, shut)
                 watch.vitals.beat(Part.STORE)
                 while watch.spells:
                     await write_spell(connection, *watch.spells[0])

@@ -7,13 +7,15 @@ when all earlier ones are delivered or dead.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+import structlog
 
+from iot_core.errors import StartError
 from iot_core.hours import within
 from iot_core.model import Severity
 from iot_core.push.cap import Earlier
@@ -21,6 +23,8 @@ from iot_core.push.parcel import is_sent
 
 if TYPE_CHECKING:
     from iot_core.store.vault import Vault
+
+log = structlog.get_logger()
 
 RAISED: Final = "alarm.raised"
 _ORDER: Final = tuple(Severity)  # the most urgent first
@@ -174,6 +178,23 @@ class Endpoint:
             options["key"] = vault.open_text(options["key"], about)
         old = None if self.old_secret is None else vault.open_text(self.old_secret, about)
         return replace(self, secret=vault.open_text(self.secret, about), old_secret=old, options=options)
+
+
+def opened(found: Iterable[Endpoint], vault: Vault | None, shut: set[str]) -> list[Endpoint]:
+    """Give targets with their secrets in clear. One that cannot be opened is left out, and named in the log once.
+
+    `shut` remembers those that were named.
+    """
+    clear: list[Endpoint] = []
+    for target in found:
+        try:
+            clear.append(target.opened(vault))
+            shut.discard(target.key)
+        except StartError as exc:
+            if target.key not in shut:
+                shut.add(target.key)
+                log.error("push.secret_shut", target=target.key, reason=str(exc))  # noqa: TRY400 - the sentence says it
+    return clear
 
 
 def sealed_as(key: str) -> str:

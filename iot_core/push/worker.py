@@ -101,6 +101,7 @@ class Worker:
         self._beat = beat
         self._wake = asyncio.Event()
         self._lanes: dict[int, _Lane] = {}
+        self._shut: set[str] = set()
         self._receipts: list[tuple[int, int | None, str]] = []
         self._receipt = asyncio.Event()
         self._marked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -169,7 +170,7 @@ class Worker:
     async def _claim(self, group: asyncio.TaskGroup) -> float:
         """Start senders for what is due and has a place; say how many seconds nothing will be due."""
         async with self._pool.acquire() as connection:
-            for target in [each.opened(self._vault) for each in await outbox.ready(connection)]:
+            for target in outbox.opened(await outbox.ready(connection), self._vault, self._shut):
                 lane = await self._lane(target)
                 places = PLACES - lane.busy
                 if lane.queue or places <= 0:

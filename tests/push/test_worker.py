@@ -18,11 +18,13 @@ from iot_core.model import Severity
 from iot_core.push import outbox
 from iot_core.push.targets import delivery, enqueue_test, get_target
 from iot_core.push.worker import PLACES, pause
+from iot_core.store.vault import Vault
 from tests.push.alarms import alarm, pushing, settled, target, tell, tried
 from tests.push.receiver import receiving, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 async def test_alarm_arrives_signed_and_whole(pool: asyncpg.Pool, free_port: Callable[[], int]) -> None:
@@ -53,6 +55,24 @@ async def test_wrong_secret_is_refused_and_tried_again(pool: asyncpg.Pool, free_
     async with pool.acquire() as connection:
         listed = await get_target(connection, "ioc")
     assert (listed.backlog, listed.last_status, listed.last_error) == (1, 401, "http_401")
+
+
+async def test_a_secret_that_cannot_be_opened_holds_up_its_own_target_only(
+    pool: asyncpg.Pool, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    vault = Vault(tmp_path / "master.keys")
+    vault.make()
+    async with receiving(free_port()) as receiver:
+        await target(pool, "broken", receiver.url)
+        await target(pool, "ioc", receiver.url)
+        sealed = vault.seal_text("whsec_", "push_target/another")
+        await pool.execute("UPDATE iot.push_target SET secret = $1 WHERE key = 'broken'", sealed)
+        async with pushing(pool, vault):
+            await tell(pool, await alarm(pool))
+            await receiver.arrived(1)
+            await settled(pool, 1)
+    waiting = await pool.fetchval("SELECT count(*) FROM iot.outbox WHERE delivered_at IS NULL AND dead_at IS NULL")
+    assert (receiver.refused, waiting) == ([], 1)
 
 
 async def test_wakes_at_once_by_notice(pool: asyncpg.Pool, free_port: Callable[[], int]) -> None:
