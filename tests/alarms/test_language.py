@@ -188,6 +188,18 @@ async def test_switching_a_rule_off_for_a_device_returns_its_alarm(city: City) -
     assert await city.events() == ["raised", "cleared"]
 
 
+async def test_a_device_whose_silence_is_switched_off_stays_quiet_and_its_neighbour_does_not(city: City) -> None:
+    quiet, watched = await city.device("tank-1"), await city.device("tank-2")
+    await city.flush(seen(quiet, 0, level=10), seen(watched, 0, level=10))
+    await have(city, "tank.silent", {"silent_for": 3}, enabled=False, device_id=quiet)
+    timers = city.timers()
+    for seconds in (0, 186, 192, 198):
+        city.now = T0 + seconds * SECOND
+        await timers.look(healthy=True)
+    assert [each.device_key for each in await city.alarms()] == ["tank-2"]
+    assert await city.events() == ["raised"]
+
+
 ZONE = {"devices": ["smoke"], "at_least": 2, "within": "60s", "alone": "high"}
 
 
