@@ -134,10 +134,13 @@ FROM iot.command_order o WHERE o.id = c.order_id AND o.stopped_at IS NOT NULL AN
     AND c.state = 'queued' AND (c.trying_until IS NULL OR c.trying_until < clock_timestamp()) AND o.id = ANY($1)
 RETURNING c.id
 """
+# One that waits for a second person is not due: the confirmation wakes the sender.
 _NEXT: Final = """
-SELECT min(CASE WHEN state = 'queued' THEN least(greatest(next_at, trying_until), expires_at) ELSE
-    least(settle_at, CASE WHEN presence AND state = 'sent' THEN next_at END) END) - clock_timestamp()
-FROM iot.command WHERE ended_at IS NULL
+SELECT min(CASE
+    WHEN c.state = 'queued' AND o.second_person AND o.confirmed_at IS NULL THEN c.expires_at
+    WHEN c.state = 'queued' THEN least(greatest(c.next_at, c.trying_until), c.expires_at)
+    ELSE least(c.settle_at, CASE WHEN c.presence AND c.state = 'sent' THEN c.next_at END) END) - clock_timestamp()
+FROM iot.command c JOIN iot.command_order o ON o.id = c.order_id WHERE c.ended_at IS NULL
 """
 _BY_READING: Final = """
 SELECT c.id, c.device_id, d.class_key, c.sent_at, c.wanted FROM iot.command c JOIN iot.device d ON d.id = c.device_id

@@ -19,6 +19,7 @@ from iot_core.app import Core
 from iot_core.client import Client
 from iot_core.errors import ConflictError, RequestError
 from iot_core.model import CommandState
+from iot_core.registry import commands
 from iot_core.registry.tokens import create
 from tests.core import command, core_running, until
 from tests.drivers.modbus_peer import Memory, peer
@@ -175,7 +176,9 @@ async def test_a_selector_at_a_rate_stops_after_failures(dsn: str, state_path: P
         assert sum(bool(lamp.heard) for lamp in mounted) < 12
 
 
-async def test_a_valve_waits_for_a_second_person(dsn: str, state_path: Path, free_ports: Free) -> None:
+async def test_a_valve_waits_for_a_second_person(
+    dsn: str, state_path: Path, free_ports: Free, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with core_running(dsn, state_path, free_ports) as (core, client):
         made = await client.add_device(shapes.DeviceNew(key="wm-1", profile="native-water-meter"))
         async with core.pool.acquire() as connection:
@@ -185,8 +188,18 @@ async def test_a_valve_waits_for_a_second_person(dsn: str, state_path: Path, fre
             assert (await one(client, order)).waits_for_second
             with pytest.raises(ConflictError, match="own"):
                 await client.confirm_order(order.number or 0)
+            looks = 0
+
+            async def counted(connection: Any) -> Any:
+                nonlocal looks
+                looks += 1
+                return await until_next(connection)
+
+            until_next = commands.until_next
+            monkeypatch.setattr(commands, "until_next", counted)
             await asyncio.sleep(1.2)
             assert meter.heard == []
+            assert looks < 6, "what waits for a person is looked at now and then"
             assert (await second.confirm_order(order.number or 0)).confirmed_by == "second"
             await in_state(client, order, "sent")
             assert meter.heard[0]["params"] == {"open": False}

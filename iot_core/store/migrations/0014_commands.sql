@@ -55,8 +55,8 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER command_added AFTER INSERT ON iot.command FOR EACH STATEMENT EXECUTE FUNCTION iot.notify_command_work();
-CREATE TRIGGER command_order_changed AFTER UPDATE ON iot.command_order
-    FOR EACH STATEMENT EXECUTE FUNCTION iot.notify_command_work();
+CREATE TRIGGER command_order_changed AFTER UPDATE ON iot.command_order -- rows: a statement that changes none wakes nobody
+    FOR EACH ROW EXECUTE FUNCTION iot.notify_command_work();
 CREATE FUNCTION iot.notify_command_step() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('iot_command_step', NEW.id::text);
