@@ -29,11 +29,10 @@ def _operation(row: shapes.AuditEntry) -> str:
 
 
 _COLUMNS: list[Column[shapes.AuditEntry]] = [
-    Column("audit.col_time", lambda row: row.at, whole=True),
+    Column("audit.col_time", lambda row: row.at),
     Column("audit.col_by", lambda row: row.by),
     Column("user.col_from", lambda row: row.address, drop=1),
-    Column("audit.col_action", lambda row: row.action),
-    Column("audit.col_subject", lambda row: row.subject),
+    Column("audit.col_action", lambda row: f"{row.action} {row.subject}"),
     Column("audit.col_change", lambda row: difference(row.before, row.after), raw=True),
     Column("audit.col_operation", _operation, right=True, whole=True),
 ]

@@ -20,7 +20,7 @@ from iot_core.errors import CommandRejected, DeviceUnreachable, IotError, NotFou
 from iot_core.model import Command, CommandState
 from iot_core.registry import commands
 from iot_core.registry.commands import CHANNEL, Claimed, Step
-from iot_core.store.connection import AWAY, RETRY, listening, outlasting
+from iot_core.store.connection import AWAY, RETRY, wake_on
 
 if TYPE_CHECKING:
     import asyncpg
@@ -60,7 +60,7 @@ class Sender:
     async def run(self) -> None:
         """Send until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(), name="commands listen")
+            group.create_task(wake_on(self._pool, CHANNEL, self._wake), name="commands listen")
             away = False
             while True:
                 self._wake.clear()
@@ -76,15 +76,6 @@ class Sender:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._wake.wait()
-
-    async def _listen(self) -> None:
-        while True:
-            with outlasting():
-                async with listening(self._pool, CHANNEL) as notices:
-                    while True:
-                        self._wake.set()  # also for what came while nobody listened
-                        await notices.next()
-            await asyncio.sleep(_STORE_AWAY_S)
 
     async def _step(self, group: asyncio.TaskGroup) -> float:
         """Close what is over, send what is due; say for how many seconds nothing will be."""

@@ -23,7 +23,7 @@ from iot_core.model import Command, DeviceClass, Setting, Uplink
 from iot_core.profiles import checked_setting
 from iot_core.registry import commands, twin
 from iot_core.registry.twin import CHANNEL, Twin
-from iot_core.store.connection import AWAY, RETRY, listening, outlasting
+from iot_core.store.connection import AWAY, RETRY, outlasting, wake_on
 
 if TYPE_CHECKING:
     import asyncpg
@@ -114,7 +114,7 @@ class Twins:
     async def run(self) -> None:
         """Tell until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(), name="twins listen")
+            group.create_task(wake_on(self._pool, CHANNEL, self._wake), name="twins listen")
             while True:
                 self._wake.clear()
                 wait = _STORE_AWAY_S
@@ -123,15 +123,6 @@ class Twins:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._wake.wait()
-
-    async def _listen(self) -> None:
-        while True:
-            with outlasting():
-                async with listening(self._pool, CHANNEL) as notices:
-                    while True:
-                        self._wake.set()
-                        await notices.next()
-            await asyncio.sleep(_STORE_AWAY_S)
 
     async def _step(self) -> float:
         async with self._pool.acquire() as connection:

@@ -27,7 +27,7 @@ from iot_core.push.parcel import Parcel, pack
 from iot_core.push.senders import Access, Sender, make_sender
 from iot_core.push.senders.base import Home
 from iot_core.settings import Settings
-from iot_core.store.connection import AWAY, RETRY, listening, outlasting
+from iot_core.store.connection import AWAY, RETRY, outlasting, wake_on
 from iot_core.store.vault import Vault
 
 log = structlog.get_logger()
@@ -108,13 +108,7 @@ class Worker:
 
     async def listen(self) -> None:
         """Wake the dispatcher on every COMMIT that put something into the outbox."""
-        while True:
-            with outlasting():
-                async with listening(self._pool, "iot_outbox") as notices:
-                    while True:
-                        self._wake.set()  # also for what came while nobody listened
-                        await notices.next()
-            await asyncio.sleep(_STORE_AWAY_S)
+        await wake_on(self._pool, "iot_outbox", self._wake)
 
     async def tidy(self) -> None:
         """Delete what was delivered or given up long ago."""

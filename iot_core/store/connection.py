@@ -178,6 +178,17 @@ class outlasting:  # noqa: N801 - used like suppress
         return True
 
 
+async def wake_on(pool: asyncpg.Pool, channel: str, woken: asyncio.Event, *, again_s: float = 1.0) -> None:
+    """Set `woken` with every NOTIFY on `channel`, and after each time in which nobody listened; until cancelled."""
+    while True:
+        with outlasting():
+            async with listening(pool, channel) as notices:
+                while True:
+                    woken.set()
+                    await notices.next()
+        await asyncio.sleep(again_s)
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg is untyped
     """A connection that says which session of the server it leaves behind when it is given up."""
 

@@ -55,7 +55,7 @@ def test_a_stolen_batch_key_is_seen_ended_and_harms_nobody(terminal: Terminal, c
     assert claim(city, *stolen, "FAKE-9", secrets.token_hex(16))[0] == 403
     assert claim(city, *stolen, "M-2", own)[0] == 403, "the key opens nothing, not even for those who wait"
     terminal("inbox reject " + " ".join(f"claim:{number}" for number in numbers)).has("3 claims refused")
-    terminal(f"audit {batch[1]} --output json").has("claim.refused", "cloned", "revoked", "batch.revoke")
+    terminal(f"audit {batch[1]}").has("claim.refused", "cloned", "revoked", "batch.revoke")
     assert city.tell("minh-1", given["secret"], volume=2.5) == "2.04", "who is in stays in"
 
     # The meter that waited is known by its label: Minh lets it in with a new key.

@@ -66,4 +66,4 @@ def _exchange(terminal: Terminal, city: Core, old_secret: str) -> None:
     assert city.tell("lan-meter", old_secret, volume=1.0) == "4.01", "the old secret is dead"
     assert city.tell("lan-meter", secret_of(replaced), volume=0.25) == "2.04"
     terminal("device show lan-meter").has("WM-2", "0.25")
-    terminal("audit lan-meter --output json").has("device.replace", "WM-1")
+    terminal("audit lan-meter").has("device.replace", "WM-1")
