@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -39,7 +38,7 @@ from iot_core.claiming import Claiming
 from iot_core.commanding import Commanding, Reach, Scheduler, Twins
 from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
-from iot_core.errors import ConfigError, StartError, StoreUnavailable
+from iot_core.errors import StartError
 from iot_core.ingest.flush import Flush
 from iot_core.ingest.limit import RateLimit
 from iot_core.ingest.load import Loader
@@ -47,12 +46,10 @@ from iot_core.ingest.prepare import Prepare
 from iot_core.ingest.replay import replay_address, replay_step
 from iot_core.ingest.worker import Ingest
 from iot_core.messages import text
-from iot_core.model import DeviceClass
+from iot_core.opened import open_store
 from iot_core.profiles import Profiles
-from iot_core.profiles.follow import follow as follow_profiles
 from iot_core.profiles.follow import name_broken
 from iot_core.profiles.load import load_tolerant
-from iot_core.profiles.stand_in import Known
 from iot_core.push import run_push
 from iot_core.push.heartbeat import run_heartbeat
 from iot_core.push.reporting import run_reports
@@ -63,22 +60,18 @@ from iot_core.registry.credentials import Authenticator
 from iot_core.registry.directory import Directory
 from iot_core.registry.keep import Keep
 from iot_core.registry.tokens import ensure_local_token
+from iot_core.renewal import Renewal
 from iot_core.settings import Settings
 from iot_core.state import Running, StateDir
 from iot_core.store import held
 from iot_core.store.columns import ClassTable
-from iot_core.store.completeness import Model, note_models, noted_models
-from iot_core.store.connection import AWAY, open_pool, open_readers
-from iot_core.store.migrate import migrate
-from iot_core.store.nightly import Nightly, ensure_columnstore
+from iot_core.store.connection import open_pool, open_readers
+from iot_core.store.nightly import Nightly
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.refresh import Refresh
-from iot_core.store.registers import note_registers
 from iot_core.store.reseal import reseal
-from iot_core.store.rollups import Rollup
 from iot_core.store.server import embedded
-from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
-from iot_core.store.tier import Found, Tier, find_tier
+from iot_core.store.tier import Found, Tier
 from iot_core.store.vault import NAME, Vault
 from iot_core.supervisor import supervise
 
@@ -130,7 +123,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
     async with AsyncExitStack() as stack:
         dsn = settings.store.dsn or await stack.enter_async_context(embedded(state))
         pool = await stack.enter_async_context(open_pool(dsn, settings.store))
-        store = await _ready_store(pool, settings, profiles)
+        store = await open_store(pool, settings, profiles)
         found, tables, profiles = store.found, store.tables, store.profiles
         refresh = Refresh(store.rollups, found.tier)
         say(
@@ -244,7 +237,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))
         counters.gauge("profiles_broken", lambda: float(len(profiles.broken)))
         if own_folder is not None:
-            renewal = _Renewal(
+            renewal = Renewal(
                 settings, store, counters, prepare, flush, loader, evaluator, directory, pool, broker, own_folder
             )
             own.start("profiles", renewal.run)
@@ -291,62 +284,6 @@ async def _driver_line(name: str, driver: Driver, deadline: float) -> str:
     return text("app.driver", name=name, line=driver.address_line())
 
 
-@dataclass(frozen=True, slots=True)
-class _Renewal:
-    """Own profiles that change while the core runs, and everybody who keeps something by profile or class."""
-
-    settings: Settings
-    store: _Store
-    counters: Counters
-    prepare: Prepare
-    flush: Flush
-    loader: Loader
-    evaluator: Evaluator
-    directory: Directory
-    pool: asyncpg.Pool
-    broker: Broker
-    folder: Path
-
-    async def run(self) -> None:
-        """Follow the folder until cancelled."""
-        await follow_profiles(self.store.profiles, self.folder, self._renewed, load=self._load)
-
-    async def _load(self, folder: Path, running: Profiles) -> Profiles:
-        """Load beside what runs, and make the tables of classes that are new. Raises StoreUnavailable."""
-        found = await asyncio.to_thread(load_tolerant, folder, running)
-        try:
-            async with self.pool.acquire() as connection:
-                if found.classes.keys() - running.classes.keys():
-                    found = await self._with_new_classes(connection, folder, running, found)
-                await note_models(connection, _models(found))
-                await _hold_broken(connection, found)
-        except AWAY as exc:
-            raise StoreUnavailable(str(exc)) from exc
-        return found
-
-    async def _with_new_classes(
-        self, connection: asyncpg.Connection, folder: Path, running: Profiles, found: Profiles
-    ) -> Profiles:
-        """Let new classes have what a start would give them, before anybody can say anything of them."""
-        store = self.store
-        again = partial(load_tolerant, folder, running)
-        found, tables = await _with_tables(connection, found, again, self.settings, store.found.tier)
-        new = {key: table for key, table in tables.items() if key not in store.tables}
-        await store.add(connection, new, found, self.settings)
-        self.flush.add(new)
-        self.loader.add(new)
-        log.info("profiles.new_classes", classes=sorted(new))
-        return found
-
-    async def _renewed(self) -> None:
-        self.prepare.renew()
-        self.directory.touch()
-        self.counters.count("profiles_renewed")
-        async with self.pool.acquire() as connection:
-            await self.evaluator.load(connection)
-        await self.broker.refresh()
-
-
 class _Tasks:
     """The core's services as supervised, named tasks."""
 
@@ -369,96 +306,6 @@ async def _end_tasks(ingest: Ingest, tasks: _Tasks) -> None:
         for task in reversed(running):
             task.cancel()
         await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)  # one may wait for a rollback over a line that is silent
-
-
-@dataclass(slots=True)
-class _Store:
-    """The database as this core found it. Tables and rollups grow in place with classes that come while it runs."""
-
-    found: Found
-    profiles: Profiles
-    tables: dict[str, ClassTable] = field(default_factory=dict)
-    rollups: dict[str, Rollup] = field(default_factory=dict)
-    compressed_after: dict[str, timedelta] = field(default_factory=dict)
-
-    async def add(
-        self, connection: asyncpg.Connection, tables: Mapping[str, ClassTable], profiles: Profiles, settings: Settings
-    ) -> None:
-        """Take in the tables of more classes, with their rollups, compression and counters."""
-        rollups = await read_rollups(connection, tables)
-        await ensure_columnstore(connection, rollups, self.found.tier, settings.retention)
-        await note_registers(connection, profiles.all())
-        if self.found.tier is Tier.COMMUNITY:
-            self.compressed_after.update({key: settings.retention.columnstore_after(key) for key in tables})
-        self.tables.update(tables)
-        self.rollups.update(rollups)
-
-
-async def _ready_store(pool: asyncpg.Pool, settings: Settings, profiles: Profiles) -> _Store:
-    async with pool.acquire() as connection:
-        await migrate(connection)
-        await fix_zone(connection, settings.timezone)
-        found = await find_tier(connection)
-        again = partial(load_tolerant, Path(settings.profiles) if settings.profiles else None, None)
-        profiles, tables = await _with_tables(connection, profiles, again, settings, found.tier)
-        await note_models(connection, _models(profiles))
-        await _hold_broken(connection, profiles)
-        store = _Store(found, profiles)
-        await store.add(connection, tables, profiles, settings)
-        return store
-
-
-async def _with_tables(
-    connection: asyncpg.Connection,
-    profiles: Profiles,
-    again: Callable[[Mapping[str, ConfigError]], Profiles],
-    settings: Settings,
-    tier: Tier,
-) -> tuple[Profiles, Mapping[str, ClassTable]]:
-    """Make the tables of all classes; where the database cannot take an own class, load again without it."""
-    refused: dict[str, ConfigError] = {}
-    while True:
-        classes = [_within_retention(each, settings) for each in profiles.classes.values()]
-        try:
-            return profiles, await ensure_tables(connection, classes, tier)
-        except ConfigError as exc:
-            key = str(exc.facts.get("device_class", ""))
-            if not key or key in refused:
-                raise
-            refused[key] = exc
-        profiles = await asyncio.to_thread(again, refused)
-
-
-async def _hold_broken(connection: asyncpg.Connection, profiles: Profiles) -> None:
-    """Hold what devices say whose profile is broken and has no good version here: say where they speak."""
-    lost = [each.model for each in profiles.broken if each.model and not each.kept]
-    if lost:
-        noted = await noted_models(connection, lost)
-        profiles.hold(
-            Known(
-                model=each.model,
-                class_key=each.class_key,
-                interval=each.interval,
-                metrics=each.metrics,
-                address=each.address,
-                topics=each.topics,
-            )
-            for each in noted
-            if each.address
-        )
-
-
-def _within_retention(device_class: DeviceClass, settings: Settings) -> DeviceClass:
-    """Shorten a class's window to its raw retention: what comes later would change buckets that are closed."""
-    return replace(device_class, window=min(device_class.window, settings.retention.raw(device_class.key)))
-
-
-def _models(profiles: Profiles) -> Iterator[Model]:
-    return (
-        Model(each.model, each.class_key, each.interval, each.metrics, each.address, each.topics)
-        for each in profiles.all()
-        if not each.broken  # of those the last good version is noted
-    )
 
 
 def _watch(settings: Settings, home: Home) -> Watch:

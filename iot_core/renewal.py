@@ -1,0 +1,85 @@
+"""Own profiles that change while the core runs, taken over by everybody who keeps something by profile or class."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+import structlog
+
+from iot_core.alarms.evaluate import Evaluator
+from iot_core.broker import Broker
+from iot_core.counters import Counters
+from iot_core.errors import StoreUnavailable
+from iot_core.ingest.flush import Flush
+from iot_core.ingest.load import Loader
+from iot_core.ingest.prepare import Prepare
+from iot_core.opened import OpenedStore, hold_broken, models_of, with_tables
+from iot_core.profiles import Profiles
+from iot_core.profiles.follow import follow as follow_profiles
+from iot_core.profiles.load import load_tolerant
+from iot_core.registry.directory import Directory
+from iot_core.settings import Settings
+from iot_core.store.completeness import note_models
+from iot_core.store.connection import AWAY
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Own profiles that change while the core runs, and everybody who keeps something by profile or class."""
+
+    settings: Settings
+    store: OpenedStore
+    counters: Counters
+    prepare: Prepare
+    flush: Flush
+    loader: Loader
+    evaluator: Evaluator
+    directory: Directory
+    pool: asyncpg.Pool
+    broker: Broker
+    folder: Path
+
+    async def run(self) -> None:
+        """Follow the folder until cancelled."""
+        await follow_profiles(self.store.profiles, self.folder, self._renewed, load=self._load)
+
+    async def _load(self, folder: Path, running: Profiles) -> Profiles:
+        """Load beside what runs, and make the tables of classes that are new. Raises StoreUnavailable."""
+        found = await asyncio.to_thread(load_tolerant, folder, running)
+        try:
+            async with self.pool.acquire() as connection:
+                if found.classes.keys() - running.classes.keys():
+                    found = await self._with_new_classes(connection, folder, running, found)
+                await note_models(connection, models_of(found))
+                await hold_broken(connection, found)
+        except AWAY as exc:
+            raise StoreUnavailable(str(exc)) from exc
+        return found
+
+    async def _with_new_classes(
+        self, connection: asyncpg.Connection, folder: Path, running: Profiles, found: Profiles
+    ) -> Profiles:
+        """Let new classes have what a start would give them, before anybody can say anything of them."""
+        store = self.store
+        again = partial(load_tolerant, folder, running)
+        found, tables = await with_tables(connection, found, again, self.settings, store.found.tier)
+        new = {key: table for key, table in tables.items() if key not in store.tables}
+        await store.add(connection, new, found, self.settings)
+        self.flush.add(new)
+        self.loader.add(new)
+        log.info("profiles.new_classes", classes=sorted(new))
+        return found
+
+    async def _renewed(self) -> None:
+        self.prepare.renew()
+        self.directory.touch()
+        self.counters.count("profiles_renewed")
+        async with self.pool.acquire() as connection:
+            await self.evaluator.load(connection)
+        await self.broker.refresh()
