@@ -27,12 +27,12 @@ Free = Callable[[int], int]
 
 
 @asynccontextmanager
-async def browser_page(lang: str = "vi-VN") -> AsyncIterator[tuple[Page, list[str]]]:
+async def browser_page(lang: str = "vi-VN", **options: Any) -> AsyncIterator[tuple[Page, list[str]]]:
     """Give a page in Chromium and the addresses it asks for."""
     asked: list[str] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_QUIET)
-        page = await browser.new_page(locale=lang, viewport={"width": 1280, "height": 800})
+        page = await browser.new_page(locale=lang, viewport={"width": 1280, "height": 800}, **options)
         page.on("request", lambda request: asked.append(request.url))
         page.set_default_timeout(20_000)
         yield page, asked

@@ -47,8 +47,9 @@ async function start() {
   }
   try {
     enter(await ask("GET", "/me"));
-  } catch {
+  } catch (problem) {
     showSignIn();
+    if (problem.status === 403) $("sign-in-error").textContent = problem.message; // a user who may see nothing
   }
 }
 
@@ -57,7 +58,7 @@ function showSignIn() {
   source = null;
   $("console").hidden = true;
   $("sign-in").hidden = false;
-  $("secret").focus();
+  $($("user").value ? "password" : "user").focus();
 }
 
 async function signIn(what) {
@@ -71,12 +72,16 @@ async function signIn(what) {
 
 $("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
-  const secret = $("secret").value.trim();
-  $("secret").value = "";
+  const [user, password, secret] = ["user", "password", "secret"].map((name) => $(name).value);
+  for (const name of ["password", "secret"]) $(name).value = ""; // an operator's screen is on a wall
   $("sign-in-error").textContent = "";
-  // A one-time code is three short groups; a token is long.
-  signIn(/^[0-9A-Za-z]{4}([- ]?[0-9A-Za-z]{4}){2}$/.test(secret) ? { code: secret } : { token: secret });
+  signIn(secret.trim() ? codeOrToken(secret.trim()) : { user: user.trim(), password });
 });
+
+/** A one-time code is three short groups; a token is long. */
+function codeOrToken(secret) {
+  return /^[0-9A-Za-z]{4}([- ]?[0-9A-Za-z]{4}){2}$/.test(secret) ? { code: secret } : { token: secret };
+}
 
 $("sign-out").addEventListener("click", async () => {
   await ask("DELETE", "/session").catch(() => {});
@@ -94,9 +99,9 @@ async function enter(me) {
   follow();
 }
 
-function sessionEnded() {
+function sessionEnded(why = say("session_ended")) {
   showSignIn();
-  $("sign-in-error").textContent = say("session_ended");
+  $("sign-in-error").textContent = why;
 }
 
 function follow() {
@@ -149,6 +154,7 @@ function lose(problem) {
   source?.close();
   source = null;
   if (problem?.status === 401) return sessionEnded();
+  if (problem?.status === 403) return sessionEnded(problem.message); // the last right was taken
   lostAt ??= new Date(heardAt);
   showLink();
   setTimeout(() => {
