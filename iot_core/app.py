@@ -30,7 +30,7 @@ from iot_core.alarms.follow import follow_rules
 from iot_core.alarms.own import run_own
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
-from iot_core.api.certificate import Tls, is_loopback, tls_of
+from iot_core.api.certificate import Tls, is_loopback, loaded, tls_of
 from iot_core.api.notifying import run_notifying
 from iot_core.api.services import Services
 from iot_core.asking import Asking
@@ -55,7 +55,7 @@ from iot_core.push.heartbeat import run_heartbeat
 from iot_core.push.reporting import run_reports
 from iot_core.push.senders.base import Access, Home
 from iot_core.push.watchdog import Part, Vitals, Watch, watching
-from iot_core.registry.authority import Authority
+from iot_core.registry.authority import Authority, own_names
 from iot_core.registry.credentials import Authenticator
 from iot_core.registry.directory import Directory
 from iot_core.registry.keep import Keep
@@ -86,6 +86,7 @@ _CANCEL_AGAIN_S: Final = 2.0
 _LISTENING_S: Final = 15.0
 _HOUSEKEEPING_S: Final = 600.0
 _LAG_IS_UNHEALTHY_S: Final = 5.0
+_CLAIMS_FILE: Final = "claims.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,9 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         twins = Twins(others, commanding, profiles)
         authenticator = Authenticator(pool)
         claiming = Claiming(pool, profiles, counters.count, broker.refresh)
+        authority = Authority(state.path / "authority")
+        async with pool.acquire() as connection:
+            claim_tls = await _claim_tls(connection, settings, authority)
         context = DriverContext(
             settings=settings,
             profiles=profiles,
@@ -187,6 +191,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
             config=twins.document,
             count=counters.count,
             claim=claiming,
+            claim_tls=None if claim_tls is None else claim_tls.context,
             spool=state.path / "spool",
         )
         drivers = _drivers(context)
@@ -209,7 +214,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
             commanding=commanding,
             twins=twins,
             claiming=claiming,
-            authority=Authority(state.path / "authority"),
+            authority=authority,
         )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.push_async_callback(_end_tasks, ingest, own := _Tasks(group))
@@ -256,8 +261,9 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         # Before waiting for the drivers: a broker elsewhere asks the API whether our own driver may log in.
         tls = tls_of(settings.api, state.path)
         url = await stack.enter_async_context(_serving(services, settings, tls))
-        if tls is not None:
-            own.start("certificate", tls.follow)
+        for name, shown in (("certificate", tls), ("claims certificate", claim_tls)):
+            if shown is not None:
+                own.start(name, shown.follow)
         deadline = asyncio.get_running_loop().time() + _LISTENING_S
         for name, driver in drivers.items():
             say(await _driver_line(name, driver, deadline))
@@ -359,12 +365,26 @@ async def _housekeeping(pool: asyncpg.Pool, tables: Mapping[str, ClassTable], ti
         await asyncio.sleep(_HOUSEKEEPING_S)
 
 
+async def _claim_tls(connection: asyncpg.Connection, settings: Settings, authority: Authority) -> Tls | None:
+    """Choose what the claims' TLS listener shows: what the broker's does, or a certificate of our own authority."""
+    if not settings.claims.tls_port:
+        return None
+    if settings.mqtt.tls_cert:
+        return loaded(Path(settings.mqtt.tls_cert), Path(settings.mqtt.tls_key), own=False)
+    await authority.ensure(connection, by="core")
+    await authority.server(connection, own_names(settings.claims.host), _CLAIMS_FILE)
+    kept = authority.kept(_CLAIMS_FILE)
+    return loaded(kept, kept, own=True)
+
+
 def _check_ports(settings: Settings) -> None:
     """Say which port is taken before anything is started."""
     # The broker looks at its own: one that a killed core left behind holds its port by right.
     listeners = [
         ("api", settings.api.host, settings.api.port, socket.SOCK_STREAM),
         ("coap", settings.coap.host, settings.coap.port, socket.SOCK_DGRAM),
+        ("claims", settings.claims.host, settings.claims.port, socket.SOCK_STREAM),
+        ("claims", settings.claims.host, settings.claims.tls_port, socket.SOCK_STREAM),
     ]
     for part, host, port, kind in listeners:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -23,6 +23,8 @@ from iot_core.errors import CommandRejected
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
+    import ssl
+
     from iot_core.model import Command, CommandState, Credential, MountedUnit
     from iot_core.profiles import Profiles
     from iot_core.settings import Settings
@@ -154,6 +156,8 @@ class DriverContext:
     """Gives a native device's configuration, by its key, to one that fetches it."""
     claim: Claim | None = None
     """Where claims of new devices go; None where nobody takes them."""
+    claim_tls: ssl.SSLContext | None = None
+    """What the claims' TLS listener shows; None where there is none."""
     spool: Path | None = None
     """A folder of the state directory where a driver keeps what it cannot hand over while the store is away."""
 

@@ -100,13 +100,15 @@ class Coap(_Section, frozen=True, kw_only=True):
 
 
 class Claims(_Section, frozen=True, kw_only=True):
-    """Where new devices claim themselves over MQTT, a listener of its own; port 0: nowhere.
+    """Where new devices claim themselves over MQTT, listeners of their own, in clear and over TLS; port 0: not so.
 
-    Over HTTP and CoAP they do it where the API and the CoAP server listen.
+    TLS shows what the broker's does: `mqtt.tls_cert`, else a certificate of our own authority (`iot ca`). Over HTTP and
+    CoAP devices claim themselves where the API and the CoAP server listen.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    tls_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
 
 
 class Modbus(_Section, frozen=True, kw_only=True):

@@ -44,13 +44,22 @@ class MqttDriver(Driver):
     async def run(self, units: Units, emit: Emit) -> None:
         """Deliver uplinks until cancelled; a broker that is away is tried again by ourselves, with the same session."""
         async with asyncio.TaskGroup() as group:
-            if self.context.settings.claims.port and self.context.claim is not None:
-                listener = Listener(self.context, self.context.claim)
+            for listener in self._claims():
                 group.create_task(listener.run(), name="mqtt claims")
             group.create_task(self._outlet.run(), name="mqtt outlet")
             group.create_task(self._intake.run(units, emit), name="mqtt intake")
             if self._receipts is not None:
                 group.create_task(self._receipts.run(), name="mqtt receipts")
+
+    def _claims(self) -> list[Listener]:
+        """Make the listeners for claims: in clear, over TLS, both or none."""
+        context, ports = self.context, self.context.settings.claims
+        if context.claim is None:
+            return []
+        made = [Listener(context, context.claim, ports.port)] if ports.port else []
+        if ports.tls_port and context.claim_tls is not None:
+            made.append(Listener(context, context.claim, ports.tls_port, context.claim_tls))
+        return made
 
     async def listening(self) -> None:
         """Wait for the first SUBACK: what is published before it, on a broker that never saw us, reaches nobody."""

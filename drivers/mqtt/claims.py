@@ -51,22 +51,25 @@ _NOT_AUTHORIZED: Final = 0x87
 class Listener:
     """Takes connections while the block of `run` lasts."""
 
-    def __init__(self, context: DriverContext, claim: Claim, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: DriverContext, claim: Claim, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._claim = claim
         self._authenticate = context.authenticate
         self._count = context.count
         self._host = context.settings.claims.host
-        self._port = context.settings.claims.port
+        self._port = port
         self._tls = tls
         self._open = 0
 
     async def run(self) -> None:
         """Listen until cancelled. Raises StartError when the port is not ours."""
         try:
-            server = await asyncio.start_server(self._connected, self._host, self._port, ssl=self._tls)
+            server = await asyncio.start_server(
+                self._connected, self._host, self._port, ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else _FIRST_WORD_S,
+            )  # fmt: skip
         except OSError as exc:
             raise StartError("app.port_in_use", part="claims", host=self._host, port=self._port) from exc
-        log.info("claims.listening", host=self._host, port=self._port)
+        log.info("claims.listening", host=self._host, port=self._port, tls=self._tls is not None)
         async with server:
             await server.serve_forever()
 

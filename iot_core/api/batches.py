@@ -49,6 +49,7 @@ async def create(call: Call[NoQuery], body: shapes.BatchNew) -> shapes.BatchCrea
         http=f"{call.request.url.origin()}{CLAIM}",
         coap=f"coap://{reached_coap(call)}{CLAIM}",
         mqtt=reached_claims(call),
+        mqtts=reached_claims(call, tls=True),
     )
 
 

@@ -22,7 +22,7 @@ from iot_core.errors import ConfigError
 from iot_core.settings import Api
 from iot_core.state import write_private
 
-__all__ = ["Tls", "is_loopback", "tls_of"]
+__all__ = ["Tls", "is_loopback", "loaded", "tls_of"]
 
 log = structlog.get_logger()
 
@@ -65,13 +65,13 @@ def tls_of(api: Api, state: Path) -> Tls | None:
             raise ConfigError(
                 "config.invalid", file="iot.toml", line="?", key="api.key", expected="certificate and key"
             )
-        return _loaded(Path(api.certificate), Path(api.key), own=False)
+        return loaded(Path(api.certificate), Path(api.key), own=False)
     if api.tls == "off" or (api.tls == "auto" and is_loopback(api.host)):
         return None
     certificate, key = state / "api.crt", state / "api.key"
     if not (certificate.exists() and key.exists()):
         _make(certificate, key, api.host)
-    return _loaded(certificate, key, own=True)
+    return loaded(certificate, key, own=True)
 
 
 def is_loopback(host: str) -> bool:
@@ -82,7 +82,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _loaded(certificate: Path, key: Path, *, own: bool) -> Tls:
+def loaded(certificate: Path, key: Path, *, own: bool) -> Tls:
+    """Read a certificate and its key (PEM; one file may hold both). Raises ConfigError."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

@@ -24,10 +24,11 @@ def reached_coap(call: Call[NoQuery]) -> str:
     return _reached(call, coap.host, coap.port)
 
 
-def reached_claims(call: Call[NoQuery]) -> str | None:
-    """Say where new devices claim themselves over MQTT; None where they cannot."""
+def reached_claims(call: Call[NoQuery], *, tls: bool = False) -> str | None:
+    """Say where new devices claim themselves over MQTT, in clear or over TLS; None where they cannot."""
     claims = call.services.settings.claims
-    return _reached(call, claims.host, claims.port) if claims.port else None
+    port = claims.tls_port if tls else claims.port
+    return _reached(call, claims.host, port) if port else None
 
 
 def _reached(call: Call[NoQuery], host: str, port: int) -> str:

@@ -108,6 +108,7 @@ def _say_created(made: shapes.BatchCreated) -> None:
             ("batch.into_http", made.http),
             ("batch.into_coap", made.coap),
             ("batch.into_mqtt", made.mqtt or text("batch.no_mqtt")),
+            ("batch.into_mqtts", made.mqtts or text("batch.no_mqtts")),
             ("batch.col_profile", made.batch.profile),
             ("batch.col_networks", ", ".join(made.batch.networks)),
         ]

@@ -165,10 +165,12 @@ class Authority:
             built = built.add_revoked_certificate(one.build())
         return built.sign(self._key(), hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
-    async def server(self, connection: asyncpg.Connection, names: Sequence[str]) -> tuple[str, str]:
+    async def server(
+        self, connection: asyncpg.Connection, names: Sequence[str], file_name: str = "server.pem"
+    ) -> tuple[str, str]:
         """Give certificate and key for a server reached by these names; kept until one changes or it grows old."""
-        own = await self._own(connection)
-        kept, file = self._kept_server(own, names), self._folder / "server.pem"
+        own, file = await self._own(connection), self.kept(file_name)
+        kept = _kept_server(file, own, names)
         if kept is not None:
             return kept
         public, private = _made()
@@ -179,20 +181,9 @@ class Authority:
         write_private(file, (made + private).encode())
         return made, private
 
-    def _kept_server(self, own: x509.Certificate, names: Sequence[str]) -> tuple[str, str] | None:
-        try:
-            both = (self._folder / "server.pem").read_text(encoding="ascii")
-            found = x509.load_pem_x509_certificate(both.encode())
-            said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            found.verify_directly_issued_by(own)
-        except (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
-            return None
-        if found.not_valid_after_utc - _RENEW_BEFORE < datetime.now(UTC):
-            return None
-        if list(said) != [_alternative(each) for each in names]:
-            return None
-        certificate, mark, key = both.partition("-----BEGIN PRIVATE KEY-----")
-        return certificate, mark + key
+    def kept(self, file_name: str) -> Path:
+        """Say where a server's certificate and key are kept, in one file."""
+        return self._folder / file_name
 
     async def _own(self, connection: asyncpg.Connection) -> x509.Certificate:
         found = await self.certificate(connection)
@@ -207,6 +198,22 @@ class Authority:
             raise ConflictError("ca.no_key", file=self._key_file) from None
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         return key
+
+
+def _kept_server(file: Path, own: x509.Certificate, names: Sequence[str]) -> tuple[str, str] | None:
+    try:
+        both = file.read_text(encoding="ascii")
+        found = x509.load_pem_x509_certificate(both.encode())
+        said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found.verify_directly_issued_by(own)
+    except (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return None
+    if found.not_valid_after_utc - _RENEW_BEFORE < datetime.now(UTC):
+        return None
+    if list(said) != [_alternative(each) for each in names]:
+        return None
+    certificate, mark, key = both.partition("-----BEGIN PRIVATE KEY-----")
+    return certificate, mark + key
 
 
 class _Role:

@@ -42,10 +42,14 @@ class Batches(Answer, frozen=True, kw_only=True):
 
 
 class BatchCreated(Answer, frozen=True, kw_only=True):
-    """A batch and its secret, shown here once; where its devices claim themselves (`mqtt` None: nowhere over MQTT)."""
+    """A batch and its secret, shown here once; where its devices claim themselves.
+
+    `mqtt` None: not over MQTT in clear; `mqtts` None: not over MQTT with TLS.
+    """
 
     batch: Batch
     secret: str
     http: str
     coap: str
     mqtt: str | None
+    mqtts: str | None = None
