@@ -30,9 +30,7 @@ async def claim(
     reply = flash.read_text()
     tls = None if authority is None else ssl.create_default_context(cafile=str(authority))
     while True:
-        async with aiomqtt.Client(
-            *where, identifier=reply, username=batch, password=key, tls_context=tls
-        ) as client:
+        async with aiomqtt.Client(*where, identifier=reply, username=batch, password=key, tls_context=tls) as client:
             await client.subscribe(f"iot/v1/claim/{reply}", qos=1)
             body = {"serial": serial, "profile": profile, "reply": reply}
             await client.publish("iot/v1/claim", json.dumps(body), qos=1)

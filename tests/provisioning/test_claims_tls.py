@@ -1,4 +1,4 @@
-"""Claims over MQTT with TLS: the same claim, unreadable on its way, at a listener that the city's authority vouches for."""
+"""Claims over MQTT with TLS: the same claim, unreadable on its way, where the city's authority vouches for us."""
 
 from __future__ import annotations
 
