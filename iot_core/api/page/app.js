@@ -1,6 +1,9 @@
 // The operator's page: what is wrong now, where, and who handles it.
 
+import { AlarmPanel, shelved } from "./alarm.js";
 import { ask } from "./api.js";
+import { $, button, closing, element } from "./dom.js";
+import { handOver } from "./handover.js";
 import { colour, DeviceMap, outline } from "./map.js";
 import { clock, language, number, other, say, setLanguage, setZone, title } from "./words.js";
 
@@ -14,11 +17,12 @@ const QUIET_MS = 40_000; // the core says something at least every 15 s: longer 
 const LOOK_MS = 5_000;
 const FRESH_MS = 10_000;
 const AGAIN_MS = 3_000;
-const $ = (id) => document.getElementById(id);
 
 const devices = new Map();
 const alarms = new Map();
-let mayAcknowledge = false;
+let me = { name: "", may: false };
+let view = "open"; // which alarms are listed: open, quiet, closed
+let listed = []; // what the core said of a view other than the open ones
 let unlisted = 0; // open alarms beyond what one answer holds
 let shown = null; // the device whose panel is open
 let lostAt = null;
@@ -30,11 +34,17 @@ const items = new Map(); // alarm id -> its list item and what it was drawn from
 const taking = new Set(); // alarms whose acknowledgement is on its way
 const map = new DeviceMap($("map"), (key) => showDevice(key));
 
-function element(tag, text, attributes = {}) {
-  const made = Object.assign(document.createElement(tag), attributes);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
+const panelOf = new AlarmPanel($("alarm"), {
+  me: () => me,
+  took: (alarm) => {
+    keep(alarm);
+    showAlarms();
+  },
+  showDevice: (key) => showDevice(key),
+  ended: () => sessionEnded(),
+  failed: (problem) => ($("notice").textContent = say("failed", { detail: problem.message })),
+  back: (id) => (items.get(id)?.item.querySelector(".details") ?? $("view")).focus(),
+});
 
 // ------------------------------------------------------------------ signing in
 async function start() {
@@ -89,9 +99,10 @@ $("sign-out").addEventListener("click", async () => {
 });
 
 // ------------------------------------------------------------------ live
-async function enter(me) {
-  setZone(me.timezone);
-  mayAcknowledge = me.actions.includes("acknowledge");
+async function enter(who) {
+  setZone(who.timezone);
+  me = { name: who.name, may: who.actions.includes("acknowledge") };
+  $("hand-over").hidden = !me.may;
   $("sign-in").hidden = true;
   $("console").hidden = false;
   map.resize();
@@ -142,7 +153,11 @@ const TAKE = {
   device: (device) => (device.state === "retired" ? devices.delete(device.key) : devices.set(device.key, device)),
 };
 const SHOW = {
-  alarm: () => showAlarms(),
+  alarm: ({ alarm }) => {
+    showAlarms();
+    if (view !== "open") listSoon();
+    if (panelOf.id !== null && [alarm.id, alarm.incident].includes(panelOf.id)) panelOf.fill();
+  },
   device: (device) => {
     showDevices();
     if (shown === device.key) fillDevice(shown);
@@ -192,8 +207,42 @@ async function refresh() {
 function keep(alarm) {
   const before = alarms.get(alarm.id);
   if (before && before.version > alarm.version) return;
-  if (alarm.state === "closed") alarms.delete(alarm.id);
+  if (alarm.state === "closed" || isQuiet(alarm)) alarms.delete(alarm.id);
   else alarms.set(alarm.id, alarm);
+}
+
+/** What the core leaves off the open list: inside an incident, in maintenance, shelved. */
+function isQuiet(alarm) {
+  return alarm.incident !== null || alarm.suppressed_by !== null || Date.parse(alarm.shelved_until) > Date.now();
+}
+
+const VIEWS = {
+  quiet: ["/alarms?quiet=true&limit=1000", (alarm) => alarm.incident === null && isQuiet(alarm)],
+  closed: ["/alarms?open=false&limit=200", (alarm) => alarm.state === "closed"],
+};
+let listing = null;
+
+/** Read a view other than the open ones; at most once a second while much happens. */
+function listSoon() {
+  listing ??= setTimeout(() => {
+    listing = null;
+    list();
+  }, 1_000);
+}
+
+async function list() {
+  const asked = view;
+  if (asked === "open") return showAlarms();
+  try {
+    const [path, wanted] = VIEWS[asked];
+    const found = await ask("GET", path);
+    if (view !== asked) return;
+    listed = found.items.filter(wanted);
+    showAlarms();
+  } catch (problem) {
+    if (problem.status === 401) return sessionEnded();
+    $("notice").textContent = say("failed", { detail: problem.message });
+  }
 }
 
 // ------------------------------------------------------------------ showing
@@ -213,6 +262,7 @@ function showAll() {
   showAlarms();
   showLink();
   if (shown) fillDevice(shown);
+  if (panelOf.id !== null) panelOf.fill();
 }
 
 function showLink() {
@@ -263,17 +313,20 @@ function showAlarms() {
     const [x, y] = [rank(a), rank(b)];
     return x[0] - y[0] || x[1] - y[1] || x[2] - y[2];
   });
-  $("no-alarms").hidden = sorted.length > 0;
-  $("more-alarms").textContent = unlisted ? say("more", { count: number(unlisted) }) : "";
-  arrange($("alarms"), sorted.map(kept));
-  for (const id of items.keys()) if (!alarms.has(id)) items.delete(id);
+  const wanted = view === "open" ? sorted : listed;
+  $("no-alarms").hidden = wanted.length > 0;
+  $("no-alarms").textContent = say(`no_alarms_${view}`);
+  $("more-alarms").textContent = unlisted && view === "open" ? say("more", { count: number(unlisted) }) : "";
+  arrange($("alarms"), wanted.map(kept));
+  const there = new Set(wanted.map((alarm) => alarm.id));
+  for (const id of items.keys()) if (!there.has(id)) items.delete(id);
   const waiting = sorted.filter((alarm) => alarm.state === "unacknowledged").length;
   document.title = waiting ? `(${waiting}) ${say("title")}` : say("title");
 }
 
 /** Give an alarm's list item, the same one for as long as it says the same: focus and a half-made click stay on it. */
 function kept(alarm) {
-  const drawnFrom = `${language} ${mayAcknowledge} ${JSON.stringify(alarm)}`;
+  const drawnFrom = `${language} ${me.may} ${JSON.stringify(alarm)}`;
   const before = items.get(alarm.id);
   if (before?.drawnFrom === drawnFrom) return before.item;
   const item = alarmItem(alarm);
@@ -291,7 +344,7 @@ function arrange(list, wanted) {
   });
   // The focused one went (acknowledged, closed): go on at its place, on the button that does no harm.
   if (at >= 0 && !list.contains(document.activeElement)) {
-    list.children[Math.min(at, wanted.length - 1)]?.querySelector("button")?.focus();
+    list.children[Math.min(at, wanted.length - 1)]?.querySelector(".where, .details")?.focus();
   }
 }
 
@@ -300,21 +353,23 @@ function alarmItem(alarm) {
   item.dataset.alarm = alarm.id;
   item.dataset.state = alarm.state;
   const head = element("span", say(`severity_${alarm.severity}`), { className: "severity" });
-  for (const tag of ["simulated", "late"]) {
+  for (const tag of ["simulated", "late", "test"]) {
     if (alarm[tag]) head.append(element("span", say(tag), { className: "tag" }));
   }
   item.append(head, element("strong", title(alarm.title)));
   if (alarm.device) {
-    const where = element("button", [alarm.device_name, alarm.area_name ?? alarm.area].filter(Boolean).join(" · "), { className: "where", type: "button" });
-    where.addEventListener("click", () => showDevice(alarm.device));
-    item.append(where);
+    const where = [alarm.device_name, alarm.area_name ?? alarm.area].filter(Boolean).join(" · ");
+    item.append(button(where, () => showDevice(alarm.device), { className: "where" }));
+  } else if (alarm.area_name) {
+    item.append(element("span", alarm.area_name));
   }
   item.append(element("span", alarmTimes(alarm), { className: "fine" }));
-  if (mayAcknowledge && !alarm.acknowledged_at) {
-    const button = element("button", say("acknowledge"), { type: "button" });
-    button.addEventListener("click", () => acknowledge(alarm, button));
-    item.append(button);
+  const row = element("div", undefined, { className: "row" });
+  if (me.may && !alarm.acknowledged_at) {
+    row.append(button(say("acknowledge"), (pressed) => acknowledge(alarm, pressed)));
   }
+  row.append(button(say("details"), () => openAlarm(alarm.id), { className: "details quiet" }));
+  item.append(row);
   return item;
 }
 
@@ -324,7 +379,15 @@ function alarmTimes(alarm) {
   if (alarm.acknowledged_at) {
     parts.push(say("acknowledged_by", { name: alarm.acknowledged_by, time: clock(alarm.acknowledged_at) }));
   }
+  if (alarm.assigned_to) parts.push(say("assigned_to", { name: alarm.assigned_to }));
+  if (alarm.shelved_until) parts.push(shelved(alarm));
+  if (alarm.members) parts.push(say("members", { count: number(alarm.members) }));
   return parts.join(" · ");
+}
+
+function openAlarm(id) {
+  if (shown) closeDevice();
+  panelOf.open(id);
 }
 
 async function acknowledge(alarm, button) {
@@ -380,9 +443,6 @@ async function fillDevice(key) {
 }
 
 function devicePanel(device) {
-  const close = element("button", "×", { className: "close", type: "button", title: say("close") });
-  close.setAttribute("aria-label", say("close"));
-  close.addEventListener("click", closeDevice);
   const place = [device.key, ...device.area_path, device.profile].filter(Boolean).join(" · ");
   const heard = device.last_received_at ? say("last_heard", { time: clock(device.last_received_at) }) : say("state_never");
   const table = element("table");
@@ -396,7 +456,7 @@ function devicePanel(device) {
     row.insertCell().textContent = reading(value) + (value.bad ? ` (${say("bad_value")})` : "");
   }
   const body = device.latest.length ? table : element("p", say("nothing_stored"));
-  return [close, element("h3", device.name), element("small", place), element("br"), element("small", heard), body];
+  return [closing(closeDevice), element("h3", device.name), element("small", place), element("br"), element("small", heard), body];
 }
 
 function reading(value) {
@@ -421,8 +481,21 @@ $("fit").addEventListener("click", () => {
   map.draw();
 });
 
+$("view").addEventListener("change", () => {
+  view = $("view").value;
+  listed = [];
+  list();
+});
+$("hand-over").addEventListener("click", () => {
+  if (panelOf.id !== null) panelOf.close();
+  handOver($("alarm"), () => $("hand-over").focus(), sessionEnded);
+});
+
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && shown) closeDevice();
+  if (event.key !== "Escape") return;
+  if (panelOf.id !== null) panelOf.escape();
+  else if (!$("alarm").hidden) $("alarm").querySelector(".close").click();
+  else if (shown) closeDevice();
 });
 
 start();
