@@ -10,7 +10,6 @@ async with Client("http://127.0.0.1:8080", token) as client:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import random
 import uuid
@@ -22,6 +21,7 @@ import aiohttp
 import msgspec
 
 from iot_core.api import shapes
+from iot_core.api.pinned import OtherCertificate, fingerprint_bytes, pinned, spelled_fingerprint
 from iot_core.api.sse import Message, Parser
 from iot_core.errors import (
     CommandRejected,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from iot_core.model import Reason
 
-__all__ = ["Client", "fingerprint_bytes", "spelled_fingerprint"]
+__all__ = ["Client"]
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 _STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)  # a heartbeat comes each 15 s
@@ -90,7 +90,7 @@ class Client:
         self._headers = {"Accept": "application/json", "Accept-Language": lang or language()}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._pinned = aiohttp.Fingerprint(fingerprint_bytes(fingerprint)) if fingerprint else True
+        self._pinned = pinned(fingerprint_bytes(fingerprint)) if fingerprint else True
         self._retries = retries
         self._retrying = retrying
         self._session: aiohttp.ClientSession | None = None
@@ -814,9 +814,10 @@ class Client:
                     raise _error(response, data, self.url)
         except TimeoutError as exc:
             raise _Lost(RequestError("api.no_answer", url=self.url, seconds=int(_TIMEOUT.total or 0))) from exc
-        except aiohttp.ServerFingerprintMismatch as exc:
-            raise RequestError("login.other_certificate", url=self.url, shown=spelled_fingerprint(exc.got)) from exc
         except aiohttp.ClientConnectorCertificateError as exc:
+            if isinstance(other := exc.certificate_error, OtherCertificate):
+                shown = spelled_fingerprint(other.shown)
+                raise RequestError("login.other_certificate", url=self.url, shown=shown) from exc
             raise RequestError("login.untrusted", url=self.url) from exc
         except (aiohttp.ClientError, OSError) as exc:
             error = RequestError("api.unreachable", url=self.url, detail=_why(exc))
@@ -891,22 +892,6 @@ class _Lost(Exception):
     def __init__(self, error: RequestError) -> None:
         super().__init__(error.code)
         self.error = error
-
-
-def fingerprint_bytes(said: str) -> bytes:
-    """Read a certificate's SHA-256, with or without colons. Raises RequestError."""
-    try:
-        digest = bytes.fromhex(said.replace(":", "").replace(" ", ""))
-    except ValueError:
-        digest = b""
-    if len(digest) != hashlib.sha256().digest_size:
-        raise RequestError("login.bad_fingerprint")
-    return digest
-
-
-def spelled_fingerprint(digest: bytes) -> str:
-    """Write a certificate's SHA-256 as people compare it."""
-    return digest.hex(":").upper()
 
 
 def _part(text_: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -62,6 +63,13 @@ def clean_environment() -> Iterator[None]:
                 patch.delenv(name)
         patch.setenv("LC_ALL", "C.UTF-8")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """Collect after each file what its tests left open, so that the warning fails this file and not a later one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

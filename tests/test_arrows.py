@@ -34,8 +34,8 @@ CORE = PATH | {
     "supervisor",
 }
 
-SHARED = {"shapes", "sse"}
-"""Modules of `api` that client and server share: what goes over the wire."""
+SHARED = {"shapes", "sse", "pinned"}
+"""Modules of `api` that clients use too: what goes over the wire, and what is trusted."""
 
 MAY_IMPORT = {
     "model": set(),

@@ -169,7 +169,7 @@ def _is_here(host: str) -> bool:
 
 def _trusted(url: str, given: str | None) -> str:
     """Give the fingerprint to pin; empty where this system trusts the certificate. Asks a person, once."""
-    from iot_core.client import fingerprint_bytes, spelled_fingerprint
+    from iot_core.api.pinned import fingerprint_bytes, spelled_fingerprint
 
     trusted, digest = _look(url)
     shown = spelled_fingerprint(digest)

@@ -13,6 +13,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import aiohttp
+import psutil
 import pytest
 
 from iot_core.api.certificate import is_loopback, tls_of
@@ -121,6 +122,20 @@ def test_a_core_with_another_certificate_than_the_trusted_one_gets_no_token(core
 
     with pytest.raises(RequestError, match=r"login\.other_certificate"):
         asyncio.run(ask())
+
+
+@pytest.mark.parametrize("trusted", ["", "AA" * 32])
+async def test_a_refused_certificate_leaves_no_connection_open(core: Core, trusted: str) -> None:
+    with pytest.raises(RequestError, match=r"login\."):
+        async with Client(url(core), core.token.strip(), fingerprint=trusted, lang="en") as client:
+            await client.me()
+    open_ = [each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == core.port]
+    assert open_ == [], "a command that ended now would leave it to the garbage collector"
+
+
+async def test_a_request_to_the_trusted_certificate_succeeds(core: Core) -> None:
+    async with Client(url(core), core.token.strip(), fingerprint=fingerprint(core), lang="en") as client:
+        assert (await client.me()).role == "admin"
 
 
 def test_without_a_pin_an_unknown_certificate_is_refused(core: Core) -> None:
