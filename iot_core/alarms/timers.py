@@ -39,8 +39,13 @@ WHERE r.due_at <= $1 AND r.rule = ANY($2)
     AND NOT COALESCE(s.last_received_at > $3 AND s.last_time < r.due_at, false)
 ORDER BY r.due_at LIMIT $4
 """
-# One row for each device whose silence and state disagree. `own` is when it falls silent by itself, `due` also
-# counts the grace after our own absence; a silent gateway answers for the devices behind it.
+# Who may have fallen silent, and whose silence stands: few of a city that speaks. The rest is asked for these only.
+QUIET: Final = """
+SELECT device_id FROM iot.device_status WHERE last_received_at < $1
+UNION SELECT source_id FROM iot.rule_state WHERE source_kind = 'device' AND state = 'active' AND rule = ANY($2)
+"""
+# One row for each of these whose silence and state disagree. `own` is when it falls silent by itself, `due` also counts
+# the grace after our own absence; a silent gateway answers for the devices behind it.
 SILENCE: Final = """
 SELECT w.*, EXISTS (
     SELECT FROM iot.rule_state g WHERE g.source_kind = 'device' AND g.source_id = w.gateway_id AND g.state = 'active'
@@ -49,16 +54,19 @@ SELECT w.*, EXISTS (
 FROM (
     SELECT d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at,
         COALESCE(r.state, 'normal') = 'active' AS active,
-        max(GREATEST(s.last_received_at, u.mounted_from) + p.patience) AS own,
-        max(GREATEST(s.last_received_at, u.mounted_from) + p.patience) < $1
+        max(GREATEST(s.last_received_at, f.mounted_from) + p.patience) AS own,
+        max(GREATEST(s.last_received_at, f.mounted_from) + p.patience) < $1
             AND max($2::timestamptz + p.grace) < $1 AS overdue,
-        GREATEST(max(GREATEST(s.last_received_at, u.mounted_from) + p.patience), max($2::timestamptz + p.grace)) AS due
-    FROM unnest($3::text[], $4::text[], $5::text[], $6::interval[], $7::interval[])
-        AS p (rule, class_key, profile, patience, grace)
-    JOIN iot.unit u ON u.profile = p.profile AND u.mounted_to IS NULL
-    JOIN (SELECT id, device_id FROM iot.unit UNION SELECT unit_id, device_id FROM iot.channel) f (unit_id, device_id)
-        ON f.unit_id = u.id
-    JOIN iot.device d ON d.id = f.device_id AND d.class_key = p.class_key AND d.lifecycle IN ('provisioned', 'active')
+        GREATEST(max(GREATEST(s.last_received_at, f.mounted_from) + p.patience), max($2::timestamptz + p.grace)) AS due
+    FROM (
+        SELECT device_id, profile, mounted_from FROM iot.unit
+        WHERE device_id = ANY($8::integer[]) AND mounted_to IS NULL
+        UNION ALL SELECT c.device_id, u.profile, u.mounted_from FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
+        WHERE c.device_id = ANY($8) AND u.mounted_to IS NULL
+    ) f
+    JOIN iot.device d ON d.id = f.device_id AND d.lifecycle IN ('provisioned', 'active')
+    JOIN unnest($3::text[], $4::text[], $5::text[], $6::interval[], $7::interval[])
+        AS p (rule, class_key, profile, patience, grace) ON p.profile = f.profile AND p.class_key = d.class_key
     JOIN iot.device_status s ON s.device_id = d.id AND s.last_received_at IS NOT NULL
     LEFT JOIN iot.rule_state r ON r.source_kind = 'device' AND r.source_id = d.id AND r.rule = p.rule
     GROUP BY d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at, r.state
@@ -176,10 +184,15 @@ class Timers:
 
     async def watch_silence(self, now: datetime) -> None:
         """Raise the silence of devices that are overdue, gateways first; clear it of those that were heard."""
-        for behind_gateways in (False, True):
-            rows = [row for row in await self._disagreeing(now) if (row["gateway_id"] is not None) is behind_gateways]
-            for start in range(0, len(rows), _BATCH):
-                await self._silence_batch(rows[start : start + _BATCH], now)
+        found = await self._disagreeing(now)
+        alone, behind = (
+            [row for row in found if (row["gateway_id"] is not None) is behind_gateways]
+            for behind_gateways in (False, True)
+        )
+        await self._silence_batches(alone, now)
+        if alone and behind:  # a gateway that fell silent just now answers for them
+            behind = [row for row in await self._disagreeing(now) if row["gateway_id"] is not None]
+        await self._silence_batches(behind, now)
 
     async def judge_computed(self, now: datetime) -> None:
         """Step the rules that are answered from what is stored."""
@@ -192,6 +205,10 @@ class Timers:
         ]  # fmt: skip
         for start in range(0, len(keyed), _BATCH):
             await self._step(keyed[start : start + _BATCH], lambda case, row: row["look"].step(case.state), now)
+
+    async def _silence_batches(self, rows: Sequence[asyncpg.Record], now: datetime) -> None:
+        for start in range(0, len(rows), _BATCH):
+            await self._silence_batch(rows[start : start + _BATCH], now)
 
     async def _silence_batch(self, rows: Sequence[asyncpg.Record], now: datetime) -> None:
         keyed = [
@@ -237,7 +254,12 @@ class Timers:
         if not watched:
             return []
         columns = [list(column) for column in zip(*watched, strict=True)]
-        found: list[asyncpg.Record] = await self.pool.fetch(SILENCE, now, self.watching_since, *columns)
+        shortest = min(patience for _, _, _, patience, _ in watched)
+        quiet = await self.pool.fetch(QUIET, now - shortest, columns[0])
+        if not quiet:
+            return []
+        ids = [row["device_id"] for row in quiet]
+        found: list[asyncpg.Record] = await self.pool.fetch(SILENCE, now, self.watching_since, *columns, ids)
         return found
 
     async def _step(

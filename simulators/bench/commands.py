@@ -35,6 +35,7 @@ def bench() -> None:
         "iot bench ingest --seconds 60 --baseline",
         "iot bench ingest --rate 5000 --store timescaledb",
         "iot bench ingest --profile",
+        "iot bench ingest --devices 100000 --against 1000",
     ],
 )
 @option("--devices", type=click.IntRange(1, 100_000), default=1_000, metavar="N", help=text("bench.opt_devices"))
@@ -44,6 +45,8 @@ def bench() -> None:
 @option("--baseline", is_flag=True, help=text("bench.opt_baseline"))
 @option("--profile", is_flag=True, help=text("bench.opt_profile"))
 @option("--receipts/--no-receipts", default=True, help=text("bench.opt_receipts"))
+@option("--burst", type=click.IntRange(1, 1_000), default=10, metavar="N", help=text("bench.opt_burst"))
+@option("--against", type=click.IntRange(1, 100_000), metavar="N", help=text("bench.opt_against"))
 def ingest(**chosen: Any) -> int:
     return play("ingest", chosen)
 

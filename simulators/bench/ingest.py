@@ -36,15 +36,20 @@ _BUCKET: Final = re.compile(r'iot_commit_seconds_bucket\{le="(.+)"\}')
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for. `rate` 0 publishes as fast as it is stored."""
+    """What was asked for. `rate` 0 publishes as fast as it is stored; `against` so many devices is measured as well.
+
+    `burst`: how many observations a device says one after the other before it is the next one's turn, at full speed.
+    """
 
     devices: int = 1_000
     seconds: float = 10.0
     rate: float = 0.0
+    burst: int = 10
     store: str = EMBEDDED
     baseline: bool = False
     profile: bool = False
     receipts: bool = True
+    against: int | None = None
 
 
 class Watched(msgspec.Struct):
@@ -61,6 +66,26 @@ class Watched(msgspec.Struct):
 
 async def run(options: Options, say: Say) -> dict[str, Any]:
     """Run the benchmark and give its result."""
+    result = await _staged(options, say)
+    if options.against:
+        few = await _staged(msgspec.structs.replace(options, devices=options.against, profile=False), say)
+        result["flat_cost"] = _flat_cost(options.against, result["cpu_us_per_message"], few["cpu_us_per_message"])
+        result["ok"] = result["ok"] and few["ok"]
+    if options.baseline:
+        say("bench.step_baseline", 0.0)
+        result["baseline"] = await measure_baseline(options.store)
+        result["ratio"] = round(result["messages_per_s"] / result["baseline"]["messages_per_s"], 1)
+    return result
+
+
+def _flat_cost(against: int, many: dict[str, float], few: dict[str, float]) -> dict[str, float]:
+    """Say how many times as dear a message is as with `against` devices: to the core, the database, and both."""
+    parts = {name: round(many[name] / few[name], 2) for name in ("core", "database") if few[name]}
+    both = [used["core"] + used["database"] for used in (many, few)]
+    return {"against_devices": against, **parts, "both": round(both[0] / both[1], 2)}
+
+
+async def _staged(options: Options, say: Say) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(scratch())
         say("bench.step_start", 0.0)
@@ -71,12 +96,7 @@ async def run(options: Options, say: Say) -> dict[str, Any]:
             port = await stack.enter_async_context(open_broker(folder))
             settings |= {"IOT_MQTT_BROKER": "external", "IOT_MQTT_PORT": str(port)}
         stage = await stack.enter_async_context(core(folder, dsn, settings, sampled=options.profile))
-        result = await _measure(stage, options, say)
-    if options.baseline:
-        say("bench.step_baseline", 0.0)
-        result["baseline"] = await measure_baseline(options.store)
-        result["ratio"] = round(result["messages_per_s"] / result["baseline"]["messages_per_s"], 1)
-    return result
+        return await _measure(stage, options, say)
 
 
 async def _measure(stage: Stage, options: Options, say: Say) -> dict[str, Any]:
@@ -85,7 +105,7 @@ async def _measure(stage: Stage, options: Options, say: Say) -> dict[str, Any]:
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)
     load = Load(
         host="127.0.0.1", port=stage.mqtt_port, logins=logins(accounts), seconds=options.seconds, rate=options.rate,
-        start=start.isoformat(),
+        burst=options.burst, start=start.isoformat(),
     )  # fmt: skip
     if options.profile:
         stage.begin_profile()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import ge, le
 from typing import Any, Final, NamedTuple
 
@@ -54,10 +54,13 @@ _MARKS: Final[Mapping[str, Sequence[Mark]]] = {
     "start": (Mark("the core's memory after its start", "memory_peak_mb", le, 300, "MB"),),
 }
 _PACED: Final[Sequence[Mark]] = (Mark("publish to commit, p99", "publish_to_commit_ms.p99", le, 200, "ms"),)
-_MANY: Final[Sequence[Mark]] = (Mark("the core's memory, most during the run", "memory_peak_mb", le, 300, "MB"),)
+_MANY: Final[Sequence[Mark]] = (
+    Mark("the core's memory, most during the run", "memory_peak_mb", le, 300, "MB"),
+    Mark("the core's CPU a message, against few devices", "flat_cost.core", le, 1.2, "x"),
+    Mark("the database's CPU a message, against few devices", "flat_cost.database", le, 1.2, "x"),
+)
 _NOTHING: Final = Mark("lost and doubled", "", le, 0, "")
 _CITY: Final = 100_000
-_PARTS: Final = ("core", "database")
 
 
 def judged(results: Sequence[Result]) -> list[Row]:
@@ -70,7 +73,7 @@ def judged(results: Sequence[Result]) -> list[Row]:
                 rows.append(_row(each, mark, figure))
         if "lost" in each:
             rows.append(_row(each, _NOTHING, each["lost"] + each.get("duplicate", 0)))
-    return [*rows, *_flat_cost(results)]
+    return rows
 
 
 def _marks(result: Result) -> Sequence[Mark]:
@@ -82,21 +85,6 @@ def _marks(result: Result) -> Sequence[Mark]:
     if settings["profile"] or not settings["receipts"]:
         return ()
     return _MANY if settings["devices"] >= _CITY else _FULL_SPEED
-
-
-def _flat_cost(results: Iterable[Result]) -> list[Row]:
-    """Compare a message among very many devices with one among a thousand, on the same store."""
-    ingest = [each for each in results if each["bench"] == "ingest"]
-    few = {each["settings"]["store"]: each for each in reversed(ingest) if _marks(each) is _FULL_SPEED}
-    rows = []
-    for many in ingest:
-        one = few.get(many["settings"]["store"])
-        if _marks(many) is _MANY and one is not None:
-            for part in _PARTS:
-                ratio = many["cpu_us_per_message"][part] / one["cpu_us_per_message"][part]
-                what = f"the {part}'s CPU a message, against {one['settings']['devices']:,} devices"
-                rows.append(_row(many, Mark(what, "", le, 1.2, "x"), round(ratio, 2)))
-    return rows
 
 
 def _row(result: Result, mark: Mark, figure: float) -> Row:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import asyncpg
 
 from iot_core.alarms.lifecycle import acknowledge
-from iot_core.alarms.timers import Pace, run_timers
+from iot_core.alarms.timers import QUIET, SILENCE, Pace, run_timers
 from iot_core.model import Severity
 from tests.alarms.city import MINUTE, SECOND, T0, City, at, seen, smoke
 
@@ -14,6 +17,23 @@ FIVE = timedelta(minutes=5)
 KILL = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
+
+
+@dataclass
+class OneConnection:
+    """A pool of one connection, which somebody else holds; it notes what is asked."""
+
+    connection: asyncpg.Connection
+    asked: list[str] = field(default_factory=list)
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        self.asked.append(query)
+        rows: list[asyncpg.Record] = await self.connection.fetch(query, *arguments)
+        return rows
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
+        yield self.connection
 
 
 async def test_timer_survives_a_restart_and_fires_at_its_own_time(city: City) -> None:
@@ -146,6 +166,33 @@ async def test_silent_gateway_answers_for_the_devices_behind_it(city: City) -> N
     city.now = T0 + FIVE
     await timers.watch_silence(city.now)
     assert [alarm.device_key for alarm in await city.alarms()] == ["gateway-1"]
+
+
+async def test_device_fed_by_a_channel_falls_silent_with_its_unit(city: City) -> None:
+    panel, door = await city.device("panel-1"), await city.device("door-1")
+    await city.pool.execute("UPDATE iot.unit SET mounted_to = now() WHERE device_id = $1", door)
+    feeds = "INSERT INTO iot.channel SELECT id, '1', $2 FROM iot.unit WHERE device_id = $1"
+    await city.pool.execute(feeds, panel, door)
+    await city.flush(seen(panel, 0, level=10), seen(door, 0, level=10))
+    timers = city.timers()
+    timers.watching_since = T0
+    city.now = T0 + FIVE
+    await timers.watch_silence(city.now)
+    assert {alarm.device_key for alarm in await city.alarms()} == {"panel-1", "door-1"}
+
+
+async def test_nobody_is_looked_at_closely_while_the_whole_city_speaks(city: City) -> None:
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 0, level=10))
+    timers = city.timers()
+    timers.watching_since = T0
+    async with city.pool.acquire() as connection:
+        timers.pool = pool = OneConnection(connection)
+        await timers.watch_silence(T0 + 2 * MINUTE)
+        assert pool.asked == [QUIET]
+        await timers.watch_silence(T0 + FIVE)
+        assert SILENCE in pool.asked
+    assert [alarm.device_key for alarm in await city.alarms()] == ["tank-1"]
 
 
 async def test_retired_device_and_vanished_rule_return_to_normal(city: City) -> None:
