@@ -56,4 +56,4 @@ async def _choose(settings: Settings, state: StateDir, pool: asyncpg.Pool, profi
         return Mosquitto(settings.mqtt, state, pool, profiles, program)
     if wanted == "mosquitto":
         raise StartError("broker.no_mosquitto")
-    return Embedded(settings.mqtt, state)
+    return Embedded(settings.mqtt, state, pool)

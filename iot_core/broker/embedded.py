@@ -21,6 +21,8 @@ from iot_core.messages import text
 from iot_core.state import write_private
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from iot_core.children import User
     from iot_core.settings import Mqtt
     from iot_core.state import StateDir
@@ -43,8 +45,8 @@ IotCoreBroker(**json.loads(sys.argv[1])).run_forever()
 class Embedded(LocalBroker):
     """Serves this machine only."""
 
-    def __init__(self, settings: Mqtt, state: StateDir) -> None:
-        super().__init__(settings, state)
+    def __init__(self, settings: Mqtt, state: StateDir, pool: asyncpg.Pool) -> None:
+        super().__init__(settings, state, pool)
         self.endpoint = BrokerEndpoint(
             host=settings.host, port=settings.port, username=None, password=None, window=WINDOW, kind="embedded"
         )

@@ -15,9 +15,13 @@ from iot_core import children
 from iot_core.broker.base import Broker
 from iot_core.errors import StartError
 from iot_core.state import make_folder, start_error
+from iot_core.store.connection import AWAY
+from iot_core.store.status import forget_presence
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import asyncpg
 
     from iot_core.children import Child, User
     from iot_core.settings import Mqtt
@@ -38,8 +42,12 @@ _PROBE_S: Final = 0.5
 class LocalBroker(Broker):
     """Owns the child from `start` to `stop`."""
 
-    def __init__(self, settings: Mqtt, state: StateDir) -> None:
+    keeps_retained = False
+    """Whether retained messages outlive its process."""
+
+    def __init__(self, settings: Mqtt, state: StateDir, pool: asyncpg.Pool) -> None:
         self.settings = settings
+        self.pool = pool
         self.home = state.broker
         make_folder(self.home)
         self.child: Child | None = None
@@ -70,6 +78,7 @@ class LocalBroker(Broker):
             if self.child is not None:
                 await self.stop()
             self._check_port()
+            await self._forget_presence()
             self.child = children.start(command, record, log=self.log_file, user=user)
         except OSError as exc:
             raise start_error(exc, self.home) from exc
@@ -98,6 +107,13 @@ class LocalBroker(Broker):
             while not self.child.alive():
                 await asyncio.sleep(back_off)
                 await self._start_again()
+
+    async def _forget_presence(self) -> None:
+        """Nobody is connected to a broker that does not run; whoever comes back says so."""
+        try:
+            await forget_presence(self.pool, stale=self.keeps_retained)
+        except AWAY as exc:
+            raise StartError("store.unreachable", detail=type(exc).__name__) from exc
 
     async def _start_again(self) -> None:
         try:

@@ -121,9 +121,10 @@ async def installed() -> Path | None:
 class Mosquitto(LocalBroker):
     """Authenticates devices by the registry. Never restarted for a new device: its files are read again."""
 
+    keeps_retained = True
+
     def __init__(self, settings: Mqtt, state: StateDir, pool: asyncpg.Pool, profiles: Profiles, program: Path) -> None:
-        super().__init__(settings, state)
-        self._pool = pool
+        super().__init__(settings, state, pool)
         self._profiles = profiles
         self._program = program
         self._user = _service_user() if is_root() else None
@@ -156,7 +157,7 @@ class Mosquitto(LocalBroker):
         _own_folder(self._sockets, self._user)
         _own_folder(self.home / "data", self._user)
         try:
-            async with self._pool.acquire() as connection:
+            async with self.pool.acquire() as connection:
                 await self._write_certificates(connection)
                 await self._write_accounts(connection)
         except AWAY as exc:
@@ -198,7 +199,7 @@ class Mosquitto(LocalBroker):
         try:
             async with self._updating:
                 self._next = None  # whoever asks from now on may know more than this one reads
-                async with self._pool.acquire() as connection:
+                async with self.pool.acquire() as connection:
                     await self._bring_up_to_date(connection)
         finally:
             self._next = None if self._next is asyncio.current_task() else self._next
@@ -206,7 +207,7 @@ class Mosquitto(LocalBroker):
     async def _follow(self) -> None:
         while True:
             with outlasting():
-                async with listening(self._pool, CHANNEL) as notices:
+                async with listening(self.pool, CHANNEL) as notices:
                     while True:
                         await self._update(notices.connection)
                         await notices.next()

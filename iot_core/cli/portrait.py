@@ -155,7 +155,8 @@ def _alive(device: shapes.DeviceDetail) -> str:
 
 def _connection(device: shapes.DeviceDetail) -> str | None:
     if device.online is None:
-        return None
+        forgotten = device.online_changed_at
+        return None if forgotten is None else text("portrait.presence_unknown", since=moment(forgotten))
     code = "cli.online" if device.online else "cli.offline"
     return text(code, since=moment(device.online_changed_at))
 

@@ -203,7 +203,7 @@ class Flush:
 
     async def _write_status(self, connection: asyncpg.Connection, works: Sequence[Work], heard: Heard) -> None:
         online = {
-            work.unit.device_id: (work.online, work.uplink.received_at)
+            work.unit.device_id: (work.online, work.uplink.received_at, work.uplink.retained)
             for work in works
             if work.online is not None and work.unit is not None
         }

@@ -16,11 +16,19 @@ ON CONFLICT (device_id) DO UPDATE SET
     said = device_status.said | excluded.said,
     silent_since = NULL
 """
+# A row whose presence we forgot (it has no state, but a time) believes no retained message: that was said before.
 PRESENCE = """
 INSERT INTO iot.device_status (device_id, online, online_changed_at)
-SELECT * FROM unnest($1::integer[], $2::boolean[], $3::timestamptz[])
+SELECT said.device_id, said.online, said.at
+FROM unnest($1::integer[], $2::boolean[], $3::timestamptz[], $4::boolean[]) AS said (device_id, online, at, retained)
+LEFT JOIN iot.device_status s USING (device_id)
+WHERE NOT (said.retained AND s.online IS NULL AND s.online_changed_at IS NOT NULL)
+ORDER BY said.device_id
 ON CONFLICT (device_id) DO UPDATE SET online = excluded.online, online_changed_at = excluded.online_changed_at
 WHERE device_status.online IS DISTINCT FROM excluded.online
+"""
+FORGET = """
+UPDATE iot.device_status SET online = NULL, online_changed_at = CASE WHEN $1 THEN now() END WHERE online
 """
 LOADED = """
 INSERT INTO iot.device_status (device_id, last_time, said)
@@ -53,6 +61,8 @@ JOIN iot.seq_range r ON r.unit_id = asked.unit_id AND r.run = asked.run AND r.se
 
 Heard = Mapping[int, tuple[datetime, datetime | None, int]]
 """Device id -> (newest arrival, newest measured time, bits of the metrics it said)."""
+Presence = tuple[bool, datetime, bool]
+"""Online, since when, and whether a retained message says so."""
 Seq = tuple[int, str, int]
 """Unit id, run, seq."""
 
@@ -76,10 +86,19 @@ async def online(pool: asyncpg.Pool, device_id: int) -> bool | None:
     return found
 
 
-async def mark_presence(connection: asyncpg.Connection, online: Mapping[int, tuple[bool, datetime]]) -> None:
+async def mark_presence(connection: asyncpg.Connection, online: Mapping[int, Presence]) -> None:
     """Note what devices (or their last wills) said of their presence."""
     ids = sorted(online)
-    await connection.execute(PRESENCE, ids, [online[id_][0] for id_ in ids], [online[id_][1] for id_ in ids])
+    states, times, retained = ([online[id_][part] for id_ in ids] for part in range(3))
+    await connection.execute(PRESENCE, ids, states, times, retained)
+
+
+async def forget_presence(pool: asyncpg.Pool, *, stale: bool) -> None:
+    """Let nobody be online any more whose connection went with its broker, until the device says so itself.
+
+    `stale`: the broker keeps retained messages over its restart, which then tell of connections that are gone.
+    """
+    await pool.execute(FORGET, stale)
 
 
 async def mark_active(connection: asyncpg.Connection, device_ids: Sequence[int]) -> None:

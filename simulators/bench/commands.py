@@ -160,6 +160,22 @@ def start(**chosen: Any) -> int:
     return play("start", chosen)
 
 
+@bench.command(
+    "registry",
+    cls=Command,
+    help=text("bench_registry.help"),
+    examples=["iot bench registry", "iot bench registry --devices 10000 --lamps 200 --rows 0 --claims 0"],
+)
+@option("--devices", type=click.IntRange(100, 200_000), default=100_000, metavar="N", help=text("bench.opt_devices"))
+@option("--lamps", type=click.IntRange(1, 5_000), default=1_000, metavar="N", help=text("bench_registry.opt_lamps"))
+@option("--rows", type=click.IntRange(0, 100_000), default=10_000, metavar="N", help=text("bench_registry.opt_rows"))
+@option("--claims", type=click.IntRange(0, 10_000), default=1_000, metavar="N", help=text("bench_registry.opt_claims"))
+@option("--times", type=click.IntRange(1, 1_000), default=20, metavar="N", help=text("bench_registry.opt_times"))
+@option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
+def registry(**chosen: Any) -> int:
+    return play("registry", chosen)
+
+
 def play(name: str, chosen: dict[str, Any]) -> int:
     """Run `simulators.bench.NAME`: its `run(Options(**chosen), say)` gives the result, whose `ok` is the exit code."""
     try:

@@ -51,6 +51,18 @@ _MARKS: Final[Mapping[str, Sequence[Mark]]] = {
         Mark("30 days of a metric, over HTTP", "http_ms.month_of_one_metric.p50", le, 50, "ms"),
         Mark("30 days of 500 devices, over HTTP", "http_ms.month_of_500_devices.p50", le, 300, "ms"),
     ),
+    "registry": (
+        Mark("list, the slowest question's p95", "worst_p95_ms.list", le, 150, "ms"),
+        Mark("search, the slowest question's p95", "worst_p95_ms.search", le, 150, "ms"),
+        Mark("show, p95", "worst_p95_ms.show", le, 150, "ms"),
+        Mark("10,000 rows imported", "imported.first_s", le, 20, "s"),
+        Mark("changes when they are imported again", "imported.again_changes", le, 0, ""),
+        Mark("1,000 claims accepted, and their secrets given", "claimed.all_s", le, 10, "s"),
+        Mark("a core's start", "start_s", le, 10, "s"),
+        Mark("lamps online before they connected", "online_before_connected", le, 0, ""),
+        Mark("presence after a lamp's connection, the latest", "presence_s.max", le, 2, "s"),
+        Mark("a command to 1,000 lamps", "command_s", le, 10, "s"),
+    ),
     "start": (Mark("the core's memory after its start", "memory_peak_mb", le, 300, "MB"),),
 }
 _PACED: Final[Sequence[Mark]] = (Mark("publish to commit, p99", "publish_to_commit_ms.p99", le, 200, "ms"),)

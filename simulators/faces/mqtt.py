@@ -36,7 +36,7 @@ class MqttFace:
         pause = FIRST_PAUSE_S
         while True:
             try:
-                async with self._client(device) as client:
+                async with self._client(device) as client, _obeying(client, device):
                     pause = FIRST_PAUSE_S
                     await _presence(client, device, "online")
                     while unanswered:

@@ -274,6 +274,22 @@ async def test_a_broker_that_a_killed_core_left_is_adopted_with_what_it_holds(
     assert ingest.payloads() == ["held", "new"]
 
 
+async def test_presence_is_kept_with_connections_and_unknown_without(
+    migrated_dsn: str, pool: asyncpg.Pool, state: StateDir
+) -> None:
+    await add_device(pool, "aq-1")
+    settings = mqtt()
+    await killed_core(state, migrated_dsn, settings)
+    await pool.execute("INSERT INTO iot.device_status (device_id, online) SELECT id, true FROM iot.device")
+    online = "SELECT online FROM iot.device_status"
+    async with started(state, pool, settings) as broker:
+        assert await pool.fetchval(online) is True, "adopted: whoever is connected still is"
+        os.kill(child(broker), signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while await pool.fetchval(online) is not None:
+                await asyncio.sleep(0.05)
+
+
 async def test_other_settings_start_it_anew_and_keep_what_it_holds(
     migrated_dsn: str, pool: asyncpg.Pool, state: StateDir
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from iot_core.ingest.replay import replay_address
 from iot_core.model import Uplink
 from iot_core.registry import maintenance
+from iot_core.store.status import forget_presence
 from tests.ingest.harness import running
 
 AT = "2026-11-20T08:00:00+07:00"
@@ -202,6 +203,31 @@ async def test_a_retained_message_restores_presence_only(dsn: str) -> None:
         assert await path.rows("fire_detector") == []
         assert await path.pool.fetchval("SELECT count(*) FROM iot.alarm") == 0
         assert await path.pool.fetchval("SELECT online FROM iot.device_status WHERE device_id = $1", device) is False
+
+
+async def test_presence_that_was_forgotten_comes_back_by_the_device_s_own_word_only(dsn: str) -> None:
+    async with running(dsn) as path:
+        device = await path.add("fire-1", "fire_detector")
+
+        async def online() -> bool | None:
+            query = "SELECT online FROM iot.device_status WHERE device_id = $1"
+            found: bool | None = await path.pool.fetchval(query, device)
+            return found
+
+        await path.say("fire-1", b"online", kind="status")
+        await forget_presence(path.pool, stale=True)
+        assert await online() is None
+        await path.say("fire-1", b"online", kind="status", retained=True)
+        assert await online() is None, "said before the broker ended"
+        await path.say("fire-1", b"online", kind="status")
+        assert await online() is True
+        await path.say("fire-1", b"offline", kind="status")
+        await forget_presence(path.pool, stale=True)
+        assert await online() is False, "nobody has to come back for that to be true"
+        await path.say("fire-1", b"online", kind="status")
+        await forget_presence(path.pool, stale=False)
+        await path.say("fire-1", b"online", kind="status", retained=True)
+        assert await online() is True, "this broker keeps nothing: it was said since"
 
 
 async def test_a_poison_row_is_held_alone_and_its_neighbours_are_stored(dsn: str) -> None:
