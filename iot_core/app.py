@@ -35,7 +35,7 @@ from iot_core.api.notifying import run_notifying
 from iot_core.api.services import Services
 from iot_core.asking import Asking
 from iot_core.claiming import Claiming
-from iot_core.commanding import Commanding, Reach, Scheduler, Twins
+from iot_core.commanding import Commanding, Reach, Scheduler, Twins, run_campaigns
 from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import StartError
@@ -237,6 +237,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         own.start("own vital signs", lambda: run_own(pool, watch, healthy, vault=vault))
         own.start("commands", commanding.run)
         own.start("twins", twins.run)
+        own.start("firmware", lambda: run_campaigns(others))
         own.start("schedules", Scheduler(others, commanding, twins, profiles, settings.timezone).run)
         own.start("rollups", lambda: refresh.run(pool))
         own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))

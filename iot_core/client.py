@@ -14,7 +14,7 @@ import io
 import random
 import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
@@ -276,6 +276,53 @@ class Client:
     async def remove_schedule(self, key: str) -> shapes.Schedule:
         """Remove a schedule."""
         return await self._send("DELETE", f"/schedules/{_part(key)}", shapes.Schedule)
+
+    async def firmware_signers(self) -> shapes.FirmwareSigners:
+        """List signers of firmware."""
+        return await self._get("/firmware/signers", shapes.FirmwareSigners)
+
+    async def trust_signer(self, name: str, public_key: bytes) -> shapes.Nothing:
+        """Trust a signer of firmware."""
+        body = shapes.FirmwareSigner(name=name, public_key=public_key)
+        return await self._send("POST", "/firmware/signers", shapes.Nothing, body)
+
+    async def revoke_signer(self, name: str) -> shapes.Nothing:
+        """Trust a signer of firmware no more."""
+        return await self._send("DELETE", f"/firmware/signers/{_part(name)}", shapes.Nothing)
+
+    async def add_firmware(self, model: str, version: str, image: bytes, signature: bytes) -> shapes.FirmwareImage:
+        """Keep a signed image."""
+        body = shapes.FirmwareNew(model=model, version=version, image=image, signature=signature)
+        return await self._send("POST", "/firmware", shapes.FirmwareImage, body)
+
+    async def firmware(self) -> shapes.FirmwareImages:
+        """List images."""
+        return await self._get("/firmware", shapes.FirmwareImages)
+
+    async def plan_campaign(self, image: int, where: str, *, canary: float = 0.05) -> shapes.CampaignPlan:
+        """Say whom a campaign would reach."""
+        query = shapes.CampaignQuery(where=where, canary=canary)
+        return await self._get(f"/firmware/{image}/plan", shapes.CampaignPlan, query)
+
+    async def begin_campaign(self, new: shapes.CampaignNew) -> shapes.Campaign:
+        """Begin a campaign."""
+        return await self._send("POST", "/campaigns", shapes.Campaign, new)
+
+    async def campaigns(self) -> shapes.Campaigns:
+        """List campaigns."""
+        return await self._get("/campaigns", shapes.Campaigns)
+
+    async def campaign(self, number: int) -> shapes.CampaignDetail:
+        """Show a campaign with its devices."""
+        return await self._get(f"/campaigns/{number}", shapes.CampaignDetail)
+
+    async def turn_campaign(self, number: int, to: Literal["pause", "resume", "stop"]) -> shapes.Campaign:
+        """Pause a campaign, let it go on, or end it."""
+        return await self._send("POST", f"/campaigns/{number}/{to}", shapes.Campaign)
+
+    async def roll_back(self, number: int) -> shapes.CampaignRolledBack:
+        """Bring devices back to the version they had."""
+        return await self._send("POST", f"/campaigns/{number}/rollback", shapes.CampaignRolledBack)
 
     async def set_login(self, key: str, username: str, password: str) -> shapes.CredentialKept:
         """Keep the login that the core shows to a device, such as a camera."""

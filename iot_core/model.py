@@ -37,6 +37,14 @@ def is_key(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
+def firmware_text(model: str, version: str, sha256: bytes) -> bytes:
+    """Give what a signer of firmware signs: the digest (32 bytes) bound to model and version.
+
+    So an image can pass neither for another model's nor for another version (docs/firmware.md).
+    """
+    return b"\0".join((b"iot-firmware-1", model.encode(), version.encode(), sha256))
+
+
 def is_reserved(key: str) -> bool:
     """Say whether a key would be taken for something of ours.
 

@@ -29,6 +29,7 @@ _SMALLEST: Final = 8
 _CITY: Final = 120
 _MQTT_PORT: Final = 1883
 _COAP_PORT: Final = 5683
+_KEY_BYTES: Final = 32
 LOG: Final = "demo.log"
 
 _devices = option(
@@ -102,6 +103,7 @@ def sim() -> None:
     examples=[
         "iot sim run --devices 50 --seconds 120",
         "iot sim run --model milesight-ct101 --model sdm630 --devices 4",
+        "iot sim run --model native-streetlight --devices 20 --firmware-key 5f0c2a91... --loss 0.3",
         "iot --url https://iot.example.vn --token TOKEN sim run",
     ],
 )
@@ -112,9 +114,12 @@ def sim() -> None:
 @option("--mqtt", default="", metavar="HOST:PORT", help=text("demo.opt_mqtt"))
 @option("--coap", default="", metavar="HOST:PORT", help=text("demo.opt_coap"))
 @option("--host", default="", metavar="ADDRESS", help=text("demo.opt_host"))
+@option("--firmware-key", "signers", multiple=True, metavar="HEX", help=text("demo.opt_firmware_key"))
+@option("--loss", type=click.FloatRange(0, 0.9), default=0.0, metavar="X", help=text("demo.opt_loss"))
 def run(
-    *, devices: int | None, models: tuple[str, ...], seconds: int | None, seed: int, mqtt: str, coap: str, host: str
-) -> int:
+    *, devices: int | None, models: tuple[str, ...], seconds: int | None, seed: int, mqtt: str, coap: str, host: str,
+    signers: tuple[str, ...], loss: float,
+) -> int:  # fmt: skip
     import msgspec
 
     try:
@@ -139,7 +144,10 @@ def run(
     )
     with screen() as seen:
         count = devices or (len(models) if models else _CITY)
-        size = Size(devices=count, seconds=seconds, seed=seed, models=models, profiles=load(None).profiles)
+        size = Size(
+            devices=count, seconds=seconds, seed=seed, models=models, profiles=load(None).profiles,
+            signers=[_public(each) for each in signers], loss=loss,
+        )  # fmt: skip
         summary = asyncio.run(run_sim(size, target, seen))
     click.echo(msgspec.json.encode(summary).decode())
     return 1 if summary.unanswered else 0
@@ -152,6 +160,17 @@ def remove() -> None:
     except ImportError as exc:
         raise StartError("cli.client_only", detail=str(exc)) from exc
     click.echo(text("demo.retired", devices=ask(retire_all)))
+
+
+def _public(said: str) -> bytes:
+    """Read a signer's public key."""
+    try:
+        raw = bytes.fromhex(said)
+    except ValueError:
+        raise RequestError("firmware.bad_key") from None
+    if len(raw) != _KEY_BYTES:
+        raise RequestError("firmware.bad_key")
+    return raw
 
 
 def _port(part: str, default: int) -> int:

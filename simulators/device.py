@@ -13,6 +13,7 @@ from simulators.physics import Detector
 
 if TYPE_CHECKING:
     from iot_core.profiles import Encoded
+    from simulators.firmware import Updating
     from simulators.fleet import Planned
     from simulators.physics import Fire, Physics
 
@@ -43,6 +44,8 @@ class SimDevice:
     seq: int = 0
     physics: Physics = field(init=False)
     obedience: Obedience = field(default_factory=Obedience)
+    updating: Updating | None = None
+    """How it takes new firmware; None: not at all."""
     behind: list[SimDevice] = field(default_factory=list)
     """Devices that it publishes for."""
     _buffer: list[Message] = field(default_factory=list)

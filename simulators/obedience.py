@@ -17,8 +17,8 @@ Carry = Callable[[str, Mapping[str, Any]], str]
 """Carries a command out; gives '' or why not."""
 
 
-def _nothing(_: str, __: Mapping[str, Any]) -> str:
-    return ""
+def _nothing(name: str, __: Mapping[str, Any]) -> str:
+    return "takes no firmware" if name == "firmware" else ""
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from iot_core.client import Client
 from iot_core.messages import text
 from iot_core.profiles import load
 from iot_core.state import make_folder
+from simulators.firmware import Flash, Radio, Updating
 from simulators.fleet import SMALLEST, plan, plan_of
 from simulators.ledger import Ledger
 from simulators.ports import LOOPBACK
@@ -54,13 +55,19 @@ class Size:
     """Play these models only; none: a city of all kinds."""
     profiles: str = ""
     """Folder of own profiles, which override shipped ones."""
+    signers: Sequence[bytes] = ()
+    """Public keys of firmware signers that are built into the devices; none: they take no firmware."""
+    loss: float = 0.0
+    """Which share of the parts of a firmware image is lost on the way."""
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What was sent, and how much of it nobody answered."""
+    """What was sent, and how much of it nobody answered; parts of firmware asked for, and those lost on the way."""
 
     published: Numbers
     unanswered: int
+    firmware_parts: int = 0
+    firmware_lost: int = 0
 
 
 def is_here(host: str) -> bool:
@@ -99,6 +106,12 @@ async def run_sim(size: Size, target: Target, screen: Screen) -> Summary:
             )  # fmt: skip
         finally:
             memory.write(target.memory)
+    if size.signers:
+        for number, device in enumerate(registered.devices):
+            flash = Flash(target.memory / "flash" / device.key)
+            device.updating = Updating(
+                device.key, device.secret, device.plan.model, flash, size.signers, Radio(size.loss, size.seed + number)
+            )
     count = Counter(device.plan.voice.protocol for device in registered.devices)
     wards = len({device.plan.ward for device in registered.devices})
     devices = by_protocol(count)
@@ -115,7 +128,10 @@ async def run_sim(size: Size, target: Target, screen: Screen) -> Summary:
             screen.line(text("demo.resting"))
             await town.rest()
     unanswered = sum(not line.acknowledged for line in ledger.sent)
-    summary = Summary(numbers(ledger.published), unanswered)
+    radios = [device.updating.radio for device in registered.devices if device.updating is not None]
+    summary = Summary(
+        numbers(ledger.published), unanswered, sum(each.asked for each in radios), sum(each.cut for each in radios)
+    )
     screen.line(text("demo.sim_done", published=ledger.published.total(), unanswered=unanswered))
     for problem, times in ledger.problems.most_common(5):
         screen.line(text("demo.verdict_problem", problem=problem, times=times))

@@ -34,8 +34,10 @@ from iot_core.api import (
     events,
     feeds,
     files,
+    firmware,
     health,
     held,
+    images,
     inbox,
     maintenance,
     ngsi,
@@ -73,6 +75,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *asking.routes,
     *commands.routes,
     *twin.routes,
+    *firmware.routes,
     *schedules.routes,
     *channels.routes,
     *maintenance.routes,
@@ -112,7 +115,7 @@ def build(services: Services) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, PREFIX + route.path, handle(route))
     app.router.add_get("/openapi.json", _openapi)
-    for part in (health, broker, batches, feeds, ngsi, pages):
+    for part in (health, broker, batches, feeds, ngsi, pages, images):
         part.add_routes(app.router)
     app.on_response_prepare.append(pages.secure)
     app.on_shutdown.append(_close_streams)

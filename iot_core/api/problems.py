@@ -139,8 +139,9 @@ def _http_problem(error: web.HTTPException, lang: str) -> web.Response:
     body = msgspec.structs.replace(body, status=error.status, title=error.reason)
     answer.set_status(error.status)
     answer.body = msgspec.json.encode(body)
-    if "Allow" in error.headers:
-        answer.headers["Allow"] = error.headers["Allow"]
+    for name in ("Allow", "WWW-Authenticate", "Content-Range"):
+        if name in error.headers:
+            answer.headers[name] = error.headers[name]
     return answer
 
 

@@ -23,6 +23,7 @@ class Action(StrEnum):
     AUDIT = "audit"
     ACKNOWLEDGE = "acknowledge"
     COMMAND = "command"
+    FIRMWARE = "firmware"
     PUSH = "push"
     TOKENS = "tokens"
     USERS = "users"

@@ -28,6 +28,7 @@ SOURCES = {
     "command": "iot_core.cli.command:command",
     "twin": "iot_core.cli.twin:twin",
     "schedule": "iot_core.cli.schedule:schedule",
+    "firmware": "iot_core.cli.campaign:firmware",
     "rule": "iot_core.cli.rule:rule",
     "inbox": "iot_core.cli.inbox:inbox",
     "batch": "iot_core.cli.batch:batch",

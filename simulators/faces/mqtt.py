@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import aiomqtt
+import msgspec
 
 from simulators.device import Message, SimDevice
 from simulators.faces.pace import spoken
 from simulators.ledger import Ledger, Sent
-from simulators.obedience import Obedience
 
 ANSWER_S = 10.0
 """How long a device waits for the broker's word before it connects anew."""
@@ -38,15 +39,16 @@ class MqttFace:
             try:
                 async with self._client(device) as client, _obeying(client, device):
                     pause = FIRST_PAUSE_S
-                    await _presence(client, device, "online")
-                    while unanswered:
-                        await self._publish(client, *unanswered[0])
-                        unanswered.pop(0)
-                    async for message in beat:
-                        unanswered.append((message, self.ledger.send("mqtt", message.key, message.said)))
-                        await self._publish(client, *unanswered[0])
-                        unanswered.pop(0)
-                    await _presence(client, device, "offline")
+                    async with _obeying(client, device):
+                        await _presence(client, device, "online")
+                        while unanswered:
+                            await self._publish(client, *unanswered[0])
+                            unanswered.pop(0)
+                        async for message in beat:
+                            unanswered.append((message, self.ledger.send("mqtt", message.key, message.said)))
+                            await self._publish(client, *unanswered[0])
+                            unanswered.pop(0)
+                        await _presence(client, device, "offline")
                     return
             except aiomqtt.MqttError as exc:
                 self.ledger.problems[f"mqtt: {exc}"] += 1
@@ -87,24 +89,39 @@ async def _presence(client: aiomqtt.Client, device: SimDevice, state: str) -> No
 
 @asynccontextmanager
 async def _obeying(client: aiomqtt.Client, device: SimDevice) -> AsyncIterator[None]:
-    """Let a native device take commands and configuration while the block lasts."""
+    """Let a native device take commands, configuration and firmware while the block lasts."""
     if not device.address.startswith("iot:"):
         yield
         return
     own = f"iot/v1/{device.key}"
     await client.subscribe([(f"{own}/commands", 1), (f"{own}/config", 1)])
-    listening = asyncio.create_task(_listen(client, device.obedience, own), name=f"{device.key} obeys")
+    tasks = [asyncio.create_task(_listen(client, device, own), name=f"{device.key} obeys")]
+    if device.updating is not None:
+
+        async def say(result: dict[str, Any]) -> None:
+            await client.publish(f"{own}/commands/result", msgspec.json.encode(result), qos=1)
+
+        tasks.append(asyncio.create_task(device.updating.run(say), name=f"{device.key} updates"))
     try:
         yield
     finally:
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)  # a lost connection is noticed by whoever sends
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # a lost connection is noticed by whoever sends
 
 
-async def _listen(client: aiomqtt.Client, obedience: Obedience, own: str) -> None:
+async def _listen(client: aiomqtt.Client, device: SimDevice, own: str) -> None:
     async for message in client.messages:
         payload = bytes(message.payload)
         if str(message.topic).endswith("/config"):
-            await client.publish(f"{own}/config/reported", obedience.configure(payload), qos=1)
+            await client.publish(f"{own}/config/reported", device.obedience.configure(payload), qos=1)
         else:
-            await client.publish(f"{own}/commands/result", obedience.command(payload), qos=1)
+            await client.publish(f"{own}/commands/result", _result(device, payload), qos=1)
+
+
+def _result(device: SimDevice, payload: bytes) -> bytes:
+    """Answer a command."""
+    asked = msgspec.json.decode(payload)
+    if asked["name"] == "firmware" and device.updating is not None:
+        return msgspec.json.encode(device.updating.told(asked))
+    return device.obedience.command(payload)

@@ -21,7 +21,7 @@ RIGHTS = {
     "viewer": "read sign_in",
     "technician": "read sign_in devices areas audit acknowledge command",
     "operator": "read sign_in devices areas audit acknowledge command household",
-    "admin": "read sign_in devices areas audit acknowledge command push tokens users load batches household",
+    "admin": "read sign_in devices areas audit acknowledge command firmware push tokens users load batches household",
 }
 ACTIONS = {
     "GET /survey": "devices", "POST /devices/{key}/read": "devices",
@@ -38,6 +38,12 @@ ACTIONS = {
     "GET /devices/{key}": "read", "DELETE /devices/{key}": "devices", "POST /devices/{key}/restore": "devices",
     "GET /schedules": "read", "GET /schedules/{key}": "read", "POST /schedules": "command",
     "DELETE /schedules/{key}": "command", "POST /schedules/{key}/override": "command",
+    "GET /firmware": "read", "POST /firmware": "firmware", "GET /firmware/{id}/plan": "firmware",
+    "GET /firmware/signers": "read", "POST /firmware/signers": "firmware",
+    "DELETE /firmware/signers/{name}": "firmware", "GET /campaigns": "read", "POST /campaigns": "firmware",
+    "GET /campaigns/{id}": "read", "POST /campaigns/{id}/pause": "firmware",
+    "POST /campaigns/{id}/resume": "firmware", "POST /campaigns/{id}/stop": "firmware",
+    "POST /campaigns/{id}/rollback": "firmware",
     "GET /twins": "read", "GET /devices/{key}/twin": "read", "POST /devices/{key}/twin": "command",
     "POST /devices/{key}/twin/check": "command",
     "POST /devices/{key}/commands": "command", "POST /commands": "command", "GET /commands": "read",

@@ -98,6 +98,7 @@ async def test_every_read_answers_with_the_shape_that_it_is_said_to_have(city: C
     said = _document()
     alarm = (await city.ask("GET", "/alarms")).json["items"][0]["id"]
     await _command(city, alarm)
+    await _firmware(city, alarm)
     async with city.client() as client:
         await client.add_schedule("every-day", "key=smoke-1", ["sunset test"])
     tried = 0
@@ -112,6 +113,7 @@ async def test_every_read_answers_with_the_shape_that_it_is_said_to_have(city: C
         asked = {
             "/telemetry/stats": "?class=fire_detector",
             "/push/prove": "?day=2026-09-01",
+            "/firmware/{id}/plan": "?where=key%3Dsmoke-1",
             "/devices/{key}/commissioning": "?since=2026-09-01T00:00:00Z",
         }
         reply = await city.ask("GET", url + asked.get(path.removeprefix(PREFIX), ""))
@@ -127,6 +129,37 @@ async def test_every_list_of_the_populated_city_shows_something(city: City) -> N
     for path in ("areas", "areas/tree", "devices", "alarms", "inbox", "held", "push", "classes", "profiles", "map",
                  "tokens", "devices/smoke-1/latest", "devices/smoke-1/telemetry"):  # fmt: skip
         assert (await city.ask("GET", f"/{path}")).json["items"], path
+
+
+async def _firmware(city: City, number: int) -> None:
+    """Let there be an image and a campaign of this number."""
+    async with city.path.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            """
+            INSERT INTO iot.firmware_signer (name, public_key, added_by) VALUES ('acme', sha256(''), 'test')
+            """
+        )
+        await connection.execute(
+            """
+            INSERT INTO iot.firmware_image (id, model, version, sha256, signature, signer_id, size, image, added_by)
+            OVERRIDING SYSTEM VALUE
+            SELECT $1, profile, '2', sha256('x'), sha512('x'), 1, 1, 'x', 'test' FROM iot.unit
+            JOIN iot.device ON device.id = unit.device_id WHERE key = 'smoke-1'
+            """, number,
+        )  # fmt: skip
+        await connection.execute(
+            """
+            INSERT INTO iot.firmware_campaign (id, image_id, selector, base_url, state, fail_share, by)
+            OVERRIDING SYSTEM VALUE VALUES ($1, $1, 'key=smoke-1', 'http://localhost', 'done', 0.1, 'test')
+            """, number,
+        )  # fmt: skip
+        await connection.execute(
+            """
+            INSERT INTO iot.firmware_update (campaign_id, device_id, ring, state, problem)
+            SELECT $1, id, 0, 'failed', '{"code": "command.never_sent", "facts": {}}' FROM iot.device
+            WHERE key = 'smoke-1'
+            """, number,
+        )  # fmt: skip
 
 
 async def _command(city: City, number: int) -> None:

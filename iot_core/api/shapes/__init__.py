@@ -17,6 +17,7 @@ from iot_core.api.shapes.commissioning import *
 from iot_core.api.shapes.credential import *
 from iot_core.api.shapes.device import *
 from iot_core.api.shapes.escalation import *
+from iot_core.api.shapes.firmware import *
 from iot_core.api.shapes.health import *
 from iot_core.api.shapes.held import *
 from iot_core.api.shapes.inbox import *
