@@ -89,7 +89,7 @@ async def signers(connection: asyncpg.Connection) -> list[Signer]:
 async def add(
     connection: asyncpg.Connection, model: str, version: str, content: bytes, signature: bytes, *, by: str
 ) -> Image:
-    """Keep an image. Raises RequestError when no trusted signer signed it, ConflictError for a version that is known."""
+    """Keep an image. Raises RequestError when no trusted signer signed it, ConflictError for a known version."""
     digest = hashes.Hash(hashes.SHA256())
     digest.update(content)
     sha256 = digest.finalize()
