@@ -1,5 +1,5 @@
 -- signed images, and campaigns that bring them to devices in rings
--- depends: 0022_authority
+-- depends: 0023_flat_cost
 
 -- migrate: apply
 CREATE TABLE iot.firmware_signer (
