@@ -82,6 +82,7 @@ class AlarmRow:
     assigned_to: str | None = None
     cause: str | None = None
     test: bool = False
+    runbook: Title | None = None
     version: int = 1
     device_key: str | None = None
     device_name: str | None = None
@@ -120,11 +121,16 @@ class AlarmEvent:
     note: str | None = None
 
 
-_DERIVED: Final = {"severity", "title"}
+_DERIVED: Final = {"severity", "title", "runbook"}
 _FIELDS: Final = tuple(each.name for each in fields(AlarmRow) if each.name not in _DERIVED)
 
 
 def from_record(record: Mapping[str, Any]) -> AlarmRow:
     """Build an alarm from a row of iot.alarm, with or without the facts of its device."""
     known = {name: record[name] for name in _FIELDS if name in record.keys()}  # noqa: SIM118 - a Record iterates values
-    return AlarmRow(severity=Severity(record["severity"]), title=Title(record["title_vi"], record["title_en"]), **known)
+    return AlarmRow(
+        severity=Severity(record["severity"]),
+        title=Title(record["title_vi"], record["title_en"]),
+        runbook=Title(record["runbook_vi"], record["runbook_en"]) if record["runbook_vi"] is not None else None,
+        **known,
+    )

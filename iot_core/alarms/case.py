@@ -221,6 +221,7 @@ def _new(key: Key, rule: AlarmRule, at: datetime, occasion: Occasion) -> AlarmRo
         rule=name,
         severity=occasion.severity or rule.severity,
         title=rule.title,
+        runbook=rule.runbook,
         threshold=threshold,
         latched=rule.latched,
         simulated=occasion.simulated,

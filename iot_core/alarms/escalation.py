@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 
 from iot_core.alarms.alarm import AlarmRow, from_record
+from iot_core.alarms.ledger import said
 from iot_core.cancelled import notice_cancellation
 from iot_core.push import chain as chains
 from iot_core.push.chain import Ring, Stage
@@ -95,7 +96,7 @@ def _quiet(row: asyncpg.Record, now: datetime) -> bool:
 def _notice(alarm: AlarmRow, row: asyncpg.Record, ring: Ring, stage: Stage, now: datetime) -> Notice:
     facts: dict[str, Any] = {
         "id": alarm.id, "rule": alarm.rule, "severity": alarm.severity.value, "state": alarm.state.value,
-        "title": {"vi": alarm.title.vi, "en": alarm.title.en}, "metric": alarm.metric, "value": alarm.value,
+        "title": said(alarm.title), "runbook": said(alarm.runbook), "metric": alarm.metric, "value": alarm.value,
         "threshold": alarm.threshold, "raised_at": alarm.raised_at.isoformat(),
         "acknowledged_by": alarm.acknowledged_by, "late": alarm.late, "simulated": alarm.simulated,
         "test": bool(row.get("test")), "chain": row["chain"], "step": ring.step,

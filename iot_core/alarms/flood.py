@@ -166,6 +166,7 @@ def _open_incident(case: Case, part: Title, first: AlarmRow, devices: int, now: 
         rule=case.key[2],
         severity=Severity.HIGH,
         title=title,
+        runbook=first.runbook,
         value=float(devices),
         simulated=first.simulated,
         raised_at=now,

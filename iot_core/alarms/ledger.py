@@ -12,6 +12,7 @@ import asyncpg
 from iot_core.alarms.alarm import AlarmRow, from_record
 from iot_core.alarms.case import Case, Happening, Key, Shelf, Slot
 from iot_core.alarms.rules import NEVER, Phase, State
+from iot_core.model import Title
 from iot_core.push import Notice, enqueue
 
 CREATE: Final = """
@@ -38,9 +39,10 @@ JOIN iot.alarm a ON (a.source_kind, a.source_id, a.rule) = (k.kind, k.id, k.rule
 INSERT_ALARM: Final = """
 INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, metric, value, threshold,
     latched, late, simulated, raised_at, received_at, cleared_at, acknowledged_at, acknowledged_by, closed_at, version,
-    returned_at, shelved_until, shelved_by, shelved_reason, suppressed_by, incident_id, assigned_to, cause, test)
+    returned_at, shelved_until, shelved_by, shelved_reason, suppressed_by, incident_id, assigned_to, cause, test,
+    runbook_vi, runbook_en)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-    $25, $26, $27, $28, $29) RETURNING id
+    $25, $26, $27, $28, $29, $30, $31) RETURNING id
 """
 UPDATE_ALARM: Final = """
 UPDATE iot.alarm SET metric = $2, value = $3, late = $4, raised_at = $5, received_at = $6, cleared_at = $7,
@@ -133,6 +135,7 @@ def _facts(row: AlarmRow) -> tuple[object, ...]:
         row.closed_at,
         row.version,
         *_more(row),
+        *((row.runbook.vi, row.runbook.en) if row.runbook is not None else (None, None)),
     )
 
 
@@ -193,6 +196,7 @@ def _notice(happening: Happening) -> Notice:
             "severity": row.severity.value,
             "state": row.state.value,
             "title": {"vi": row.title.vi, "en": row.title.en},
+            "runbook": said(row.runbook),
             "metric": row.metric,
             "value": row.value,
             "threshold": row.threshold,
@@ -212,6 +216,11 @@ def _notice(happening: Happening) -> Notice:
             "simulated": row.simulated,
         },
     )
+
+
+def said(title: Title | None) -> dict[str, str] | None:
+    """Give a text of both languages as messages carry it."""
+    return None if title is None else {"vi": title.vi, "en": title.en}
 
 
 def _time(at: datetime | None) -> str | None:

@@ -61,7 +61,7 @@ async def show(call: Call[NoQuery]) -> shapes.AlarmDetail:
         events=tuple(_event(each, found.alarm, profiles) for each in found.events),
         pushes=tuple(_push(each, call.lang) for each in found.pushes),
         children=children,
-        runbook=_runbook(found.alarm, profiles),
+        runbook=found.alarm.runbook or _runbook(found.alarm, profiles),
     )
 
 
@@ -107,6 +107,7 @@ async def hand_over(call: Call[NoQuery], body: shapes.HandoverNew) -> shapes.Han
 
 
 def _runbook(row: AlarmRow, profiles: Profiles) -> Title | None:
+    """Give what the rule says today, for an alarm that was raised when it said nothing."""
     device_class = profiles.classes.get(row.rule.partition(".")[0])
     rules = device_class.rules if device_class is not None else ()
     return next((rule.runbook for rule in rules if rule.key == row.rule), None)

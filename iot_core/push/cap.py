@@ -123,6 +123,8 @@ def _info(root: ET.Element, body: Mapping[str, Any], issue: Issue, lang: str, *,
     if issue.sender_name:
         _add(info, "senderName", issue.sender_name)
     _add(info, "headline", f"{text('push.event_cleared', lang)}: {title}" if ends else title)
+    if not ends and issue.scope != "Public" and (runbook := (alarm.get("runbook") or {}).get(lang)):
+        _add(info, "instruction", runbook)  # the center's own, not what the public should do
     if alarm.get("rule") and issue.scope != "Public":
         _parameter(info, "rule", str(alarm["rule"]))
     if device.get("key") and issue.scope != "Public":

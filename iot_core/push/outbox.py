@@ -58,6 +58,12 @@ FROM iot.device d LEFT JOIN iot.area r ON r.id = d.area_id WHERE d.id = ANY($1)
 AREAS: Final = (
     f"SELECT r.key AS area, r.name AS area_name, r.code AS area_code, {_ABOVE} FROM iot.area r WHERE r.key = ANY($1)"
 )
+# Alarms of an area (an incident, two detectors of one zone) are of the class whose rule it is.
+OF_AREA: Final = f"""
+SELECT a.id AS alarm_id, split_part(regexp_replace(a.rule, '^incident[.]', ''), '.', 1) AS class_key, r.key AS area,
+    r.name AS area_name, r.code AS area_code, {_ABOVE}
+FROM iot.alarm a JOIN iot.area r ON r.id = a.source_id WHERE a.source_kind = 'area' AND a.id = ANY($1)
+"""
 # Alarms of other centers: where they are, and through which cores they came.
 OUTSIDE: Final = f"""
 SELECT a.id AS alarm_id, s.name, s.class_key, s.latitude, s.longitude, s.via, s.ref, c.key AS center, r.key AS area,
@@ -311,16 +317,16 @@ async def forget(connection: asyncpg.Connection, keep: timedelta) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """What alarms concern and where: their device, another center's word, or the area that they name."""
+    """What alarms concern and where: their device, the area they are of, another center's word, or the area they name."""
 
     devices: Mapping[int, asyncpg.Record]
-    outside: Mapping[int, asyncpg.Record]
+    alarms: Mapping[int, asyncpg.Record]
     areas: Mapping[str, asyncpg.Record]
 
     def of(self, notice: Notice) -> asyncpg.Record | None:
         if notice.device_id is not None:
             return self.devices.get(notice.device_id)
-        return self.outside.get(notice.alarm_id) or self.areas.get(notice.area or "")
+        return self.alarms.get(notice.alarm_id) or self.areas.get(notice.area or "")
 
 
 async def _places(connection: asyncpg.Connection, notices: Sequence[Notice]) -> _Places:
@@ -330,7 +336,9 @@ async def _places(connection: asyncpg.Connection, notices: Sequence[Notice]) -> 
     alarms = sorted({notice.alarm_id for notice in bare})
     return _Places(
         {row["id"]: row for row in await connection.fetch(DEVICES, ids)} if ids else {},
-        {row["alarm_id"]: row for row in await connection.fetch(OUTSIDE, alarms)} if alarms else {},
+        {row["alarm_id"]: row for each in (OF_AREA, OUTSIDE) for row in await connection.fetch(each, alarms)}
+        if alarms
+        else {},
         {row["area"]: row for row in await connection.fetch(AREAS, keys)} if keys else {},
     )
 

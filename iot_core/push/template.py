@@ -18,9 +18,9 @@ from iot_core.messages import text
 NAMES: Final = (
     "type", "event", "time", "id", "rule", "severity", "severity_said", "state", "title", "metric", "value",
     "threshold", "raised_at", "acknowledged_by", "device", "device_name", "class", "area", "area_name", "latitude",
-    "longitude", "mark",
+    "longitude", "mark", "runbook", "assigned_to", "note", "by",
 )  # fmt: skip
-DEFAULT: Final = "$mark$severity_said: $title\n$device_name, $area_name\n$event, $time"
+DEFAULT: Final = "$mark$severity_said: $title\n$device_name, $area_name\n$event, $time\n$runbook"
 _LONGEST: Final = 8_000
 
 
@@ -55,7 +55,7 @@ def fill(template: str, words: Mapping[str, str]) -> str:
     """Fill a checked template."""
     if is_json(template):
         words = {name: json.dumps(word, ensure_ascii=False)[1:-1] for name, word in words.items()}
-    return _Template(template).safe_substitute(words)
+    return _Template(template).safe_substitute(words).rstrip()
 
 
 def words_of(body: Mapping[str, Any], lang: str) -> dict[str, str]:
@@ -71,6 +71,8 @@ def words_of(body: Mapping[str, Any], lang: str) -> dict[str, str]:
         "time": body.get("timestamp"),
         "severity_said": text(f"push.severity_{alarm.get('severity')}", lang) if alarm.get("severity") else "",
         "title": title.get(lang, ""),
+        # What is over needs nobody to do anything.
+        "runbook": (alarm.get("runbook") or {}).get(lang) if alarm.get("cleared_at") is None else "",
         "mark": text("push.mark_exercise", lang) if marked else "",
         "device": device.get("key"),
         "device_name": device.get("name"),
@@ -82,7 +84,8 @@ def words_of(body: Mapping[str, Any], lang: str) -> dict[str, str]:
         **{
             name: alarm.get(name)
             for name in (
-                "id", "rule", "severity", "state", "metric", "value", "threshold", "raised_at", "acknowledged_by"
+                "id", "rule", "severity", "state", "metric", "value", "threshold", "raised_at", "acknowledged_by",
+                "assigned_to", "note", "by",
             )
         },
     }  # fmt: skip

@@ -53,6 +53,7 @@ TANK = DeviceClass(
             "when": {"metric": "level", "above": 80.0},
             "hysteresis": 5.0,
             "source": "test",
+            "runbook": {"vi": "Đóng van", "en": "Shut the valve"},
         }
     },
     rules=(
@@ -64,6 +65,7 @@ TANK = DeviceClass(
             metric="level",
             threshold=80.0,
             hysteresis=5.0,
+            runbook=Title("Đóng van", "Shut the valve"),
         ),
         AlarmRule(
             key="tank.dry",

@@ -139,6 +139,7 @@ async def test_test_alarm_is_marked_and_ends_with_the_test(city: City) -> None:
 async def flood(city: City, many: int) -> list[int]:
     async with city.pool.acquire() as connection:
         await add(connection, "ioc", "http://127.0.0.1:9/", allow_private=True)
+        await add(connection, "tanks", "http://127.0.0.1:9/", allow_private=True, classes=["tank"])
     area = await city.pool.fetchval("INSERT INTO iot.area (key, name) VALUES ('district', 'District') RETURNING id")
     tanks = [await city.device(f"tank-{number}") for number in range(many)]
     fire = await city.device("smoke-1", "detector")
@@ -149,6 +150,13 @@ async def flood(city: City, many: int) -> list[int]:
     return tanks
 
 
+TOLD = """
+SELECT t.key, o.body->'data'->'alarm'->>'rule' AS rule, o.body->'data'->'device'->>'area' AS area,
+    o.body->'data'->'alarm'->'runbook'->>'en' AS runbook
+FROM iot.outbox o JOIN iot.push_target t ON t.id = o.target_id WHERE o.body->>'type' = 'alarm.raised' ORDER BY 1, 2
+"""
+
+
 async def test_storm_becomes_one_incident_and_a_fire_stays_outside(city: City) -> None:
     tanks = await flood(city, 60)
     async with city.pool.acquire() as connection:
@@ -157,7 +165,12 @@ async def test_storm_becomes_one_incident_and_a_fire_stays_outside(city: City) -
         inside = await list_alarms(connection, incident=incident.id)
     assert {each.rule for each in shown} == {"incident.tank.high", "detector.smoke"}
     assert (len(inside), incident.members, incident.area_key) == (60, 60, "district")
-    assert sorted(await pushed(city)) == ["alarm.raised", "alarm.raised"]
+    told = await city.pool.fetch(TOLD)
+    assert [(row["key"], row["rule"]) for row in told] == [
+        ("ioc", "detector.smoke"), ("ioc", "incident.tank.high"), ("tanks", "incident.tank.high"),
+    ]  # fmt: skip
+    assert {row["area"] for row in told} == {"district"}
+    assert [row["runbook"] for row in told] == [None, "Shut the valve", "Shut the valve"]
     await take(city, incident.id)
     await city.flush(*(seen(tank, 60, level=10) for tank in tanks))
     await look(city, T0 + 5 * MINUTE)

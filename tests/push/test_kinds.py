@@ -38,6 +38,7 @@ ALARM = {
     "id": 1, "rule": "fire_detector.smoke", "severity": "critical", "state": "unacknowledged", "metric": "smoke",
     "title": {"vi": "Báo cháy - có khói <&>", "en": "Fire alarm - smoke"}, "value": 1.0, "threshold": 1.0,
     "raised_at": "2026-09-01T03:00:00+00:00", "simulated": False,
+    "runbook": {"vi": "Gọi 114, mở lối thoát", "en": "Call 114, open the exits"},
 }  # fmt: skip
 
 
@@ -144,6 +145,7 @@ async def test_cap_is_valid_and_goes_from_alert_over_update_to_cancel(
         "<category>Fire</category>", "<severity>Extreme</severity>", "<urgency>Immediate</urgency>",
         "<circle>20.95100,107.07800 0.2</circle>", "<value>06685</value>", "Báo cháy - có khói &lt;&amp;&gt;",
         "<language>vi-VN</language>", "<language>en-US</language>", "<value>smoke-1</value>", "+07:00</sent>",
+        "<instruction>Gọi 114, mở lối thoát</instruction>",
     ):  # fmt: skip
         assert expected in texts[0], expected
     assert "<urgency>Past</urgency>" in texts[2]
@@ -164,6 +166,7 @@ async def test_simulated_alarm_is_an_exercise_and_only_for_who_asked(pool: async
             parcel = await feed.message(connection, "drill", entry["message_id"], "Asia/Ho_Chi_Minh")
             assert "<status>Exercise</status>" in valid_cap(parcel.data)
             assert "smoke-1" not in parcel.data.decode()
+            assert "Gọi 114" not in parcel.data.decode()  # what the center does is not the public's
     atom = feed.atom(drill, "https://iot.example.vn/feeds/drill").decode()
     assert atom.count("<entry>") == 2
     assert atom.count("DIỄN TẬP - Báo cháy") == 4
@@ -186,7 +189,12 @@ async def test_mail_arrives_by_apprise_with_a_template_and_its_url_is_never_show
         url = f"mailto://127.0.0.1:{controller.port}?from=iot@example.vn&to=truc-ban@example.vn&mode=insecure"
         number = await device(pool)
         await target(
-            pool, "mail", url, kind="apprise", secret=None, template="$severity_said: $title\n$device_name, $area_name"
+            pool,
+            "mail",
+            url,
+            kind="apprise",
+            secret=None,
+            template="$severity_said: $title\n$device_name, $area_name\n$runbook",
         )
         async with pushing(pool):
             await tell(pool, await alarm(pool), device_id=number, alarm=ALARM)
@@ -199,6 +207,7 @@ async def test_mail_arrives_by_apprise_with_a_template_and_its_url_is_never_show
     assert "Báo cháy" in str(mail["subject"])
     words = mail.get_body(("plain", "html")).get_content()  # type: ignore[union-attr]
     assert "Nhà văn hóa" in words
+    assert "Gọi 114, mở lối thoát" in words
     async with pool.acquire() as connection:
         listed = repr(await list_targets(connection))
     assert "truc-ban" not in listed + caplog.text
