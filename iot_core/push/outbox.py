@@ -317,7 +317,7 @@ async def forget(connection: asyncpg.Connection, keep: timedelta) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """What alarms concern and where: their device, the area they are of, another center's word, or the area they name."""
+    """What alarms concern and where: their device, their area, another center's word, or the area they name."""
 
     devices: Mapping[int, asyncpg.Record]
     alarms: Mapping[int, asyncpg.Record]
