@@ -7,6 +7,7 @@ evening played back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
@@ -20,7 +21,7 @@ from iot_core.commanding.twins import SCHEDULE, Twins
 from iot_core.errors import IotError
 from iot_core.registry import schedules
 from iot_core.registry.schedules import Member, Schedule
-from iot_core.store.connection import RETRY, outlasting
+from iot_core.store.connection import RETRY, outlasting, wake_on
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -34,7 +35,10 @@ __all__ = ["Scheduler"]
 
 log = structlog.get_logger()
 
-_LOOK_S: Final = 1.0
+_RETRY_S: Final = 1.0
+_LONGEST_S: Final = 60.0
+"""It looks at least so often: a clock may be set, and what failed is tried again."""
+_SHORTEST_S: Final = 0.05
 _STORED: Final = timedelta(days=7)
 _RENEW: Final = timedelta(days=5)
 """Devices are given a week ahead anew before less than this is left."""
@@ -42,7 +46,7 @@ _SHORTEST: Final = timedelta(hours=1)
 
 
 class Scheduler:
-    """Looks every second whether a moment has come."""
+    """Sleeps until the next moment of any schedule, or until one changes."""
 
     def __init__(
         self, pool: asyncpg.Pool, commanding: Commanding, twins: Twins, profiles: Profiles, timezone: str
@@ -55,14 +59,40 @@ class Scheduler:
 
     async def run(self) -> None:
         """Run schedules until cancelled."""
-        while True:
-            with outlasting(*RETRY):
-                async with self._pool.acquire() as connection:
-                    found = await schedules.schedules(connection)
-                    holidays = await schedules.holidays(connection)
-                for each in found:
-                    await self.step(each, holidays, datetime.now(UTC))
-            await asyncio.sleep(_LOOK_S)
+        woken = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wake_on(self._pool, schedules.CHANNEL, woken), name="schedules listen")
+            while True:
+                woken.clear()
+                wait = _RETRY_S
+                with outlasting(*RETRY):
+                    wait = await self._look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await woken.wait()
+
+    async def _look(self) -> float:
+        """Do what is due; say for how many seconds nothing will be."""
+        async with self._pool.acquire() as connection:
+            found = await schedules.schedules(connection)
+            holidays = await schedules.holidays(connection)
+        for each in found:
+            await self.step(each, holidays, datetime.now(UTC))
+        now = datetime.now(UTC)
+        following = [self._following(each, holidays, now) for each in found]
+        ahead = min((at - now for at in following if at is not None), default=timedelta.max).total_seconds()
+        return min(_LONGEST_S, max(_SHORTEST_S, ahead))
+
+    def _following(self, schedule: Schedule, holidays: AbstractSet[date], now: datetime) -> datetime | None:
+        """Say when something is next to be done for a schedule."""
+        try:
+            points = [sun.parse(point) for point in schedule.points]
+        except IotError:
+            return None
+        moment = next(sun.coming(points, now, self.place(schedule), holidays, days=1), None)
+        renew = None if schedule.stored_until is None else schedule.stored_until - _RENEW
+        times = (None if moment is None else moment[0], renew, schedule.override_from, schedule.override_to)
+        return min((at for at in times if at is not None and at > now), default=None)
 
     def place(self, schedule: Schedule) -> Place:
         """Give where a schedule's sun is looked at."""

@@ -13,6 +13,7 @@ from iot_core.registry.audit import Change, record
 from iot_core.registry.selector import parse, where
 
 __all__ = [
+    "CHANNEL",
     "Member",
     "Schedule",
     "add",
@@ -26,6 +27,7 @@ __all__ = [
     "stored",
 ]
 
+CHANNEL: Final = "iot_schedule"
 _ADD: Final = """
 INSERT INTO iot.schedule (key, selector, points, latitude, longitude, created_by) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (key) DO NOTHING

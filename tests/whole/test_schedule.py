@@ -15,6 +15,7 @@ import pytest
 from iot_core.api import shapes
 from iot_core.client import Client
 from iot_core.errors import RequestError
+from iot_core.registry import schedules
 from simulators.obedience import Obedience
 from tests.core import core_running, until
 from tests.whole.test_twin import obeys
@@ -90,3 +91,38 @@ async def test_a_moment_that_comes_is_sent_in_its_second(dsn: str, state_path: P
         await core.pool.execute("UPDATE iot.schedule SET done_until = $1", before)
         await until(lambda: sent(client, "lamp-2"))
         assert len(await sent(client, "lamp-2")) == 1
+
+
+async def test_it_sleeps_until_the_next_moment_or_a_change(
+    dsn: str, state_path: Path, free_ports: Free, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    schedules_of = schedules.schedules
+
+    async def counted(connection: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await schedules_of(connection)
+
+    monkeypatch.setattr(schedules, "schedules", counted)
+    async with core_running(dsn, state_path, free_ports) as (_, client):
+        await client.add_device(
+            shapes.DeviceNew(key="lamp-2", profile="tasmota-energy", address="kerb_7", latitude=20.95, longitude=107.07)
+        )
+        far = datetime.now(ZoneInfo("Asia/Ho_Chi_Minh")) + timedelta(hours=3)
+        await client.add_schedule("later", "class=streetlight", [f"{far:%H:%M} switch on=true"])
+        await client.override_schedule("later", "switch on=false", 2)
+        began = datetime.now(UTC)
+
+        async def back() -> shapes.Command | None:
+            found = await sent(client, "lamp-2")
+            return found[0] if len(found) == 2 else None
+
+        last: shapes.Command = await until(back)
+        assert last.params == {"on": True}
+        assert timedelta(seconds=1) < last.queued_at - began < timedelta(seconds=5), "the override's end, not later"
+        await asyncio.sleep(0.5)
+        settled = looks
+        await asyncio.sleep(1.5)
+        assert looks == settled, "nothing is due for hours"
+        assert looks < 15
