@@ -215,7 +215,7 @@ class CommandType:
 
     `done` names the metrics whose later reading shows it done, and the parameter each must then equal within
     `tolerance`. A command that two people must want has `confirm_two`; one that must not happen twice, such as a
-    reset of a register, has `once`.
+    reset of a register, has `once`. A `harmless` one changes nothing where all is well: a commissioning tries it.
     """
 
     key: str
@@ -225,6 +225,7 @@ class CommandType:
     tolerance: float = 0.0
     confirm_two: bool = False
     once: bool = False
+    harmless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

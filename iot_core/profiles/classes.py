@@ -79,6 +79,8 @@ class CommandTypeSpec(Table, frozen=True, kw_only=True):
     """How many people must want it: `two` for a valve."""
     once: bool = False
     """It must not be carried out twice: where nobody knows whether it arrived, it is not sent again by itself."""
+    harmless: bool = False
+    """It changes nothing where all is well, so `iot device test` tries it. No parameters, not `once`, not `two`."""
 
 
 class SettingSpec(MetricSpec, frozen=True, kw_only=True):
@@ -171,6 +173,8 @@ def _read_command(document: Document, name: str, metrics: Mapping[str, Metric]) 
             raise document.error((*place, "done", metric), f"a metric of this class: {', '.join(metrics)}")
         if param not in params or _kind(params[param]) is not _kind(metrics[metric]):
             raise document.error((*place, "done", metric), "a parameter of this command, of the metric's type")
+    if spec.harmless and (params or spec.once or spec.confirm == "two"):
+        raise document.error((*place, "harmless"), "true only without params, once and confirm: two")
     return CommandType(
         key=name,
         title=Title(spec.title.vi, spec.title.en),
@@ -179,6 +183,7 @@ def _read_command(document: Document, name: str, metrics: Mapping[str, Metric]) 
         tolerance=float(spec.tolerance),
         confirm_two=spec.confirm == "two",
         once=spec.once,
+        harmless=spec.harmless,
     )
 
 

@@ -18,13 +18,11 @@ from iot_core.registry.addresses import NATIVE
 from iot_core.registry.audit import Change, record
 
 if TYPE_CHECKING:
-    from iot_core.model import DeviceClass, Value
+    from iot_core.model import Value
     from iot_core.profiles import Profile, Profiles
 
 __all__ = ["Checked", "MetricCheck", "Said", "checked", "keep", "records"]
 
-HARMLESS: Final = ("resume", "silence")
-"""Commands that change nothing where all is well: back to the schedule, sounders quiet."""
 _SLACK: Final = timedelta(seconds=30)
 """By so much a device's clock may be behind, or its reading older than its message."""
 _UNIT: Final = """
@@ -131,7 +129,7 @@ async def checked(
         heard_at=heard_at if heard_at is not None and heard_at >= since else None,
         metrics=tuple(_check(each, fresh.get(each), excused=lenient or each in without) for each in expected),
         held=await connection.fetchval(_HELD, row["id"], since),
-        harmless=next((name for name in HARMLESS if _can(profile, device_class, name)), None),
+        harmless=next((each.key for each in device_class.commands if each.harmless and _can(profile, each.key)), None),
     )
 
 
@@ -153,8 +151,8 @@ async def records(connection: asyncpg.Connection, key: str) -> list[dict[str, An
     return [{**row["record"], "id": row["id"], "at": row["at"], "by": row["by"]} for row in rows]
 
 
-def _can(profile: Profile, device_class: DeviceClass, command: str) -> bool:
-    return command in profile.commands or (profile.native and device_class.command(command) is not None)
+def _can(profile: Profile, command: str) -> bool:
+    return profile.native or command in profile.commands
 
 
 def _check(metric: str, said: Said | None, *, excused: bool) -> MetricCheck:

@@ -57,10 +57,10 @@ examples: [{payload: {d: 50}, values: {dim: 50}}, {payload: "", held: empty}]
 """
 
 
-def lamp(folder: Path, text: str) -> Profile:
+def lamp(folder: Path, text: str, of_class: str = CLASS) -> Profile:
     own = folder / "lamp"
     own.mkdir(exist_ok=True)
-    (own / "class.yaml").write_text(CLASS, encoding="utf-8")
+    (own / "class.yaml").write_text(of_class, encoding="utf-8")
     (own / "lamp.yaml").write_text(HEAD + text, encoding="utf-8")
     return load(folder).get("lamp-1")
 
@@ -146,3 +146,18 @@ def test_a_network_server_takes_downlinks_on_a_topic_of_its_own() -> None:
     assert stack is not None
     assert stack[0] == "v3/app1@tenant1/devices/dev1/down/push"
     assert downlink("mqtt/things/1/uplink", "1", b"", 1, confirmed=False) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("  switch: {", "  switch: {harmless: true, "),
+        ("en: Restart}}", "en: Restart}, harmless: true, once: true}"),
+        ("en: Restart}}", "en: Restart}, harmless: true, confirm: two}"),
+    ],
+)
+def test_only_a_command_that_can_be_tried_without_thought_is_harmless(tmp_path: Path, before: str, after: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        lamp(tmp_path, LORA, CLASS.replace(before, after, 1))
+    assert "harmless" in str(caught.value.facts)
+    assert "once" in str(caught.value.facts)
