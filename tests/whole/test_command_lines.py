@@ -22,7 +22,6 @@ from tests.whole.test_command_life import IOT
 
 pytestmark = pytest.mark.timeout(180)
 Free = Callable[[int], int]
-PLACE = {"latitude": 20.95, "longitude": 107.07}
 
 
 @asynccontextmanager
@@ -65,8 +64,12 @@ async def test_configuration_and_schedules_from_the_command_line(dsn: str, state
         async def data(*words: str) -> Any:
             return json.loads(await iot(*words, "--output", "json"))
 
-        made = await client.add_device(shapes.DeviceNew(key="lamp-1", profile="native-streetlight", **PLACE))
-        await client.add_device(shapes.DeviceNew(key="lamp-2", profile="tasmota-energy", address="kerb_7", **PLACE))
+        made = await client.add_device(
+            shapes.DeviceNew(key="lamp-1", profile="native-streetlight", latitude=20.95, longitude=107.07)
+        )
+        await client.add_device(
+            shapes.DeviceNew(key="lamp-2", profile="tasmota-energy", address="kerb_7", latitude=20.95, longitude=107.07)
+        )
         said = await iot("twin", "set", "lamp-1", "interval=60", "level_at_power_on=30")
         assert "pending" in said
         for wrong in (("colour=3",), ("interval=0",), ("interval",)):
