@@ -1,5 +1,5 @@
 -- whoever runs schedules sleeps until the next moment, or until one changes
--- depends: 0024_firmware
+-- depends: 0025_runbook
 
 -- migrate: apply
 CREATE FUNCTION iot.tell_schedule() RETURNS trigger LANGUAGE plpgsql AS $$
