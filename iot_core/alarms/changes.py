@@ -22,6 +22,13 @@ NOW: Final = """
 SELECT id, body, version FROM iot.alarm_rule WHERE rule = $1 AND area_id IS NOT DISTINCT FROM $2
     AND label IS NOT DISTINCT FROM $3 AND device_id IS NOT DISTINCT FROM $4 AND ended_at IS NULL FOR UPDATE
 """
+HOLDS: Final = """
+WITH RECURSIVE up AS (
+    SELECT id, parent_id FROM iot.area WHERE id = ANY($1)
+    UNION SELECT area.id, area.parent_id FROM iot.area JOIN up ON area.id = up.parent_id
+)
+SELECT ARRAY(SELECT id FROM up) AS areas, ARRAY(SELECT id FROM iot.device WHERE area_id = ANY($1)) AS devices
+"""
 DEVICE: Final = """
 WITH RECURSIVE up AS (
     SELECT a.id, a.parent_id, 0 AS steps FROM iot.area a JOIN iot.device d ON d.area_id = a.id WHERE d.key = $1
@@ -35,9 +42,17 @@ Where = tuple[int | None, str | None, int | None]
 """Area, label, device: at most one; none: the whole class."""
 
 
-async def rows(connection: asyncpg.Connection) -> list[RuleRow]:
-    """Give what holds now of what people changed."""
-    return [RuleRow(**row) for row in await connection.fetch(RULES)]
+async def rows(connection: asyncpg.Connection, *, within: frozenset[int] | None = None) -> list[RuleRow]:
+    """Give what holds now of what people changed; `within`: of what holds in these areas."""
+    found = [RuleRow(**row) for row in await connection.fetch(RULES)]
+    if within is None:
+        return found
+    there = await connection.fetchrow(HOLDS, list(within))
+    return [
+        each for each in found
+        if (each.area_id is None or each.area_id in there["areas"])
+        and (each.device_id is None or each.device_id in there["devices"])
+    ]  # fmt: skip
 
 
 async def where_of(connection: asyncpg.Connection, where: str) -> Where:

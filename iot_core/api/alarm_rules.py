@@ -1,11 +1,14 @@
 """Rules of alarms: what people changed, what holds at a device, changing it."""
 
+import asyncpg
+
 from iot_core.alarms.book import RuleRow
 from iot_core.alarms.changes import change_rule, rows, rules_at, where_of
 from iot_core.alarms.say import say
 from iot_core.api import shapes
-from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.roles import Action, outside
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.api.within import require_areas, require_devices
 from iot_core.errors import ConfigError, NotFoundError, RequestError
 from iot_core.registry.audit import Change, record
 
@@ -13,7 +16,7 @@ from iot_core.registry.audit import Change, record
 async def list_(call: Call[NoQuery]) -> shapes.RuleLaidList:
     """List what people changed of the rules of the classes, and the rules that they made."""
     async with call.connection() as connection:
-        found = await rows(connection)
+        found = await rows(connection, within=call.areas)
     return shapes.RuleLaidList(items=tuple(_laid(row) for row in found))
 
 
@@ -41,6 +44,7 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
     if device_class is None:
         raise NotFoundError("rule.no_class", rule=rule)
     async with call.connection() as connection, connection.transaction():
+        await _require(call, connection, body.where)
         where = await where_of(connection, body.where)
         try:
             found, devices = await change_rule(
@@ -58,6 +62,19 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
     )  # fmt: skip
 
 
+async def _require(call: Call[NoQuery], connection: asyncpg.Connection, where: str) -> None:
+    """Refuse a change that holds elsewhere too: for a class or a label it does."""
+    kind, _, name = where.partition("=")
+    if call.areas is None:
+        return
+    if kind == "area" and name:
+        await require_areas(call, connection, [name])
+    elif kind == "device" and name:
+        await require_devices(call, connection, [name])
+    else:
+        raise outside(call.who, Action.PUSH, "*")
+
+
 def _laid(row: RuleRow) -> shapes.RuleLaid:
     return shapes.RuleLaid(
         rule=row.rule, where=row.where, body=dict(row.body), version=row.version, by=row.by, created_at=row.created_at
@@ -65,7 +82,7 @@ def _laid(row: RuleRow) -> shapes.RuleLaid:
 
 
 routes = (
-    get("/rules", list_),
-    post("/rules/{rule}", change, Action.PUSH),
+    get("/rules", list_, reach=Reach.OWN),
+    post("/rules/{rule}", change, Action.PUSH, reach=Reach.OWN),
     get("/devices/{key}/rules", at_device),
 )

@@ -81,6 +81,8 @@ async def import_(call: Call[NoQuery], body: shapes.AreaImport) -> shapes.Change
     """Add areas and bring those that are there up to date; all or none."""
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
         new = [_new(each) for each in body.areas]
+        brought = {each.key for each in new}
+        await require_areas(call, connection, [*brought, *(each.parent for each in new if each.parent not in brought)])
         done = await area_changes.import_(connection, new, at=body.at, by=call.who.name)
     return changed(done, dry=body.dry_run)
 
@@ -113,7 +115,7 @@ routes = (
     get("/areas/tree", tree, reach=Reach.OWN),
     get("/areas/{key}", show),
     post("/areas", add, Action.AREAS, status=201, reach=Reach.OWN),
-    post("/areas/import", import_, Action.AREAS, most=_IMPORT_MOST),
+    post("/areas/import", import_, Action.AREAS, most=_IMPORT_MOST, reach=Reach.OWN),
     post("/areas/merge", merge, Action.AREAS, reach=Reach.OWN),
     post("/areas/{key}/rename", rename, Action.AREAS),
     post("/areas/{key}/move", move, Action.AREAS),

@@ -7,7 +7,8 @@ import msgspec
 from iot_core.api import shapes
 from iot_core.api.devices import let_in
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, delete, get, post
+from iot_core.api.routes import Call, NoQuery, Reach, delete, get, post
+from iot_core.api.within import require_devices
 from iot_core.errors import NotFoundError
 from iot_core.registry.authority import Authority
 
@@ -37,7 +38,7 @@ async def issue(call: Call[NoQuery], body: shapes.CertificateNew) -> shapes.Cert
 async def list_certificates(call: Call[NoQuery]) -> shapes.Certificates:
     """List what was issued, the newest first."""
     async with call.connection() as connection:
-        found = await Authority.certificates(connection)
+        found = await Authority.certificates(connection, within=call.areas)
     return shapes.Certificates(
         items=tuple(msgspec.convert(each, shapes.Certificate, from_attributes=True) for each in found)
     )
@@ -46,6 +47,8 @@ async def list_certificates(call: Call[NoQuery]) -> shapes.Certificates:
 async def revoke(call: Call[NoQuery]) -> shapes.Nothing:
     """Revoke a certificate; an open connection of its device ends."""
     async with call.connection() as connection:
+        device = await Authority.device_of(connection, call.path["serial"])
+        await require_devices(call, connection, [] if device is None else [device])
         await _authority(call).revoke(connection, call.path["serial"], by=call.who.name)
     await let_in(call)
     return shapes.Nothing()
@@ -60,6 +63,6 @@ def _authority(call: Call[Any]) -> Authority:
 routes = (
     post("/ca", init, Action.BATCHES),
     post("/devices/{key}/certificate", issue, Action.DEVICES),
-    get("/certificates", list_certificates, action=Action.BATCHES),
-    delete("/certificates/{serial}", revoke, Action.BATCHES),
+    get("/certificates", list_certificates, action=Action.BATCHES, reach=Reach.OWN),
+    delete("/certificates/{serial}", revoke, Action.BATCHES, reach=Reach.OWN),
 )

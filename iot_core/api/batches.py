@@ -10,7 +10,7 @@ from aiohttp import web
 from iot_core.api import shapes
 from iot_core.api.endpoints import reached_claims, reached_coap
 from iot_core.api.roles import Action
-from iot_core.api.routes import SERVICES, Call, NoQuery, delete, get, post
+from iot_core.api.routes import SERVICES, Call, NoQuery, Reach, delete, get, post
 from iot_core.driver import ClaimState
 from iot_core.errors import NotFoundError
 from iot_core.registry import batches
@@ -92,7 +92,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 
 routes = (
-    get("/batches", list_batches, action=Action.BATCHES),
+    get("/batches", list_batches, action=Action.BATCHES, reach=Reach.ANY),
     post("/batches", create, Action.BATCHES, status=201),
     delete("/batches/{key}", revoke, Action.BATCHES),
 )

@@ -40,9 +40,7 @@ async def undo(call: Call[NoQuery]) -> shapes.Changed:
     number = call.number("number", NotFoundError("registry.no_operation", number=call.path["number"]))
     async with call.connection() as connection:
         if call.areas is not None:
-            await require_subjects(
-                call, connection, [each.subject for each in await audit.changes_of(connection, number)]
-            )
+            await require_subjects(call, connection, await audit.changes_of(connection, number))
         return changed(await undo_operation(connection, number, by=call.who.name), dry=False)
 
 

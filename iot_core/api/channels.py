@@ -17,9 +17,13 @@ async def show(call: Call[NoQuery]) -> shapes.Channels:
 async def feed(call: Call[NoQuery], body: shapes.ChannelFeeds) -> shapes.Channels:
     """Say which device a channel feeds; null: none any more."""
     async with call.connection() as connection:
-        await require_devices(call, connection, [body.device] if body.device is not None else [])
+        key, named = call.path["key"], [body.device]
+        if call.areas is not None:  # what the channel fed until now loses its readings
+            there = await channels.channels(connection, call.services.profiles, key)
+            named += [each.device for each in there if each.channel == body.channel]
+        await require_devices(call, connection, [each for each in named if each is not None])
         found = await channels.feed(
-            connection, call.services.profiles, call.path["key"], body.channel, body.device, by=call.who.name
+            connection, call.services.profiles, key, body.channel, body.device, by=call.who.name
         )
     return _shape(found)
 

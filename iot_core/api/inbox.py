@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,8 +10,9 @@ import asyncpg
 
 from iot_core.api import shapes
 from iot_core.api.devices import told
-from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.roles import Action, outside, require
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.api.within import require_areas, require_places
 from iot_core.errors import ConflictError, IotError, NotFoundError, RequestError
 from iot_core.messages import text
 from iot_core.model import Uplink
@@ -26,6 +27,8 @@ _SHOWN: Final = 2_000
 _READ: Final = 65_536
 _SENDERS: Final = 1_000
 _CLAIM: Final = "claim:"
+_OWN: Final = "*"
+"""Of the asker's own areas; no area is called so."""
 
 # Not the view iot.inbox, which gathers every payload of a sender to show the last one.
 _INBOX: Final = f"""
@@ -39,13 +42,25 @@ SELECT sender.*, h.driver, h.topic, h.kind, h.content_format, substring(h.payloa
     h.registers, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload
 FROM sender JOIN iot.held_uplink h ON h.id = sender.last_id ORDER BY h.id DESC
 """
+_BRIDGES: Final = """
+SELECT bridge.topic, device.area_id, area.key AS area FROM iot.bridge JOIN iot.device ON device.id = bridge.device_id
+LEFT JOIN iot.area ON area.id = device.area_id WHERE device.retired_at IS NULL
+"""
 _FORGET: Final = "DELETE FROM iot.held_uplink WHERE reason = 'unknown_address' AND address = ANY($1)"
 
 
 async def inbox(call: Call[NoQuery]) -> shapes.Inbox:
-    """List senders that nobody registered, the one heard last first, and devices that claimed themselves."""
+    """List senders that nobody registered, the one heard last first, and devices that claimed themselves.
+
+    They stand nowhere yet. Who has rights in some areas only needs `devices` in one, and does not see what a bridge of
+    another area carries.
+    """
+    if call.areas is not None:
+        require(call.who, Action.DEVICES)
     async with call.connection() as connection:
         rows = await connection.fetch(_INBOX, _SENDERS, None)
+        carried = await _carried(call, connection)
+        rows = [row for row in rows if carried(row) in {None, _OWN}]
         claimed = await claims.waiting(connection, _SENDERS)
     return shapes.Inbox(
         items=tuple(_sender(row, call.services.profiles) for row in rows),
@@ -59,6 +74,7 @@ async def accept(call: Call[NoQuery], body: shapes.InboxAccept) -> shapes.Device
     """Register one that waits. What it sent meanwhile is stored; one that claimed itself can ask for its secret."""
     async with call.connection() as connection, connection.transaction():
         plan = await _plan(call, connection, body)
+        await require_places(call, connection, [(plan.new.key, plan.new.area)])
         if body.replace:
             added = await _mount(call, connection, plan)
         else:
@@ -69,8 +85,12 @@ async def accept(call: Call[NoQuery], body: shapes.InboxAccept) -> shapes.Device
 
 
 async def accept_all(call: Call[NoQuery], body: shapes.InboxAcceptAll) -> shapes.InboxAccepted:
-    """Register all that wait (or what one driver heard), and say who is left and why."""
+    """Register all that wait (or what one driver heard), and say who is left and why.
+
+    For who has the right in some areas only, all are those that a bridge of these areas carries.
+    """
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        await require_areas(call, connection, [body.area])
         plans, left = await _plans(call, connection, body)
         try:
             async with connection.transaction():
@@ -124,6 +144,8 @@ async def _plan(call: Call[Any], connection: asyncpg.Connection, body: shapes.In
         row = await connection.fetchrow(_INBOX, 1, body.address)
         if row is None:
             raise NotFoundError("inbox.nobody", address=body.address)
+        if (area := (await _carried(call, connection))(row)) not in {None, _OWN}:
+            raise outside(call.who, Action.DEVICES, area or "-")
         return _heard(call, row, body)
     number = body.address.removeprefix(_CLAIM)
     if not (number.isascii() and number.isdecimal() and len(number) < 10):
@@ -175,13 +197,17 @@ async def _plans(
     plans: list[_Plan] = []
     left: list[shapes.InboxLeft] = []
     rows = await connection.fetch(_INBOX, _SENDERS, None)
+    if call.areas is not None:
+        carried = await _carried(call, connection)
+        rows = [row for row in rows if carried(row) == _OWN]
     for row in [each for each in rows if body.driver in {None, each["driver"]}]:
         asked = shapes.InboxAccept(address=row["address"], profile=body.profile, area=body.area, gateway=body.gateway)
         try:
             plans.append(_heard(call, row, asked))
         except RequestError as exc:
             left.append(_left(call, asked.address, exc))
-    waiting = await claims.waiting(connection, _SENDERS) if body.driver in {None, "claim"} else []
+    claimed = call.areas is None and body.driver in {None, "claim"}
+    waiting = await claims.waiting(connection, _SENDERS) if claimed else []
     for each in [found for found in waiting if body.profile in {None, found.profile}]:
         asked = shapes.InboxAccept(address=f"{_CLAIM}{each.id}", area=body.area)
         plans.append(_claimed(call, each, asked))
@@ -210,6 +236,20 @@ async def _settle(call: Call[Any], connection: asyncpg.Connection, plans: Sequen
     for each in plans:
         if each.claim is not None:
             await claims.accept(connection, each.claim, each.new.key, by=call.who.name)
+
+
+async def _carried(call: Call[Any], connection: asyncpg.Connection) -> Callable[[Any], str | None]:
+    """Say of a sender whose bridge carries it: None nobody's, `_OWN` one of the asker's areas, else which area's."""
+    areas = call.areas
+    bridges = [] if areas is None else await connection.fetch(_BRIDGES)
+
+    def carrier(row: Any) -> str | None:
+        found = [each for each in bridges if f"{row['topic']}/".startswith(f"{each['topic']}/")]
+        if areas is not None and any(each["area_id"] in areas for each in found):
+            return _OWN
+        return (found[0]["area"] or "-") if found else None
+
+    return carrier
 
 
 def _left(call: Call[Any], address: str, exc: IotError) -> shapes.InboxLeft:
@@ -273,8 +313,8 @@ def shown(payload: bytes | None) -> str:
 
 
 routes = (
-    get("/inbox", inbox),
-    post("/inbox/accept", accept, Action.DEVICES, status=201),
-    post("/inbox/accept-all", accept_all, Action.DEVICES),
+    get("/inbox", inbox, reach=Reach.OWN),
+    post("/inbox/accept", accept, Action.DEVICES, status=201, reach=Reach.OWN),
+    post("/inbox/accept-all", accept_all, Action.DEVICES, reach=Reach.OWN),
     post("/inbox/reject", reject, Action.DEVICES),
 )

@@ -6,7 +6,7 @@ from iot_core.api import shapes
 from iot_core.api.changes import changed
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
-from iot_core.api.within import require_devices
+from iot_core.api.within import require_areas, require_devices
 from iot_core.errors import NotFoundError, RequestError
 from iot_core.registry import maintenance
 from iot_core.registry.area_changes import trial
@@ -19,11 +19,19 @@ async def begin(call: Call[NoQuery], body: shapes.WindowNew) -> shapes.Changed:
     if kind is Kind.TEST and not body.keys:
         raise RequestError("maintenance.test_by_key")
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        keys, label = body.keys, body.label
+        if call.areas is not None:
+            if body.area is not None:
+                await require_areas(call, connection, [body.area])
+            if label is not None and not keys:  # kept as devices: others may be given that label later, elsewhere
+                keys, label = tuple(await maintenance.labelled(connection, label)) or keys, None
+                if not keys:
+                    raise NotFoundError("maintenance.nothing", what=body.label or "-")
         done = await maintenance.begin(
             connection,
-            devices=body.keys,
+            devices=keys,
             area=body.area,
-            label=body.label,
+            label=label,
             starts=body.starts,
             ends=body.ends,
             reason=body.reason,

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from iot_core.api import shapes
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, get, post
+from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.errors import NotFoundError
 from iot_core.model import DeviceClass, MetricType
 from iot_core.push import reporting
@@ -22,6 +22,7 @@ SINGLE: Final = """
 SELECT d.key, d.name, r.name AS area, d.latitude, d.longitude, h.* FROM telemetry."{class_key}_1h" h
 JOIN iot.device d ON d.id = h.device_id LEFT JOIN iot.area r ON r.id = d.area_id
 WHERE h.time >= $1 AND h.time < $2 AND NOT d.simulated AND d.retired_at IS NULL AND (NOT $3 OR 'public' = ANY(d.labels))
+    AND ($4::integer[] IS NULL OR d.area_id = ANY($4))
 ORDER BY d.key, h.time LIMIT 200000
 """
 # A group is told only where it has enough homes, none of which uses nearly all of it: else it tells of one.
@@ -29,6 +30,7 @@ GROUPED: Final = """
 SELECT r.key, r.name, r.name AS area, r.latitude, r.longitude, count(*) AS meters, {sums}
 FROM telemetry."{class_key}_1d" h JOIN iot.device d ON d.id = h.device_id JOIN iot.area r ON r.id = d.area_id
 WHERE h.time >= $1 AND h.time < $2 AND NOT d.simulated AND NOT 'public' = ANY(d.labels)
+    AND ($4::integer[] IS NULL OR d.area_id = ANY($4))
 GROUP BY r.id HAVING count(DISTINCT d.id) >= $3 ORDER BY r.key
 """
 
@@ -43,25 +45,31 @@ async def export(call: Call[shapes.OpenDataQuery]) -> web.StreamResponse:
     zone = ZoneInfo(call.services.settings.timezone)
     start, end = (datetime.combine(day, time(), zone) for day in (asked.day, asked.day + timedelta(days=1)))
     async with call.reader() as connection:
-        rows = await _rows(connection, device_class, start, end, call.services.settings.reports.smallest_group)
+        smallest = call.services.settings.reports.smallest_group
+        areas = None if call.areas is None else list(call.areas)
+        rows = await _rows(connection, device_class, (start, end), smallest, areas)
     return _geojson(rows) if asked.format == "geojson" else _csv(rows)
 
 
 async def _rows(
-    connection: asyncpg.Connection, device_class: DeviceClass, start: datetime, end: datetime, group: int
+    connection: asyncpg.Connection,
+    device_class: DeviceClass,
+    span: tuple[datetime, datetime],
+    group: int,
+    areas: list[int] | None,
 ) -> list[dict[str, Any]]:
     numbers = [each for each in device_class.metrics if each.type in (MetricType.FLOAT, MetricType.INT)]
     sql = SINGLE.format(class_key=device_class.key)
-    singles = [_single(row, numbers) for row in await connection.fetch(sql, start, end, device_class.household)]
+    singles = [_single(row, numbers) for row in await connection.fetch(sql, *span, device_class.household, areas)]
     counters = [each.key for each in numbers if each.counter]
     if not device_class.household or not counters:
         return singles
     sums = ", ".join(f'sum(h."{key}_max" - h."{key}_min") AS "{key}"' for key in counters)
-    groups = await connection.fetch(GROUPED.format(class_key=device_class.key, sums=sums), start, end, group)
+    groups = await connection.fetch(GROUPED.format(class_key=device_class.key, sums=sums), *span, group, areas)
     return singles + [
         {
             **{name: row[name] for name in ("key", "name", "area", "latitude", "longitude")},
-            "time": start.astimezone(UTC).isoformat(),
+            "time": span[0].astimezone(UTC).isoformat(),
             "meters": row["meters"],
             **{key: None if row[key] is None else round(row[key], 3) for key in counters},
         }
@@ -124,7 +132,7 @@ async def again(call: Call[NoQuery], body: shapes.ReportAgain) -> shapes.Reports
 
 
 routes = (
-    get("/open-data", export),
+    get("/open-data", export, reach=Reach.OWN),
     get("/reports", reports, action=Action.PUSH),
     post("/reports/again", again, Action.PUSH),
 )

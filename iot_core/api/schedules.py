@@ -8,7 +8,8 @@ import msgspec
 
 from iot_core.api import shapes
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, delete, get, post
+from iot_core.api.routes import Call, NoQuery, Reach, delete, get, post
+from iot_core.api.within import require_devices, require_selector
 from iot_core.commanding import sun
 from iot_core.errors import RequestError
 from iot_core.profiles import checked_params
@@ -16,9 +17,11 @@ from iot_core.registry import schedules
 
 
 async def list_(call: Call[NoQuery]) -> shapes.Schedules:
-    """List all schedules."""
+    """List schedules: all, or those of devices in the areas of who asks."""
     async with call.connection() as connection:
         found = await schedules.schedules(connection)
+        if call.areas is not None:
+            found = [each for each in found if await _touches(connection, each, call.areas)]
         return shapes.Schedules(items=tuple([await _shape(call, connection, each) for each in found]))
 
 
@@ -26,6 +29,8 @@ async def show(call: Call[shapes.SchedulePreview]) -> shapes.Schedule:
     """Show a schedule with what it will do in the next days."""
     async with call.connection() as connection:
         found = await schedules.get(connection, call.path["key"])
+        if call.areas is not None and not await _touches(connection, found, call.areas):
+            await _require(call, connection, found.selector)
         return await _shape(call, connection, found, days=call.query.days)
 
 
@@ -34,6 +39,7 @@ async def add(call: Call[NoQuery], body: shapes.ScheduleNew) -> shapes.Schedule:
     points = [sun.parse(each) for each in body.points]
     async with call.connection() as connection, connection.transaction():
         found = await schedules.add(connection, body.key, body.where, list(body.points), by=call.who.name)
+        await _require(call, connection, found.selector)
         (first, *_) = await schedules.members(connection, found.selector)
         for point in points:
             _check(call, first.class_key, point)
@@ -43,6 +49,7 @@ async def add(call: Call[NoQuery], body: shapes.ScheduleNew) -> shapes.Schedule:
 async def remove(call: Call[NoQuery]) -> shapes.Schedule:
     """Remove a schedule; devices that keep it are told so."""
     async with call.connection() as connection:
+        await _require(call, connection, (await schedules.get(connection, call.path["key"])).selector)
         found = await schedules.remove(connection, call.path["key"], by=call.who.name)
         members = await schedules.members(connection, found.selector)
         answer = await _shape(call, connection, found)
@@ -58,6 +65,7 @@ async def override(call: Call[NoQuery], body: shapes.ScheduleOverride) -> shapes
     begins = datetime.now(UTC)
     async with call.connection() as connection:
         found = await schedules.get(connection, call.path["key"])
+        await _require(call, connection, found.selector)
         if body.point is not None:
             members = await schedules.members(connection, found.selector)
             for each in members[:1]:
@@ -66,6 +74,18 @@ async def override(call: Call[NoQuery], body: shapes.ScheduleOverride) -> shapes
         ends = begins + timedelta(seconds=body.for_s)
         found = await schedules.override(connection, found.key, point, begins, ends, by=call.who.name)
         return await _shape(call, connection, found, days=1)
+
+
+async def _touches(connection: Any, found: schedules.Schedule, areas: frozenset[int]) -> bool:
+    return any(each.area_id in areas for each in await schedules.members(connection, found.selector))
+
+
+async def _require(call: Call[Any], connection: Any, selector: str) -> None:
+    """Refuse a schedule whose devices stand elsewhere, now or later: the selector is asked again at each moment."""
+    if call.areas is not None:
+        members = await schedules.members(connection, selector)
+        await require_devices(call, connection, [each.key for each in members])
+        await require_selector(call, connection, selector)
 
 
 def _check(call: Call[Any], class_key: str, point: sun.Point) -> None:
@@ -100,9 +120,9 @@ _SHOWN = (
 )  # fmt: skip
 
 routes = (
-    get("/schedules", list_),
-    get("/schedules/{key}", show),
-    post("/schedules", add, Action.COMMAND),
-    delete("/schedules/{key}", remove, Action.COMMAND),
-    post("/schedules/{key}/override", override, Action.COMMAND),
+    get("/schedules", list_, reach=Reach.OWN),
+    get("/schedules/{key}", show, reach=Reach.OWN),
+    post("/schedules", add, Action.COMMAND, reach=Reach.OWN),
+    delete("/schedules/{key}", remove, Action.COMMAND, reach=Reach.OWN),
+    post("/schedules/{key}/override", override, Action.COMMAND, reach=Reach.OWN),
 )

@@ -1,10 +1,16 @@
 """A device's own secret: made anew, confirmed, revoked; and where its login may speak for others."""
 
+from collections.abc import Sequence
+
+import asyncpg
+
 from iot_core.api import shapes
 from iot_core.api.devices import let_in
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, delete, post
-from iot_core.registry import bridges, rotation
+from iot_core.api.within import require_devices
+from iot_core.broker.rights import covers, vendor
+from iot_core.registry import bridges, credentials, rotation
 
 
 async def rotate(call: Call[NoQuery], body: shapes.SecretRotate) -> shapes.SecretRotated:
@@ -39,9 +45,24 @@ async def bridge(call: Call[NoQuery], body: shapes.BridgeSet) -> shapes.Bridge:
     """Say below which topics a device's login may speak for devices behind it, registered or not."""
     key = call.path["key"]
     async with call.connection() as connection:
+        await _require_topics(call, connection, key, body.topics)
         topics = await bridges.set_topics(connection, key, body.topics, by=call.who.name)
     await let_in(call)
     return shapes.Bridge(device=key, topics=tuple(topics))
+
+
+async def _require_topics(call: Call[NoQuery], connection: asyncpg.Connection, key: str, topics: Sequence[str]) -> None:
+    """Refuse topics below which a device elsewhere speaks or is spoken to: this login would hear and say the same."""
+    if call.areas is None:
+        return
+    wanted = [f"{bridges.topic_of(each)}/#" for each in topics]
+    senders, bridged = await credentials.senders(connection), await credentials.bridges(connection)
+    touched = [
+        login
+        for login, granted in vendor(senders, call.services.profiles, bridged).items()
+        if login != key and any(covers(own, topic) or covers(topic, own) for own in wanted for _, topic in granted)
+    ]
+    await require_devices(call, connection, touched)
 
 
 routes = (

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from iot_core.api.roles import Action, outside
+from iot_core.errors import ForbiddenError
+from iot_core.registry.audit import Change
 from iot_core.registry.rights import standing
+from iot_core.registry.selector import parse
 from iot_core.registry.tokens import Token
 
 if TYPE_CHECKING:
@@ -16,10 +19,14 @@ if TYPE_CHECKING:
 
     from iot_core.api.routes import Call
 
-__all__ = ["require_areas", "require_devices", "require_path", "require_places", "require_subjects"]
+__all__ = [
+    "require_areas", "require_devices", "require_path", "require_places", "require_selector", "require_subjects",
+]  # fmt: skip
 
 _KNOWN: Final = "SELECT key FROM iot.area WHERE key = ANY($1) AND NOT id = ANY($2) ORDER BY key LIMIT 1"
 _THERE: Final = "SELECT key FROM iot.device WHERE key = ANY($1)"
+_MEANT: Final = "SELECT id FROM iot.area WHERE key = $1 OR code = $1"
+_PLACE: Final = {"device": "area", "area": "parent"}
 _ALARM: Final = """
 SELECT d.key AS device, area.key AS area, area.id AS area_id FROM iot.alarm a
 LEFT JOIN iot.device d ON d.id = a.device_id
@@ -51,16 +58,32 @@ async def require_places(
     await require_areas(call, connection, [area for key, area in rows if area is not None or key not in there])
 
 
-async def require_subjects(call: Call[Any], connection: asyncpg.Connection, subjects: Sequence[str]) -> None:
-    """Refuse when one of the things that the audit calls so (`device/KEY`, `area/KEY`) is elsewhere."""
+async def require_selector(call: Call[Any], connection: asyncpg.Connection, selector: str) -> None:
+    """Refuse a selector that is kept and could come to mean devices elsewhere: it must name an area of the asker's."""
+    if call.areas is None or call.action is None:
+        return
+    for term in parse(selector):
+        if term.field == "area" and not term.negated:
+            meant = {row["id"] for row in await connection.fetch(_MEANT, term.value)}
+            if meant and meant <= call.areas:
+                return
+    held = outside(call.who, call.action, "*").facts["held"]
+    raise ForbiddenError("api.selector_area", action=call.action.value, held=held)
+
+
+async def require_subjects(call: Call[Any], connection: asyncpg.Connection, changes: Sequence[Change]) -> None:
+    """Refuse to take changes back of which a subject (`device/KEY`, `area/KEY`) is elsewhere, or would be again."""
     if call.areas is None or call.action is None:
         return
     named: dict[str, list[str]] = {"device": [], "area": []}
-    for subject in subjects:
-        kind, _, key = subject.partition("/")
+    for each in changes:
+        kind, _, key = each.subject.partition("/")
         if kind not in named:
             raise outside(call.who, call.action, "*")
         named[kind].append(key)
+        before = each.before or {}
+        if (back := _PLACE[kind]) in before:
+            await require_areas(call, connection, [before[back]])
     await require_devices(call, connection, named["device"])
     await require_areas(call, connection, named["area"])
 

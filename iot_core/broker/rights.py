@@ -14,6 +14,8 @@ __all__ = ["READ", "WRITE", "acl_file", "core", "covers", "granted", "native", "
 
 WRITE: Final = "write"
 READ: Final = "read"
+_NOT_VENDORS: Final = ("iot/", "$")
+"""Ours and the broker's: an address that begins so would grant a neighbour's topics."""
 _UP: Final = ("telemetry", "status", "commands/result", "config/reported")
 _DOWN: Final = ("commands", "config", "stored")
 
@@ -68,7 +70,8 @@ def granted(template: str, patterns: Iterable[str], address: str) -> list[str]:
     # A wildcard in an address would grant other senders' topics.
     if f"{before}{inner}{after}" != address or not inner or set("+#\n\r\0") & set(inner):
         return []
-    return [pattern.replace("{address}", inner) for pattern in patterns]
+    filled = [pattern.replace("{address}", inner) for pattern in patterns]
+    return [topic for topic in filled if not topic.startswith(_NOT_VENDORS)]
 
 
 def rights_of(username: str, vendor_rights: dict[str, list[tuple[str, str]]]) -> list[tuple[str, str]]:

@@ -48,7 +48,11 @@ _LIST: Final = """
 SELECT certificate.serial, device.key AS device, certificate.issued_at, certificate.not_after,
     coalesce(certificate.revoked_at, device.retired_at) AS revoked_at
 FROM iot.certificate JOIN iot.device ON device.id = certificate.device_id
-WHERE $1::text IS NULL OR device.key = $1 ORDER BY certificate.issued_at DESC, certificate.serial LIMIT 10000
+WHERE ($1::text IS NULL OR device.key = $1) AND ($2::integer[] IS NULL OR device.area_id = ANY($2))
+ORDER BY certificate.issued_at DESC, certificate.serial LIMIT 10000
+"""
+_DEVICE_OF: Final = """
+SELECT device.key FROM iot.certificate JOIN iot.device ON device.id = certificate.device_id WHERE serial = $1
 """
 _REVOKE: Final = """
 UPDATE iot.certificate SET revoked_at = now() FROM iot.device
@@ -139,14 +143,23 @@ class Authority:
         return Issued(serial=serial, certificate=_pem(made), key=private, not_after=made.not_valid_after_utc)
 
     @staticmethod
-    async def certificates(connection: asyncpg.Connection, device_key: str | None = None) -> list[Certificate]:
-        """List what was issued, the newest first."""
-        return [Certificate(**row) for row in await connection.fetch(_LIST, device_key)]
+    async def certificates(
+        connection: asyncpg.Connection, device_key: str | None = None, within: frozenset[int] | None = None
+    ) -> list[Certificate]:
+        """List what was issued, the newest first; `within`: for devices in these areas."""
+        areas = None if within is None else list(within)
+        return [Certificate(**row) for row in await connection.fetch(_LIST, device_key, areas)]
+
+    @staticmethod
+    async def device_of(connection: asyncpg.Connection, serial: str) -> str | None:
+        """Say for which device the certificate with this number was issued."""
+        found: str | None = await connection.fetchval(_DEVICE_OF, _number(serial))
+        return found
 
     async def revoke(self, connection: asyncpg.Connection, serial: str, *, by: str) -> None:
         """Revoke a certificate. Raises NotFoundError where no live one has this number."""
         async with connection.transaction():
-            device = await connection.fetchval(_REVOKE, serial.lower().lstrip("0").replace(":", ""))
+            device = await connection.fetchval(_REVOKE, _number(serial))
             if device is None:
                 raise NotFoundError("ca.no_certificate", serial=serial)
             await record(connection, by, "ca.revoke", Change(f"device/{device}", after={"revoked": serial}))
@@ -214,6 +227,11 @@ def _kept_server(file: Path, own: x509.Certificate, names: Sequence[str]) -> tup
         return None
     certificate, mark, key = both.partition("-----BEGIN PRIVATE KEY-----")
     return certificate, mark + key
+
+
+def _number(serial: str) -> str:
+    """Write a number as it is kept: people copy it with colons and zeros."""
+    return serial.lower().replace(":", "").lstrip("0")
 
 
 class _Role:

@@ -14,7 +14,7 @@ from iot_core.registry.area_changes import Changed
 from iot_core.registry.audit import Change, record
 from iot_core.registry.windows import Kind, Window, Windows
 
-__all__ = ["LONGEST", "LONGEST_TEST", "Listed", "begin", "end", "end_of", "listed", "load", "targets"]
+__all__ = ["LONGEST", "LONGEST_TEST", "Listed", "begin", "end", "end_of", "labelled", "listed", "load", "targets"]
 
 LONGEST: Final = timedelta(days=366)
 LONGEST_TEST: Final = timedelta(hours=8)
@@ -23,6 +23,7 @@ _REMEMBERED: Final = timedelta(days=31)
 _LATE: Final = timedelta(minutes=5)
 _LOAD: Final = "SELECT device_id, id, kind, starts, ends, reason FROM iot.maintained($1, 'infinity')"
 _DEVICES: Final = "SELECT key, id FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
+_LABELLED: Final = "SELECT key FROM iot.device WHERE $1 = ANY(labels) AND retired_at IS NULL ORDER BY key"
 _AREA: Final = "SELECT id FROM iot.area WHERE key = $1 AND ended_at IS NULL"
 _ADD: Final = """
 INSERT INTO iot.maintenance (kind, device_id, area_id, label, starts, ends, reason, by)
@@ -89,6 +90,11 @@ async def load(connection: asyncpg.Connection, now: datetime | None = None) -> W
 async def targets(connection: asyncpg.Connection, windows: Sequence[int]) -> list[str]:
     """Give the keys of the devices that these windows cover."""
     return [row["key"] for row in await connection.fetch(_COVERED, list(windows), _FAR)]
+
+
+async def labelled(connection: asyncpg.Connection, label: str) -> list[str]:
+    """Give the keys of the devices that have a label now."""
+    return [row["key"] for row in await connection.fetch(_LABELLED, label)]
 
 
 async def begin(

@@ -38,7 +38,7 @@ SELECT avg(coalesce(d.latitude, area.latitude)) AS latitude, avg(coalesce(d.long
 FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id WHERE d.retired_at IS NULL AND {}
 """
 _MEMBERS: Final = """
-SELECT d.id, d.key, d.class_key, coalesce(u.address LIKE 'iot:%', false) AS native,
+SELECT d.id, d.key, d.class_key, d.area_id, coalesce(u.address LIKE 'iot:%', false) AS native,
     t.reported -> 'schedule' ->> 'key' AS stored_key, t.reported -> 'schedule' ->> 'until' AS stored_until
 FROM iot.device d LEFT JOIN iot.unit u ON u.device_id = d.id AND u.mounted_to IS NULL
 LEFT JOIN iot.twin t ON t.device_id = d.id
@@ -70,6 +70,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     key: str
     class_key: str
+    area_id: int | None
     native: bool
     stored_key: str | None
     stored_until: str | None
