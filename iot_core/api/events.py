@@ -13,6 +13,8 @@ from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
 from iot_core.registry.found import map_devices
 
+_SAID = {"alarm": shapes.AlarmHappened, "device": shapes.MapDevice, "command": shapes.CommandStep}
+
 
 async def show_map(call: Call[NoQuery]) -> shapes.Map:
     """Give every device that is not retired, as the page draws it."""
@@ -22,7 +24,7 @@ async def show_map(call: Call[NoQuery]) -> shapes.Map:
 
 
 async def events(call: Call[NoQuery]) -> web.StreamResponse:
-    """Follow alarm events and device states. With Last-Event-ID, missed alarm events come first."""
+    """Follow alarm events, device states, steps of commands. With Last-Event-ID, missed alarm events come first."""
     hub = call.request.app[HUB]
     async with AsyncExitStack() as stack:
         last_id = call.request.headers.get("Last-Event-ID", "")
@@ -48,5 +50,5 @@ async def _messages(
 
 routes = (
     get("/map", show_map, reach=Reach.OWN),
-    get("/events", events, reach=Reach.OWN, events={"alarm": shapes.AlarmHappened, "device": shapes.MapDevice}),
+    get("/events", events, reach=Reach.OWN, events=_SAID),
 )

@@ -3,6 +3,7 @@
     NOTIFY iot_alarm --> fetch events --+
                                         +--> log (bounded) --> a bounded queue a client --> SSE
     every second: map, compared --------+
+      NOTIFY iot_command_step, fetched -'
 
 Works only while somebody is connected. A client that comes back says the last id it saw and gets what it missed: from
 the log in the order of sending, else (this core is younger) from iot.alarm_event.
@@ -41,6 +42,7 @@ log = structlog.get_logger()
 
 CHANNEL: Final = "iot_alarm"
 ACCESS: Final = "iot_access"
+STEPS: Final = "iot_command_step"
 _PERIOD_S: Final = 1.0
 _SHARE: Final = 10  # looking at the map takes at most a tenth of the time
 _LISTENING_S: Final = 5.0
@@ -61,6 +63,11 @@ LEFT JOIN iot.area ON area.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a
 """
 _THESE: Final = _EVENTS + "WHERE e.id = ANY($1::bigint[]) ORDER BY e.id"
 _SINCE: Final = f"SELECT * FROM ({_EVENTS} WHERE e.id > $1 ORDER BY e.id DESC LIMIT $2) newest ORDER BY event_id"
+_STEPS: Final = """
+SELECT c.id, d.key AS device, o.name, o.params, c.state, c.detail, d.area_id FROM iot.command c
+JOIN iot.command_order o ON o.id = c.order_id JOIN iot.device d ON d.id = c.device_id
+WHERE c.id = ANY($1::bigint[]) ORDER BY c.id
+"""
 _NEWEST: Final = "SELECT coalesce(max(id), 0) FROM iot.alarm_event"
 
 
@@ -103,6 +110,7 @@ class Hub:
         self._listening = asyncio.Event()
         self._wake = asyncio.Event()
         self._told: deque[int] = deque(maxlen=_QUEUE)
+        self._steps: set[int] = set()
         self._log: deque[Message] = deque(maxlen=_LOG)
         self._newest: int | None = None
         self._map: dict[str, MapDevice] = {}
@@ -197,6 +205,7 @@ class Hub:
         async with self._services.pool.acquire() as connection:
             await connection.add_listener(CHANNEL, self._on_notify)
             await connection.add_listener(ACCESS, self._on_access)
+            await connection.add_listener(STEPS, self._on_command_step)
             connection.add_termination_listener(self._on_end)
             try:
                 await self._catch_up(connection)
@@ -229,6 +238,10 @@ class Hub:
         elif self._told:
             ids = [self._told.popleft() for _ in range(len(self._told))]
             self._tell_alarms(await connection.fetch(_THESE, ids))
+        if self._steps:
+            steps, self._steps = list(self._steps), set()
+            for row in await connection.fetch(_STEPS, steps):
+                self._tell(_step_message(row))
         began = asyncio.get_running_loop().time()
         if self._subscribers:
             self._tell_map({each.key: each for each in await map_devices(connection)})
@@ -244,6 +257,15 @@ class Hub:
         if payload.isdecimal():
             self._told.append(int(payload))
         self._wake.set()
+
+    def _on_command_step(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
+        """Remember it for the next look, within a second: an order to a city must not make a thousand looks."""
+        if not self._subscribers or not payload.isdecimal():
+            return
+        if len(self._steps) < _QUEUE:
+            self._steps.add(int(payload))
+        else:
+            self._services.counters.count("sse_steps_dropped")
 
     def _on_access(self, *_: object) -> None:
         self.access += 1
@@ -294,6 +316,11 @@ def _message(row: asyncpg.Record, profiles: Profiles) -> Message:
         alarm=alarm_shape(alarm, profiles),
     )
     return Message("alarm", msgspec.json.encode(happened).decode(), str(row["event_id"]), row["where_id"])
+
+
+def _step_message(row: asyncpg.Record) -> Message:
+    step = msgspec.convert(dict(row), shapes.CommandStep)
+    return Message("command", msgspec.json.encode(step).decode(), area_id=row["area_id"])
 
 
 def _map_shape(device: MapDevice) -> shapes.MapDevice:

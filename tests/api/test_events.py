@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -14,6 +16,7 @@ from iot_core.api.shapes import AlarmHappened, AlarmState, DeviceState, MapDevic
 from iot_core.api.sse import Message, Parser
 from iot_core.client import Client
 from iot_core.errors import ConflictError, ForbiddenError, NotFoundError, RequestError
+from iot_core.registry import commands
 from tests.api.city import City, until
 
 if TYPE_CHECKING:
@@ -46,6 +49,34 @@ async def test_a_fire_and_the_new_state_of_its_detector_arrive_live_and_it_can_b
             await client.acknowledge(999)
     by = await city.path.pool.fetch("SELECT by FROM iot.audit WHERE action = 'alarm.acknowledge'")
     assert [row["by"] for row in by] == ["the operator"]
+
+
+async def test_each_step_of_a_command_is_told_with_its_device(city: City) -> None:
+    await city.add("smoke-1")
+    async with city.client("operator") as client, aclosing(client._stream("/events", after="")) as events:
+        first = asyncio.create_task(_step(events))
+        await _connected(city)
+        async with city.path.pool.acquire() as connection:
+            device = await connection.fetchval("SELECT id FROM iot.device")
+            later = datetime.now(UTC) + timedelta(hours=1)
+            number, _ = await commands.create(
+                connection, "silence", {}, [commands.New(device_id=device)], by="an", expires_at=later
+            )
+            queued = await asyncio.wait_for(first, 20)
+            (row,) = await commands.list_commands(connection, order_id=number)
+            assert queued == {
+                "id": row.id, "device": "smoke-1", "name": "silence", "params": {}, "state": "queued", "detail": "",
+            }  # fmt: skip
+            await commands.note(connection, [commands.Step(id=row.id, state="sent", at=datetime.now(UTC))])
+            assert (await asyncio.wait_for(_step(events), 20))["state"] == "sent"
+
+
+async def _step(events: AsyncIterator[Message]) -> dict[str, Any]:
+    async for message in events:
+        if message.event == "command":
+            found: dict[str, Any] = json.loads(message.data)
+            return found
+    raise AssertionError("the stream ended")
 
 
 async def test_an_alarm_that_changed_since_the_person_looked_is_not_acknowledged(city: City) -> None:

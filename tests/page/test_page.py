@@ -93,8 +93,13 @@ async def test_a_device_opens_with_its_values_and_the_page_speaks_both_languages
         await signed_in(page, core, client)
         await page.click(".alarm .where")
         await expect(page.locator("#device")).to_contain_text("Phát hiện khói")
+        order = await client.order_command(shapes.OrderNew(name="silence", params={}, devices=("fire-1",), ttl_s=600))
+        await expect(page.locator("#device .commands li")).to_contain_text("silence · đang chờ")
+        await client.cancel_order(order.number or 0)
+        await expect(page.locator("#device .commands li")).to_contain_text("silence · thất bại")
         await page.click("header .language")
         await expect(page.locator("#device")).to_contain_text("Smoke detected")
+        await expect(page.locator("#device .commands li")).to_contain_text("silence · failed")
         await expect(page.locator("#alarm-title")).to_have_text("Alarms")
         assert await page.evaluate("document.body.innerText.match(/(?:page|held|api)\\.[a-z_]+/)") is None
 

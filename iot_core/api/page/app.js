@@ -17,6 +17,8 @@ const QUIET_MS = 40_000; // the core says something at least every 15 s: longer 
 const LOOK_MS = 5_000;
 const FRESH_MS = 10_000;
 const AGAIN_MS = 3_000;
+const COMMANDS = 5; // of a device, the newest
+const LONGEST = 24; // of a parameter: a signature says nobody anything
 
 const devices = new Map();
 const alarms = new Map();
@@ -151,6 +153,7 @@ function follow() {
 const TAKE = {
   alarm: ({ alarm }) => keep(alarm),
   device: (device) => (device.state === "retired" ? devices.delete(device.key) : devices.set(device.key, device)),
+  command: () => {},
 };
 const SHOW = {
   alarm: ({ alarm }) => {
@@ -161,6 +164,9 @@ const SHOW = {
   device: (device) => {
     showDevices();
     if (shown === device.key) fillDevice(shown);
+  },
+  command: (step) => {
+    if (shown === step.device) fillDevice(shown);
   },
 };
 
@@ -428,12 +434,15 @@ function closeDevice() {
 
 async function fillDevice(key) {
   try {
-    const device = await ask("GET", `/devices/${encodeURIComponent(key)}`);
-    const drawnFrom = `${language} ${JSON.stringify(device)}`;
+    const part = encodeURIComponent(key);
+    const [device, commands] = await Promise.all([
+      ask("GET", `/devices/${part}`), ask("GET", `/commands?device=${part}&limit=${COMMANDS}`),
+    ]);
+    const drawnFrom = `${language} ${JSON.stringify([device, commands])}`;
     if (shown !== key || panel === drawnFrom) return; // another was picked meanwhile, or nothing is new
     panel = drawnFrom;
     const focused = $("device").contains(document.activeElement);
-    $("device").replaceChildren(...devicePanel(device));
+    $("device").replaceChildren(...devicePanel(device), ...commandList(commands.items));
     $("device").hidden = false;
     if (focused) $("device").querySelector("button").focus();
   } catch (problem) {
@@ -457,6 +466,22 @@ function devicePanel(device) {
   }
   const body = device.latest.length ? table : element("p", say("nothing_stored"));
   return [closing(closeDevice), element("h3", device.name), element("small", place), element("br"), element("small", heard), body];
+}
+
+/** What was asked of it lately, and what became of that. */
+function commandList(commands) {
+  if (!commands.length) return [];
+  const list = element("ul", undefined, { className: "commands" });
+  for (const each of commands) {
+    const params = Object.entries(each.params).map(([name, value]) => `${name}=${String(value).slice(0, LONGEST)}`);
+    const said = [each.detail, each.said].filter(Boolean).join(" ");
+    const item = element("li");
+    item.dataset.state = each.state;
+    item.append(element("span", [each.name, ...params].join(" ")), ` · ${say(`command_${each.state}`)} · `);
+    item.append(element("small", [clock(each.ended_at ?? each.queued_at), each.by, said].filter(Boolean).join(" · ")));
+    list.append(item);
+  }
+  return [element("h4", say("commands")), list];
 }
 
 function reading(value) {

@@ -74,6 +74,17 @@ class Command(Answer, frozen=True, kw_only=True):
     ended_at: datetime | None = None
 
 
+class CommandStep(Answer, frozen=True, kw_only=True):
+    """What the stream `events` says as `event: command`: where a command stands now. It is not told again later."""
+
+    id: int
+    device: str
+    name: str
+    params: dict[str, Any]
+    state: CommandState
+    detail: str = ""
+
+
 class Commands(Answer, frozen=True, kw_only=True):
     """Commands, the newest first."""
 
