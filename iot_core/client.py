@@ -541,6 +541,20 @@ class Client:
         """Hand a shift over; the report is kept."""
         return await self._send("POST", "/alarms/handover", shapes.Handover, asked)
 
+    # ------------------------------------------------------------ files for others
+    async def reports(self, asked: shapes.ReportQuery) -> shapes.ReportFiles:
+        """List the files for the environmental authority with what became of them, the newest first."""
+        return await self._get("/reports", shapes.ReportFiles, asked)
+
+    async def report_again(self, device: str, since: datetime, until: datetime) -> shapes.ReportsAgain:
+        """Have the files of a span made anew from what is stored now, and sent again."""
+        body = shapes.ReportAgain(device=device, since=since, until=until)
+        return await self._send("POST", "/reports/again", shapes.ReportsAgain, body)
+
+    async def open_data(self, asked: shapes.OpenDataQuery) -> bytes:
+        """Give a class's hourly means of a day by station, as a file; of households only sums of groups."""
+        return await self._bytes("/open-data", asked)
+
     async def events(
         self, *, after: str = "", reconnect: bool = True, connected: Callable[[], None] | None = None
     ) -> AsyncGenerator[shapes.AlarmHappened | shapes.MapDevice, None]:
@@ -874,6 +888,19 @@ class Client:
         return _decode(data, answer, self.url)
 
     # ------------------------------------------------------------ streams
+    async def _bytes(self, path: str, asked: shapes.Query) -> bytes:
+        url = f"{self.url}{shapes.PREFIX}{path}"
+        try:
+            async with self._open.get(url, params=_parameters(asked), timeout=_FILE_TIMEOUT) as response:
+                data = await response.read()
+                if response.status >= 400:
+                    raise _error(response, data, self.url)
+                return data
+        except TimeoutError as exc:
+            raise RequestError("api.no_answer", url=self.url, seconds=int(_FILE_TIMEOUT.sock_read or 0)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+
     async def _lines(self, path: str, asked: shapes.Query) -> AsyncGenerator[bytes, None]:
         url = f"{self.url}{shapes.PREFIX}{path}"
         rest = b""

@@ -182,7 +182,7 @@ class Push(_Section, frozen=True, kw_only=True):
     timeout_s: Seconds = 10.0
     give_up_after_h: Hours = 24.0
     keep_days: Positive = 400
-    """How long it can be proven what was sent."""
+    """How long it can be proven what was sent, and how long messages of other centers are known again."""
     watchdog_s: Seconds = 60.0
     """How long push, ingest or the database may stand still before targets marked `watchdog` are told straight."""
 
@@ -203,6 +203,8 @@ class Reports(_Section, frozen=True, kw_only=True):
     stations: dict[str, str] = msgspec.field(default_factory=dict)
     smallest_group: Annotated[int, msgspec.Meta(ge=3, le=10_000)] = 10
     """Households in a group of the open data, at least."""
+    keep_days: Annotated[int, msgspec.Meta(ge=61, le=36_500)] = 400
+    """How long the ledger of files is kept: at least as long as gaps are filled (60 days)."""
 
 
 class Settings(_Section, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ WHERE h.time >= $1 AND h.time < $2 AND NOT d.simulated AND d.retired_at IS NULL 
     AND ($4::integer[] IS NULL OR d.area_id = ANY($4))
 ORDER BY d.key, h.time LIMIT 200000
 """
-# A group is told only where it has enough homes, none of which uses nearly all of it: else it tells of one.
+# A group is told only where it has enough homes: a smaller one tells of one of them.
 GROUPED: Final = """
 SELECT r.key, r.name, r.name AS area, r.latitude, r.longitude, count(*) AS meters, {sums}
 FROM telemetry."{class_key}_1d" h JOIN iot.device d ON d.id = h.device_id JOIN iot.area r ON r.id = d.area_id

@@ -37,6 +37,8 @@ SOURCES = {
     "push": "iot_core.cli.push:push",
     "escalation": "iot_core.cli.escalation:escalation",
     "center": "iot_core.cli.center:center",
+    "report": "iot_core.cli.report:report",
+    "open-data": "iot_core.cli.report:open_data",
     "login": "iot_core.cli.login:login",
     "logout": "iot_core.cli.login:logout",
     "context": "iot_core.cli.login:context",

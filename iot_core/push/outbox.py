@@ -129,6 +129,10 @@ DELETE FROM iot.outbox WHERE id IN (
     WHERE (o.delivered_at < now() - $1::interval OR o.dead_at < now() - $1::interval)
         AND NOT EXISTS (SELECT FROM iot.alarm a WHERE a.id = o.alarm_id AND a.closed_at IS NULL) LIMIT 10000)
 """
+FORGET_TAKEN: Final = """
+DELETE FROM iot.center_message WHERE ctid IN (
+    SELECT ctid FROM iot.center_message WHERE at < now() - $1::interval LIMIT 10000)
+"""
 EARLIER: Final = """
 SELECT message_id, body->>'type' AS type, created_at AS at FROM iot.outbox
 WHERE alarm_id = $1 AND target_id = $2 AND id < $3 AND dead_at IS NULL ORDER BY id
@@ -310,9 +314,10 @@ async def hurry(connection: asyncpg.Connection, target_id: int) -> None:
 
 
 async def forget(connection: asyncpg.Connection, keep: timedelta) -> None:
-    """Delete what was delivered or given up long ago."""
-    while await connection.execute(FORGET, keep) != "DELETE 0":
-        pass
+    """Delete what was delivered or given up, or taken from other centers, long ago."""
+    for statement in (FORGET, FORGET_TAKEN):
+        while await connection.execute(statement, keep) != "DELETE 0":
+            pass
 
 
 @dataclass(frozen=True, slots=True)

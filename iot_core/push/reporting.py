@@ -25,7 +25,7 @@ from iot_core.store.connection import AWAY, RETRY
 
 log = structlog.get_logger()
 
-__all__ = ["again", "hand_over", "ledger", "run_reports", "write_files"]
+__all__ = ["again", "forget", "hand_over", "ledger", "run_reports", "write_files"]
 
 _LOOK_S: Final = 20.0
 _SETTLE: Final = timedelta(seconds=30)
@@ -60,6 +60,11 @@ SELECT f.id, d.key AS device, f.period, f.name, f.lines, f.digest, f.made_at, f.
 FROM iot.report_file f JOIN iot.device d ON d.id = f.device_id
 WHERE ($1::text IS NULL OR d.key = $1) AND (NOT $2 OR f.sent_at IS NULL) ORDER BY f.period DESC, f.id LIMIT $3
 """
+# Files that were never handed over go too: a server that is away for so long is told apart in the log.
+FORGET: Final = """
+WITH gone AS (DELETE FROM iot.report_file WHERE period < clock_timestamp() - $1::interval RETURNING sent_at)
+SELECT count(*) AS files, count(*) FILTER (WHERE sent_at IS NULL) AS unsent FROM gone
+"""
 AGAIN: Final = """
 DELETE FROM iot.report_file f USING iot.device d
 WHERE d.id = f.device_id AND d.key = $1 AND f.period > $2 AND f.period <= $3 AND f.period > (
@@ -73,6 +78,7 @@ async def run_reports(pool: asyncpg.Pool, settings: Settings) -> None:
     while True:
         try:
             async with pool.acquire() as connection:
+                await forget(connection, timedelta(days=reports.keep_days))
                 await write_files(connection, reports, settings.timezone, datetime.now(UTC))
             await _hand_over_waiting(pool, reports)
         except (*AWAY, *RETRY):
@@ -222,6 +228,14 @@ async def again(connection: asyncpg.Connection, device: str, since: datetime, un
         raise NotFoundError("report.no_station", device=device)
     done: str = await connection.execute(AGAIN, device, since, until)
     return int(done.rpartition(" ")[2])
+
+
+async def forget(connection: asyncpg.Connection, keep: timedelta) -> int:
+    """Delete the ledger's rows of long ago; say how many."""
+    gone = await connection.fetchrow(FORGET, keep)
+    if gone["unsent"]:
+        log.warning("reports.given_up", files=gone["unsent"])
+    return int(gone["files"])
 
 
 def _floor(at: datetime) -> datetime:

@@ -13,7 +13,7 @@ import pytest
 from iot_core.errors import ConfigError
 from iot_core.model import Quality
 from iot_core.push.report import Sample, make
-from iot_core.push.reporting import _hand_over_waiting, again, ledger, write_files
+from iot_core.push.reporting import _hand_over_waiting, again, forget, ledger, write_files
 from iot_core.settings import Reports, load
 from tests.api.city import City, served
 
@@ -98,6 +98,12 @@ async def test_every_period_gets_its_file_also_late_and_after_an_outage(city: Ci
         assert rows[0]["attempts"] >= 1
         assert await again(connection, "aq-1", NINE + timedelta(minutes=5), NINE + timedelta(minutes=10)) == 1
     assert await written(city, reports, NINE + timedelta(minutes=26)) == 1
+    await city.path.pool.execute(
+        "UPDATE iot.report_file SET period = period - interval '400 d' WHERE name LIKE $1", "%090500%"
+    )
+    async with city.path.pool.acquire() as connection:
+        await forget(connection, timedelta(days=400))
+        assert {row["name"][-10:] for row in await ledger(connection)} == {"091000.txt", "091500.txt", "092500.txt"}
 
 
 async def test_files_arrive_by_sftp_only_at_the_server_that_is_known(

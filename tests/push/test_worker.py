@@ -330,8 +330,11 @@ async def test_old_messages_are_forgotten(pool: asyncpg.Pool) -> None:
     await tell(pool, await alarm(pool))
     await pool.execute("UPDATE iot.outbox SET delivered_at = now() - interval '40 d' WHERE id IN (1, 4)")
     await pool.execute("UPDATE iot.outbox SET dead_at = now() - interval '20 d' WHERE id = 2")
+    await pool.execute("INSERT INTO iot.center (key, name, secret) VALUES ('fire-dept', 'x', 'x')")
+    await pool.execute("INSERT INTO iot.center_message VALUES (1, 'old', now() - interval '31 d'), (1, 'new', now())")
     async with pool.acquire() as connection:
         await outbox.forget(connection, timedelta(days=30))
+    assert await pool.fetchval("SELECT string_agg(message_id, ' ') FROM iot.center_message") == "new"
     assert [row["id"] for row in await pool.fetch("SELECT id FROM iot.outbox ORDER BY id")] == [
         2, 3, 4  # the last one's alarm is open
     ]  # fmt: skip
