@@ -189,6 +189,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
             credentials=Keep(pool, vault),
             said=commanding.said,
             config=twins.document,
+            commands=commanding.fetched,
             count=counters.count,
             claim=claiming,
             claim_tls=None if claim_tls is None else claim_tls.context,

@@ -13,7 +13,7 @@ A driver is found through the entry point group `iot_core.drivers`; the entry po
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -154,6 +154,8 @@ class DriverContext:
     `config/reported`, settled after COMMIT like any other. Waits for room."""
     config: Callable[[str], Awaitable[bytes]] | None = None
     """Gives a native device's configuration, by its key, to one that fetches it."""
+    commands: Callable[[str], Awaitable[Sequence[Command]]] | None = None
+    """Gives what a native device is asked to do, by its key, to one that fetches it; from then on it counts as sent."""
     claim: Claim | None = None
     """Where claims of new devices go; None where nobody takes them."""
     claim_tls: ssl.SSLContext | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 from aiocoap import Message, resource
 from aiocoap.numbers.codes import Code
@@ -30,6 +31,9 @@ FORMATS = (50, 60, 110, 112)
 _RAW = (42, 0)
 """JSON, CBOR, SenML JSON, SenML CBOR: the native contract. No Content-Format at all is left to the profile."""
 
+_GIVEN = frozenset({"config", "commands"})
+_SAID = frozenset({"config/reported", "commands/result"})
+
 PATIENCE_S = 30.0
 """How long an answer may wait for a commit. A confirmable request is kept alive by an empty ACK after 0.1 s."""
 
@@ -49,6 +53,7 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
         self._emit = emit
         self._in_flight = in_flight
         self._config = context.config
+        self._commands = context.commands
         self._said = context.said
         self._limit = context.settings.coap.max_payload
         self._uploads = Uploads(self._limit, self._limit * UPLOADS_IN_MEMORY)
@@ -67,8 +72,8 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
     async def render(self, request: Message) -> Message:
         """Answer one request, or one block of it."""
         key = _device_key(request.opt.uri_path)
-        if (configured := _configured(request.opt.uri_path)) is not None:
-            answer = await self._in_flight.carry(self._configure(*configured, request))
+        if (told := _told(request.opt.uri_path)) is not None:
+            answer = await self._in_flight.carry(self._tell(*told, request))
         elif key is None:
             answer = Message(code=Code.NOT_FOUND)
         elif request.code != Code.POST:
@@ -86,8 +91,8 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
     async def protected(self, key: str, request: Message) -> Message:
         """Answer a request that OSCORE has shown to come from the device `key`."""
         path = tuple(request.opt.uri_path)
-        if path[:3] == ("v1", key, "config") and (configured := _configured(path[1:])) is not None:
-            return await self._in_flight.carry(self._configure(*configured, request, known=True))
+        if path[:2] == ("v1", key) and (told := _told(path[1:])) is not None:
+            return await self._in_flight.carry(self._tell(*told, request, known=True))
         if path != ("v1", key, "telemetry"):
             return Message(code=Code.NOT_FOUND)
         if request.code != Code.POST:
@@ -100,24 +105,31 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
             answer.opt.block1 = request.opt.block1
         return answer
 
-    async def _configure(self, key: str, tail: str, request: Message, *, known: bool = False) -> Message:
-        """Give a device its configuration, or take what it says of it."""
-        if request.code != (Code.POST if tail else Code.GET):
+    async def _tell(self, key: str, what: str, request: Message, *, known: bool = False) -> Message:
+        """Give a device its configuration or its commands, or take what it says of them."""
+        said = what in _SAID
+        if request.code != (Code.POST if said else Code.GET):
             return Message(code=Code.METHOD_NOT_ALLOWED)
         if not known and not await self._sent_by(key, request.opt.uri_query):
             self._count("coap_unauthorized")
             return answers.unauthorized()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                if not tail:
-                    made = b"" if self._config is None else await self._config(key)
+                if not said:
+                    made = await (self._document(key) if what == "config" else self._asked(key))
                     return Message(code=Code.CONTENT, payload=made, content_format=FORMATS[0])
                 settled = asyncio.Event()
-                await self._said(_reported(key, bytes(request.payload), settled))
+                await self._said(_heard(key, what, bytes(request.payload), settled))
                 await settled.wait()
         except (OSError, TimeoutError):
             return answers.store_unavailable()
         return Message(code=Code.CHANGED)
+
+    async def _document(self, key: str) -> bytes:
+        return b"" if self._config is None else await self._config(key)
+
+    async def _asked(self, key: str) -> bytes:
+        return msgspec.json.encode([] if self._commands is None else await self._commands(key))
 
     async def _answer(self, key: str, request: Message, *, known: bool = False) -> Message:
         try:
@@ -197,18 +209,17 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
             raise StoreUnavailable("no commit in time") from exc
 
 
-def _configured(path: Sequence[str]) -> tuple[str, str] | None:
-    """Take KEY out of `KEY/config` and `KEY/config/reported`."""
-    if len(path) in {2, 3} and path[1] == "config" and path[2:] in ((), ("reported",)):
-        return path[0], "".join(path[2:])
-    return None
+def _told(path: Sequence[str]) -> tuple[str, str] | None:
+    """Split `KEY/config`, `KEY/config/reported`, `KEY/commands` and `KEY/commands/result` after KEY."""
+    what = "/".join(path[1:])
+    return (path[0], what) if what in _GIVEN | _SAID else None
 
 
-def _reported(key: str, payload: bytes, settled: asyncio.Event) -> Uplink:
+def _heard(key: str, kind: str, payload: bytes, settled: asyncio.Event) -> Uplink:
     async def settle(_: Sequence[object], __: object) -> None:
         settled.set()
 
-    return Uplink(driver="coap", address=f"iot:{key}", kind="config/reported", payload=payload, settle=settle)
+    return Uplink(driver="coap", address=f"iot:{key}", kind=kind, payload=payload, settle=settle)
 
 
 def _device_key(path: Sequence[str]) -> str | None:

@@ -34,8 +34,7 @@ def outgoing(unit: MountedUnit, command: Command, profiles: Profiles, heard_on: 
     Raises CommandRejected where the model cannot be told, or its network server is not known yet.
     """
     if unit.address.startswith(NATIVE):
-        body = {"id": command.id, "name": command.name, "params": command.params, "expires": command.expires}
-        return Outgoing(f"iot/v1/{unit.device_key}/commands", msgspec.json.encode(body))
+        return Outgoing(f"iot/v1/{unit.device_key}/commands", msgspec.json.encode(command))
     profile = profiles.get(unit.profile)
     before, _, after = profile.address.partition("{address}")
     own = unit.address.removeprefix(before).removesuffix(after)

@@ -16,7 +16,7 @@ from iot_core.commanding.reach import NATIVE, Reach
 from iot_core.commanding.sender import Sender
 from iot_core.commanding.shown import wanted
 from iot_core.errors import CommandRejected, DeviceUnreachable, IotError, NotFoundError, RequestError
-from iot_core.model import CommandType, DeviceClass, MountedUnit, Uplink, Value
+from iot_core.model import Command, CommandType, DeviceClass, MountedUnit, Uplink, Value
 from iot_core.profiles import checked_params
 from iot_core.registry import commands
 from iot_core.registry.commands import CommandRow, New
@@ -39,6 +39,8 @@ _TO_CONFIRM: Final = timedelta(hours=1)
 _GRACE: Final = timedelta(seconds=10)
 _CAREFUL: Final = 10.0
 """Commands a second of an order that stops on failures, when nobody says: else all are out before one fails."""
+_FETCHED: Final = 10
+"""Commands that a device is given at once when it fetches them: what fits into a few datagrams."""
 _LAST: Final = frozenset({"succeeded", "failed", "expired"})
 
 
@@ -88,6 +90,11 @@ class Commanding:
         log.info("command.unreadable_result", address=uplink.address)
         if uplink.settle is not None:
             await uplink.settle([uplink.token], {})
+
+    async def fetched(self, device_key: str) -> Sequence[Command]:
+        """Give what a native device is asked to do to one that fetches it (CoAP): from now on that is sent."""
+        async with self._pool.acquire() as connection:
+            return await commands.fetch(connection, device_key, _FETCHED)
 
     async def order(self, asked: Wanted, keys: Sequence[str]) -> tuple[int, bool]:
         """Keep an order for devices of one class; give its number and whether it is new.

@@ -18,11 +18,12 @@ import asyncpg
 import msgspec
 
 from iot_core.errors import ConflictError, NotFoundError
+from iot_core.model import Command
 from iot_core.registry.audit import Change, record
 
 __all__ = [
     "CHANNEL", "Claimed", "CommandRow", "New", "Open", "Order", "Step", "cancel", "claim", "close", "confirm", "create",
-    "get", "get_order", "list_commands", "note", "open_by_reading", "ready", "until_next",
+    "fetch", "get", "get_order", "list_commands", "note", "open_by_reading", "ready", "until_next",
 ]  # fmt: skip
 
 CHANNEL: Final = "iot_command"
@@ -102,6 +103,19 @@ FROM (
 WHERE c.id = step.id
 RETURNING c.id
 """
+# By a native device itself, which carries an id out once: what it asks for again, it is told again.
+_FETCH: Final = """
+WITH due AS (
+    SELECT c.id FROM iot.command c JOIN iot.command_order o ON o.id = c.order_id JOIN iot.device d ON d.id = c.device_id
+    WHERE d.key = $1 AND c.ended_at IS NULL AND c.presence AND c.state IN ('queued', 'sent') AND c.expires_at > now()
+        AND o.stopped_at IS NULL AND (NOT o.second_person OR o.confirmed_at IS NOT NULL)
+    ORDER BY c.id LIMIT $2 FOR UPDATE OF c
+)
+UPDATE iot.command c SET state = 'sent', sent_at = coalesce(c.sent_at, clock_timestamp()), tries = c.tries + 1,
+    problem = NULL, trying_until = NULL
+FROM due, iot.command_order o WHERE c.id = due.id AND o.id = c.order_id
+RETURNING c.id, o.name, o.params, c.expires_at
+"""
 _STATES: Final = ["queued", "sent", "expired", "delivered", "failed", "succeeded"]
 # What was being sent when its core died, and must not be sent blindly again.
 _UNKNOWN: Final = """
@@ -134,13 +148,17 @@ FROM iot.command_order o WHERE o.id = c.order_id AND o.stopped_at IS NOT NULL AN
     AND c.state = 'queued' AND (c.trying_until IS NULL OR c.trying_until < clock_timestamp()) AND o.id = ANY($1)
 RETURNING c.id
 """
-# One that waits for a second person is not due: the confirmation wakes the sender.
+# One that waits for a second person is not due: the confirmation wakes the sender. Nor is one whose device is away: the
+# sender looks each second who came back.
 _NEXT: Final = """
 SELECT min(CASE
     WHEN c.state = 'queued' AND o.second_person AND o.confirmed_at IS NULL THEN c.expires_at
+    WHEN c.state = 'queued' AND c.presence AND s.online IS NOT TRUE THEN c.expires_at
     WHEN c.state = 'queued' THEN least(greatest(c.next_at, c.trying_until), c.expires_at)
-    ELSE least(c.settle_at, CASE WHEN c.presence AND c.state = 'sent' THEN c.next_at END) END) - clock_timestamp()
-FROM iot.command c JOIN iot.command_order o ON o.id = c.order_id WHERE c.ended_at IS NULL
+    ELSE least(c.settle_at, CASE WHEN c.presence AND c.state = 'sent' AND s.online THEN c.next_at END) END)
+    - clock_timestamp()
+FROM iot.command c JOIN iot.command_order o ON o.id = c.order_id
+LEFT JOIN iot.device_status s ON s.device_id = c.device_id WHERE c.ended_at IS NULL
 """
 _BY_READING: Final = """
 SELECT c.id, c.device_id, d.class_key, c.sent_at, c.wanted FROM iot.command c JOIN iot.device d ON d.id = c.device_id
@@ -327,6 +345,15 @@ async def ready(connection: asyncpg.Connection) -> list[tuple[int, float | None,
 async def claim(connection: asyncpg.Connection, order_id: int, most: int) -> list[Claimed]:
     """Take commands of an order to send; they are ours until we say what became of them, or are found dead."""
     return [Claimed(**row) for row in await connection.fetch(_CLAIM, order_id, most, _CLAIMED)]
+
+
+async def fetch(connection: asyncpg.Connection, device_key: str, most: int) -> list[Command]:
+    """Give a native device that asks for them its oldest open commands, and note that they left."""
+    rows = await connection.fetch(_FETCH, device_key, most)
+    return [
+        Command(id=row["id"], name=row["name"], params=row["params"], expires=row["expires_at"])
+        for row in sorted(rows, key=lambda row: row["id"])
+    ]
 
 
 async def note(connection: asyncpg.Connection, steps: Sequence[Step]) -> list[int]:

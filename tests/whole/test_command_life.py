@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import aiocoap
 import aiomqtt
 import pytest
 
 from iot_core.api import shapes
 from iot_core.app import Core
 from iot_core.client import Client
+from iot_core.commanding import sender
 from iot_core.errors import ConflictError, RequestError
 from iot_core.model import CommandState
 from iot_core.registry import commands
@@ -305,3 +307,69 @@ async def test_the_command_line_orders_lists_shows_confirms_and_cancels(
         ):
             code, _, err = await command(*IOT, "command", *wrong, *where)
             assert (code != 0, bool(err.strip()), "Traceback" in err) == (True, True, False), wrong
+
+
+async def test_a_coap_device_fetches_what_it_is_asked_and_says_what_became_of_it(
+    dsn: str, state_path: Path, free_ports: Free, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    until_next = commands.until_next
+
+    async def counted(connection: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await until_next(connection)
+
+    monkeypatch.setattr(commands, "until_next", counted)
+    async with core_running(dsn, state_path, free_ports) as (core, client):
+        made = await client.add_device(shapes.DeviceNew(key="lamp-1", profile="native-streetlight"))
+        await client.add_device(shapes.DeviceNew(key="wm-1", profile="native-water-meter"))
+        order = await ordered(client, "dim", {"level": 40}, devices=("lamp-1",), ttl_s=600)
+        await ordered(client, "valve", {"open": False}, devices=("wm-1",), ttl_s=600)
+        context = await aiocoap.Context.create_client_context()
+        host, port = core.coap
+
+        async def ask(code: Any, tail: str, body: Any = None, secret: str = made.secret or "") -> tuple[Any, Any]:
+            uri = f"coap://{host}:{port}/v1/lamp-1/{tail}?token={secret}"
+            payload = b"" if body is None else json.dumps(body).encode()
+            answer = await context.request(aiocoap.Message(code=code, uri=uri, payload=payload)).response
+            return answer.code, json.loads(answer.payload) if answer.code == aiocoap.CONTENT else None
+
+        try:
+            assert (await ask(aiocoap.GET, "commands", secret="wrong"))[0] == aiocoap.UNAUTHORIZED
+            assert (await ask(aiocoap.POST, "commands"))[0] == aiocoap.METHOD_NOT_ALLOWED
+            assert (await one(client, order)).state == "queued", "nobody was told anything yet"
+            _, (told,) = await ask(aiocoap.GET, "commands")
+            assert (told["name"], told["params"]) == ("dim", {"level": 40})
+            sent = await one(client, order)
+            assert (sent.state, sent.id, sent.tries) == ("sent", told["id"], 1)
+            assert (await ask(aiocoap.GET, "commands"))[1] == [told], "the answer may have been lost"
+            result = {"id": told["id"], "state": "succeeded", "detail": "40 %"}
+            assert (await ask(aiocoap.POST, "commands/result", result))[0] == aiocoap.CHANGED
+            done = await one(client, order)
+            assert (done.state, done.detail) == ("succeeded", "40 %"), "2.04 is after COMMIT"
+            assert (await ask(aiocoap.GET, "commands"))[1] == []
+            before = looks
+            await asyncio.sleep(1.5)
+            assert looks - before < 6, "what waits for a device that is away is looked at now and then"
+        finally:
+            await context.shutdown()
+
+
+async def test_a_silent_device_is_told_again_with_the_same_id_as_often_as_was_said(
+    dsn: str, state_path: Path, free_ports: Free, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_AGAIN_S", 0.2)
+    async with core_running(dsn, state_path, free_ports) as (core, client):
+        (lamp,) = await lamps(core, client, "lamp-1")
+        async with lamp:
+            once = await ordered(client, "dim", {"level": 1}, devices=("lamp-1",), ttl_s=600, tries=1)
+            thrice = await ordered(client, "dim", {"level": 2}, devices=("lamp-1",), ttl_s=600, tries=3)
+            await until(lambda: len(lamp.heard) >= 4)
+            await asyncio.sleep(1.5)
+            levels = [each["params"]["level"] for each in lamp.heard]
+            assert sorted(levels) == [1, 2, 2, 2]
+            assert len({each["id"] for each in lamp.heard}) == 2
+            assert {(await one(client, once)).tries, (await one(client, thrice)).tries} == {1, 3}
+            await lamp.answers("succeeded")
+            assert (await in_state(client, thrice, "succeeded")).tries == 3
