@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
 import threading
 from typing import Any, Final
@@ -19,7 +20,11 @@ from yarl import URL
 from iot_core.errors import RequestError
 
 RESOLVE_TIMEOUT_S: Final = 5.0
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_EMBED: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")))
+"""An IPv4 address is the last 32 bits: NAT64 (RFC 6052), IPv4-compatible (RFC 4291), translated (RFC 7915)."""
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""Where the IPv4 address stands is each network's own business (RFC 8215): never out in the world."""
+_DIGITS: Final = re.compile(r"[0-9a-fA-FxX.]+")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -34,10 +39,17 @@ def is_public(host: str) -> bool:
 
 
 def literal(host: str) -> str | None:
-    """Give the address if a URL's host is one."""
+    """Give the address if a URL's host is one, in whichever spelling the system takes: `127.1`, `2130706433`.
+
+    aiohttp asks no resolver about a host of digits and points, so what these mean must be known before.
+    """
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host)) if _DIGITS.fullmatch(host) else None
+    except OSError:
         return None
 
 
@@ -142,7 +154,9 @@ def _unwrapped(address: _Address) -> list[_Address]:
         return [address]
     if address.ipv4_mapped is not None:
         return [address.ipv4_mapped]
-    if address in _NAT64:
+    if address in _LOCAL_NAT64:
+        return [ipaddress.IPv6Address("::1")]
+    if any(address in network for network in _EMBED):
         return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
     inner: list[_Address] = [address]
     if address.sixtofour is not None:

@@ -27,7 +27,8 @@ async def post(url: str, *, allow_private: bool = False, timeout_s: float = 5.0)
 async def test_private_address_is_refused_when_sending(free_port: Callable[[], int]) -> None:
     async with receiving(free_port()) as receiver:
         assert await post(receiver.url) == (None, "private_address")
-        assert await post(receiver.url.replace("127.0.0.1", "localhost")) == (None, "private_address")
+        for spelt in ("localhost", "2130706433", "127.1", "0177.0.0.1", "0x7f.1", "[::ffff:127.0.0.1]"):
+            assert await post(receiver.url.replace("127.0.0.1", spelt)) == (None, "private_address"), spelt
         assert await post(receiver.url, allow_private=True) == (204, None)
     assert len(receiver.ids) == 1
 

@@ -108,9 +108,13 @@ def _service(url: str) -> Any:
 
 # Of these the host in the URL is a host; of others it is a token, and the service's own address is fixed in its plugin.
 _WITH_HOST: Final = frozenset(
-    {"json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "gotify", "gotifys", "ntfy", "ntfys",
-     "matrix", "matrixs", "mqtt", "mqtts", "rocket", "rockets", "nctalk", "nctalks", "synology", "synologys", "syslog",
-     "rsyslog", "apprise", "apprises", "hassio", "hassios", "kodi", "kodis", "xbmc", "mmost", "mmosts", "zulip"}
+    ("amqp amqps apprise apprises bark barks deltachat deltachats emby embys enigma2 enigma2s evolution evolutions"
+     " flowtriq flowtriqs fluxer fluxers form forms goalert goalerts gorush gorushs gotify gotifys growl hassio hassios"
+     " humhub humhubs irc ircs jellyfin jellyfins json jsons kodi kodis lametric lametrics mailto mailtos mastodon"
+     " mastodons matrix matrixs misskey misskeys mmost mmosts mqtt mqtts ncloud nclouds nctalk nctalks notica noticas"
+     " notifico notificos ntfy ntfys onebot onebots opsimate opsimates parsep parseps pinglet pinglets pjet pjets"
+     " pushdeer pushdeers rocket rockets rsyslog session sessions signal signals smpp smpps smseagle smseagles sogs"
+     " synology synologys syslog toot toots workflow workflows xbmc xbmcs xml xmls xmpp xmpps zulip").split()
 )  # fmt: skip
 
 
