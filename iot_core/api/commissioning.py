@@ -7,6 +7,7 @@ import asyncpg
 import msgspec
 
 from iot_core.api import shapes
+from iot_core.api.households import require_household
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, get, post
 from iot_core.api.telemetry import latest_of
@@ -18,6 +19,8 @@ async def look(call: Call[shapes.CommissioningQuery]) -> shapes.Commissioning:
     """Look how a device does since a moment."""
     asked = call.query
     async with call.connection() as connection:
+        device = await short(connection, call.path["key"])
+        await require_household(call, connection, (device.id, device.class_key), Action.DEVICES)
         return _shape(await _checked(call, connection, asked.since, asked.without))
 
 
@@ -33,7 +36,8 @@ async def keep(call: Call[NoQuery], body: shapes.CommissioningNew) -> shapes.Com
 async def records(call: Call[NoQuery]) -> shapes.Commissionings:
     """Give the records of a device, the newest first."""
     async with call.connection() as connection:
-        await short(connection, call.path["key"])
+        device = await short(connection, call.path["key"])
+        await require_household(call, connection, (device.id, device.class_key), Action.DEVICES)
         found = await commissioning.records(connection, call.path["key"])
     return shapes.Commissionings(items=tuple(msgspec.convert(each, shapes.Commissioning) for each in found))
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -12,6 +13,7 @@ from iot_core.alarms.lifecycle import list_alarms
 from iot_core.api import shapes
 from iot_core.api.alarms import alarm_shape
 from iot_core.api.changes import changed
+from iot_core.api.households import PUBLIC, require_publishing, withheld
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, delete, get, post
 from iot_core.api.telemetry import latest_of
@@ -28,6 +30,7 @@ log = structlog.get_logger()
 _BATCH_BYTES = 8 * 1024 * 1024
 _REPLAY_S = 20.0
 _LET_IN_S = 5.0
+_OF_CLASSES = "SELECT EXISTS (SELECT FROM iot.device WHERE key = ANY($1) AND class_key = ANY($2))"
 _EDITED = (
     "name", "area", "latitude", "longitude", "notes", "photos", "lifecycle", "gateway", "serial", "firmware",
     "warranty_until", "calibrated_at", "calibration_due",
@@ -56,7 +59,8 @@ async def show(call: Call[NoQuery]) -> shapes.DeviceDetail:
     async with call.connection() as connection:
         device = await found.one(connection, key)
         detail = await found.detail(connection, key)
-        latest = await latest_of(connection, call.services.profiles, detail.id, device.class_key)
+        hidden = bool(await withheld(call, connection, [(detail.id, device.class_key)], Action.DEVICES))
+        latest = () if hidden else await latest_of(connection, call.services.profiles, detail.id, device.class_key)
         alarms = await list_alarms(connection, device_key=key)
         path = await names_above(connection, device.area) if device.area else ()
         windows = await maintenance.listed(connection, device=key)
@@ -69,6 +73,7 @@ async def show(call: Call[NoQuery]) -> shapes.DeviceDetail:
         stored_once=_stored_once(detail, latest),
         units=tuple(msgspec.convert(unit, shapes.Unit, from_attributes=True) for unit in detail.units),
         latest=latest,
+        withheld=hidden,
         alarms=tuple(alarm_shape(each, call.services.profiles) for each in alarms),
     )
 
@@ -126,6 +131,8 @@ async def edit(call: Call[NoQuery], body: shapes.DeviceEdit) -> shapes.Changed:
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
         keys = body.keys if body.where is None else await device_edits.select(connection, body.where)
         await require_devices(call, connection, keys)
+        if PUBLIC in body.add_labels and await _homes(call, connection, keys):
+            require_publishing(call)
         if "area" in fields:
             await require_areas(call, connection, [fields["area"]])
         done = await device_edits.edit(
@@ -139,6 +146,7 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
     rows = [(each.row, _new(each)) for each in body.rows]
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
         await require_places(call, connection, [(each.key, each.area) for _, each in rows])
+        await _require_publishing(call, connection, [each for _, each in rows])
         done = await device_import.import_(
             connection,
             call.services.profiles,
@@ -167,6 +175,27 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
     )
 
 
+async def _homes(call: Call[Any], connection: asyncpg.Connection, keys: Sequence[str]) -> bool:
+    """Say whether one of these devices may be a household's."""
+    homes = [key for key, each in call.services.profiles.classes.items() if each.household]
+    return bool(await connection.fetchval(_OF_CLASSES, list(keys), homes))
+
+
+async def _require_publishing(
+    call: Call[Any], connection: asyncpg.Connection, rows: Sequence[devices.NewDevice]
+) -> None:
+    """Refuse households' meters with the label `public` from who may not see them."""
+    labelled = [each for each in rows if PUBLIC in (each.labels or ())]
+    profiles = call.services.profiles
+    for each in labelled:
+        with suppress(NotFoundError):
+            key = each.class_key or (profiles.get(each.profile).class_key if each.profile else "")
+            if key in profiles.classes and profiles.classes[key].household:
+                require_publishing(call)
+    if labelled and await _homes(call, connection, [each.key for each in labelled]):
+        require_publishing(call)
+
+
 def _new(row: shapes.DeviceRow) -> devices.NewDevice:
     said = msgspec.structs.asdict(row)
     del said["row"]
@@ -177,6 +206,7 @@ async def _add(call: Call[NoQuery], new: Sequence[shapes.DeviceNew]) -> shapes.D
     rows = [devices.NewDevice(**msgspec.structs.asdict(each)) for each in new]
     async with call.connection() as connection:
         await require_places(call, connection, [(each.key, each.area) for each in rows])
+        await _require_publishing(call, connection, rows)
         added = await devices.add(connection, call.services.profiles, rows, by=call.who.name)
     return await told(call, added)
 

@@ -9,8 +9,9 @@ import msgspec
 from aiohttp import web
 
 from iot_core.api import shapes
+from iot_core.api.households import without_households
 from iot_core.api.problems import from_validation
-from iot_core.api.roles import Action, may, require
+from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.spans import keys_of
 from iot_core.api.telemetry import row_shape
@@ -27,7 +28,6 @@ _BEGIN: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _WRITE_S: Final = 60.0
-_HOMES: Final = "SELECT id FROM iot.device WHERE id = ANY($1) AND NOT 'public' = ANY(labels)"
 _TYPE: Final = "application/x-ndjson"
 
 
@@ -42,7 +42,7 @@ async def export(call: Call[shapes.ExportQuery]) -> web.StreamResponse:
             Scope(class_key=asked.class_key, area=asked.area, keys=keys, within=call.areas),
             most=_MOST_DEVICES,
         )
-        found = await _without_households(call, connection, found)
+        found = await without_households(call, connection, found)
     devices = [each for each in found if key is None or each.key >= key]
     response = web.StreamResponse(headers={"Content-Type": _TYPE, "Cache-Control": "no-store"})
     response.enable_chunked_encoding()
@@ -57,19 +57,6 @@ async def export(call: Call[shapes.ExportQuery]) -> web.StreamResponse:
         await _pour(call, response, device, device_class, (start, asked.end))
     await response.write_eof()
     return response
-
-
-async def _without_households(call: Call[Any], connection: asyncpg.Connection, found: list[Scoped]) -> list[Scoped]:
-    """Leave out what single households use, for who lacks the right; refuse where nothing else was asked for."""
-    classes = call.services.profiles.classes
-    homes = [each.id for each in found if each.class_key in classes and classes[each.class_key].household]
-    if not homes or may(call.who, Action.HOUSEHOLD):
-        return found
-    hidden = {row["id"] for row in await connection.fetch(_HOMES, homes)}
-    left = [each for each in found if each.id not in hidden]
-    if not left:
-        require(call.who, Action.HOUSEHOLD)
-    return left
 
 
 async def _pour(

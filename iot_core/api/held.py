@@ -6,8 +6,9 @@ import asyncpg
 import msgspec
 
 from iot_core.api import shapes
+from iot_core.api.households import require_household, withheld
 from iot_core.api.inbox import shown
-from iot_core.api.roles import Action, outside
+from iot_core.api.roles import Action, outside, where
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.within import require_devices
 from iot_core.errors import NotFoundError, RequestError
@@ -24,13 +25,18 @@ _WHERE: Final = """
 ($1::integer IS NULL OR h.device_id = $1) AND ($2::text IS NULL OR h.reason = $2)
 AND ($3::timestamptz IS NULL OR h.received_at >= $3) AND ($4::timestamptz IS NULL OR h.received_at < $4)
 AND ($5::integer[] IS NULL OR h.device_id IN (SELECT id FROM iot.device WHERE area_id = ANY($5)))
+AND (h.device_id IS NULL OR NOT h.device_id = ANY($6))
 """
 _HELD: Final = f"""
 SELECT {_FACTS}, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload
 FROM iot.held_uplink h LEFT JOIN iot.device d ON d.id = h.device_id
-WHERE {_WHERE} AND ($6::bigint IS NULL OR h.id < $6) ORDER BY h.id DESC LIMIT $7
+WHERE {_WHERE} AND ($7::bigint IS NULL OR h.id < $7) ORDER BY h.id DESC LIMIT $8
 """
 _COUNT: Final = f"SELECT count(*) FROM iot.held_uplink h WHERE {_WHERE}"
+_OF_CLASSES: Final = """
+SELECT id, class_key FROM iot.device d WHERE class_key = ANY($1)
+    AND EXISTS (SELECT FROM iot.held_uplink h WHERE h.device_id = d.id)
+"""
 _ONE: Final = f"""
 SELECT {_FACTS}, h.payload, h.content_format, h.retained, (
     SELECT array_agg(other.id ORDER BY other.id) FROM iot.held_uplink other
@@ -52,6 +58,7 @@ async def held(call: Call[shapes.HeldQuery]) -> shapes.HeldList:
             asked.start,
             asked.end,
             None if call.areas is None else list(call.areas),
+            list(await withheld(call, connection, await _homes(call, connection), Action.DEVICES)),
         )
         rows = await connection.fetch(_HELD, *wanted, asked.before, asked.limit)
         few = len(rows) < asked.limit and asked.before is None
@@ -70,6 +77,9 @@ async def one(call: Call[NoQuery]) -> shapes.HeldDetail:
         if call.areas is not None and row["device"] is None:
             raise outside(call.who, Action.READ, "-")
         await require_devices(call, connection, [row["device"]])
+        if row["device"] is not None:
+            device = await short(connection, row["device"])
+            await require_household(call, connection, (device.id, device.class_key), Action.DEVICES)
     return shapes.HeldDetail(
         **_facts(row, call.lang),
         content_format=row["content_format"],
@@ -118,6 +128,14 @@ async def replay(call: Call[NoQuery], body: shapes.HeldReplay) -> shapes.HeldRep
     return shapes.HeldReplayed(
         until=selection.until, after=step.last, uplinks=step.uplinks, stored=step.stored, held=step.held
     )
+
+
+async def _homes(call: Call[Any], connection: asyncpg.Connection) -> list[tuple[int, str]]:
+    """Give the devices of which something is held and that may be households'."""
+    if where(call.who, Action.DEVICES) is None or where(call.who, Action.HOUSEHOLD) is None:
+        return []
+    homes = [key for key, each in call.services.profiles.classes.items() if each.household]
+    return [(row["id"], row["class_key"]) for row in await connection.fetch(_OF_CLASSES, homes)]
 
 
 def _facts(row: asyncpg.Record, lang: str) -> dict[str, Any]:

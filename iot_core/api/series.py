@@ -9,6 +9,8 @@ import asyncpg
 import msgspec
 
 from iot_core.api import shapes
+from iot_core.api.households import require_household, without_households
+from iot_core.api.roles import Action, where
 from iot_core.api.routes import Call, Reach, get
 from iot_core.api.spans import (
     Chosen,
@@ -46,6 +48,7 @@ async def chart(call: Call[shapes.ChartQuery]) -> shapes.Chart:
     asked_span = span_of(asked.start, asked.end)
     async with call.reader() as connection:
         device = await one_device(connection, call.path["key"])
+        await require_household(call, connection, (device.id, device.class_key))
         device_class = class_of(profiles, device.class_key)
         metric = metrics_of(device_class, metric_keys(device_class, asked.metric)[:1])[0]
         keys = (metric.key,)
@@ -91,6 +94,7 @@ async def newest(call: Call[shapes.ScopeQuery]) -> shapes.LatestList:
     """Give the newest values of many devices at once."""
     async with call.reader() as connection:
         devices = await _devices(connection, call.query, call.areas, profiles=False)
+        devices = await without_households(call, connection, devices, Action.DEVICES)
         items: dict[str, shapes.LatestOfMany] = {}
         for class_key in sorted({each.class_key for each in devices}):
             device_class = call.services.profiles.classes.get(class_key)
@@ -130,8 +134,9 @@ async def stats(call: Call[shapes.StatsQuery]) -> shapes.Stats:
     asked, profiles = call.query, call.services.profiles
     start, end = span_of(asked.start, asked.end)
     async with call.reader() as connection:
-        narrowed = bool(asked.area or asked.devices) or call.areas is not None
+        narrowed = bool(asked.area or asked.devices) or call.areas is not None or _homes(call, asked.class_key)
         devices = await _devices(connection, asked, call.areas) if narrowed or not asked.class_key else []
+        devices = await without_households(call, connection, devices)
         class_key = _one_class(asked.class_key, devices)
         device_class = class_of(profiles, class_key)
         metrics = metrics_of(device_class, metric_keys(device_class, asked.metrics))
@@ -154,6 +159,12 @@ async def stats(call: Call[shapes.StatsQuery]) -> shapes.Stats:
         end=end,
         items=tuple(_stat(each, named[each.metric], keys) for each in found),
     )
+
+
+def _homes(call: Call[shapes.StatsQuery], class_key: str | None) -> bool:
+    """Say whether some devices of a class must be left out for this asker."""
+    device_class = call.services.profiles.classes.get(class_key or "")
+    return device_class is not None and device_class.household and where(call.who, Action.HOUSEHOLD) is not None
 
 
 _KEYS: Final = "SELECT id, key FROM iot.device WHERE id = ANY($1)"

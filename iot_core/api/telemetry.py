@@ -9,7 +9,9 @@ import msgspec
 from aiohttp import web
 
 from iot_core.api import shapes
+from iot_core.api.households import require_household
 from iot_core.api.hub import HUB
+from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get
 from iot_core.api.spans import (
     Chosen,
@@ -46,6 +48,7 @@ async def latest(call: Call[NoQuery]) -> shapes.LatestValues:
     """Give the newest value of each metric of a device."""
     async with call.connection() as connection:
         device = await short(connection, call.path["key"])
+        await require_household(call, connection, (device.id, device.class_key), Action.DEVICES)
         items = await latest_of(connection, call.services.profiles, device.id, device.class_key)
     return shapes.LatestValues(device=device.key, items=items)
 
@@ -59,6 +62,7 @@ async def span(call: Call[shapes.TelemetryQuery]) -> shapes.Telemetry:
     cut = False
     async with call.reader() as connection:
         device = await one_device(connection, call.path["key"])
+        await require_household(call, connection, (device.id, device.class_key))
         device_class = class_of(profiles, device.class_key)
         keys = metric_keys(device_class, asked.metrics)
         metrics = metrics_of(device_class, keys)
@@ -112,7 +116,10 @@ async def watch(call: Call[shapes.WatchQuery]) -> web.StreamResponse:
         raise RequestError("api.watch_bounds", most=_MOST_WATCHED)
     async with call.connection() as connection:
         await require_devices(call, connection, keys)
-        watched = [_Watched(await short(connection, key), call.services.profiles) for key in keys]
+        devices = [await short(connection, key) for key in keys]
+        for each in devices:
+            await require_household(call, connection, (each.id, each.class_key))
+        watched = [_Watched(each, call.services.profiles) for each in devices]
     return await send(call, _readings(call, watched))
 
 

@@ -27,7 +27,7 @@ def print_portrait(device: shapes.DeviceDetail) -> None:
     if device.latest:
         print_rows(device.latest, LATEST_COLUMNS)
     else:
-        click.echo(text("cli.telemetry_none_yet"))
+        click.echo(text("page.withheld" if device.withheld else "cli.telemetry_none_yet"))
     click.echo(f"\n{text('cli.head_wrong')}")
     for style, sentence in wrongs(device) or [("green", text("cli.wrong_nothing"))]:
         _styled(sentence, style)

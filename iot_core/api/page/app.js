@@ -464,7 +464,7 @@ function devicePanel(device) {
     if (Date.parse(value.time) < newest) name.append(element("br"), element("small", clock(value.time)));
     row.insertCell().textContent = reading(value) + (value.bad ? ` (${say("bad_value")})` : "");
   }
-  const body = device.latest.length ? table : element("p", say("nothing_stored"));
+  const body = device.latest.length ? table : element("p", say(device.withheld ? "withheld" : "nothing_stored"));
   return [closing(closeDevice), element("h3", device.name), element("small", place), element("br"), element("small", heard), body];
 }
 

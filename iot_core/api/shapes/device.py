@@ -291,6 +291,8 @@ class DeviceDetail(Device, frozen=True, kw_only=True):
     units: tuple[Unit, ...]
     """The newest first."""
     latest: tuple[Latest, ...]
+    withheld: bool = False
+    """What it says is a household's, which the asker has no right to see: `latest` is empty."""
     alarms: tuple["Alarm", ...]
     """The open ones."""
 

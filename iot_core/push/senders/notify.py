@@ -107,15 +107,16 @@ def _service(url: str) -> Any:
 
 
 # Of these the host in the URL is a host; of others it is a token, and the service's own address is fixed in its plugin.
-_WITH_HOST: Final = frozenset(
-    ("amqp amqps apprise apprises bark barks deltachat deltachats emby embys enigma2 enigma2s evolution evolutions"
-     " flowtriq flowtriqs fluxer fluxers form forms goalert goalerts gorush gorushs gotify gotifys growl hassio hassios"
-     " humhub humhubs irc ircs jellyfin jellyfins json jsons kodi kodis lametric lametrics mailto mailtos mastodon"
-     " mastodons matrix matrixs misskey misskeys mmost mmosts mqtt mqtts ncloud nclouds nctalk nctalks notica noticas"
-     " notifico notificos ntfy ntfys onebot onebots opsimate opsimates parsep parseps pinglet pinglets pjet pjets"
-     " pushdeer pushdeers rocket rockets rsyslog session sessions signal signals smpp smpps smseagle smseagles sogs"
-     " synology synologys syslog toot toots workflow workflows xbmc xbmcs xml xmls xmpp xmpps zulip").split()
-)  # fmt: skip
+_NAMES_A_HOST: Final = (
+    "amqp amqps apprise apprises bark barks deltachat deltachats emby embys enigma2 enigma2s evolution evolutions"
+    " flowtriq flowtriqs fluxer fluxers form forms goalert goalerts gorush gorushs gotify gotifys growl hassio hassios"
+    " humhub humhubs irc ircs jellyfin jellyfins json jsons kodi kodis lametric lametrics mailto mailtos mastodon"
+    " mastodons matrix matrixs misskey misskeys mmost mmosts mqtt mqtts ncloud nclouds nctalk nctalks notica noticas"
+    " notifico notificos ntfy ntfys onebot onebots opsimate opsimates parsep parseps pinglet pinglets pjet pjets"
+    " pushdeer pushdeers rocket rockets rsyslog session sessions signal signals smpp smpps smseagle smseagles sogs"
+    " synology synologys syslog toot toots workflow workflows xbmc xbmcs xml xmls xmpp xmpps zulip"
+)
+_WITH_HOST: Final = frozenset(_NAMES_A_HOST.split())
 
 
 def host(url: str) -> str:
