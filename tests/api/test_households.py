@@ -85,7 +85,7 @@ async def test_the_right_holds_where_it_was_given(homes: City) -> None:
     async with homes.client() as admin:
         await admin.add_user(shapes.UserNew(name="an", password=PASSWORD, rights=rights))
         token = (await admin.login(shapes.LoginNewToken(user="an", password=PASSWORD, name="x"))).secret
-    own = {"role": None, "headers": {"Authorization": f"Bearer {token}"}}
+    own: dict[str, Any] = {"role": None, "headers": {"Authorization": f"Bearer {token}"}}
     for path in (*SERIES[:5], *NEWEST):
         assert (await homes.ask("GET", path.format(key="wm-1"), **own)).status == 200, path
         reply = await homes.ask("GET", path.format(key="wm-2"), **own)
