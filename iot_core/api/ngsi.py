@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, field
 
-from iot_core.api import entities, shapes
+from iot_core.api import entities, ngsi_query, shapes
 from iot_core.api.entities import Point, Thing
 from iot_core.api.problems import TooMuch
 from iot_core.api.roles import Action, where
@@ -31,6 +31,9 @@ __all__ = ["add_routes", "read_entities"]
 PREFIX: Final = "/ngsi-ld/v1"
 _ERRORS: Final = "https://uri.etsi.org/ngsi-ld/errors"
 _MOST_BODY: Final = 64 * 1024
+_MOST_LOOKED_AT: Final = 10_000
+Found = tuple[list[tuple[str, str, dict[str, entities.Attribute]]], int]
+"""Entities as (type, key, attributes), and how many there are in all."""
 PUBLIC: Final = "public"
 """The label of a device of a household class that is no household's."""
 ALERT: Final = "Alert"
@@ -68,6 +71,10 @@ class EntityQuery(shapes.Query, frozen=True, kw_only=True, forbid_unknown_fields
     format: str = ""
     q: str | None = None
     georel: str | None = None
+    geometry: str | None = None
+    coordinates: str | None = None
+    geoproperty: str | None = None
+    idPattern: str | None = None  # noqa: N815 - the standard's name
 
 
 class _Endpoint(msgspec.Struct, frozen=True):
@@ -116,7 +123,7 @@ async def read_entities(
     areas: Sequence[int] | None = None,
     limit: int = 1_000,
     offset: int = 0,
-) -> tuple[list[tuple[str, str, dict[str, entities.Attribute]]], int]:
+) -> Found:
     """Give entities as (type, key, attributes), and how many there are in all."""
     by_key = {each.key: each for each in classes}
     rows = await connection.fetch(THINGS, keys, since, areas, list(by_key), list(hide), limit, offset)
@@ -136,49 +143,71 @@ async def read_entities(
 
 async def _entities(call: Call[EntityQuery]) -> web.Response:
     asked = call.query
-    if asked.type is None and asked.id is None:
+    if not (asked.type or asked.id or asked.q or asked.georel or asked.attrs):
         raise RequestError("ngsi.type_or_id")
-    if asked.q is not None or asked.georel is not None:
-        raise RequestError("ngsi.no_query")
+    if asked.idPattern is not None:
+        raise RequestError("ngsi.no_pattern")
     keys = None if asked.id is None else [_key_of(each) for each in asked.id.split(",")]
     kinds = None if asked.type is None else asked.type.split(",")
-    found, total = await _found(call, kinds, keys)
+    found, total = await _matching(call, kinds, keys)
     plain = "keyValues" in asked.options or asked.format in ("simplified", "keyValues")
-    wanted = None if asked.attrs is None else set(asked.attrs.split(","))
     write = entities.simplified if plain else entities.normalized
-    body = [
-        write(kind, key, made if wanted is None else {name: each for name, each in made.items() if name in wanted})
-        for kind, key, made in found
-    ]
+    body = [write(kind, key, _only(made, asked.attrs)) for kind, key, made in found]
     headers = {"NGSILD-Results-Count": str(total)} if asked.count else {}
     return _answer(call.request, body, [kind for kind, _, _ in found], headers)
 
 
 async def _entity(call: Call[EntityQuery]) -> web.Response:
     said = call.path["id"]
-    found, _ = await _found(call, [said.split(":")[2]] if said.count(":") >= 3 else [], [_key_of(said)])
+    found, _ = await _found(call, [said.split(":")[2]] if said.count(":") >= 3 else [], [_key_of(said)], 1, 0)
     if not found:
         raise NotFoundError("ngsi.not_found", id=said)
     kind, key, made = found[0]
     plain = "keyValues" in call.query.options or call.query.format in ("simplified", "keyValues")
     write = entities.simplified if plain else entities.normalized
-    return _answer(call.request, write(kind, key, made), [kind], {})
+    return _answer(call.request, write(kind, key, _only(made, call.query.attrs)), [kind], {})
+
+
+def _only(made: dict[str, entities.Attribute], attrs: str | None) -> dict[str, entities.Attribute]:
+    names = None if attrs is None else set(attrs.split(","))
+    return made if names is None else {name: each for name, each in made.items() if name in names}
+
+
+async def _matching(call: Call[EntityQuery], kinds: Sequence[str] | None, keys: Sequence[str] | None) -> Found:
+    """Give the page of entities for which everything asked holds, and how many there are in all.
+
+    Values are looked at here, not in SQL: an attribute may come from several metrics, in another unit.
+    """
+    asked = call.query
+    wishes = [] if asked.q is None else [ngsi_query.query(asked.q)]
+    if asked.georel is not None:
+        wishes.append(ngsi_query.geo(asked.georel, asked.geometry, asked.coordinates, asked.geoproperty))
+    if asked.attrs is not None:
+        names = set(asked.attrs.split(","))
+        wishes.append(lambda made: not names.isdisjoint(made))
+    if not wishes:
+        return await _found(call, kinds, keys, asked.limit, asked.offset)
+    found, total = await _found(call, kinds, keys, _MOST_LOOKED_AT, 0)
+    if total > _MOST_LOOKED_AT:
+        raise RequestError("ngsi.too_many", total=total, most=_MOST_LOOKED_AT)
+    fitting = [each for each in found if all(wish(each[2]) for wish in wishes)]
+    return fitting[asked.offset : asked.offset + asked.limit], len(fitting)
 
 
 async def _found(
-    call: Call[EntityQuery], kinds: Sequence[str] | None, keys: Sequence[str] | None
-) -> tuple[list[tuple[str, str, dict[str, entities.Attribute]]], int]:
-    profiles, asked = call.services.profiles, call.query
+    call: Call[EntityQuery], kinds: Sequence[str] | None, keys: Sequence[str] | None, limit: int, offset: int
+) -> Found:
+    profiles = call.services.profiles
     hide = hidden(profiles, call.who)
     classes = [each for each in profiles.classes.values() if kinds is None or entities.type_of(each) in kinds]
     areas = None if call.areas is None else sorted(call.areas)
     async with call.connection() as connection:
         found, total = await read_entities(
-            connection, classes, hide=hide, keys=keys, areas=areas, limit=asked.limit, offset=asked.offset
+            connection, classes, hide=hide, keys=keys, areas=areas, limit=limit, offset=offset
         )
         if kinds is not None and ALERT in kinds:
             ids = None if keys is None else [int(key) for key in keys if key.isdecimal() and len(key) < 18]
-            rows = await connection.fetch(ALERTS, ids, areas, hide, asked.limit, asked.offset)
+            rows = await connection.fetch(ALERTS, ids, areas, hide, limit, offset)
             found += [(ALERT, str(row["id"]), entities.alert(row)) for row in rows]
             total += rows[0]["total"] if rows else 0
     return found, total
