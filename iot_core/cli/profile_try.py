@@ -153,7 +153,7 @@ def _uplink(
         raise click.UsageError(text("profile.try_payload"))
     if data is not None and data[:1] == b"{" and profile.address.startswith("lorawan:"):
         fport = None  # an envelope of its own
-    if len(profile.routes) > 1 and not topic and not profile.address.startswith("lorawan:"):
+    if not topic and any(route.format is not profile.routes[0].format for route in profile.routes):
         topics = "  ".join(profile.topics)
         raise click.UsageError(text("profile.try_topic", topics=topics))
     return uplink_of(profile, data=data, registers=registers, topic=topic, content_format=form, port=fport)

@@ -13,7 +13,9 @@ from iot_core.messages import text
 
 __all__ = ["HEX", "REGISTERS", "payload_of"]
 
-_BLOCK = re.compile(r"(?P<start>(?:coil|discrete|input|holding):\d+)=(?P<words>[0-9a-fA-Fx, ]+)")
+_BLOCK = re.compile(
+    r"(?P<table>coil|discrete|input|holding):(?P<address>0x[0-9a-fA-F]+|\d+)=(?P<words>[0-9a-fA-Fx, ]+)"
+)
 LARGEST = 0xFFFF
 _DIGITS = re.compile(r"(?:0x)?(?:[0-9a-fA-F]{2}[\s:]*)+")
 
@@ -48,7 +50,8 @@ class Registers(click.ParamType):  # type: ignore[type-arg]  # generic since cli
             words = []
         if match is None or not words or not all(0 <= word <= LARGEST for word in words):
             self.fail(text("cli.expect_registers"), param, ctx)
-        return match["start"], words
+        address = match["address"]
+        return f"{match['table']}:{int(address, 16 if address.startswith('0x') else 10)}", words
 
 
 class Hexadecimal(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only

@@ -80,7 +80,7 @@ def check(path_or_model: Path | str, profiles: Profiles | None = None) -> list[C
         found = known.get(str(path_or_model))
     except ConfigError as exc:
         return [_broken(str(path_or_model), exc)]
-    return [check_example(found, example) for example in found.examples]
+    return _check_profile(found)
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -97,7 +97,12 @@ def _check_file(path: Path, known: Profiles) -> list[CheckResult]:
         profile = load_file(path, known)
     except ConfigError as exc:
         return [_broken(path.name, exc)]
-    return [check_example(profile, example) for example in profile.examples]
+    return _check_profile(profile)
+
+
+def _check_profile(profile: Profile) -> list[CheckResult]:
+    results = [check_example(profile, example) for example in profile.examples]
+    return results if profile.lacking is None else [*results, _broken(profile.model, profile.lacking)]
 
 
 def broken_result(broken: Broken) -> CheckResult:
@@ -126,7 +131,8 @@ def check_example(profile: Profile, example: Example) -> CheckResult:
     if example.held is not None:
         expected["held"] = example.held
     got = _said(decoded, expected)
-    differences = tuple(_differences(got, expected, ""))
+    kept = {metric.key: metric.precision for metric in profile.device_class.metrics}
+    differences = tuple(_differences(got, expected, "", kept))
     return CheckResult(
         profile.model, example.name, not differences, written(got), written(expected), None, differences,
         profile.file, example.line,
@@ -197,32 +203,34 @@ def written(data: object) -> str:
     return f"{data:.10g}" if isinstance(data, float) else str(data)
 
 
-def _differences(got: object, expected: object, place: str) -> Iterator[Difference]:
-    """Say each thing that differs, as deep as both sides have the same form."""
+def _differences(
+    got: object, expected: object, place: str, kept: Mapping[str, int], key: str = ""
+) -> Iterator[Difference]:
+    """Say each thing that differs, as deep as both sides have the same form; numbers as far as they are `kept`."""
     if isinstance(expected, dict) and isinstance(got, dict):
-        for key in dict.fromkeys((*expected, *got)):
-            where = f"{place}.{key}" if place else str(key)
-            if key in got and key in expected:
-                yield from _differences(got[key], expected[key], where)
+        for name in dict.fromkeys((*expected, *got)):
+            where = f"{place}.{name}" if place else str(name)
+            if name in got and name in expected:
+                yield from _differences(got[name], expected[name], where, kept, str(name))
             else:
                 yield Difference(
-                    where, written(expected[key]) if key in expected else "-", written(got[key]) if key in got else "-"
+                    where,
+                    written(expected[name]) if name in expected else "-",
+                    written(got[name]) if name in got else "-",
                 )
     elif isinstance(expected, list) and isinstance(got, list) and len(got) == len(expected):
         for index, (one, other) in enumerate(zip(got, expected, strict=True)):
-            yield from _differences(one, other, f"{place}[{index}]")
-    elif not _alike(got, expected):
+            yield from _differences(one, other, f"{place}[{index}]", kept)
+    elif not _alike(got, expected, kept.get(key)):
         yield Difference(place, written(expected), written(got))
 
 
-def _alike(got: object, expected: object) -> bool:  # noqa: PLR0911 - one answer for each kind of data
-    if isinstance(expected, dict) and isinstance(got, dict):
-        return got.keys() == expected.keys() and all(_alike(got[key], value) for key, value in expected.items())
-    if isinstance(expected, list) and isinstance(got, list):
-        return len(got) == len(expected) and all(_alike(*pair) for pair in zip(got, expected, strict=True))
+def _alike(got: object, expected: object, decimals: int | None) -> bool:
     if isinstance(expected, bool) or isinstance(got, bool):
         return got is expected
     if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
+        if decimals is not None and round(got, decimals) == round(expected, decimals):
+            return True
         return abs(got - expected) <= _TOLERANCE * max(1.0, abs(expected))
     if isinstance(expected, str) and isinstance(got, str) and got != expected:
         try:

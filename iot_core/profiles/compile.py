@@ -15,7 +15,7 @@ from iot_core.profiles.compile_messages import compile_json, compile_presence, c
 from iot_core.profiles.compile_modbus import compile_modbus
 from iot_core.profiles.entries import Entries
 from iot_core.profiles.envelope import ANY_PORT, TOPICS, Envelope, LorawanFormat
-from iot_core.profiles.examples import read_examples
+from iot_core.profiles.examples import lacking, read_examples
 from iot_core.profiles.formats import Format, NativeFormat, QuietFormat
 from iot_core.profiles.modbus import ModbusMap
 from iot_core.profiles.moments import MomentSpec, compile_moment
@@ -72,8 +72,8 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     """The resources of a device that is a CoAP server."""
     topics: dict[str, Any] = msgspec.field(default_factory=dict)
     """MQTT topics, `{address}` one whole level, `+` allowed: each with its own format."""
-    examples: list[dict[str, Any]]
-    """Published messages and what they say: at least a good one and a bad one."""
+    examples: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    """Published messages and what they say. `iot profile check` asks for at least a good one and a bad one."""
 
 
 class EnvelopeSpec(Table, frozen=True, kw_only=True):
@@ -132,6 +132,7 @@ class _Compiler:
             modbus = spoken = None
         else:
             modbus, spoken, routes = self._way(spec)
+        examples = read_examples(document, len(spec.examples))
         profile = Profile(
             model=spec.model,
             vendor=spec.vendor,
@@ -147,7 +148,8 @@ class _Compiler:
             modbus=modbus,
             commands=compile_commands(self.entries, self.document.at(("modbus", "numbering")) or "wire"),
             coap=coap,
-            examples=read_examples(document),
+            examples=examples,
+            lacking=lacking(document, examples),
         )
         if not profile.metrics:
             raise document.error((), "at least one metric of the class")
@@ -240,7 +242,7 @@ class _Compiler:
             ports=ports,
             decoded=decoded,
             port_in_front=spec.port_in_front,
-            topics=(*TOPICS, *spec.topics),
+            topics=(*TOPICS, *spec.topics) if spec.envelope is None else (*spec.topics, *TOPICS),
             envelope=None if spec.envelope is None else self._envelope((*place, "envelope"), spec.envelope),
         )
 

@@ -89,6 +89,8 @@ class FrameSpec(LayoutSpec, frozen=True, kw_only=True):
     checksum: str | ChecksumSpec = ""
     """The last bytes, over all before them: `sum8 sum8_zero xor8 crc8 crc8_sensirion crc16_modbus crc16_ccitt
     crc16_xmodem crc16_arc`."""
+    tail: Any = None
+    """A block at the end of the frame, of fixed length, before the checksum: its `time` is the frame's."""
 
 
 class BytesSpec(FrameSpec, frozen=True, kw_only=True):
@@ -152,8 +154,18 @@ def _frame(entries: Entries, place: Place, spec: FrameSpec, default: Endian) -> 
         size = spec.length or 10_000
         required.append((name, entries.condition(where, condition, partial(byte_place, entries, endian, size))))
     return Frame(
-        layout=layout, required=tuple(required), checksum=_checksum(entries, (*place, "checksum"), spec.checksum)
+        layout=layout,
+        required=tuple(required),
+        checksum=_checksum(entries, (*place, "checksum"), spec.checksum),
+        tail=_tail(entries, (*place, "tail"), endian, spec.length) if spec.tail is not None else None,
     )
+
+
+def _tail(entries: Entries, place: Place, endian: Endian, head: int) -> Block:
+    tail = _block(entries, place, endian, head)
+    if tail.layout.open or tail.count is not None or tail.optional or not tail.layout.length:
+        raise entries.document.error(place, "a block of fixed length, and nothing repeated or optional in it")
+    return tail
 
 
 def _checksum(entries: Entries, place: Place, spec: str | ChecksumSpec) -> Checksum | None:
@@ -180,6 +192,7 @@ def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, le
     fields, extra = entries.read(place, ByteSpec, where)
     time = None
     if spec.time is not None:
+        _check_bits(entries, (*place, "time"), spec.time)
         time = compile_stamp(document, (*place, "time"), spec.time, endian)
         _fits(entries, (*place, "time"), time.place, length)
     blocks = tuple(_block(entries, (*place, "blocks", index), endian, length) for index in range(len(spec.blocks)))
@@ -233,6 +246,7 @@ def _records(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian) -
         size = None
         length = record.length if isinstance(record.length, int) else 0
         if isinstance(record.length, LengthSpec):
+            _check_bits(entries, (*where, "length"), record.length)
             size = compile_bytes(record.length, endian)
             length = size.size
         layout = _layout(entries, where, record, endian, length)
@@ -271,6 +285,8 @@ def byte_place(entries: Entries, endian: Endian, length: int, place: Place, spec
     """Compile where a raw value stands, and check that it does so within its head."""
     error = entries.document.error
     for each in (spec, *getattr(spec, "parts", ())):
+        if getattr(each, "bits", None) is not None:
+            _check_bits(entries, place, each)
         kind = str(each.type)
         if (kind in {"string", "hex"}) != (each.length > 0):
             raise error((*place, "length"), "a length in bytes exactly for the types string and hex")
@@ -286,6 +302,16 @@ def byte_place(entries: Entries, endian: Endian, length: int, place: Place, spec
     return found
 
 
+def _check_bits(entries: Entries, place: Place, spec: AtSpec | ByteSpec) -> None:
+    if spec.bits is None:
+        return
+    if spec.at or spec.mask is not None or spec.bit is not None or not spec.type.startswith(("uint", "int")):
+        raise entries.document.error((*place, "bits"), "no at, mask or bit beside bits, and a whole-number type")
+    first, count = spec.bits
+    if first < 0 or not 1 <= count <= 64 - first % 8:
+        raise entries.document.error((*place, "bits"), "[first bit from 0 on, how many]: within 8 bytes")
+
+
 def _fits(entries: Entries, place: Place, found: Bytes, length: int) -> None:
     if found.size < 1 or found.size > length:
         raise entries.document.error((*place, "at"), f"a place within {length} bytes")
@@ -299,7 +325,7 @@ def _placed(entries: Entries, place: Place, spec: LayoutSpec, length: int) -> No
         for key, value in (getattr(spec, section) or {}).items()
         if isinstance(value, dict)
     ]
-    placed = [where for where, value in named if "value" not in value and "parts" not in value]
+    placed = [where for where, value in named if not value.keys() & {"value", "parts", "bits"}]
     for where, value in named:
         if where in placed and len(placed) > 1 and "at" not in value:
             kind = value.get("type", "uint8")

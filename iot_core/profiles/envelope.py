@@ -21,7 +21,7 @@ from iot_core.profiles.bytes_format import bytes_from_text
 from iot_core.profiles.fields import MISSING
 from iot_core.profiles.formats import Context, Format
 from iot_core.profiles.moments import Moment
-from iot_core.profiles.paths import Path, find
+from iot_core.profiles.paths import Path, find, put
 from iot_core.profiles.payload import read_json
 from iot_core.profiles.times import parse_time
 
@@ -48,7 +48,8 @@ _MOST_UPLINKS: Final = 100
 class _Opened:
     data: bytes
     port: int
-    count: int
+    count: int | None
+    """The frame counter; None where the server says none: 0 would make every message a redelivery of the first."""
     run: str
     time: datetime | None
     signal: Mapping[str, object]
@@ -73,9 +74,20 @@ class Envelope:
             return None
         stamp = find(data, self.time.place) if self.time is not None else MISSING
         time = self.time.read(stamp, arrival) if self.time is not None and stamp is not MISSING else None
-        port, count = (_whole(find(data, path)) if path is not None else 0 for path in (self.port, self.seq))
+        port, count = (MISSING if path is None else find(data, path) for path in (self.port, self.seq))
         opened = _opened((text, self.encoding), (port, count), None, None, {})
-        return replace(opened, time=time)
+        return replace(opened, time=time, count=None if count is MISSING else opened.count)
+
+    def close(self, data: bytes, port: int, context: Context) -> bytes:
+        """Put bytes where `open` finds them."""
+        message = put({}, self.payload, data.hex() if self.encoding == "hex" else base64.b64encode(data).decode())
+        if self.port is not None:
+            message = put(message, self.port, port)
+        if self.seq is not None and context.seq is not None:
+            message = put(message, self.seq, context.seq)
+        if self.time is not None and context.time is not None:
+            message = put(message, self.time.place, self.time.write(context.time, context.arrival))
+        return msgspec.json.encode(message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +149,10 @@ class LorawanFormat:
             found = inner.read(msgspec.structs.replace(uplink, payload=data, received_at=arrived), trace)
         return replace(found, samples=[_within(opened, sample) for sample in found.samples])
 
+    def wrap(self, data: bytes, port: int, context: Context) -> bytes:
+        """Put a device's bytes into the envelope of its own server, or of ChirpStack v4."""
+        return wrap(data, port, context) if self.envelope is None else self.envelope.close(data, port, context)
+
     def write(self, values: Mapping[str, Value], context: Context) -> Sequence[bytes]:
         said: set[str] = set()
         messages: list[bytes] = []
@@ -147,7 +163,7 @@ class LorawanFormat:
                 for data in inner.write(carried, context):
                     shown = data[1:] if self.port_in_front else data
                     own = data[0] if self.port_in_front and data else max(port, 0) or 1
-                    messages.append(wrap(shown, own, context))
+                    messages.append(self.wrap(shown, own, context))
         rest = {key: value for key, value in values.items() if key not in said}
         if self.decoded is not None and rest:
             messages.append(wrap(b"", 1, context, self.decoded.write_data(rest, context)))

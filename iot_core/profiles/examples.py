@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
 from iot_core.model import Reason, Uplink
-from iot_core.profiles.envelope import LorawanFormat, wrap
+from iot_core.profiles.envelope import LorawanFormat
 from iot_core.profiles.formats import Context
+from iot_core.profiles.modbus import Table as RegisterTable
 from iot_core.profiles.near import like
 from iot_core.profiles.profile import Example
 from iot_core.profiles.table import Table
@@ -20,10 +21,14 @@ from iot_core.profiles.times import parse_time
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from iot_core.errors import ConfigError
     from iot_core.profiles.document import Document, Place
     from iot_core.profiles.profile import Profile
 
-__all__ = ["ExampleSpec", "example_uplink", "read_examples", "uplink_of"]
+__all__ = ["ExampleSpec", "example_uplink", "lacking", "read_examples", "uplink_of"]
+
+
+_LAST_REGISTER: Final = 0xFFFF
 
 
 class ExampleSpec(Table, frozen=True, kw_only=True):
@@ -41,7 +46,7 @@ class ExampleSpec(Table, frozen=True, kw_only=True):
     base64: str | None = None
     """Bytes in base64, likewise."""
     registers: dict[str, list[int]] | None = None
-    """Modbus: `{"holding:4": [352]}`, the address as on the wire, from 0."""
+    """Modbus: `{"holding:4": [352]}`, the address as on the wire, from 0, or in hexadecimal: `holding:0x5B00`."""
     topic: str = ""
     """MQTT: where it was published, when the model speaks on several topics."""
     port: int | None = None
@@ -60,10 +65,10 @@ class ExampleSpec(Table, frozen=True, kw_only=True):
     """The reason why it, or a part of it, is held: `truncated`, `checksum`, `wrong_format`, `bad_field`..."""
 
 
-def read_examples(document: Document) -> tuple[Example, ...]:
-    """Read and check the examples: at least a good one and a bad one. Raises ConfigError."""
+def read_examples(document: Document, count: int) -> tuple[Example, ...]:
+    """Read the examples. Raises ConfigError."""
     examples: list[Example] = []
-    for index in range(len(document.data["examples"])):
+    for index in range(count):
         place: Place = ("examples", index)
         spec = document.read(place, ExampleSpec)
         given = [key for key in ("payload", "hex", "base64", "registers") if getattr(spec, key) is not None]
@@ -85,7 +90,7 @@ def read_examples(document: Document) -> tuple[Example, ...]:
                 line=document.line(place),
                 given={
                     "payload": data,
-                    "registers": spec.registers,
+                    "registers": _registers(document, place, spec.registers),
                     "topic": spec.topic,
                     "port": spec.port,
                     "time": _time(document, place, spec.time),
@@ -97,9 +102,14 @@ def read_examples(document: Document) -> tuple[Example, ...]:
                 held=spec.held,
             )
         )
-    if not any(each.held for each in examples) or all(each.held for each in examples):
-        raise document.error(("examples",), "at least one good example and one that is held")
     return tuple(examples)
+
+
+def lacking(document: Document, examples: tuple[Example, ...]) -> ConfigError | None:
+    """Say what examples a profile still needs before it counts as tested; it decodes without them."""
+    if any(each.held for each in examples) and not all(each.held for each in examples):
+        return None
+    return document.error(("examples",), "at least one good example and one that is held")
 
 
 def uplink_of(
@@ -115,13 +125,13 @@ def uplink_of(
 ) -> Uplink:
     """Make the uplink that a profile would get for a text, bytes or registers; LoRaWAN bytes get an envelope."""
     scheme = profile.address.partition(":")[0]
-    if data is not None and scheme == "lorawan":
-        lorawan = next((route.format for route in profile.routes if isinstance(route.format, LorawanFormat)), None)
-        if lorawan is not None and data[:1] not in {b"{", b"["}:
-            fitting = next(iter(lorawan.ports), 1)
+    if data is not None and data[:1] not in {b"{", b"["}:
+        found = next((route for route in profile.routes if isinstance(route.format, LorawanFormat)), None)
+        if found is not None and isinstance(found.format, LorawanFormat):
+            fitting = next(iter(found.format.ports), 1)
             own = port if port is not None else max(fitting, 1)
-            data = wrap(data, own, Context(time=time, address="0101010101010101"))
-            topic = topic or "application/1/device/0101010101010101/event/up"
+            data = found.format.wrap(data, own, Context(time=time, address="0101010101010101"))
+            topic = topic or found.concrete("0101010101010101")
     return Uplink(
         driver={"iot": "mqtt", "lorawan": "mqtt"}.get(scheme, scheme),
         address=profile.address.replace("{address}", "example"),
@@ -143,6 +153,25 @@ def example_uplink(profile: Profile, example: Example) -> Uplink:
         port=example.given["port"],
         time=example.given["time"],
     )
+
+
+def _registers(
+    document: Document, place: Place, given: Mapping[str, list[int]] | None
+) -> Mapping[str, list[int]] | None:
+    """Read `holding:0x5B00` as `holding:23296`. Raises ConfigError for what names no register."""
+    if given is None:
+        return None
+    blocks: dict[str, list[int]] = {}
+    for name, words in given.items():
+        table, _, address = name.partition(":")
+        try:
+            first = int(address, 0)
+        except ValueError:
+            first = -1
+        if table not in get_args(RegisterTable) or not 0 <= first <= _LAST_REGISTER:
+            raise document.error((*place, "registers", name), "a table and an address: holding:4, input:0x34")
+        blocks[f"{table}:{first}"] = words
+    return blocks
 
 
 def _time(document: Document, place: Place, text: str | None) -> datetime | None:

@@ -58,6 +58,8 @@ def _type_of(message: str, keys: list[str]) -> str:
     types = dict(_TYPES)
     if 0 < len(keys) <= _FEW:
         types["object"] = f"a table with the keys {', '.join(keys)}"
+    if found[1] in {"str", "str | null"} and found[2] in {"int", "float", "bool"}:
+        types["str"] = "text (in quotes)"  # YAML takes 0370 or 6100 without quotes for a number
     wanted = dict.fromkeys(types.get(each, each) for each in found[1].split(" | ") if each != "null")
     return f"{' or '.join(wanted)}, not {_TYPES.get(found[2], found[2])}"
 

@@ -66,7 +66,7 @@ class Format(Protocol):
 
 def fields_of(spoken: object) -> Iterator[Field[Any]]:
     """Give the fields of a format, whatever it is made of."""
-    for name in ("fields", "groups", "group", "frames", "layout", "ports", "decoded"):
+    for name in ("fields", "groups", "group", "frames", "layout", "tail", "ports", "decoded"):
         inner = getattr(spoken, name, None)
         if name == "fields" and inner is not None:
             yield from inner

@@ -1,6 +1,6 @@
 """Raw bytes -> values and back: a head of fixed fields, then blocks, then records that say by a key what they are.
 
-frame = head | block | block | ... | record | record | ... | checksum
+frame = head | block | block | ... | record | record | ... | tail | checksum
          each may have a time and a channel of its own; what has none is the message's, and one sample
 """
 
@@ -380,11 +380,13 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One kind of message: a layout, what must stand where for it to be this one, and a checksum."""
+    """One kind of message: a layout, what must stand where for it to be this one, a tail and a checksum."""
 
     layout: Layout
     required: tuple[tuple[str, When[bytes]], ...] = ()
     checksum: Checksum | None = None
+    tail: Block | None = None
+    """What stands at the end, whatever comes before it."""
 
     def mismatch(self, data: bytes) -> Problem | None:
         """Say why these bytes are not this frame; None when they are."""
@@ -400,7 +402,8 @@ class Frame:
 
     def damage(self, data: bytes) -> Problem | None:
         """Say what is wrong with bytes that are meant as this frame; None when nothing is."""
-        least = self.layout.length
+        tail = self._tail(data)
+        least = self.layout.length + (0 if tail is None else tail.length)
         if len(data) < least or (len(data) > least and not self.layout.open):
             reason = Reason.EMPTY if not data else Reason.TRUNCATED if len(data) < least else Reason.BAD_FIELD
             return Problem(reason, f"{len(data)} bytes, {least} expected", data.hex())
@@ -414,15 +417,49 @@ class Frame:
             data = data[: -self.checksum.size]
         if self.layout.time is not None:
             into.time, _ = _own_time(self.layout.time, data, self.layout.length, into)
+        data = self._without_tail(data, into)
         took = self.layout.read(data, into, "", None)
         if took is not None and took < len(data) and not self.layout.rest:
             into.problems.append(
                 Problem(Reason.BAD_FIELD, f"byte {took}: {len(data) - took} bytes are left over", data[took:].hex())
             )
 
+    def _tail(self, data: bytes) -> Layout | None:
+        """Give the tail that these bytes have."""
+        try:
+            there = self.tail is not None and (self.tail.when is None or self.tail.when.holds(data))
+        except DecodeError:
+            return None
+        return self.tail.layout if there and self.tail is not None else None
+
+    def _without_tail(self, data: bytes, into: Gathered) -> bytes:
+        """Read the tail, whose time is the frame's, and give what stands before it."""
+        tail = self._tail(data)
+        if tail is None:
+            return data
+        rest, own = data[: -tail.length], data[-tail.length :]
+        if into.trace is not None:
+            into.trace("block", f"+{len(rest)}", own.hex(" "), f"{tail.length} B")
+        if tail.time is not None:
+            into.time, _ = _own_time(tail.time, own, tail.length, into)
+        tail.read(own, into, "", None)
+        return rest
+
+    def _end(self, values: Mapping[str, Value], channel: str, time: datetime, data: bytearray) -> bytearray:
+        """Write the tail, and the flag in the head that says that it is there."""
+        assert self.tail is not None
+        tail = self.tail.layout.write(values, channel)
+        if self.tail.layout.time is not None:
+            self.tail.layout.time.write(time, time, tail)
+        if self.tail.when is not None:
+            self.tail.when.place.place(self.tail.when.test.example, data)
+        return tail
+
     def write(self, values: Mapping[str, Value], channel: str, time: datetime | None, arrival: datetime) -> bytes:
         """Write it backwards. Raises ValueError for a value that the wire cannot hold."""
         data = self.layout.write(values, channel)
+        if self.tail is not None:
+            data += self._end(values, channel, time or arrival, data)
         for _, when in self.required:
             when.place.place(when.test.example, data)
         if self.layout.time is not None and time is not None:
@@ -436,13 +473,19 @@ class Frame:
     @property
     def keys(self) -> tuple[str, ...]:
         """The metrics that it can say."""
-        return tuple(dict.fromkeys(key for part in self.layout.parts() for key in part.keys))
+        return tuple(dict.fromkeys(key for part in self.parts() for key in part.keys))
+
+    def parts(self) -> Iterable[Layout]:
+        """Give the layouts of head and tail, and everything in them."""
+        yield from self.layout.parts()
+        if self.tail is not None:
+            yield from self.tail.layout.parts()
 
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels that it names; those that stand in the bytes without a list cannot be told."""
         names: list[str] = []
-        for part in self.layout.parts():
+        for part in self.parts():
             if part.channel is None:
                 names += [""] if part.fields and "" not in names else []
             else:

@@ -44,6 +44,9 @@ class AtSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The bits that count; what they hold is shifted down. With an `int` type it is signed."""
     bit: int | None = None
     """The one bit that counts; 0 is the lowest."""
+    bits: tuple[int, int] | None = None
+    """`[first, count]` in place of `at`: bits that lie across bytes, bit 0 the highest of byte 0. With an `int` type
+    it is signed."""
 
 
 class PlusSpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +87,9 @@ class ByteSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The bits that count; what they hold is shifted down. With an `int` type it is signed."""
     bit: int | None = None
     """The one bit that counts; 0 is the lowest."""
+    bits: tuple[int, int] | None = None
+    """`[first, count]` in place of `at`: bits that lie across bytes, bit 0 the highest of byte 0. With an `int` type
+    it is signed."""
     parts: list[AtSpec] = msgspec.field(default_factory=list)
     """Pieces that make one number, the highest first: a 12-bit value over three half bytes."""
     plus: PlusSpec | None = None
@@ -103,9 +109,12 @@ class ByteSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class TimeSpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of a `time` among bytes."""
 
-    form: Literal["seconds", "mbus", "bcd", "fields"] = "seconds"
-    """`seconds` since the epoch; `mbus`: 4 bytes of EN 13757-3 type F; `bcd` or `fields`: year, month, day, hour,
-    minute, second in a byte each, the year counted from 2000."""
+    form: Literal["seconds", "mbus", "packed", "bcd", "fields"] = "seconds"
+    """`seconds` since the epoch; `mbus`: 4 bytes of EN 13757-3 type F; `packed`: 4 bytes of year, month, day, hour,
+    minute and two seconds, in 7, 4, 5, 5, 6 and 5 bits; `bcd` or `fields`: a byte each, as `order` says. Years count
+    from 2000."""
+    order: str = "YMDhms"
+    """Of `bcd` and `fields`: year, month, day, hour, minute, second as they stand; `-` is a byte that says none."""
     epoch: str = "1970-01-01"
     """The day that `seconds` counts from."""
     scale: float | int = 1
@@ -225,6 +234,7 @@ class Stamp:
     epoch: datetime
     scale: float
     ago: bool
+    order: str = ""
 
     def read(self, data: bytes, arrival: datetime) -> datetime | None:
         """Find the time, aware UTC; None when it is none. Raises DecodeError where the bytes end before it."""
@@ -232,8 +242,10 @@ class Stamp:
         try:
             if self.form == "mbus":
                 return _mbus_time(int(str(raw), 16), self.epoch)
+            if self.form == "packed":
+                return _packed_time(int(str(raw), 16), self.epoch)
             if self.form != "seconds":
-                return _split_time(bytes.fromhex(str(raw)), self.epoch, bcd=self.form == "bcd")
+                return _split_time(bytes.fromhex(str(raw)), self.order, self.epoch, bcd=self.form == "bcd")
             if not _is_number(raw):
                 return None
             span = timedelta(seconds=raw * self.scale)
@@ -248,13 +260,16 @@ class Stamp:
             self.place.place(span.total_seconds() / self.scale, data)
             return
         local = time + (datetime(1970, 1, 1, tzinfo=UTC) - self.epoch)
-        self.place.place(
-            _mbus_bytes(local) if self.form == "mbus" else _split_bytes(local, bcd=self.form == "bcd"), data
-        )
+        if self.form in {"mbus", "packed"}:
+            self.place.place(_mbus_bytes(local) if self.form == "mbus" else _packed_bytes(local), data)
+        else:
+            self.place.place(_split_bytes(local, self.order, bcd=self.form == "bcd"), data)
 
 
 def compile_bytes(spec: AtSpec | ByteSpec, default: Endian) -> Bytes:
     """Compile where a field stands."""
+    if getattr(spec, "bits", None) is not None:
+        spec = _across(spec)
     own = spec.endian or ("big" if spec.type == "hex" else default)  # text in hexadecimal reads as it is sent
     if isinstance(spec, ByteSpec) and (spec.parts or spec.plus is not None):
         plus = None
@@ -276,11 +291,24 @@ def compile_stamp(document: Document, place: Place, spec: TimeSpec, default: End
         raise document.error(place, "a zone such as +07:00, and a scale greater than 0")
     epoch = epoch.replace(tzinfo=UTC) - shown if epoch.tzinfo is None else epoch.astimezone(UTC)
     if spec.form != "seconds":
-        where = msgspec.structs.replace(spec, type="hex", length=4 if spec.form == "mbus" else 6)
+        packed = spec.form in {"mbus", "packed"}
+        if not packed and (not set("YMD") <= set(spec.order) <= set("YMDhms-") or not _once(spec.order)):
+            raise document.error((*place, "order"), "Y, M and D, perhaps h, m and s, each once, and - for other bytes")
+        order: Endian = "little" if spec.form == "mbus" else spec.endian or default if packed else "big"
+        where = msgspec.structs.replace(spec, type="hex", length=4 if packed else len(spec.order), endian=order)
         zero = datetime(1970, 1, 1, tzinfo=UTC) - shown
-        order: Endian = "little" if spec.form == "mbus" else "big"
-        return Stamp(compile_bytes(msgspec.structs.replace(where, endian=order), order), spec.form, zero, 1, ago=False)
+        return Stamp(compile_bytes(where, order), spec.form, zero, 1, ago=False, order=spec.order)
     return Stamp(compile_bytes(spec, default), spec.form, epoch, float(spec.scale), spec.ago)
+
+
+def _across(spec: AtSpec | ByteSpec) -> AtSpec | ByteSpec:
+    """Write `bits` as the bytes that they lie in, and a mask."""
+    assert spec.bits is not None
+    first, count = spec.bits
+    at, end = first // 8, -(-(first + count) // 8)
+    kind = f"{'int' if spec.type.startswith('int') else 'uint'}{8 * (end - at)}"
+    mask = (1 << count) - 1 << 8 * end - first - count
+    return msgspec.structs.replace(spec, bits=None, at=at, type=kind, mask=mask, endian="big")
 
 
 def split_sum(raw: float, share: float) -> tuple[float, float]:
@@ -324,15 +352,32 @@ def _mbus_bytes(local: datetime) -> str:
     return f"{low | local.month << 24 | (year & 0x78) << 25:08x}"
 
 
-def _split_time(data: bytes, zero: datetime, *, bcd: bool) -> datetime:
-    year, *rest = (int(f"{byte:02x}") if bcd else byte for byte in data)
-    month, day, hour, minute, second = rest
-    return _shown(zero, 2000 + year, month, day, hour, minute, second)
+def _packed_time(raw: int, zero: datetime) -> datetime:
+    year, month, day = raw >> 25, raw >> 21 & 0x0F, raw >> 16 & 0x1F
+    return _shown(zero, 2000 + year, month, day, raw >> 11 & 0x1F, raw >> 5 & 0x3F, 2 * (raw & 0x1F))
 
 
-def _split_bytes(local: datetime, *, bcd: bool) -> str:
+def _packed_bytes(local: datetime) -> str:
+    day = (local.year - 2000) << 25 | local.month << 21 | local.day << 16
+    return f"{day | local.hour << 11 | local.minute << 5 | local.second // 2:08x}"
+
+
+def _split_time(data: bytes, order: str, zero: datetime, *, bcd: bool) -> datetime:
+    said = {
+        letter: int(f"{byte:02x}") if bcd else byte for letter, byte in zip(order, data, strict=True) if letter != "-"
+    }
+    return _shown(zero, 2000 + said["Y"], said["M"], said["D"], *(said.get(letter, 0) for letter in "hms"))
+
+
+def _split_bytes(local: datetime, order: str, *, bcd: bool) -> str:
     numbers = (local.year - 2000, local.month, local.day, local.hour, local.minute, local.second)
-    return "".join(f"{number:02d}" if bcd else f"{number:02x}" for number in numbers)
+    said = dict(zip("YMDhms", numbers, strict=True))
+    return "".join(f"{said.get(letter, 0):02{'d' if bcd else 'x'}}" for letter in order)
+
+
+def _once(order: str) -> bool:
+    letters = order.replace("-", "")
+    return len(set(letters)) == len(letters)
 
 
 def _shown(zero: datetime, *date_and_time: int) -> datetime:

@@ -18,6 +18,7 @@ from iot_core.profiles.values import Codec
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from iot_core.errors import ConfigError
     from iot_core.model import DeviceClass, Title, Uplink, Value
     from iot_core.profiles.fields import Trace
     from iot_core.profiles.modbus import ModbusMap
@@ -87,6 +88,8 @@ class Profile:
     coap: CoapMap | None = None
     """What to ask a device for that is a CoAP server; its routes are the paths."""
     examples: tuple[Example, ...] = ()
+    lacking: ConfigError | None = None
+    """What its examples still need, for `iot profile check`."""
 
     def __repr__(self) -> str:
         return f"Profile({self.model})"

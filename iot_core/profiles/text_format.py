@@ -95,11 +95,11 @@ class TextFormat:
         pieces = text.split(self.split, _MOST_PARTS) if self.split else [text]
         parts: dict[int | str, str] = {}
         for index, piece in enumerate(pieces):
-            parts[index] = piece.strip()
+            parts[index] = _bare(piece)
             if self.pairs:
                 name, found, value = piece.partition(self.pairs)
                 if found:
-                    parts[name.strip()] = value.strip()
+                    parts[_bare(name)] = _bare(value)
         return parts
 
     def _time(self, parts: Parts, uplink: Uplink, problems: list[Problem]) -> datetime | None:
@@ -125,3 +125,9 @@ class TextFormat:
         pieces = [parts.get(index, "") for index in range(max(numbered) + 1)] if numbered else []
         pieces += [f"{name}{self.pairs}{value}" for name, value in parts.items() if isinstance(name, str)]
         return ((self.split or ",").join(pieces).encode(),)
+
+
+def _bare(piece: str) -> str:
+    """Take off what stands around a field: spaces, and the quotes that loggers write (`"2026-01-15 08:30:00",12`)."""
+    piece = piece.strip()
+    return piece[1:-1] if len(piece) > 1 and piece[0] == piece[-1] == '"' else piece

@@ -35,6 +35,8 @@ __all__ = [
 _LONGEST_NUMBER: Final = 40
 _LONGEST_TEXT: Final = 200
 _CLOSE: Final = 1e-9
+_STARTS: Final = (0.0, 1.0, 100.0, 10_000.0)
+_MOST_TURNS: Final = 60
 
 
 Scalar = str | int | float | bool
@@ -61,6 +63,8 @@ class ValueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """For a truth value: the raw value lies within `[low, high]`."""
     curve: list[tuple[float | int, float | int]] = msgspec.field(default_factory=list)
     """`[[raw, value], ...]`: straight lines between these points, level beyond both ends (a battery's voltage -> %)."""
+    polynomial: list[float | int] = msgspec.field(default_factory=list)
+    """`[c0, c1, c2, ...]`: value = c0 + c1 x + c2 x^2 ..., where x = raw x scale + offset (a soil probe's curve)."""
     value: Scalar | None = None
     """A constant: what it means that this message, block or record came at all. It needs no place."""
     wraps: float | int | None = None
@@ -105,6 +109,8 @@ class Codec:
     otherwise: object = msgspec.UNSET
     test: Test | None = None
     curve: tuple[tuple[float, float], ...] = ()
+    polynomial: tuple[float, ...] = ()
+    """Of what `linear` gives: the lowest power first."""
     constant: object = None
     wraps: float | None = None
     members: Mapping[str, int] = field(default_factory=dict)
@@ -128,7 +134,7 @@ class Codec:
         if self.curve:
             return self._whole(_along(self.curve, _number(raw, self.key)))
         if self.type in {MetricType.FLOAT, MetricType.INT}:
-            return self._whole(apply(self.linear, _number(raw, self.key)))
+            return self._whole(self._reckoned(_number(raw, self.key)))
         if self.type is MetricType.ENUM and (not isinstance(raw, str) or raw not in self.members):
             raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: {str(raw)[:40]} is none of {', '.join(self.members)}")
         return self._beside(raw) if self.type is None else raw
@@ -143,6 +149,8 @@ class Codec:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and self.type is not MetricType.BOOL:
             if self.curve:
                 return _along(tuple(sorted((high, low) for low, high in self.curve)), value)
+            if self.polynomial:
+                value = _root(self.polynomial, value)
             return (value - self.linear.offset) / self.linear.factor if self.linear != SAME else value
         return value
 
@@ -183,10 +191,15 @@ class Codec:
         if isinstance(raw, bool):
             return raw
         if isinstance(raw, (int, float)):
-            return _along(self.curve, raw) if self.curve else apply(self.linear, raw)
+            return _along(self.curve, raw) if self.curve else self._reckoned(raw)
         if isinstance(raw, str):
             return raw[:_LONGEST_TEXT].replace("\0", "")  # PostgreSQL's jsonb takes no NUL
         raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: one value was expected")
+
+    def _reckoned(self, raw: float) -> float:
+        """Give scale and offset, then the polynomial."""
+        value = apply(self.linear, raw)
+        return round(_polynomial(self.polynomial, value), 9) if self.polynomial else value
 
     def _whole(self, value: float) -> float | int:
         if self.type is not MetricType.INT or not math.isfinite(value):
@@ -254,7 +267,7 @@ def compile_codec(
 ) -> Codec:
     """Compile the value keys of one metric (None: an entry of `extra`). Raises ConfigError."""
     key = str(place[-1])
-    ways = ("map", "equals", "between", "curve", "value")
+    ways = ("map", "equals", "between", "curve", "polynomial", "value")
     if sum(bool(getattr(spec, way)) or getattr(spec, way) is False for way in ways) > 1:
         raise document.error(place, f"only one of {', '.join(ways)}")
     if metric is not None:
@@ -264,10 +277,16 @@ def compile_codec(
         raise document.error((*place, "curve"), "at least two points [raw, value] of different raw values")
     scale = scale_of(document, (*place, "scale"), spec.scale)
     unit = _unit(document, place, spec, metric, molar_mass)
+    if len(spec.polynomial) == 1 or not all(math.isfinite(each) for each in spec.polynomial):
+        raise document.error((*place, "polynomial"), "[c0, c1, ...]: at least two numbers")
+    constant, *powers = spec.polynomial or [0.0]
     return Codec(
         key=key,
         type=metric.type if metric is not None else None,
-        linear=Linear(scale * unit.factor, spec.offset * unit.factor + unit.offset),
+        linear=Linear(scale, spec.offset)
+        if powers
+        else Linear(scale * unit.factor, spec.offset * unit.factor + unit.offset),
+        polynomial=(apply(unit, constant), *(each * unit.factor for each in powers)) if powers else (),
         unknown=tuple(_range_or_value(each) for each in spec.unknown),
         map=spec.map,
         otherwise=spec.otherwise,
@@ -423,6 +442,30 @@ def _along(curve: tuple[tuple[float, float], ...], raw: float) -> float:
         if raw <= high:
             return round(first + (raw - low) * (second - first) / (high - low), 9)
     return curve[-1][1]
+
+
+def _polynomial(coefficients: tuple[float, ...], at: float) -> float:
+    """Sum the powers (Horner). What is too large for a number is infinite, and held as such."""
+    total = 0.0
+    for each in reversed(coefficients):
+        total = total * at + each
+    return total
+
+
+def _root(coefficients: tuple[float, ...], value: float) -> float:
+    """Find where a polynomial has a value (Newton). Raises ValueError where it is not found to have it."""
+    slopes = tuple(power * each for power, each in enumerate(coefficients))[1:]
+    for start in _STARTS:
+        at = start
+        for _ in range(_MOST_TURNS):
+            slope = _polynomial(slopes, at)
+            if slope == 0:
+                break
+            step = (_polynomial(coefficients, at) - value) / slope
+            at -= step
+            if abs(step) <= _CLOSE * max(1.0, abs(at)):
+                return at
+    raise ValueError(f"{value} is nowhere on the polynomial")
 
 
 def _is_unknown(raw: object, unknown: tuple[object, ...]) -> bool:

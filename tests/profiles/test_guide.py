@@ -31,6 +31,13 @@ def speaks(profile: Profile) -> str:
     return f"{over}, {', '.join(names)}"
 
 
+def simulated(profile: Profile) -> str:
+    """Say whether `iot sim run --model` plays it, and why not."""
+    if voice_of(profile) is not None:
+        return "yes"
+    return "no: it says nothing of itself, only of devices behind it" if any(profile.channels) else "no: it is asked"
+
+
 def table(profiles: Profiles) -> Iterator[str]:
     """Write the table of models, a line each."""
     yield "| class | model | speaks | examples | simulated | source |"
@@ -42,7 +49,7 @@ def table(profiles: Profiles) -> Iterator[str]:
             f"`{profile.model}` {profile.title.en}",
             speaks(profile),
             f"{good} good, {len(profile.examples) - good} bad",
-            "yes" if voice_of(profile) is not None else "no",
+            simulated(profile),
             profile.source,
         )
         yield f"| {' | '.join(cells)} |"

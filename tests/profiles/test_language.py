@@ -9,7 +9,7 @@ import pytest
 
 from iot_core.errors import ConfigError
 from iot_core.messages import said
-from iot_core.profiles import Profiles, load, load_file
+from iot_core.profiles import Profiles, check, load, load_file
 from iot_core.profiles.classes import read_class
 from iot_core.profiles.document import Document, duration
 
@@ -87,7 +87,6 @@ def test_the_example_of_the_guide_loads_beside_the_shipped_ones(tmp_path: Path) 
         ("pm25:  ", "time:  ", 8, "modbus.points.time", "reserved"),
         ("modbus:", "native: true\nmodbus:", 1, "-", "exactly one of"),
         ("    held: truncated", "    held: bad luck", 14, "examples.1.held", "truncated"),
-        ("    held: truncated\n", "", 10, "examples", "one that is held"),
         ('- registers: {"holding:4": [352]}', '- hex: "0x"', 13, "examples.1.hex", "valid hex"),
         ("model: acme-aq4", "model: [", 3, "-", "YAML"),
         ("vendor: Acme", "vendor: !!python/object:os.system Acme", 2, "vendor", "tag"),
@@ -214,3 +213,37 @@ def test_durations() -> None:
         "None",
         "None",
     ]
+
+
+@pytest.mark.parametrize(
+    "examples",
+    ["", "examples: []\n", GOOD[GOOD.index("examples:") :].replace("    held: truncated\n", "")],
+)
+def test_a_file_without_good_and_bad_examples_decodes_and_is_not_checked(
+    tmp_path: Path, profiles: Profiles, examples: str
+) -> None:
+    path = write(tmp_path, GOOD[: GOOD.index("examples:")] + examples)
+    assert load_file(path, profiles).metrics == ("pm25", "temperature")
+    *_, last = check(path, profiles)
+    assert not last.ok
+    assert "one that is held" in last.expected
+    assert last.file == str(path)
+
+
+def test_an_example_is_compared_as_far_as_its_metric_is_kept(tmp_path: Path, profiles: Profiles) -> None:
+    text = GOOD.replace("scale: 0.1}", "scale: 1/7}", 1).replace("pm25: 35.2", "pm25: 50.29")  # 50.285714, two decimals
+    assert [each.ok for each in check(write(tmp_path, text), profiles)] == [True, True]
+    assert not check(write(tmp_path, text.replace("50.29", "50.3")), profiles)[0].ok
+
+
+def test_the_registers_of_an_example_may_be_written_as_manuals_do(tmp_path: Path, profiles: Profiles) -> None:
+    text = GOOD.replace('"holding:4": [352], "holding:8"', '"holding:0x4": [352], "holding:0x08"')
+    assert all(each.ok for each in check(write(tmp_path, text), profiles))
+    error = mistake(tmp_path, profiles, GOOD.replace('"holding:8"', '"holding:40009x"'))
+    assert error.facts["key"] == "examples.0.registers.holding:40009x"
+    assert "input:0x34" in str(error.facts["expected"])
+
+
+def test_digits_without_quotes_are_told_apart_from_text(tmp_path: Path, profiles: Profiles) -> None:
+    error = mistake(tmp_path, profiles, GOOD.replace("vendor: Acme", "vendor: 6100"))
+    assert error.facts["expected"] == "text (in quotes), not a whole number"

@@ -181,3 +181,41 @@ def test_bytes_in_the_json_of_any_gateway(make: Make) -> None:
     assert [each.reason for each in decode(helium, '{"id": 1}', topic="gw/a/rx").problems] == [Reason.WRONG_FORMAT]
     chirpstack = '{"deviceInfo": {"devEui": "a"}, "fPort": 2, "data": "APo="}'
     assert values_of(decode(helium, chirpstack, topic="application/1/device/a/event/up")) == [{"temperature": 25.0}]
+
+
+OWN_SERVER = """
+address: "mqtt:gw/{address}"
+lorawan:
+  topics: ["gw/+/{address}"]
+  envelope: {payload: msg.raw, encoding: hex}
+  bytes: {length: 2, values: {temperature: {type: int16, scale: 0.1}}}
+"""
+
+
+def test_a_server_that_counts_nothing_numbers_nothing(make: Make) -> None:
+    """Number 0 for each message would make the second one a redelivery of the first."""
+    (sample,) = decode(make(OWN_SERVER), '{"msg": {"raw": "00f5"}}', topic="gw/a/b").samples
+    assert (sample.seq, sample.values) == (None, {"temperature": 24.5})
+
+
+def test_a_model_of_another_server_is_played_in_that_servers_envelope(make: Make) -> None:
+    encoded = make(OWN_SERVER).encode({"temperature": 24.5}, address="b")
+    assert (encoded.topic, encoded.payload) == ("gw/city/b", b'{"msg":{"raw":"00f5"}}')
+
+
+def test_bytes_alone_are_put_into_the_envelope_of_the_models_own_server(make: Make) -> None:
+    assert values_of(decode(make(OWN_SERVER), "hex:00f5")) == [{"temperature": 24.5}]
+
+
+def test_the_quotes_that_loggers_put_around_a_field_are_no_part_of_it(make: Make) -> None:
+    profile = make(
+        """
+address: "mqtt:x/{address}"
+text:
+  split: ","
+  time: {path: 0, form: "%Y-%m-%d %H:%M:%S", zone: "+07:00"}
+  values: {temperature: 2}
+"""
+    )
+    (sample,) = decode(profile, '"2026-01-15 15:30:00",1,"24.5"').samples
+    assert (sample.time, sample.values) == (datetime(2026, 1, 15, 8, 30, tzinfo=UTC), {"temperature": 24.5})
