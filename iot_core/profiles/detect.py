@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from iot_core.errors import DecodeError
-from iot_core.profiles.modbus import Read, RegisterSpec, words_of
+from iot_core.profiles.modbus import Read, RegisterSpec, blocks_of, words_of
 from iot_core.profiles.table import Table
 from iot_core.profiles.values import Scalar
 
@@ -116,6 +116,14 @@ class Detect:
         ]
         said += [sign.holds(words) for sign in self.signs]
         return Judged(held=said.count(True), of=len(said), refuted=False in said)
+
+    def registers(self) -> dict[str, list[int]]:
+        """Give blocks that hold every sign, as a unit of this model has them."""
+        words: dict[int, int] = {}
+        for sign in self.signs:
+            held = sign.equals[0] if sign.between is None else round(sum(sign.between) / 2)
+            sign.point.place(held, words)
+        return blocks_of(words)
 
     @property
     def certain(self) -> bool:

@@ -339,7 +339,7 @@ class ModbusMap:
             each.place.place(raw / 10 ** exponents[each.power] if power else raw, words)
             for place, wanted in each.beside:
                 place.place(exponents.get(place, wanted), words)
-        return _blocks(words)
+        return blocks_of(words)
 
     def _exponents(self, values: Mapping[str, Value], channel: str) -> dict[Point, int]:
         """For each register with a power of ten the finest that all of its values fit with."""
@@ -417,7 +417,8 @@ def _flatten(registers: Mapping[str, Sequence[int]], problems: list[Problem]) ->
     return words
 
 
-def _blocks(words: Mapping[int, int]) -> dict[str, list[int]]:
+def blocks_of(words: Mapping[int, int]) -> dict[str, list[int]]:
+    """Give single words as the blocks of an uplink."""
     blocks: dict[str, list[int]] = {}
     last = -2
     name = ""

@@ -62,6 +62,8 @@ class Unit:
     device: SimDevice
     unit_id: int
     needed: frozenset[Register]
+    signs: dict[Register, int] = field(default_factory=dict)
+    """Registers by which `iot modbus scan` tells the model, and that no poll reads."""
 
     def measure(self) -> Cycle:
         """Measure now, as registers and as what they say."""
@@ -88,8 +90,10 @@ class Unit:
         blocks = []
         for table in _TABLES:
             mine = [address for name, address in self.needed if name == table]
-            low, high = (min(mine), max(mine)) if mine else (0, 0)
-            blocks.append([_bits(low, high) if table in _BITS else _words(low, high, valid=bool(mine))])
+            held = {address for name, address in self.signs if name == table}
+            held.update(range(min(mine), max(mine) + 1) if mine else ())
+            made = [_bits(low, high) if table in _BITS else _words(low, high) for low, high in _spans(held)]
+            blocks.append(made or [_bits(0, 0) if table in _BITS else _NOTHING])
         return Memory(self.unit_id, simdata=(blocks[0], blocks[1], blocks[2], blocks[3]), action=self._refresh)
 
     async def _refresh(self, function: int, start: int, *request: Any) -> ExcCodes | None:
@@ -101,7 +105,8 @@ class Unit:
         client = _client.get()
         registers = self.serve(client, table, *client.asked).registers
         for n in range(len(words)):
-            words[n] = _packed(registers, table, start + n) if table in _BITS else registers.get((table, start + n), 0)
+            at = (table, start + n)
+            words[n] = _packed(registers, *at) if table in _BITS else registers.get(at, self.signs.get(at, 0))
         return None
 
 
@@ -116,7 +121,15 @@ def unit_of(device: SimDevice, unit_id: int) -> Unit:
     assert modbus is not None, device.plan.model
     reads = modbus.reads(0)
     needed = frozenset((read.table, read.address + n) for read in reads for n in range(read.count))
-    return Unit(device, unit_id, needed)
+    signs = dict(_flat(modbus.detect.registers())) if modbus.detect is not None else {}
+    return Unit(device, unit_id, needed, {at: word for at, word in signs.items() if at not in needed})
+
+
+def _spans(addresses: set[int]) -> list[tuple[int, int]]:
+    """Give first and last of each run: one read may cross no edge of pymodbus' blocks."""
+    firsts = sorted(each for each in addresses if each - 1 not in addresses)
+    lasts = sorted(each for each in addresses if each + 1 not in addresses)
+    return list(zip(firsts, lasts, strict=True))
 
 
 def _flat(blocks: Mapping[str, Sequence[int]]) -> list[tuple[Register, int]]:
@@ -128,9 +141,11 @@ def _flat(blocks: Mapping[str, Sequence[int]]) -> list[tuple[Register, int]]:
     ]
 
 
-def _words(low: int, high: int, *, valid: bool) -> SimData:
-    kind = DataType.REGISTERS if valid else DataType.INVALID
-    return SimData(low, count=high - low + 1, values=0, datatype=kind) if valid else SimData(0, count=1, datatype=kind)
+_NOTHING: Final = SimData(0, count=1, datatype=DataType.INVALID)
+
+
+def _words(low: int, high: int) -> SimData:
+    return SimData(low, count=high - low + 1, values=0, datatype=DataType.REGISTERS)
 
 
 def _bits(low: int, high: int) -> SimData:

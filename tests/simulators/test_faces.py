@@ -16,7 +16,10 @@ import pytest
 from aiocoap import resource
 from pymodbus.client import AsyncModbusTcpClient
 
+from drivers.modbus.address import Endpoint
+from drivers.modbus.lone import lone
 from drivers.modbus.poller import ModbusDriver
+from drivers.modbus.scan import scan
 from iot_core.profiles import load
 from iot_core.settings import Modbus
 from simulators.device import SimDevice
@@ -24,6 +27,7 @@ from simulators.faces.coap import CoapFace
 from simulators.faces.modbus import gateway, unit_of
 from simulators.faces.mqtt import MqttFace
 from simulators.faces.pace import spoken
+from simulators.fleet import plan_of
 from simulators.ledger import Ledger
 from simulators.physics import Fire
 from simulators.physics.fire import ULTRA_FAST
@@ -263,6 +267,17 @@ async def test_mbpoll_reads_the_registers_of_several_units_behind_one_gateway(fr
             assert flow[0] == pytest.approx(float(unit.device.measure(_now())["flow"]), rel=0.05)
             assert whole == int(float(unit.device.measure(_now())["volume"]))
     assert ledger.sent == []
+
+
+async def test_a_scan_names_simulated_meters_by_what_they_say_of_themselves(free_port: Callable[[], int]) -> None:
+    models = ("eastron-sdm120", "eastron-sdm230", "eastron-sdm630", "schneider-iem3155", "sunspec-meter-203")
+    port = free_port()
+    meters = [SimDevice(each, "") for each in plan_of(load(), models, devices=len(models), seed=1)]
+    async with gateway([unit_of(it, unit) for unit, it in enumerate(meters, 1)], port, Ledger()):
+        place = Endpoint("127.0.0.1", port)
+        async with lone(place, 2) as exchange:
+            found = [each async for each in scan(place, [1, 2, 3, 4, 5, 6], load().all(), exchange, 2)]
+    assert tuple(each.model for each in found if each is not None) == models
 
 
 async def test_simulated_devices_behind_a_serial_server_are_polled_as_rtu(free_port: Callable[[], int]) -> None:
