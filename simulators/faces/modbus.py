@@ -63,7 +63,7 @@ class Unit:
     unit_id: int
     needed: frozenset[Register]
     signs: dict[Register, int] = field(default_factory=dict)
-    """Registers by which `iot modbus scan` tells the model, and that no poll reads."""
+    """Registers by which `iot modbus scan` tells the model, and that no metric is read from."""
 
     def measure(self) -> Cycle:
         """Measure now, as registers and as what they say."""
@@ -106,7 +106,7 @@ class Unit:
         registers = self.serve(client, table, *client.asked).registers
         for n in range(len(words)):
             at = (table, start + n)
-            words[n] = _packed(registers, *at) if table in _BITS else registers.get(at, self.signs.get(at, 0))
+            words[n] = _packed(registers, *at) if table in _BITS else self.signs.get(at, registers.get(at, 0))
         return None
 
 
@@ -122,7 +122,9 @@ def unit_of(device: SimDevice, unit_id: int) -> Unit:
     reads = modbus.reads(0)
     needed = frozenset((read.table, read.address + n) for read in reads for n in range(read.count))
     signs = dict(_flat(modbus.detect.registers())) if modbus.detect is not None else {}
-    return Unit(device, unit_id, needed, {at: word for at, word in signs.items() if at not in needed})
+    fields = [each for group in modbus.groups for each in group.fields if each.place is not None]
+    says = {(read.table, read.address + n) for each in fields for read in each.place.reads for n in range(read.count)}
+    return Unit(device, unit_id, needed, {at: word for at, word in signs.items() if at not in says})
 
 
 def _spans(addresses: set[int]) -> list[tuple[int, int]]:
