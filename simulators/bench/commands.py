@@ -129,6 +129,7 @@ def query(**chosen: Any) -> int:
 )
 @option("--devices", type=click.IntRange(1, 10_000), default=20, metavar="N", help=text("bench_size.opt_devices"))
 @option("--hours", type=click.IntRange(1, 24 * 60), default=72, metavar="N", help=text("bench_size.opt_hours"))
+@option("--digits", type=click.Choice(["sensor", "class"]), default="sensor", help=text("bench_size.opt_digits"))
 @option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
 def size(**chosen: Any) -> int:
     return play("size", chosen)

@@ -104,6 +104,8 @@ def _row(result: Result, mark: Mark, figure: float) -> Row:
     name = f"{result['bench']}, {result.get('tier') or settings.get('store', 'embedded')}"
     if "devices" in settings:
         name += f", {settings['devices']:,} devices"
+    if "digits" in settings:
+        name += f", digits of the {settings['digits']}"
     if settings.get("rate"):
         name += f", {settings['rate']:,g}/s"
     word = "at least" if mark.holds is ge else "at most"
