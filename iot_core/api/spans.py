@@ -23,6 +23,8 @@ __all__ = [
 ]  # fmt: skip
 
 _DAY: Final = timedelta(days=1)
+_AHEAD: Final = timedelta(minutes=11)
+"""A device's clock that is ahead by ten minutes or less is stored as it is."""
 _MOST_KEYS: Final = 5_000
 
 
@@ -43,7 +45,7 @@ async def one_device(connection: asyncpg.Connection, key: str) -> Scoped:
 
 def span_of(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
     """Fill what was left out: a day before the end, and now. Raises RequestError for a span that runs backwards."""
-    until = end or datetime.now(UTC) + _DAY  # a clock that is ahead is stored as it is, up to ten minutes
+    until = end or datetime.now(UTC) + _AHEAD
     since = start or (end or datetime.now(UTC)) - _DAY
     if since >= until:
         raise RequestError("api.span_reversed", start=since.isoformat(), end=until.isoformat())

@@ -101,9 +101,20 @@ async def _metrics(client: Client, asked: shapes.ExportQuery) -> list[str]:
     wanted = {asked.class_key} if asked.class_key else set()
     if asked.devices and not wanted:
         wanted = {(await client.device(key)).class_key for key in asked.devices.split(",")}
+    elif asked.area and not wanted:
+        wanted = await _classes_in(client, asked.area)
     classes = (await client.classes()).items
     named = (metric.key for each in classes if not wanted or each.key in wanted for metric in each.metrics)
     return list(dict.fromkeys(named))
+
+
+async def _classes_in(client: Client, area: str) -> set[str]:
+    found: set[str] = set()
+    after: str | None = None
+    while page := (await client.devices(area=area, after=after)).items:
+        found |= {device.class_key for device in page}
+        after = page[-1].key
+    return found
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def stats(
     if found.items:
         span = {"start": local(found.start), "end": local(found.end)}
         note("telemetry.span_of", **span, level=found.level.value, zone=found.zone)
-    show_rows(found.items, _columns(by), nothing="cli.telemetry_none_then")
+    show_rows(found.items, _columns(by), nothing="telemetry.stats_none")
 
 
 def _columns(by: str) -> list[Column[shapes.Stat]]:

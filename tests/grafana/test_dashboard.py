@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ import pytest
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.dashboard import build
+from iot_core.messages import text
 from iot_core.profiles import load
 from iot_core.store import due
+from iot_core.store.calendar import Calendar
+from iot_core.store.completeness import Model, note_models
 from iot_core.store.connection import prepare
 from iot_core.store.migrate import migrate
 from iot_core.store.partitions import ensure_partitions, week_of
@@ -159,11 +162,56 @@ async def test_what_meters_counted_is_drawn_and_listed(any_dsn: str, days: int) 
         await connection.close()
 
 
-async def rolled_up(connection: asyncpg.Connection) -> None:
+async def test_the_last_whole_day_is_a_share_and_those_who_missed_some_of_it_are_listed(any_dsn: str) -> None:
+    connection, timescaledb = await city(any_dsn)
+    calendar = Calendar("Asia/Ho_Chi_Minh")
+    day = calendar.day_of(datetime.now(UTC) - timedelta(days=1))
+    try:
+        tier = (await find_tier(connection)).tier
+        tables = await ensure_tables(connection, [METERED], tier)
+        if tier is Tier.PLAIN:
+            await ensure_partitions(connection, "probe", sorted({week_of(day), week_of(day + timedelta(days=1))}))
+        await note_models(connection, [Model("hourly", "probe", timedelta(hours=1), ["level"])])
+        await connection.execute(
+            "INSERT INTO iot.unit (device_id, profile, address, mounted_from)"
+            " SELECT id, 'hourly', key, $1 FROM iot.device",
+            day - timedelta(days=1),
+        )
+        said = [
+            observation({"level": 1.0}, device_id=device, time=day + timedelta(hours=hour, minutes=5))
+            for device, hours in ((1, 18), (2, 24))
+            for hour in range(hours)
+        ]
+        async with connection.transaction():
+            await TelemetryTable(tables["probe"]).merge(connection, said)
+        await rolled_up(connection, day, calendar.day_after(day))
+        found = {}
+        for title, sql in queries(built()):
+            asked = expand(
+                sql,
+                start=f"{day:%Y-%m-%dT%H:%M:%SZ}",
+                end=f"{calendar.day_after(day) + timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}",
+                interval_s=60,
+                timescaledb=timescaledb,
+                variables={"area": quoted(["hare", "—"])},
+            )
+            found[title] = await connection.fetch(asked)
+        assert [row["share"] for row in found[text("grafana.completeness", "en")]] == [42 / 48]
+        missed = found[text("grafana.incomplete", "en")]
+        assert [(row["time"], row["device"], row["expected"], row["stored"], row["share"]) for row in missed] == [
+            (day, "p1", 24, 18, 0.75)
+        ]
+    finally:
+        await connection.close()
+
+
+async def rolled_up(
+    connection: asyncpg.Connection, start: datetime = T0, end: datetime = T0 + timedelta(hours=6)
+) -> None:
     """Work out the rollups of what the city said."""
     await fix_zone(connection, "Asia/Ho_Chi_Minh")
     async with connection.transaction():
-        await due.note(connection, [("probe", T0, T0 + timedelta(hours=6), "")])
+        await due.note(connection, [("probe", start, end, "")])
     await Refresh(await read_rollups(connection, ["probe"]), (await find_tier(connection)).tier).once(connection)
 
 
