@@ -46,7 +46,8 @@ def vendor(
 ) -> dict[str, list[tuple[str, str]]]:
     """List what logins may do on vendor topics: a unit writes its own and hears its commands, a gateway for others.
 
-    A bridge does both everywhere below its topics, so that devices behind it are heard before they are registered.
+    A bridge does both everywhere below its topics, so that devices behind it are heard before they are registered;
+    below iot/alarms it only hears.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     known = {profile.model: profile for profile in profiles.all()}
@@ -59,8 +60,14 @@ def vendor(
             if own:
                 found.setdefault(username, []).extend(own)
     for username, topic in bridges:
-        found.setdefault(username, []).extend([(WRITE, f"{topic}/#"), (READ, f"{topic}/#")])
+        rights = (READ,) if is_of_alarms(topic) else (WRITE, READ)
+        found.setdefault(username, []).extend((right, f"{topic}/#") for right in rights)
     return found
+
+
+def is_of_alarms(topic: str) -> bool:
+    """Say whether a topic is where push targets on our own broker are told: only the core writes there."""
+    return f"{topic}/".startswith("iot/alarms/")
 
 
 def granted(template: str, patterns: Iterable[str], address: str) -> list[str]:

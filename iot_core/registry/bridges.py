@@ -27,9 +27,12 @@ INSERT INTO iot.bridge (device_id, topic) SELECT $1, unnest($2::text[]) ON CONFL
 
 
 def topic_of(said: str) -> str:
-    """Read `zigbee2mqtt` or `zigbee2mqtt/#`. Raises RequestError for what is ours, the broker's, or everybody's."""
+    """Read `zigbee2mqtt` or `zigbee2mqtt/#`. Raises RequestError for what is ours, the broker's, or everybody's.
+
+    Below iot/alarms, where push targets on our own broker are told, a login may be let listen.
+    """
     topic = said.removesuffix("/#").rstrip("/")
-    if not _TOPIC.fullmatch(topic) or topic.partition("/")[0] == "iot":
+    if not _TOPIC.fullmatch(topic) or (topic.partition("/")[0] == "iot" and not f"{topic}/".startswith("iot/alarms/")):
         raise RequestError("secret.bad_bridge_topic", topic=said)
     return topic
 

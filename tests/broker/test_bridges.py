@@ -145,7 +145,7 @@ def test_both_languages_show_the_same_configuration() -> None:
     assert shown(english) == shown(vietnamese)
 
 
-@pytest.mark.parametrize("topic", ["#", "iot", "iot/v1", "+/x", "$SYS", ""])
+@pytest.mark.parametrize("topic", ["#", "iot", "iot/v1", "+/x", "$SYS", "", "iot/alarmsx"])
 def test_what_is_everybodys_or_ours_is_no_bridges(topic: str) -> None:
     with pytest.raises(RequestError):
         topic_of(topic)
