@@ -23,7 +23,7 @@ _TYPES: Final = {
     "null": "nothing",
 }
 _MOST_NAMED: Final = 40
-_FEW: Final = 8
+_FEW: Final = 12
 
 
 def expectation(message: str, kind: Any, data: Any) -> tuple[Steps, str]:

@@ -247,3 +247,20 @@ def test_the_registers_of_an_example_may_be_written_as_manuals_do(tmp_path: Path
 def test_digits_without_quotes_are_told_apart_from_text(tmp_path: Path, profiles: Profiles) -> None:
     error = mistake(tmp_path, profiles, GOOD.replace("vendor: Acme", "vendor: 6100"))
     assert error.facts["expected"] == "text (in quotes), not a whole number"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "meant"),
+    [
+        ("type: uint16", "type: float", "float32"),
+        ("address: 4", "register: 4", "address"),
+        ("scale: 0.1", "factor: 0.1", "scale"),
+        ("type: uint16", "datatype: uint16", "type"),
+        ("type: uint16", "type: u16", "uint16"),
+    ],
+)
+def test_a_word_of_manuals_is_told_what_the_language_calls_it(
+    tmp_path: Path, profiles: Profiles, before: str, after: str, meant: str
+) -> None:
+    expected = str(mistake(tmp_path, profiles, GOOD.replace(before, after, 1)).facts["expected"])
+    assert expected.endswith(f"(did you mean {meant}?)"), expected

@@ -61,3 +61,20 @@ def test_what_ucum_writes_otherwise_is_refused(unit: str) -> None:
 
 def test_a_unit_as_people_write_it_is_answered_with_what_was_meant() -> None:
     assert (meant("kWh"), meant("degC"), meant("hello")) == ("kW.h", "Cel", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "ucum", "one"),
+    [
+        ("mph", "m/s", 0.44704),
+        ("inHg", "hPa", 33.863788),
+        ("psi", "bar", 0.0689475729),
+        ("mH2O", "bar", 0.0980665),
+        ("°F", "Cel", -17.2222222),
+        ("MWh", "kW.h", 1000.0),
+    ],
+)
+def test_what_manuals_write_for_a_unit_is_known(said: str, ucum: str, one: float) -> None:
+    found = conversion(said, ucum)
+    assert found is not None
+    assert apply(found, 1) == pytest.approx(one)
