@@ -110,6 +110,18 @@ UPDATE iot.firmware_campaign k SET state = 'paused', reason = 'failures' FROM (
     ) GROUP BY campaign_id
 ) said WHERE said.campaign_id = k.id AND k.state = 'running' AND said.failed > k.fail_share * said.total
 """
+# A device that was away when its turn came must not begin after somebody said stop.
+_TAKE_BACK: Final = """
+WITH back AS (
+    UPDATE iot.command c SET state = 'failed', ended_at = clock_timestamp(),
+        problem = jsonb_build_object('code', 'command.cancelled', 'facts', jsonb_build_object('by', k.by))
+    FROM iot.firmware_update u JOIN iot.firmware_campaign k ON k.id = u.campaign_id
+    WHERE c.id = u.command_id AND u.state = 'running' AND k.state IN ('paused', 'stopped') AND c.state = 'queued'
+        AND c.ended_at IS NULL AND (c.trying_until IS NULL OR c.trying_until < clock_timestamp())
+    RETURNING c.id
+)
+UPDATE iot.firmware_update u SET state = 'waiting', command_id = NULL FROM back WHERE u.command_id = back.id
+"""
 _DONE: Final = """
 UPDATE iot.firmware_campaign k SET state = 'done', reason = '' WHERE state = 'running'
     AND NOT EXISTS (SELECT FROM iot.firmware_update WHERE campaign_id = k.id AND state IN ('waiting', 'running'))
@@ -272,15 +284,15 @@ async def updates(connection: asyncpg.Connection, number: int) -> list[Update]:
 async def turn(connection: asyncpg.Connection, number: int, to: str, *, by: str) -> Campaign:
     """`pause`: begin no more updates. `resume`: go on, and try again what failed. `stop`: it is over.
 
-    What runs goes on to its end in each case. Raises NotFoundError, ConflictError where that does not follow.
+    What a device was told goes on to its end in each case; what has not left is taken back.
+    Raises NotFoundError, ConflictError where that does not follow.
     """
     after, before = _TURNS[to]
     async with connection.transaction():
         found = await campaign(connection, number)
         if await connection.execute(_TURN, number, after, before) == "UPDATE 0":
             raise ConflictError("firmware.is_not", id=number, state=found.state)
-        if to == "resume":
-            await connection.execute(_AGAIN, number)
+        await (connection.execute(_AGAIN, number) if to == "resume" else connection.execute(_TAKE_BACK))
         change = Change(f"firmware-campaign/{number}", {"state": found.state}, {"state": after})
         await record(connection, by, f"firmware.{to}", change)
         return await campaign(connection, number)
@@ -321,7 +333,7 @@ async def under_way(connection: asyncpg.Connection) -> bool:
 async def settle(connection: asyncpg.Connection) -> None:
     """Take up what became of updates, pause campaigns that fail too often, end those that are through."""
     async with connection.transaction():
-        for statement in (_SETTLE, _OTHER_MODEL, _PAUSE_BAD, _DONE):
+        for statement in (_SETTLE, _OTHER_MODEL, _PAUSE_BAD, _TAKE_BACK, _DONE):
             await connection.execute(statement)
 
 

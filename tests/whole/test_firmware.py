@@ -165,8 +165,9 @@ async def test_canaries_first_and_a_campaign_that_fails_pauses_resumes_and_goes_
         await answer([canary])
         second = await told(4)
         await answer(second, *second[:2])
-        paused = await in_state(client, campaign.id, "paused")
-        assert paused.states == {"waiting": 3, "failed": 2, "succeeded": 3}
+        await in_state(client, campaign.id, "paused")
+        await until(lambda: _counts(client, campaign.id, {"waiting": 3, "failed": 2, "succeeded": 3}), within_s=30)
+        paused = await client.campaign(campaign.id)
         assert (await client.device(canary.key)).units[0].firmware == "1.4"
 
         took = {each.device for each in paused.devices if each.state == "succeeded"}
@@ -182,6 +183,42 @@ async def test_canaries_first_and_a_campaign_that_fails_pauses_resumes_and_goes_
         assert (await client.device(over.devices[0].device)).units[0].firmware == "1.3"
         again = await client.roll_back(campaign.id)
         assert again.campaigns == (), "who went back stays back"
+
+
+async def test_a_campaign_outlives_its_core_and_a_late_word_counts(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client):
+        first, second = await lamps(core, client, "lamp-1", "lamp-2")
+        await client.trust_signer("acme", PUBLIC)
+        new = await added(client, "2")
+        async with first, second:
+            terms = shapes.CampaignNew(image=new, where="class=streetlight", canary=0.5, fail_share=1)
+            campaign = (await client.begin_campaign(terms)).id
+            await until(lambda: first.heard or second.heard)
+    async with core_running(dsn, state_path, free_ports) as (core, client):
+        first, second = Lamp(core, "lamp-1", first._secret), Lamp(core, "lamp-2", second._secret)
+        async with first, second:
+            lost = "UPDATE iot.command SET settle_at = now(), expires_at = now() RETURNING id"
+            number = await core.pool.fetchval(lost)
+
+            async def lost_one() -> list[shapes.FirmwareUpdate]:
+                return [each for each in (await client.campaign(campaign)).devices if each.state == "failed"]
+
+            (failed,) = await until(lost_one, within_s=30)
+            assert failed.said
+            canary, other = (first, second) if failed.device == "lamp-1" else (second, first)
+            await canary.publish("commands/result", {"id": number, "state": "succeeded"})
+            await until(lambda: other.heard, what="the other one's turn comes")
+            await other.answers("succeeded")
+            done = await in_state(client, campaign, "done")
+            await until(lambda: _counts(client, campaign, {"succeeded": 2}))
+            assert done.rings == 2
+            assert {(await client.device(key)).units[0].firmware for key in ("lamp-1", "lamp-2")} == {"2"}
+
+
+async def _counts(client: Client, campaign: int, states: dict[str, int]) -> bool:
+    return (await client.campaign(campaign)).states == states
 
 
 async def test_only_what_a_trusted_signer_signed_for_this_model_and_version_is_kept(
