@@ -575,6 +575,10 @@ class Client:
         """List senders that nobody registered."""
         return await self._get("/inbox", shapes.Inbox)
 
+    async def add_to_inbox(self, found: shapes.InboxAdd) -> shapes.InboxAdded:
+        """Let those wait who were found elsewhere."""
+        return await self._send("POST", "/inbox", shapes.InboxAdded, found)
+
     async def accept(self, asked: shapes.InboxAccept) -> shapes.DeviceAdded:
         """Register one that waits in the inbox."""
         return await self._send("POST", "/inbox/accept", shapes.DeviceAdded, asked)

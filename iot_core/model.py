@@ -404,12 +404,27 @@ async def _nobody_waits(_: Outcome) -> None:
     """Stand in for a driver that needs no word back."""
 
 
+FOUND: Final = "found"
+"""The `kind` of an uplink that its sender did not send: a scan, or a list of who is there. Its payload is a Find."""
+
+
+class Find(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scan or a list of devices knows of a sender that nobody registered.
+
+    `guess` weighs the models that it may be of, `says` is what it tells of itself, for people.
+    """
+
+    guess: dict[str, float] = {}
+    says: dict[str, str] = {}
+
+
 class Uplink(msgspec.Struct, kw_only=True, gc=False):
     """What the wire said: who, what, when, and how to acknowledge it.
 
     Exactly one of `payload` and `registers` is meaningful. `registers` maps the first register of a block that was
     read, written `TABLE:ADDRESS` (`holding:4`, 0-based), to its 16-bit words; a coil or discrete input is one word,
-    0 or 1. `content_format` is the CoAP number (50 JSON, 60 CBOR, 110 SenML JSON, 112 SenML CBOR), None when the
+    0 or 1; a `found` one may have both.
+    `content_format` is the CoAP number (50 JSON, 60 CBOR, 110 SenML JSON, 112 SenML CBOR), None when the
     protocol does not say. `kind` names which of a sender's channels spoke: `telemetry`, `status`, ...
 
     After COMMIT `done` is awaited exactly once, with the outcome. A driver that needs no outcome gives `settle`, which

@@ -84,6 +84,8 @@ class Found:
     guesses: tuple[Guess, ...] = ()
     every_id: bool = False
     """It answers whatever the unit id: one device, reached directly."""
+    registers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """What was read of it on behalf of the likeliest model."""
 
     @property
     def possible(self) -> tuple[str, ...]:
@@ -98,8 +100,9 @@ class Found:
             "identification": dict(self.identification),
             "model": self.model,
             "possible": list(self.possible),
-            "guesses": [asdict(each) for each in self.guesses],
+            "guesses": [{**asdict(each), "weight": each.weight} for each in self.guesses],
             "every_id": self.every_id,
+            "registers": {block: list(words) for block, words in self.registers.items()},
         }
 
 
@@ -186,13 +189,20 @@ class _Unit:
         if not proven:
             guesses = [each for profile, judged in maybe if (each := await self._guess(profile, judged)) is not None]
             guesses.sort(key=lambda each: (-each.weight, each.model))
+        likeliest = next(iter([*proven, *guesses]), None)
         return Found(
             address=self._address,
             unit_id=self._unit_id,
             identification=said,
             model=proven[0].model if len(proven) == 1 else None,
             guesses=tuple(guesses),
+            registers=await self._registers_of(likeliest, models),
         )
+
+    async def _registers_of(self, likeliest: Guess | None, models: Sequence[Profile]) -> dict[str, Sequence[int]]:
+        """Give all registers of the likeliest model: whoever accepts this unit has its first values then."""
+        profile = next((each for each in models if likeliest is not None and each.model == likeliest.model), None)
+        return {} if profile is None or profile.modbus is None else await self._all_registers(profile.modbus)
 
     async def _signs(self, detect: Detect) -> dict[str, Sequence[int]]:
         """Read what `detect` looks at; what the unit does not have is left out."""

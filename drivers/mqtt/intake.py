@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from drivers.mqtt.backoff import Backoff
+from drivers.mqtt.discovery import Discovery, find_in
 from drivers.mqtt.patience import Patience
 from drivers.mqtt.session import opened
 from iot_core.errors import DriverUnavailable, StoreUnavailable
-from iot_core.model import Uplink
+from iot_core.model import FOUND, Uplink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ class Intake:
         self._committed = committed
         self._context = context
         self._topics = topics
+        self._discovery = Discovery(context.profiles, topics)
         self._patience_s = context.settings.mqtt.keepalive_s / 2
         self._store_away = False
         self.broker_away = False
@@ -121,6 +123,9 @@ class Intake:
         for message in messages:
             if not handover.fresh(message):
                 return False
+            if Discovery.meant(message.topic):
+                await self._discovered(message, handover, units, emit)
+                continue
             sender = self._topics.sender(message.topic, units)
             if sender is None:
                 self._context.count("mqtt_topic_of_nobody")
@@ -136,6 +141,17 @@ class Intake:
                 await handover.room()
             await self._hand_over(handover.uplink(message, address, kind), emit)
         return True
+
+    async def _discovered(self, message: Message, handover: Handover, units: Units, emit: Emit) -> None:
+        """Let a device that says it is there wait in the inbox, unless it is registered."""
+        found = self._discovery.heard(message.topic, message.payload, units)
+        if found is None or units.at(found[0]) is not None:
+            await handover.decline(message)
+            return
+        address, find = found
+        if handover.full:
+            await handover.room()
+        await self._hand_over(find_in(handover.uplink(message, address, FOUND), find), emit)
 
     def _note(self, address: str, topic: str) -> None:
         """Remember through which application of a network server a unit speaks: its commands go back that way."""

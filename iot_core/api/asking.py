@@ -9,15 +9,17 @@ import msgspec
 from aiohttp import web
 
 from iot_core.api import shapes
+from iot_core.api.inbox import note_found
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, get, post
 from iot_core.api.spans import class_of
 from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
 from iot_core.asking import Asked, Asking
-from iot_core.errors import CommandRejected, IotError
+from iot_core.errors import CommandRejected, IotError, StoreUnavailable
 from iot_core.model import DeviceClass
 from iot_core.registry.found import short
+from iot_core.store.connection import AWAY
 
 Step = Mapping[str, Any]
 
@@ -43,8 +45,29 @@ async def survey(call: Call[shapes.SurveyQuery]) -> web.StreamResponse:
     """
     asked = call.query
     request = {key: value for key, value in msgspec.to_builtins(asked).items() if value is not None}
-    steps = _asking(call).survey(asked.protocol, request)
+    steps = _noted(call, _asking(call).survey(asked.protocol, request))
     return await send(call, _messages(steps))
+
+
+async def _noted(call: Call[Any], steps: AsyncIterator[Step]) -> AsyncGenerator[Step, None]:
+    """Let whom a survey finds wait in the inbox, with what was read of them."""
+    async with aclosing(cast("AsyncGenerator[Step, None]", steps)) as following:
+        async for step in following:
+            said = step["found"]
+            if said is None:
+                yield step
+                continue
+            guessed = {each["model"]: float(each["weight"]) for each in said["guesses"]}
+            found = shapes.InboxFound(
+                address=said["address"], model=said["model"], guess=guessed, says=said["identification"],
+                registers=said["registers"],
+            )  # fmt: skip
+            try:
+                async with call.connection() as connection:
+                    waiting, _ = await note_found(connection, [found])
+            except (*AWAY, StoreUnavailable):
+                waiting = 0  # whoever asked still sees what is there
+            yield {**step, "waiting": bool(waiting)}
 
 
 async def _messages(steps: AsyncIterator[Step]) -> AsyncGenerator[Message | None, None]:

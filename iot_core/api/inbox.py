@@ -4,9 +4,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from iot_core.api import shapes
 from iot_core.api.devices import told
@@ -15,13 +17,14 @@ from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.within import require_areas, require_places
 from iot_core.errors import ConflictError, IotError, NotFoundError, RequestError
 from iot_core.messages import text
-from iot_core.model import Uplink
+from iot_core.model import FOUND, Find, Problem, Reason, Uplink
 from iot_core.profiles import Profiles
-from iot_core.profiles.guess import Guess, guess, likely
+from iot_core.profiles.guess import Guess, find_of, guess, likely
 from iot_core.registry import claims, devices
 from iot_core.registry.addresses import NATIVE
 from iot_core.registry.area_changes import trial
 from iot_core.registry.audit import Change, record
+from iot_core.store import held
 
 _SHOWN: Final = 2_000
 _READ: Final = 65_536
@@ -39,13 +42,17 @@ WITH sender AS (
     GROUP BY address ORDER BY max(id) DESC LIMIT $1
 )
 SELECT sender.*, h.driver, h.topic, h.kind, h.content_format, substring(h.payload FROM 1 FOR {_READ}) AS whole,
-    h.registers, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload
+    h.registers, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload,
+    (SELECT f.payload FROM iot.held_uplink f WHERE f.address = sender.address AND f.reason = 'unknown_address'
+        AND f.kind = '{FOUND}' ORDER BY f.id DESC LIMIT 1) AS found
 FROM sender JOIN iot.held_uplink h ON h.id = sender.last_id ORDER BY h.id DESC
 """
 _BRIDGES: Final = """
 SELECT bridge.topic, device.area_id, area.key AS area FROM iot.bridge JOIN iot.device ON device.id = bridge.device_id
 LEFT JOIN iot.area ON area.id = device.area_id WHERE device.retired_at IS NULL
 """
+_MOUNTED: Final = "SELECT address FROM iot.unit WHERE mounted_to IS NULL AND address = ANY($1)"
+_PROVEN: Final = 1_000.0
 _FORGET: Final = "DELETE FROM iot.held_uplink WHERE reason = 'unknown_address' AND address = ANY($1)"
 
 
@@ -67,6 +74,36 @@ async def inbox(call: Call[NoQuery]) -> shapes.Inbox:
         claims=tuple(
             shapes.Claim(**{name: getattr(each, name) for name in shapes.Claim.__struct_fields__}) for each in claimed
         ),
+    )
+
+
+async def add(call: Call[NoQuery], body: shapes.InboxAdd) -> shapes.InboxAdded:
+    """Let those wait who were found on site; who is registered already does not."""
+    async with call.connection() as connection, connection.transaction():
+        waiting, registered = await note_found(connection, body.found)
+    return shapes.InboxAdded(waiting=waiting, registered=registered)
+
+
+async def note_found(connection: asyncpg.Connection, found: Sequence[shapes.InboxFound]) -> tuple[int, int]:
+    """Keep finds as uplinks of senders that nobody registered; give how many wait, and how many are registered."""
+    addresses = [each.address for each in found]
+    registered = {row["address"] for row in await connection.fetch(_MOUNTED, addresses)}
+    fresh = [each for each in found if each.address not in registered]
+    if fresh:
+        problem = Problem(Reason.UNKNOWN_ADDRESS)
+        await held.keep(connection, [held.Held(_find(each), problem, once=not each.registers) for each in fresh])
+    return len(fresh), len(found) - len(fresh)
+
+
+def _find(found: shapes.InboxFound) -> Uplink:
+    weighed = found.guess if found.model is None else {found.model: _PROVEN}
+    return Uplink(
+        driver=found.address.partition(":")[0],
+        address=found.address,
+        kind=FOUND,
+        payload=msgspec.json.encode(Find(guess=weighed, says=found.says)),
+        registers=found.registers or None,
+        received_at=found.at or datetime.now(UTC),
     )
 
 
@@ -286,6 +323,7 @@ def _sender(row: asyncpg.Record, profiles: Profiles) -> shapes.Sender:
         payload=shown(row["payload"]),
         registers=row["registers"],
         guess=tuple(model for model, _ in _guesses(row, profiles)),
+        says=find_of(row["found"]).says,
     )
 
 
@@ -299,7 +337,10 @@ def _guesses(row: Mapping[str, Any], profiles: Profiles) -> list[Guess]:
         registers=row["registers"],
         content_format=row["content_format"],
     )
-    return guess(said, profiles.all())
+    guesses = guess(said, profiles.all())
+    if guesses or row["found"] is None:
+        return guesses
+    return guess(Uplink(driver=said.driver, address=said.address, kind=FOUND, payload=row["found"]), profiles.all())
 
 
 def shown(payload: bytes | None) -> str:
@@ -314,6 +355,7 @@ def shown(payload: bytes | None) -> str:
 
 routes = (
     get("/inbox", inbox, reach=Reach.OWN),
+    post("/inbox", add, Action.DEVICES),
     post("/inbox/accept", accept, Action.DEVICES, status=201, reach=Reach.OWN),
     post("/inbox/accept-all", accept_all, Action.DEVICES, reach=Reach.OWN),
     post("/inbox/reject", reject, Action.DEVICES),

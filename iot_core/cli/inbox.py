@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,21 @@ __all__ = ["inbox"]
 
 ASK_ABOVE = 10
 SAMPLE = 8
+
+
+def _said(row: shapes.Sender) -> str:
+    """Show what it said last; of one that was found, what it tells of itself."""
+    told = ", ".join(row.says.values())
+    return glance(told or row.payload, row.registers)
+
+
 SENDER_COLUMNS: list[Column[shapes.Sender]] = [
     Column("cli.col_address", lambda row: row.address),
     Column("inbox.col_guess", lambda row: row.guess[0] if row.guess else None),
     Column("cli.col_messages", lambda row: row.messages, right=True, whole=True),
     Column("cli.col_first", lambda row: local(row.first_at), drop=2),
     Column("cli.col_last", lambda row: age(row.last_at)),
-    Column("cli.col_last_said", lambda row: glance(row.payload, row.registers), raw=True, drop=1),
+    Column("cli.col_last_said", _said, raw=True, drop=1),
 ]
 CLAIM_COLUMNS: list[Column[shapes.Claim]] = [
     Column("cli.col_address", lambda row: f"claim:{row.id}", whole=True),
@@ -57,6 +66,7 @@ LEFT_COLUMNS: list[Column[shapes.InboxLeft]] = [
         "iot inbox accept mqtt:zigbee2mqtt/hall-smoke --area hong-gai",
         "iot inbox accept claim:12 --key wm-0102",
         "iot inbox accept --all",
+        "iot inbox add job.json",
         "iot inbox reject claim:13",
     ],
 )
@@ -82,6 +92,18 @@ def inbox(ctx: click.Context) -> None:
         print_rows(found.claims, CLAIM_COLUMNS)
     first = found.items[0].address if found.items else f"claim:{found.claims[0].id}"
     line("inbox.next", address=first)
+
+
+@inbox.command(
+    "add",
+    help=text("inbox.help_add"),
+    examples=["iot modbus scan /dev/ttyUSB0 --as /dev/ttyS1 --save job.json", "iot inbox add job.json"],
+)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=pathlib.Path), metavar="FILE")
+def add(file: pathlib.Path) -> None:
+    body = _job(file)
+    added = ask(lambda client: client.add_to_inbox(body))
+    show_one(added, lambda: line("inbox.added", waiting=added.waiting, registered=added.registered))
 
 
 @inbox.command(
@@ -203,3 +225,30 @@ def _say_all(said: shapes.InboxAccepted, *, dry: bool) -> None:
     line("inbox.accepted", total=len(said.items), messages=replayed)
     if any(each.secret for each in said.items):
         line("inbox.secrets_in_json")
+
+
+def _job(file: pathlib.Path) -> shapes.InboxAdd:
+    """Read whom a scan found from its job file (`iot modbus scan --save`). Raises RequestError."""
+    import msgspec
+
+    from iot_core.api import shapes
+
+    try:
+        job = msgspec.json.decode(file.read_bytes())
+        found = [
+            *({"address": each["address"], "model": each["profile"]} for each in job["devices"]),
+            *(
+                {
+                    "address": each["address"],
+                    "guess": {one["model"]: one["weight"] for one in each.get("guesses", ())},
+                    "says": each.get("identification", {}),
+                    "registers": each.get("registers", {}),
+                }
+                for each in job["undecided"]
+            ),
+        ]
+        return msgspec.convert({"found": [{**each, "at": job["made_at"]} for each in found]}, shapes.InboxAdd)
+    except OSError as exc:
+        raise RequestError("sheet.unreadable", file=file, detail=exc.strerror or str(exc)) from exc
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as exc:
+        raise RequestError("sheet.no_job", file=file) from exc

@@ -13,7 +13,7 @@ from iot_core.errors import DecodeError, NotFoundError
 from iot_core.ingest.check import Checker, usable_time
 from iot_core.ingest.express import Express
 from iot_core.ingest.unpack import GZIP, unpacked
-from iot_core.model import Decoded, MountedUnit, Observation, Problem, Quality, Reason, Sample, Uplink
+from iot_core.model import FOUND, Decoded, MountedUnit, Observation, Problem, Quality, Reason, Sample, Uplink
 from iot_core.profiles.native import JSON, MAX_RUN, MAX_SEQ
 from iot_core.store.columns import ClassTable
 from iot_core.store.status import Seq
@@ -51,7 +51,8 @@ class Work(msgspec.Struct, gc=False):
     @property
     def once(self) -> bool:
         """Whether the same bytes again are the same message again: it says a time or a number of its own."""
-        return self.timed or bool(self.numbers) or len(self.observations) > len(self.untimed)
+        listed = self.uplink.kind == FOUND and self.uplink.registers is None
+        return listed or self.timed or bool(self.numbers) or len(self.observations) > len(self.untimed)
 
 
 class Prepare:
@@ -95,6 +96,8 @@ class Prepare:
         unit = self._directory.at(uplink.address)
         if unit is None:
             return Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])
+        if uplink.kind == FOUND:
+            return self._found(uplink, unit)
         observation = None if replay else self._by_express(uplink, unit)
         if observation is not None and self._directory.owner(unit, observation.time) is unit:
             seq = observation.seq
@@ -108,6 +111,15 @@ class Prepare:
                 self._faulty.add(unit.profile)
                 log.exception("ingest.profile_failed", profile=unit.profile)
             return Work(uplink, unit, problems=[Problem(Reason.WRONG_FORMAT, type(exc).__name__)])
+
+    def _found(self, uplink: Uplink, unit: MountedUnit) -> Work:
+        """Store what a scan read, as far as the unit's own model reads the same; who is registered is no news."""
+        if uplink.registers is None:
+            return Work(uplink, unit)
+        work = self._work(uplink, unit, replay=False)
+        work.problems = []
+        self._polls.pop(unit.unit_id, None)  # what is wrong with it says nothing of the next poll
+        return work
 
     def limited(self, address: str) -> bool:
         """Say whether a sender has a rate limit: those that people's lives hang on have none."""

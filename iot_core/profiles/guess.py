@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from iot_core.errors import DecodeError
+from iot_core.model import FOUND, Find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from iot_core.model import Uplink
     from iot_core.profiles.profile import Profile
 
-__all__ = ["Guess", "guess", "likely"]
+__all__ = ["Guess", "find_of", "guess", "likely"]
 
 Guess = tuple[str, float]
 """A model, and how well it fits."""
@@ -30,7 +31,14 @@ _NAMES: Final = frozenset({"deviceProfileName", "model", "model_id", "modelId", 
 
 
 def guess(uplink: Uplink, profiles: Iterable[Profile]) -> list[Guess]:
-    """Rank models by how much of what was said they understand; one that the message names comes first."""
+    """Rank models by how much of what was said they understand; one that the message names comes first.
+
+    Whoever found a sender has guessed already, with more in hand than the message.
+    """
+    if uplink.kind == FOUND:
+        weighed = find_of(uplink.payload).guess
+        known = [(each.model, weighed[each.model]) for each in profiles if each.model in weighed]
+        return sorted(known, key=lambda each: (-each[1], each[0]))[:_SHOWN]
     names = _names(uplink.payload)
     ranked = [
         (profile.model, score)
@@ -38,6 +46,14 @@ def guess(uplink: Uplink, profiles: Iterable[Profile]) -> list[Guess]:
         if _may_be_at(profile.address, uplink.address) and (score := _score(profile, uplink, names)) > 0
     ]
     return sorted(ranked, key=lambda each: (-each[1], each[0]))[:_SHOWN]
+
+
+def find_of(payload: bytes | None) -> Find:
+    """Read what a find says; one that cannot be read says nothing."""
+    try:
+        return msgspec.json.decode(payload or b"", type=Find)
+    except (msgspec.MsgspecError, UnicodeError):
+        return Find()
 
 
 def likely(guesses: list[Guess]) -> str | None:

@@ -49,7 +49,9 @@ REPEAT: Final = timedelta(days=1)
 _BATCH: Final = """
 SELECT id, key, secret_hash, most, profile, networks, until, revoked_at FROM iot.batch WHERE key = $1
 """
-_LOCK_BATCH: Final = f"{_BATCH} FOR UPDATE"
+# Who revokes it waits for the claims under way, which do not wait for each other.
+_HOLD_BATCH: Final = f"{_BATCH} FOR SHARE"
+_ONE_BY_ONE: Final = "SELECT pg_advisory_xact_lock(hashtext('iot.claim'), $1)"
 _FIND: Final = """
 SELECT claim.id, claim.batch_id, claim.reply_hash, claim.state, claim.unit_id, claim.issued_at, device.key AS device,
     unit.mounted_to IS NULL AND device.retired_at IS NULL AS mounted,
@@ -163,7 +165,7 @@ async def admitted(connection: asyncpg.Connection, batch: str, key: str, came_fr
 async def claim(connection: asyncpg.Connection, profiles: Profiles, ask: Ask) -> Given:
     """Take a claim. A secret in the answer is in the registry already, and exists in clear only here."""
     async with connection.transaction():
-        batch = await connection.fetchrow(_LOCK_BATCH, ask.batch)
+        batch = await connection.fetchrow(_HOLD_BATCH, ask.batch)
         refusal = _not_admitted(batch, ask.key, ask.came_from)
         profile = ask.profile or (batch["profile"] if batch is not None else None)
         if refusal is None and (profile is None or not _is_meant(profile, batch["profile"], profiles)):
@@ -262,6 +264,7 @@ async def _begin(connection: asyncpg.Connection, batch: Any, profile: str, ask: 
         return Given(refusal=Refusal.REJECTED)
     if batch["until"] <= datetime.now(UTC):
         return Given(refusal=Refusal.EXPIRED)
+    await connection.execute(_ONE_BY_ONE, batch["id"])  # only here the batch's count matters
     if await connection.fetchval(_USED, batch["id"]) >= batch["most"]:
         return Given(refusal=Refusal.EXHAUSTED)
     expected = await connection.fetch(_EXPECTED, profile, ask.serial)

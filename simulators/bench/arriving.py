@@ -24,7 +24,8 @@ from simulators.bench.stage import Stage
 
 __all__ = ["import_file", "let_in"]
 
-_AT_ONCE: Final = 50
+_AT_ONCE: Final = 200
+"""Devices that ask in one moment; a device waits half a minute before it asks again, so a thousand come spread."""
 _HEADINGS: Final = "key;name;profile;area;latitude;longitude;serial"
 
 
@@ -68,7 +69,7 @@ async def let_in(stage: Stage, number: int, say: Say) -> dict[str, Any]:
         {"batch": made.batch.key, "key": made.secret, "serial": f"CLAIM-{n:05}", "reply": secrets.token_urlsafe(24)}
         for n in range(number)
     ]
-    async with aiohttp.ClientSession(stage.client.url) as session:
+    async with aiohttp.ClientSession(stage.client.url, connector=aiohttp.TCPConnector(limit=_AT_ONCE)) as session:
         say("bench_registry.step_claims", 0.0)
         began = time.perf_counter()
         waiting = await _claimed(session, claims)

@@ -8,6 +8,7 @@ all processes share). It ends when standard input does.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from contextlib import suppress
@@ -62,9 +63,7 @@ async def _shine(fleet: Fleet) -> None:
         lamps.append(asyncio.create_task(_lamp(fleet, key, secret), name=key))
         await asyncio.sleep(1 / fleet.rate)
     await asyncio.to_thread(sys.stdin.read)
-    for lamp in lamps:
-        lamp.cancel()
-    await asyncio.gather(*lamps, return_exceptions=True)
+    os._exit(0)  # the power is cut: nobody says goodbye, and their wills speak for them
 
 
 if __name__ == "__main__":

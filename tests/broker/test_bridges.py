@@ -36,6 +36,15 @@ DEVICES = {
 }
 
 
+DISCOVERED = {
+    "config": {
+        "ip": "10.0.0.31", "dn": "Đèn cổng", "hn": "tasmota-D3F3F6-5110", "mac": "3C71BFD3F3F6", "md": "Sonoff POW R2",
+        "sw": "12.0.2", "t": "den_009", "ft": "%prefix%/%topic%/", "tp": ["cmnd", "stat", "tele"], "ver": 1,
+    },
+    "sensors": {"sn": {"Time": "2026-03-01T11:55:00", "ENERGY": {"Power": 55, "Total": 1.5}}, "ver": 1},
+}  # fmt: skip
+
+
 async def publish(core: Core, key: str, secret: str, topic: str, body: str) -> None:
     await command(*mosquitto_pub(core, key, secret, topic, body))
 
@@ -149,3 +158,40 @@ def test_both_languages_show_the_same_configuration() -> None:
 def test_what_is_everybodys_or_ours_is_no_bridges(topic: str) -> None:
     with pytest.raises(RequestError):
         topic_of(topic)
+
+
+async def test_a_tasmota_that_a_bridge_discovers_waits_with_its_name_and_guess_and_keeps_what_it_sent(
+    dsn: str, state_path: Path, free_ports: Callable[[int], int]
+) -> None:
+    address = "mqtt:tele/den_009"
+    async with core_running(dsn, state_path, free_ports) as (core, client):
+        new = DeviceNew(key="site-1", profile="native-lighting-cabinet")
+        secret = (await client.add_device(new)).secret or ""
+        await client.set_bridge("site-1", ["tasmota", "tele"])
+        for kind in ("sensors", "config", "config"):
+            topic = f"tasmota/discovery/3C71BFD3F3F6/{kind}"
+            await publish(core, "site-1", secret, topic, json.dumps(DISCOVERED[kind]))
+        await publish(core, "site-1", secret, "tasmota/discovery/junk/config", "[1")
+        await until(lambda: waiting(client))
+        (found,) = (await client.inbox()).items
+        assert found.guess[0] == "tasmota-energy"
+        assert (found.says["dn"], found.says["md"], found.messages) == ("Đèn cổng", "Sonoff POW R2", 1)
+        await publish(core, "site-1", secret, "tele/den_009/SENSOR", TASMOTA)
+
+        async def messages() -> bool:
+            return (await client.inbox()).items[0].messages == 2
+
+        await until(messages)
+        accepted = await client.accept(InboxAccept(address=address, key="den-009", gateway="site-1"))
+        assert accepted.device.profile == "tasmota-energy"
+        (power,) = [each for each in (await client.latest("den-009")).items if each.metric == "power"]
+        assert power.value == 56, "measured before it was registered"
+        await publish(core, "site-1", secret, "tasmota/discovery/3C71BFD3F3F6/config", json.dumps(DISCOVERED["config"]))
+        await publish(core, "site-1", secret, "tele/den_009/SENSOR", TASMOTA.replace("56", "57").replace(":00", ":01"))
+
+        async def newest() -> bool:
+            return any(each.value == 57 for each in (await client.latest("den-009")).items)
+
+        await until(newest)
+        assert not (await client.inbox()).items
+        assert not (await client.held()).items

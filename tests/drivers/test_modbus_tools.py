@@ -14,6 +14,7 @@ from drivers.modbus.address import Endpoint
 from drivers.modbus.lone import lone
 from drivers.modbus.scan import Found, scan, unit_ids
 from drivers.modbus.tools.job import key_of
+from iot_core.api import shapes
 from iot_core.errors import ConfigError
 from iot_core.profiles import Profiles, load
 from tests.core import command, core_running
@@ -193,7 +194,7 @@ async def test_a_core_scans_for_a_person_who_cannot_reach_the_place(  # noqa: PL
 ) -> None:
     async with (
         peer(free_port(), field_units()) as at,
-        core_running(dsn, state_path, free_ports, profiles=str(folder)) as (core, _),
+        core_running(dsn, state_path, free_ports, profiles=str(folder)) as (core, client),
         laptop(folder, tmp_path) as iot,
     ):
         where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "6-9", "--timeout", "0.3")
@@ -203,6 +204,49 @@ async def test_a_core_scans_for_a_person_who_cannot_reach_the_place(  # noqa: PL
         nowhere = ("modbus", "scan", f"127.0.0.1:{free_port()}", "--units", "1", *via)
         _, err = await iot(*nowhere, code=1)  # type: ignore[misc]
         assert "cannot be reached: refused" in err
+        guessed = {each.address: each.guess for each in (await client.inbox()).items}
+        assert guessed == {
+            f"modbus://127.0.0.1:{at.port}/7": ("acme-aq4",),
+            f"modbus://127.0.0.1:{at.port}/9": ("acme-gauge",),
+        }
+        _, err = await iot(*where, *via)  # type: ignore[misc]
+        assert "2 of them are not registered and wait: iot inbox" in err
+        accepted = await client.accept_all(shapes.InboxAcceptAll(driver="modbus"))
+        assert [each.replayed for each in accepted.items] == [2, 2]
+        read = {each.device.key: (await client.latest(each.device.key)).items for each in accepted.items}
+        assert sorted(each.value for items in read.values() for each in items) == [2.0, 35.2], "what the scan read"
+        assert not (await client.held()).items
+        _, err = await iot(*where, *via)  # type: ignore[misc]
+        assert "not registered" not in err
+        assert not (await client.inbox()).items
+
+
+async def test_what_a_scan_found_without_signal_waits_in_the_inbox_when_it_is_brought_home(
+    dsn: str,
+    state_path: Path,
+    free_ports: Callable[[int], int],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+) -> None:
+    job = tmp_path / "job.json"
+    async with peer(free_port(), {3: Memory(words=dict(TUF))}) as at, laptop(tmp_path, tmp_path) as iot:
+        await iot("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "3", "--save", str(job))  # type: ignore[misc]
+    assert json.loads(job.read_text())["undecided"]
+    async with core_running(dsn, state_path, free_ports) as (core, client):
+        server = ("--url", core.url, "--token", core.token, "--lang", "en")
+        code, out, err = await command(*IOT, "inbox", "add", job, *server)
+        assert (code, "1 wait in the inbox, 0 are registered" in out) == (0, True), err
+        (sender,) = (await client.inbox()).items
+        assert "tuf-2000m" in sender.guess
+        asked = shapes.InboxAccept(address=sender.address, profile="tuf-2000m", key="meter-1")
+        assert (await client.accept(asked)).replayed == 1
+        assert "flow" in {each.metric for each in (await client.latest("meter-1")).items}
+        code, out, _ = await command(*IOT, "inbox", "add", job, *server)
+        assert "0 wait in the inbox, 1 are registered" in out
+        broken = tmp_path / "broken.json"
+        broken.write_text('{"devices": 7}', encoding="utf-8")
+        code, _, err = await command(*IOT, "inbox", "add", broken, *server)
+        assert (code, "broken.json" in err) == (1, True)
 
 
 async def test_a_probe_shows_every_reading_and_its_draft_is_a_profile_that_checks(

@@ -305,20 +305,28 @@ def _via(server: str, place: str, units: str, timeout_s: float, total: int) -> l
     chosen().url = server
     asked = SurveyQuery(protocol="modbus", target=place, units=units, timeout_s=timeout_s)
     found: list[Found] = []
+    waiting = 0
     with bar(text("modbus.scanning", place=place), total) as advance:
 
         async def follow(client: Any) -> None:
+            nonlocal waiting
             done = 0
             async for step in client.survey(asked):
                 advance(step.done - done)
                 done = step.done
                 if step.found is not None:
                     said = step.found
-                    guesses = tuple(Guess(**each) for each in said.pop("guesses", ()))
+                    waiting += step.waiting
+                    guesses = tuple(
+                        Guess(**{name: each[name] for name in ("model", "signs", "of", "values", "zeros")})
+                        for each in said.pop("guesses", ())
+                    )
                     said.pop("possible", None)
                     found.append(Found(**said, guesses=guesses))
 
         ask(follow)
+    if waiting:
+        note("modbus.waiting", n=waiting)
     return found
 
 

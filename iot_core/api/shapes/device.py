@@ -256,6 +256,8 @@ class SurveyStep(Answer, frozen=True, kw_only=True):
     done: int
     total: int
     found: dict[str, Any] | None = None
+    waiting: bool = False
+    """What was found is not registered, and waits in the inbox."""
 
 
 class LatestValues(Answer, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@
 from datetime import datetime
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 from iot_core.api.shapes.base import Answer, Key, Latitude, Longitude, Name, Request
@@ -27,6 +28,8 @@ class Sender(Answer, frozen=True, kw_only=True):
     """The beginning of the last one, as text."""
     registers: dict[str, list[int]] | None
     guess: tuple[str, ...] = ()
+    says: dict[str, str] = msgspec.field(default_factory=dict)
+    """What a scan or a bridge's list tells of it."""
 
 
 class Claim(Answer, frozen=True, kw_only=True):
@@ -49,6 +52,38 @@ class Claim(Answer, frozen=True, kw_only=True):
 class Inbox(Answer, frozen=True, kw_only=True):
     items: tuple[Sender, ...]
     claims: tuple[Claim, ...] = ()
+
+
+class InboxFound(Request, frozen=True, kw_only=True):
+    """Somebody whom a scan found: proven to be of `model`, or perhaps one of `guess` (model: weight).
+
+    `registers` is what was read (`holding:4`: words); it is stored when the device is accepted as such a model.
+    """
+
+    address: Annotated[str, Meta(pattern=r"^modbus://\S+/\d+$", max_length=500)]
+    model: Annotated[str, Meta(max_length=200)] | None = None
+    guess: Annotated[dict[str, float], Meta(max_length=50)] = msgspec.field(default_factory=dict)
+    says: Annotated[dict[str, Annotated[str, Meta(max_length=500)]], Meta(max_length=50)] = msgspec.field(
+        default_factory=dict
+    )
+    registers: Annotated[
+        dict[str, Annotated[tuple[Annotated[int, Meta(ge=0, le=65_535)], ...], Meta(max_length=2_000)]],
+        Meta(max_length=50),
+    ] = msgspec.field(default_factory=dict)
+    at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class InboxAdd(Request, frozen=True, kw_only=True):
+    """Let those wait who were found elsewhere: a job file of a scan on site."""
+
+    found: Annotated[tuple[InboxFound, ...], Meta(max_length=1_000)]
+
+
+class InboxAdded(Answer, frozen=True, kw_only=True):
+    """How many wait now, and how many are registered already."""
+
+    waiting: int
+    registered: int
 
 
 class InboxAccept(Request, frozen=True, kw_only=True):
