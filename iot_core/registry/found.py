@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -40,34 +39,36 @@ CASE WHEN d.retired_at IS NOT NULL THEN 'retired'
     WHEN s.last_received_at IS NULL THEN 'never'
     ELSE 'ok' END
 """
-_DEVICES: Final = f"""
-WITH RECURSIVE inside AS (
-    SELECT id FROM iot.area WHERE key = $2
-    UNION
-    SELECT area.id FROM iot.area JOIN inside ON area.parent_id = inside.id
-), alarm AS ({_ALARMS}), kept AS ({_KEPT}), device AS (
-    SELECT d.key, d.name, d.class_key, area.key AS area, d.latitude, d.longitude, {_LIFECYCLE} AS lifecycle,
-        {_STATE} AS state,
-        d.simulated, u.profile, u.address, s.last_received_at, s.last_time, s.online
-    FROM iot.device d
-    LEFT JOIN iot.area ON area.id = d.area_id
-    LEFT JOIN LATERAL (
-        SELECT profile, address FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
-    ) u ON true
-    LEFT JOIN iot.device_status s ON s.device_id = d.id
-    LEFT JOIN alarm ON alarm.device_id = d.id
-    LEFT JOIN kept ON kept.device_id = d.id
-    WHERE ($1::text IS NULL OR d.class_key = $1)
-        AND ($2::text IS NULL OR d.area_id IN (SELECT id FROM inside))
-        AND (d.retired_at IS NULL OR $3::text = 'retired' OR d.key = ANY($5::text[]))
-        AND (d.search || ' ' || coalesce(area.path_search, '')) LIKE ALL ($4::text[])
-        AND ($5::text[] IS NULL OR d.key = ANY($5))
-        AND ($6::integer[] IS NULL OR d.area_id = ANY($6))
-)
+# First which rows, by as few tables as the question needs; only what is shown of a page is put together.
+_MATCHING: Final = "FROM iot.device d {joins} WHERE {conditions}"
+_STATES: Final = f"""
+LEFT JOIN iot.device_status s ON s.device_id = d.id LEFT JOIN ({_ALARMS}) alarm ON alarm.device_id = d.id
 """
-_MATCH: Final = "FROM device WHERE ($3 IS NULL OR state = $3)"
-_LIST: Final = f"{_DEVICES} SELECT * {_MATCH} AND ($7::text IS NULL OR key > $7) ORDER BY key LIMIT $8"
-_COUNT: Final = f"{_DEVICES} SELECT count(*) {_MATCH}"
+_COUNT: Final = f"SELECT count(*) {_MATCHING}"
+_LIST: Final = f"""
+WITH page AS MATERIALIZED (SELECT d.id {_MATCHING} ORDER BY d.key LIMIT {{limit}}),
+alarm AS ({_ALARMS.replace("GROUP BY", "AND device_id IN (SELECT id FROM page) GROUP BY")}), kept AS ({_KEPT})
+SELECT d.key, d.name, d.class_key, area.key AS area, d.latitude, d.longitude, {_LIFECYCLE} AS lifecycle,
+    {_STATE} AS state, d.simulated, u.profile, u.address, s.last_received_at, s.last_time, s.online
+FROM page JOIN iot.device d USING (id)
+LEFT JOIN iot.area ON area.id = d.area_id
+LEFT JOIN LATERAL (
+    SELECT profile, address FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
+) u ON true
+LEFT JOIN iot.device_status s ON s.device_id = d.id
+LEFT JOIN alarm ON alarm.device_id = d.id
+LEFT JOIN kept ON kept.device_id = d.id
+ORDER BY d.key
+"""
+_INSIDE: Final = """
+d.area_id IN (
+    WITH RECURSIVE inside AS (
+        SELECT id FROM iot.area WHERE key = {key}
+        UNION
+        SELECT area.id FROM iot.area JOIN inside ON area.parent_id = inside.id
+    ) SELECT id FROM inside)
+"""
+_WORD: Final = "(d.search LIKE {word} OR d.area_id IN (SELECT id FROM iot.area WHERE path_search LIKE {word}))"
 _AREA: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
 _DETAIL: Final = """
 SELECT d.id, gateway.key AS gateway, d.labels, d.notes, d.photos, d.created_at, d.retired_at, s.online_changed_at,
@@ -205,12 +206,20 @@ async def devices(
     """List devices in key order, retired ones only when asked for by state or key."""
     if wanted.area is not None and not await connection.fetchval(_AREA, wanted.area):
         raise NotFoundError("registry.no_area", key=wanted.area)
-    return [Device(**row) for row in await connection.fetch(_LIST, *_parameters(wanted), after, limit)]
+    values: list[Any] = []
+    conditions, joins = _conditions(wanted, values)
+    if after is not None:
+        conditions.append(f"d.key > {_put(values, after)}")
+    query = _LIST.format(joins=joins, conditions=" AND ".join(conditions), limit=_put(values, limit))
+    return [Device(**row) for row in await connection.fetch(query, *values)]
 
 
 async def count(connection: asyncpg.Connection, wanted: Filter) -> int:
     """Count all devices that match."""
-    number: int = await connection.fetchval(_COUNT, *_parameters(wanted))
+    values: list[Any] = []
+    conditions, joins = _conditions(wanted, values)
+    query = _COUNT.format(joins=joins, conditions=" AND ".join(conditions))
+    number: int = await connection.fetchval(query, *values)
     return number
 
 
@@ -257,9 +266,29 @@ async def map_devices(connection: asyncpg.Connection, within: frozenset[int] | N
     return [MapDevice(**row) for row in await connection.fetch(_MAP, _ids(within))]
 
 
-def _parameters(wanted: Filter) -> Sequence[Any]:
-    keys = None if wanted.keys is None else list(wanted.keys)
-    return wanted.class_key, wanted.area, wanted.state, patterns(wanted.search), keys, _ids(wanted.within)
+def _conditions(wanted: Filter, values: list[Any]) -> tuple[list[str], str]:
+    """Write what is looked for as conditions on `d`, and the joins that they need; their values go into `values`."""
+    conditions: list[str] = []
+    if wanted.keys is not None:
+        conditions.append(f"d.key = ANY({_put(values, list(wanted.keys))}::text[])")
+    elif wanted.state != "retired":
+        conditions.append("d.retired_at IS NULL")
+    if wanted.class_key is not None:
+        conditions.append(f"d.class_key = {_put(values, wanted.class_key)}")
+    if wanted.area is not None:
+        conditions.append(_INSIDE.format(key=_put(values, wanted.area)))
+    if wanted.within is not None:
+        conditions.append(f"d.area_id = ANY({_put(values, _ids(wanted.within))}::integer[])")
+    conditions += [_WORD.format(word=_put(values, word)) for word in patterns(wanted.search)]
+    if wanted.state is None:
+        return conditions or ["true"], ""
+    return [*conditions, f"{_STATE} = {_put(values, wanted.state)}"], _STATES
+
+
+def _put(values: list[Any], value: object) -> str:
+    """Add a value, and give the place that stands for it in the query."""
+    values.append(value)
+    return f"${len(values)}"
 
 
 def _ids(within: frozenset[int] | None) -> list[int] | None:

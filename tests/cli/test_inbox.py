@@ -46,4 +46,6 @@ def test_what_a_stranger_sends_never_reaches_the_terminal_as_control_codes(iot: 
 
 
 def test_scripts_get_all_of_it(iot: Iot) -> None:
-    assert json.loads(inbox(iot, "--output", "json").out) == [{**SENDER, "guess": []}, {**POLLED, "guess": []}]
+    assert json.loads(inbox(iot, "--output", "json").out) == [
+        {**each, "guess": [], "says": {}} for each in (SENDER, POLLED)
+    ]
