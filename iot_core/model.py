@@ -411,11 +411,14 @@ FOUND: Final = "found"
 class Find(msgspec.Struct, frozen=True, kw_only=True):
     """What a scan or a list of devices knows of a sender that nobody registered.
 
-    `guess` weighs the models that it may be of, `says` is what it tells of itself, for people.
+    `guess` weighs the models that it may be of, `says` is what it tells of itself, for people; `sample` is what it will
+    say on `topic`, by which its model can be guessed.
     """
 
     guess: dict[str, float] = {}
     says: dict[str, str] = {}
+    topic: str = ""
+    sample: str = ""
 
 
 class Uplink(msgspec.Struct, kw_only=True, gc=False):

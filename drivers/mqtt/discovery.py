@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from iot_core.model import FOUND, Find, Uplink
-from iot_core.profiles.guess import guess
+from iot_core.model import FOUND, Find
 
 if TYPE_CHECKING:
     from drivers.mqtt.topics import Topics
     from iot_core.driver import Units
-    from iot_core.profiles import Profiles
+    from iot_core.model import Uplink
 
 __all__ = ["FILTERS", "Discovery", "find_in"]
 
@@ -53,8 +52,7 @@ class _Config(msgspec.Struct, frozen=True):
 class Discovery:
     """What was discovered so far: the two messages of a device come in any order."""
 
-    def __init__(self, profiles: Profiles, topics: Topics) -> None:
-        self._profiles = profiles
+    def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self._configs: dict[str, tuple[_Config, dict[str, str]]] = {}
         self._sensors: dict[str, dict[str, Any]] = {}
@@ -85,13 +83,8 @@ class Discovery:
         sender = self._topics.sender(config.sensor_topic, units)
         if sender is None:
             return None
-        find = Find(guess=self._guessed(sender[0], config, mac), says=told)
-        return sender[0], msgspec.json.encode(find)
-
-    def _guessed(self, address: str, config: _Config, mac: str) -> dict[str, float]:
-        body = msgspec.json.encode(self._sensors.get(mac, {}))
-        said = Uplink(driver="mqtt", address=address, topic=config.sensor_topic, payload=body)
-        return dict(guess(said, self._profiles.all()))
+        sample = msgspec.json.encode(self._sensors[mac]).decode() if mac in self._sensors else ""
+        return sender[0], msgspec.json.encode(Find(says=told, topic=config.sensor_topic, sample=sample))
 
 
 def find_in(uplink: Uplink, find: bytes) -> Uplink:

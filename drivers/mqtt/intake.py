@@ -45,7 +45,7 @@ class Intake:
         self._committed = committed
         self._context = context
         self._topics = topics
-        self._discovery = Discovery(context.profiles, topics)
+        self._discovery = Discovery(topics)
         self._patience_s = context.settings.mqtt.keepalive_s / 2
         self._store_away = False
         self.broker_away = False

@@ -36,7 +36,10 @@ def guess(uplink: Uplink, profiles: Iterable[Profile]) -> list[Guess]:
     Whoever found a sender has guessed already, with more in hand than the message.
     """
     if uplink.kind == FOUND:
-        weighed = find_of(uplink.payload).guess
+        find = find_of(uplink.payload)
+        if find.sample:
+            return guess(_sample(uplink, find), profiles)
+        weighed = find.guess
         known = [(each.model, weighed[each.model]) for each in profiles if each.model in weighed]
         return sorted(known, key=lambda each: (-each[1], each[0]))[:_SHOWN]
     names = _names(uplink.payload)
@@ -54,6 +57,10 @@ def find_of(payload: bytes | None) -> Find:
         return msgspec.json.decode(payload or b"", type=Find)
     except (msgspec.MsgspecError, UnicodeError):
         return Find()
+
+
+def _sample(uplink: Uplink, find: Find) -> Uplink:
+    return msgspec.structs.replace(uplink, kind="telemetry", topic=find.topic, payload=find.sample.encode())
 
 
 def likely(guesses: list[Guess]) -> str | None:
