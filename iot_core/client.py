@@ -529,6 +529,10 @@ class Client:
         """Lay a change over a rule, end one, or only see what it would be."""
         return await self._send("POST", f"/rules/{_part(rule)}", shapes.RuleChanged, change)
 
+    async def try_rule(self, rule: str, asked: shapes.RuleTry) -> shapes.RuleTried:
+        """Say what a rule would have raised over what is stored, at some of its devices."""
+        return await self._send("POST", f"/rules/{_part(rule)}/try", shapes.RuleTried, asked)
+
     async def rules_at(self, device: str) -> shapes.RulesAt:
         """Give a device's rules as they hold."""
         return await self._get(f"/devices/{_part(device)}/rules", shapes.RulesAt)

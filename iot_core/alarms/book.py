@@ -96,17 +96,17 @@ class RuleBook:
         self.fed: frozenset[str] = frozenset()
         self.rows: Sequence[RuleRow] = ()
         self._bits: Mapping[tuple[str, str], int] = {}
-        self._build((), ())
+        self.lay((), ())
 
     async def load(self, connection: asyncpg.Connection) -> None:
         """Read the bits of the metrics and what people changed."""
         self._bits = {(row["class_key"], row["key"]): row["bit"] for row in await connection.fetch(BITS)}
         rows = [RuleRow(**row) for row in await connection.fetch(RULES)]
-        self._build(rows, await reached(connection, rows))
+        self.lay(rows, await reached(connection, rows))
 
     def renew(self) -> None:
         """Take over classes that changed, as far as they are known."""
-        self._build(self.rows, ())
+        self.lay(self.rows, ())
 
     def at(self, device_id: int, class_key: str) -> ClassWatch:
         """Give what is watched at a device."""
@@ -149,7 +149,8 @@ class RuleBook:
             devices.setdefault(id(watched), set()).add(device_id)
         yield from ((watched, frozenset(devices[number])) for number, watched in sets.items())
 
-    def _build(self, rows: Sequence[RuleRow], devices: Iterable[Scoped]) -> None:
+    def lay(self, rows: Sequence[RuleRow], devices: Iterable[Scoped]) -> None:
+        """Lay changes over the rules of the classes; `devices`: those that changes reach."""
         self.rows = rows
         classes: dict[str, ClassWatch] = {}
         for key, device_class in self.profiles.classes.items():

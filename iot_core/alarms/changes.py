@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
 
-from iot_core.alarms.book import RULES, RuleRow, Scoped, effective, laid_over, reached, read_body, rows_of
+from iot_core.alarms.book import RULES, RuleBook, RuleRow, Scoped, effective, laid_over, reached, read_body, rows_of
+from iot_core.alarms.watch import Knowledge
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import AlarmRule, DeviceClass
 
-__all__ = ["change_rule", "rows", "rules_at", "where_of"]
+__all__ = ["book_with", "change_rule", "reach_of", "rows", "rules_at", "where_of"]
 
 ENDED: Final = "UPDATE iot.alarm_rule SET ended_at = clock_timestamp() WHERE id = $1"
 ADD: Final = """
@@ -20,7 +22,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 NOW: Final = """
 SELECT id, body, version FROM iot.alarm_rule WHERE rule = $1 AND area_id IS NOT DISTINCT FROM $2
-    AND label IS NOT DISTINCT FROM $3 AND device_id IS NOT DISTINCT FROM $4 AND ended_at IS NULL FOR UPDATE
+    AND label IS NOT DISTINCT FROM $3 AND device_id IS NOT DISTINCT FROM $4 AND ended_at IS NULL
 """
 HOLDS: Final = """
 WITH RECURSIVE up AS (
@@ -85,19 +87,14 @@ async def change_rule(
 
     Nothing is written unless `apply`. Raises ConfigError naming the key; ConflictError when `version` is not that now.
     """
-    old = await connection.fetchrow(NOW, rule, *where)
+    old = await connection.fetchrow(f"{NOW} FOR UPDATE" if apply else NOW, rule, *where)
     if version is not None and version != (old["version"] if old is not None else 0):
         raise ConflictError("rule.changed", rule=rule, version=old["version"] if old is not None else 0)
     if body is None and old is None:
         raise NotFoundError("rule.nothing_there", rule=rule)
     known = await rows(connection)
     others = [row for row in known if old is None or row.id != old["id"]]
-    area_id, label, device_id = where
-    new = RuleRow(
-        id=0, rule=rule, class_key=device_class.key, body=body or {}, version=(old["version"] if old else 0) + 1, by=by,
-        created_at=await connection.fetchval("SELECT clock_timestamp()"), area_id=area_id, label=label,
-        device_id=device_id,
-    )  # fmt: skip
+    new = _row(rule, device_class.key, where, body or {}, by, (old["version"] if old else 0) + 1)
     name = rule.partition(".")[2]
     below = [row for row in others if row.everywhere and row.rule == rule]
     base = dict(device_class.rule_bodies.get(name, {}))
@@ -112,14 +109,39 @@ async def change_rule(
     devices = await connection.fetchval(
         "SELECT count(*) FROM iot.device WHERE class_key = $1 AND retired_at IS NULL", device_class.key
     )
-    if not new.everywhere:
-        devices = len([one for one in await reached(connection, [new]) if rows_of([new], one)])
+    only = await reach_of(connection, rule, where)
+    if only is not None:
+        devices = len(only)
     if apply:
         if old is not None:
             await connection.execute(ENDED, old["id"])
         if body is not None:
             await connection.execute(ADD, rule, device_class.key, *where, dict(body), new.version, by)
     return found, devices
+
+
+async def book_with(
+    connection: asyncpg.Connection, profiles: Knowledge, rule: str, where: Where, body: Mapping[str, Any] | None
+) -> RuleBook:
+    """Give the rules as they would be with one more change; `body` None: as they are. Nothing is written."""
+    book = RuleBook(profiles)
+    await book.load(connection)
+    if body is not None:
+        class_key = rule.partition(".")[0]
+        others = [
+            row for row in book.rows if (row.rule, row.area_id, row.label, row.device_id) != (rule, *where)
+        ]  # fmt: skip
+        changed = [*others, _row(rule, class_key, where, body, "", 0)]
+        book.lay(changed, await reached(connection, changed))
+    return book
+
+
+async def reach_of(connection: asyncpg.Connection, rule: str, where: Where) -> list[int] | None:
+    """Give the devices that a change there reaches, None: all of the rule's class."""
+    row = _row(rule, rule.partition(".")[0], where, {}, "", 0)
+    if row.everywhere:
+        return None
+    return [one.id for one in await reached(connection, [row]) if rows_of([row], one)]
 
 
 async def rules_at(
@@ -133,3 +155,13 @@ async def rules_at(
     laid = rows_of(await rows(connection), stands)
     rules = effective(classes[row["class_key"]], laid)
     return [(rule, [each for each in laid if each.rule == rule.key]) for rule in rules]
+
+
+def _row(  # noqa: PLR0917 - the columns of a change
+    rule: str, class_key: str, where: Where, body: Mapping[str, Any], by: str, version: int
+) -> RuleRow:
+    area_id, label, device_id = where
+    return RuleRow(
+        id=0, rule=rule, class_key=class_key, body=body, version=version, by=by, created_at=datetime.now(UTC),
+        area_id=area_id, label=label, device_id=device_id,
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from iot_core.alarms.episodes import Amount
 from iot_core.alarms.rules import State, Step, heard, overdue, read
 from iot_core.alarms.watch import ClassWatch, Watch
 from iot_core.derived import vn_aqi
@@ -125,26 +126,45 @@ async def _spans(connection: asyncpg.Connection, watch: Watch, scope: _Scope) ->
         table=watch.class_key, metric=metric.key, cast=cast, usable=int(Quality.UNCERTAIN), mask=watch.mask
     )
     rows = await connection.fetch(sql, scope.now - watch.rule.over, scope.now, scope.only, scope.beside)
-    found = [(row["device_id"], row["simulated"], of_span(watch, row)) for row in rows]
+    found = [(row["device_id"], row["simulated"], of_span(watch, _amount(row))) for row in rows]
     return [(device_id, simulated, value) for device_id, simulated, value in found if value is not None]
 
 
-def of_span(watch: Watch, row: Mapping[str, float]) -> Value | None:
+def _amount(row: asyncpg.Record) -> Amount:
+    return Amount(
+        row["readings"],
+        row["since"],
+        row["until"],
+        row["lowest"],
+        row["highest"],
+        row["mean"],
+        row["first"],
+        row["last"],
+    )
+
+
+def of_span(watch: Watch, amount: Amount) -> Value | None:
     """Answer a rule from what the readings of its span amount to; None when they reach over too little of it."""
     rule = watch.rule
-    reach: timedelta = row["until"] - row["since"]  # type: ignore[assignment]  # times among numbers
+    reach = amount.until - amount.since
     if rule.comparison is Comparison.CHANGED:
-        return row["lowest"] != row["highest"]
-    if reach < rule.over * _ENOUGH or row["readings"] < 2:
+        return amount.lowest != amount.highest
+    if reach < rule.over * _ENOUGH or amount.readings < 2:
         return None
     if rule.comparison is Comparison.STUCK:
-        return row["lowest"] == row["highest"]
+        return amount.lowest == amount.highest
     if rule.comparison in {Comparison.RATE_ABOVE, Comparison.RATE_BELOW}:
-        return (row["last"] - row["first"]) / (reach / _HOUR)
-    value = row["last"] - row["first"] if rule.rollup is Rollup.INCREASE else row[str(rule.rollup)]
+        return (amount.last - amount.first) / (reach / _HOUR)
+    value = _rolled_up(rule.rollup, amount)
     if rule.times is not None:
-        return row["last"] / value if value else None
+        return amount.last / value if value else None
     return value
+
+
+def _rolled_up(rollup: Rollup | None, amount: Amount) -> float:
+    if rollup is Rollup.INCREASE:
+        return amount.last - amount.first
+    return {Rollup.LOWEST: amount.lowest, Rollup.HIGHEST: amount.highest}.get(rollup or Rollup.MEAN, amount.mean)
 
 
 async def _silent(connection: asyncpg.Connection, evaluator: Evaluator, watch: Watch, scope: _Scope) -> list[Look]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from iot_core.model import AlarmRule, Comparison, RuleTerm, Value
 
-__all__ = ["Asked", "compile_terms", "metrics_of", "truth"]
+__all__ = ["Asked", "compile_terms", "terms_of", "truth"]
 
 Asked = Callable[[Mapping[str, Value]], bool | None]
 """Values by metric -> true, false, or None while a metric that matters has said nothing."""
@@ -26,12 +26,12 @@ def compile_terms(rule: AlarmRule) -> Asked:
     return partial(_least, tuple(_compiled(each) for each in rule.terms), rule.least)
 
 
-def metrics_of(terms: tuple[RuleTerm, ...]) -> Iterator[str]:
-    """Name the metrics that terms ask about, each time they are asked."""
+def terms_of(terms: tuple[RuleTerm, ...]) -> Iterator[RuleTerm]:
+    """Go through the questions about single metrics, those inside groups too."""
     for term in terms:
         if term.metric is not None:
-            yield term.metric
-        yield from metrics_of(term.terms)
+            yield term
+        yield from terms_of(term.terms)
 
 
 def truth(term: RuleTerm, values: Mapping[str, Value]) -> bool | None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from iot_core.alarms.rules import Compiled, Judge, compile_rule
-from iot_core.alarms.terms import Asked, compile_terms, metrics_of
+from iot_core.alarms.terms import Asked, compile_terms, terms_of
 from iot_core.messages import text
 from iot_core.model import AlarmRule, Comparison, DeviceClass, Metric, MetricType, Severity, Title, Value
 
@@ -135,7 +135,8 @@ def watch_rules(
 
 def _watch(rule: AlarmRule, device_class: DeviceClass, masks: Mapping[str, int]) -> Watch:
     if rule.comparison is Comparison.TERMS:
-        asked = {metric: masks[metric] for metric in metrics_of(rule.terms) if metric in masks}
+        named = {term.metric for term in terms_of(rule.terms)}
+        asked = {metric: mask for metric, mask in masks.items() if metric in named}
         return Watch(compile_rule(rule), device_class.key, asked=compile_terms(rule), masks=asked)
     metric = device_class.metric(rule.metric) if rule.metric is not None else None
     return Watch(compile_rule(rule), device_class.key, metric, masks[metric.key] if metric is not None else 0)

@@ -1,16 +1,23 @@
-"""Rules of alarms: what people changed, what holds at a device, changing it."""
+"""Rules of alarms: what people changed, what holds at a device, changing it, trying it over what is stored."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import asyncpg
 
 from iot_core.alarms.book import RuleRow
-from iot_core.alarms.changes import change_rule, rows, rules_at, where_of
+from iot_core.alarms.changes import book_with, change_rule, reach_of, rows, rules_at, where_of
 from iot_core.alarms.say import say
+from iot_core.alarms.times import Times
+from iot_core.alarms.trial import Trial, part_of
 from iot_core.api import shapes
 from iot_core.api.roles import Action, outside
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.within import require_areas, require_devices
 from iot_core.errors import ConfigError, NotFoundError, RequestError
 from iot_core.registry.audit import Change, record
+
+_LONGEST: Final = timedelta(days=366)
 
 
 async def list_(call: Call[NoQuery]) -> shapes.RuleLaidList:
@@ -72,7 +79,49 @@ async def _require(call: Call[NoQuery], connection: asyncpg.Connection, where: s
     elif kind == "device" and name:
         await require_devices(call, connection, [name])
     else:
-        raise outside(call.who, Action.PUSH, "*")
+        raise outside(call.who, call.action or Action.PUSH, "*")
+
+
+async def try_(call: Call[NoQuery], body: shapes.RuleTry) -> shapes.RuleTried:
+    """Say what a rule would have raised over what is stored, as it is or with a change, at some of its devices."""
+    rule, until = call.path["rule"], body.until or datetime.now(UTC)
+    if not timedelta(0) < until - body.since <= _LONGEST:
+        raise RequestError("rule.bad_span", days=_LONGEST.days)
+    profiles = call.services.profiles
+    device_class = profiles.classes.get(rule.partition(".")[0])
+    if device_class is None:
+        raise NotFoundError("rule.no_class", rule=rule)
+    async with call.reader() as connection:
+        await _require(call, connection, body.where)
+        where = await where_of(connection, body.where)
+        if body.body is not None:
+            try:
+                await change_rule(connection, device_class, rule, where, body.body, by=call.who.name, apply=False)
+            except ConfigError as exc:
+                raise RequestError(exc.code, **exc.facts) from exc
+        now = await book_with(connection, profiles, rule, where, None)
+        then = await book_with(connection, profiles, rule, where, body.body) if body.body is not None else now
+        only = await reach_of(connection, rule, where)
+        watch = next((each for book in (then, now) for each in book.all() if each.rule.key == rule), None)
+        if watch is None:
+            raise NotFoundError("rule.no_such", rule=rule)
+        times = Times()
+        await times.load(connection)
+        part = await part_of(connection, watch, only, body.after, body.most)
+        span = {"connection": connection, "times": times, "rule": rule, "since": body.since, "until": until}
+        found = await Trial(book=then, **span).at(part)
+        before = found if then is now else await Trial(book=now, **span).at(part)
+    return shapes.RuleTried(
+        rule=rule, where=body.where or f"class={device_class.key}", said=say(watch.rule), devices=len(part.devices),
+        raised=tuple(
+            shapes.RuleRaised(
+                source=each.source, raised_at=each.episode.raised_at, cleared_at=each.episode.cleared_at,
+                severity=each.episode.severity, value=each.episode.value,
+            )
+            for each in found
+        ),
+        now=len(before), next=part.place,
+    )  # fmt: skip
 
 
 def _laid(row: RuleRow) -> shapes.RuleLaid:
@@ -84,5 +133,6 @@ def _laid(row: RuleRow) -> shapes.RuleLaid:
 routes = (
     get("/rules", list_, reach=Reach.OWN),
     post("/rules/{rule}", change, Action.PUSH, reach=Reach.OWN),
+    post("/rules/{rule}/try", try_, Action.READ, reach=Reach.OWN),
     get("/devices/{key}/rules", at_device),
 )

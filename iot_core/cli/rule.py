@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,18 @@ import click
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.keys import DEVICE
-from iot_core.cli.output import Column, line, show_one, show_rows
+from iot_core.cli.output import Column, is_for_people, line, show_one, show_rows
+from iot_core.cli.preview import ASK_ABOVE
+from iot_core.cli.rule_try import say_tried, show_tried, tried
 from iot_core.cli.session import ask
-from iot_core.cli.times import local
+from iot_core.cli.times import When, local
 from iot_core.cli.words import word
 from iot_core.errors import RequestError
 from iot_core.messages import text, title
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from iot_core.api import shapes
 
 __all__ = ["rule"]
@@ -76,6 +81,30 @@ def check(key: str, file: Path, where: str) -> None:
     _change(key, _read(file), where, preview=True)
 
 
+_SINCE = option("--since", type=When(), default="30d", metavar="WHEN", help=text("rule.opt_since"))
+_YES = option("--yes", is_flag=True, help=text("rule.opt_yes"))
+
+
+@rule.command(
+    "try",
+    help=text("rule.help_try"),
+    examples=[
+        "iot rule try water_meter.backflow --since 30d",
+        "iot rule try streetlight.dark new.yaml --where area=hong-gai --devices 0",
+        "iot rule try fire_detector.smoke --since 2026-01-01 --until 2026-02-01 --output csv",
+    ],
+)
+@click.argument("key", metavar="RULE")
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_WHERE
+@_SINCE
+@option("--until", type=When(), metavar="WHEN", help=text("rule.opt_until"))
+@option("--devices", type=click.IntRange(0), default=100, show_default=True, metavar="N", help=text("rule.opt_devices"))
+def try_(key: str, file: Path | None, *, where: str, since: datetime, until: datetime | None, devices: int) -> None:
+    body = _read(file) if file is not None else None
+    show_tried(tried(key, body, where, since, until, devices), changed=body is not None)
+
+
 @rule.command(
     "set",
     help=text("rule.help_set"),
@@ -84,15 +113,38 @@ def check(key: str, file: Path, where: str) -> None:
 @click.argument("key", metavar="RULE")
 @_FILE
 @_WHERE
-def set_(key: str, file: Path, where: str) -> None:
-    _change(key, _read(file), where)
+@_SINCE
+@_YES
+def set_(key: str, file: Path, *, where: str, since: datetime, yes: bool) -> None:
+    body = _read(file)
+    would = _ask(key, body, where, preview=True)
+    if is_for_people():
+        say_tried(tried(key, body, where, since, None, _SAMPLE), changed=True)
+    _sure(would, yes=yes)
+    _change(key, body, where)
 
 
 @rule.command("reset", help=text("rule.help_reset"), examples=["iot rule reset tank.high --where area=hong-gai"])
 @click.argument("key", metavar="RULE")
 @_WHERE
-def reset(key: str, where: str) -> None:
+@_YES
+def reset(key: str, *, where: str, yes: bool) -> None:
+    _sure(_ask(key, None, where, preview=True), yes=yes)
     _change(key, None, where)
+
+
+_SAMPLE = 100
+"""Devices at which a change is tried before it is applied."""
+
+
+def _sure(would: shapes.RuleChanged, *, yes: bool) -> None:
+    """Ask before a change that many devices feel. Raises RequestError where nobody can be asked."""
+    if would.devices <= ASK_ABOVE or yes:
+        return
+    if not (is_for_people() and sys.stdin.isatty()):
+        raise RequestError("change.confirm", total=would.devices)
+    _say(would)
+    click.confirm(text("rule.sure", devices=would.devices), abort=True)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -107,11 +159,15 @@ def _read(file: Path) -> dict[str, Any]:
     return body
 
 
-def _change(key: str, body: dict[str, Any] | None, where: str, *, preview: bool = False) -> None:
+def _ask(key: str, body: dict[str, Any] | None, where: str, *, preview: bool) -> shapes.RuleChanged:
     from iot_core.api import shapes
 
     asked = shapes.RuleChange(body=body, where=where, preview=preview)
-    found = ask(lambda client: client.change_rule(key, asked))
+    return ask(lambda client: client.change_rule(key, asked))
+
+
+def _change(key: str, body: dict[str, Any] | None, where: str, *, preview: bool = False) -> None:
+    found = _ask(key, body, where, preview=preview)
     show_one(found, lambda: _say(found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +35,31 @@ async def test_change_of_a_rule_is_shown_checked_applied_and_ended(city: City) -
     assert (await city.ask("GET", "/rules")).json["items"] == []
     audit = (await city.ask("GET", "/audit")).json["items"]
     assert [each["action"] for each in audit if each["action"] == "rule.change"] == ["rule.change"] * 2
+
+
+async def test_rule_is_tried_over_what_is_stored_before_it_is_changed(city: City) -> None:
+    await city.add("smoke-1")
+    device_id = await city.path.pool.fetchval("SELECT id FROM iot.device WHERE key = 'smoke-1'")
+    now = datetime.now(UTC)
+    for hours, level in ((3, 90), (2, 28), (1, 90)):
+        time = now - timedelta(hours=hours)
+        await city.path.pool.execute(
+            "INSERT INTO telemetry.fire_detector (time, device_id, received_at, battery)"
+            " VALUES ($1, $2, $1, $3)",
+            time, device_id, level,
+        )  # fmt: skip
+    asked = {"since": (now - timedelta(days=1)).isoformat()}
+    as_it_is = await city.ask("POST", f"/rules/{BATTERY}/try", json=asked)
+    assert (as_it_is.status, as_it_is.json["raised"], as_it_is.json["devices"]) == (200, [], 1)
+    change = {"body": {"when": {"below": 30}, "for": "0s"}, "where": "device=smoke-1"}
+    tried = (await city.ask("POST", f"/rules/{BATTERY}/try", json={**asked, **change})).json
+    assert [(each["source"], each["value"]) for each in tried["raised"]] == [("smoke-1", 28.0)]
+    assert (tried["now"], tried["next"]) == (0, None)
+    assert (await city.ask("GET", "/rules")).json["items"] == []
+    ahead = await city.ask("POST", f"/rules/{BATTERY}/try", json={"since": (now + timedelta(days=1)).isoformat()})
+    assert (ahead.status, ahead.json["code"]) == (400, "rule.bad_span")
+    none = await city.ask("POST", "/rules/fire_detector.none/try", json=asked)
+    assert (none.status, none.json["code"]) == (404, "rule.no_such")
 
 
 async def test_shift_figures_and_deeds_over_the_api(city: City) -> None:

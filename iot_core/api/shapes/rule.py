@@ -23,6 +23,43 @@ class RuleChange(Request, frozen=True, kw_only=True):
     """Only say what it would be."""
 
 
+class RuleTry(Request, frozen=True, kw_only=True):
+    """Try a rule over what is stored, part of the devices at a time. `body` null: the rule as it is."""
+
+    body: dict[str, Any] | None = None
+    where: Annotated[str, Meta(max_length=200)] = ""
+    since: datetime
+    until: datetime | None = None
+    after: int | None = None
+    """Where the part before this one ended (`next`)."""
+    most: Annotated[int, Meta(ge=1, le=200)] = 25
+
+
+class RuleRaised(Answer, frozen=True, kw_only=True):
+    """An alarm that a rule would have raised; `source`: the device, or the area of a rule over devices."""
+
+    source: str
+    raised_at: datetime
+    cleared_at: datetime | None
+    severity: Severity
+    value: float | None
+
+
+class RuleTried(Answer, frozen=True, kw_only=True):
+    """What a rule would have raised at `devices` devices; `now`: how many alarms the rule as it is would have.
+
+    `next` is where the next part begins, null: that was the last one.
+    """
+
+    rule: str
+    where: str
+    said: str | None
+    devices: int
+    raised: tuple[RuleRaised, ...]
+    now: int
+    next: int | None
+
+
 class RuleLaid(Answer, frozen=True, kw_only=True):
     """A change of a rule as it holds now."""
 

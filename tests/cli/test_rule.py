@@ -1,0 +1,49 @@
+"""`iot rule` as people type it: a change is tried on what is stored, shown, and asked for where many feel it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.cli.conftest import wait_until
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Core
+
+RULE = "fire_detector.battery_level"
+
+
+def test_change_says_what_it_would_have_raised_before_it_holds(core: Core) -> None:
+    secret = core.add("smoke-tried", "native-fire-detector")
+    core.tell("smoke-tried", secret, battery=20)
+    wait_until(lambda: core.json("device", "show", "smoke-tried")["state"] == "ok")
+    core.folder.joinpath("rule.yaml").write_text("when: {below: 30}\n")
+    here = ("--where", "device=smoke-tried")
+
+    assert "would have raised nothing" in core("rule", "try", RULE, *here, "--since", "1d").out
+    (row,) = core.json("rule", "try", RULE, "rule.yaml", *here, "--since", "1d")
+    assert (row["source"], row["value"], row["cleared_at"]) == ("smoke-tried", 20.0, None)
+    assert core.json("rule", "list") == []
+
+    changed = core("rule", "set", RULE, "rule.yaml", *here, env={"COLUMNS": "200"})
+    assert changed.code == 0, changed.err
+    assert core.json("rule", "explain", "smoke-tried")
+    (laid,) = core.json("rule", "list")
+    assert (laid["where"], laid["body"]) == ("device=smoke-tried", {"when": {"below": 30}})
+    assert core("rule", "reset", RULE, *here).code == 0
+    assert core.json("rule", "list") == []
+
+    wrong = core("rule", "try", "fire_detector.nothing", "--since", "1d")
+    assert (wrong.code, "iot rule explain" in wrong.err) == (1, True)
+    core("device", "remove", "smoke-tried")
+
+
+def test_change_that_many_devices_would_feel_is_asked_for(core: Core) -> None:
+    for number in range(11):
+        core.add(f"smoke-many-{number}", "native-fire-detector")
+    core.folder.joinpath("rule.yaml").write_text("when: {below: 15}\n")
+    refused = core("rule", "set", RULE, "rule.yaml")
+    assert refused.code == 1
+    assert "--yes" in refused.err
+    assert core.json("rule", "list") == []
+    assert core("rule", "set", RULE, "rule.yaml", "--yes").code == 0
+    assert core("rule", "reset", RULE, "--yes").code == 0
