@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from iot_core.model import AlarmRule, Comparison
+from iot_core.model import AlarmRule, Comparison, Severity
 from iot_core.profiles import load
 from iot_core.push.targets import add
 from iot_core.push.webhook import headers, new_secret
@@ -90,3 +90,9 @@ async def test_webhook_body_has_the_fields_that_are_written(city: City) -> None:
 
 def fields(value: object) -> object:
     return {key: fields(inner) for key, inner in value.items()} if isinstance(value, dict) else None
+
+
+def test_every_critical_default_rule_says_what_to_do() -> None:
+    rules = [rule for device_class in load().classes.values() for rule in device_class.rules]
+    mute = [rule.key for rule in rules if rule.severity is Severity.CRITICAL and rule.runbook is None]
+    assert mute == [], "an operator who sees these is told nothing"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,7 @@ from standardwebhooks.webhooks import Webhook
 
 from iot_core.api.shapes import AreaNew
 from tests.api.city import City, Reply, served, until
+from tests.core import command
 from tests.push.alarms import pushing
 
 if TYPE_CHECKING:
@@ -71,6 +74,28 @@ async def test_an_alarm_of_another_center_lives_the_same_life(city: City) -> Non
         assert (await client.centers()).items[0].heard_at is not None
     raised_anew = await say(city, secret, id_="msg_4")
     assert raised_anew.json["alarm"] != number
+
+
+EXCHANGE = Path(__file__).parents[2] / "docs" / "exchange.md"
+
+
+async def test_worked_example_of_the_documents_raises_an_alarm_once(city: City, tmp_path: Path) -> None:
+    async with city.client() as client:
+        await client.add_area(AreaNew(key="bai-chay", name="Bãi Cháy"))
+    example = EXCHANGE.read_text(encoding="utf-8").partition("run by tests/api/test_centers.py -->\n```python\n")[2]
+    words = example.partition("```")[0].replace("https://iot.example.vn", city.url)
+    script = tmp_path / "example.py"
+    script.write_text(words.replace("whsec_...", await joined(city)), encoding="utf-8")
+    code, first, err = await command(sys.executable, script)
+    assert code == 0, err
+    _, again, _ = await command(sys.executable, script)
+    async with city.client() as client:
+        (alarm,) = (await client.alarms()).items
+    assert first == f'200 {{"alarm":{alarm.id},"ignored":null}}\n'
+    assert again == f'200 {{"alarm":{alarm.id},"ignored":"repeat"}}\n'
+    assert (alarm.title.vi, alarm.severity, alarm.raised_at.isoformat()) == (
+        "Cháy kho xăng", "critical", "2026-09-01T03:05:00+00:00"
+    )  # fmt: skip
 
 
 async def test_an_older_event_changes_nothing(city: City) -> None:
