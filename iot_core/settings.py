@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import msgspec
 
 from iot_core.errors import ConfigError
+from iot_core.model import is_key, is_reserved
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -271,6 +272,11 @@ def _further_checks(settings: Settings) -> list[tuple[str, bool, str]]:
         ("timezone", settings.timezone in zoneinfo.available_timezones(), "an IANA name such as Asia/Ho_Chi_Minh"),
         ("api.tls", settings.api.tls in {"auto", "on", "off"}, "auto, on or off"),
         ("mqtt.broker", settings.mqtt.broker in BROKERS, "auto, mosquitto, embedded or external"),
+        (
+            "mqtt.client_id",
+            not any(is_key(each) and not is_reserved(each) for each in _clients(settings.mqtt.client_id)),
+            "iot-core-... or a name with a capital letter: a device with this key would take over the core's session",
+        ),
         ("mqtt.version", settings.mqtt.version in {"3.1.1", "5"}, "3.1.1 or 5"),
         (
             "store.dsn",
@@ -284,6 +290,11 @@ def _further_checks(settings: Settings) -> list[tuple[str, bool, str]]:
         ),
         ("mqtt.port", settings.api.port != settings.mqtt.port, "another port than api.port"),
     ]
+
+
+def _clients(client_id: str) -> tuple[str, ...]:
+    """List the client ids of the core's connections to the broker."""
+    return client_id, f"{client_id}-commands", f"{client_id}-receipts"
 
 
 def _is_name(template: str) -> bool:

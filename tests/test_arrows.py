@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "cancelled": set(),
     "counters": set(),
     "derived": set(),
-    "settings": {"errors"},
+    "settings": {"errors", "model"},
     "messages": {"settings"},
     "state": {"errors", "settings"},
     "children": {"state"},

@@ -7,10 +7,10 @@ from typing import Final
 
 from aiohttp import web
 
-from iot_core.api import shapes
+from iot_core.api import access, shapes
 from iot_core.api.endpoints import reached_claims, reached_coap
 from iot_core.api.roles import Action
-from iot_core.api.routes import SERVICES, Call, NoQuery, Reach, delete, get, post
+from iot_core.api.routes import ASKING, SERVICES, Call, NoQuery, Reach, delete, get, post
 from iot_core.driver import ClaimState
 from iot_core.errors import NotFoundError
 from iot_core.registry import batches
@@ -64,6 +64,7 @@ async def claim(request: web.Request) -> web.Response:
     claiming = request.app[SERVICES].claiming
     if claiming is None:
         raise NotFoundError("api.no_path")
+    request.app[ASKING].take(f"from {access.address(request)}")
     data = await request.read()
     claimed = await claiming(data[:_MOST], driver="http", came_from=request.remote)
     return web.Response(body=claimed.body, status=_STATUS[claimed.state], content_type="application/json")

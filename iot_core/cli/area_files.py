@@ -39,11 +39,9 @@ def read(path: Path) -> tuple[tuple[shapes.AreaNew, ...], str]:
 def _geojson(path: Path) -> tuple[tuple[shapes.AreaNew, ...], str]:
     """Read a FeatureCollection: a polygon becomes the outline, a point the centre (RFC 7946: longitude first)."""
     try:
-        collection = json.loads(path.read_text(encoding="utf-8-sig"))
+        collection = json.loads(sheets.content(path).decode("utf-8-sig"))
         features = collection["features"]
         return tuple(_feature(path, number, each) for number, each in enumerate(features, 1)), "GeoJSON"
-    except OSError as exc:
-        raise RequestError("sheet.unreadable", file=path, detail=exc.strerror or str(exc)) from exc
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise RequestError("sheet.not_geojson", file=path, detail=type(exc).__name__) from exc
 

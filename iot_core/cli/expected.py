@@ -74,5 +74,6 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"another port than (.+)", lambda match, _: text("config.expected_other_port", other=match[1])),
     (r"Object contains unknown field `([^`]+)`", _known),
     (r"an IANA name such as (.+)", lambda match, _: text("config.expected_zone", example=match[1])),
+    (r"iot-core-\.\.\. or a name with a capital letter.*", lambda *_: text("config.expected_client_id")),
     (r"auto, mosquitto, embedded or external", lambda *_: text("config.expected_broker")),
 )

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Row", "Sheet", "read", "text_of"]
+__all__ = ["Row", "Sheet", "content", "read", "text_of"]
 
 _DELIMITERS: Final = ",;\t"
 _MOST_BYTES: Final = 64 * 1024 * 1024
+_MOST_UNPACKED: Final = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,20 @@ class Sheet:
 
 def read(path: Path) -> Sheet:
     """Read a table. Raises RequestError naming the file and what is wrong with it."""
+    data = content(path)
+    lines, dialect = _workbook(path, data) if data.startswith(b"PK") else _csv(path, data)
+    return _sheet(path, lines, dialect)
+
+
+def content(path: Path) -> bytes:
+    """Read a file that is not too large. Raises RequestError."""
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise RequestError("sheet.too_large", file=path, size=size, most=_MOST_BYTES)
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as exc:
         raise RequestError("sheet.unreadable", file=path, detail=exc.strerror or str(exc)) from exc
-    lines, dialect = _workbook(path, data) if data.startswith(b"PK") else _csv(path, data)
-    return _sheet(path, lines, dialect)
 
 
 def text_of(data: bytes) -> tuple[str, str]:
@@ -79,11 +85,15 @@ def _csv(path: Path, data: bytes) -> tuple[Iterator[Sequence[Any]], str]:
 
 
 def _workbook(path: Path, data: bytes) -> tuple[Iterator[Sequence[Any]], str]:
-    from zipfile import BadZipFile
+    from zipfile import BadZipFile, ZipFile
 
     import openpyxl
 
     try:
+        with ZipFile(io.BytesIO(data)) as packed:  # zipfile itself holds a part to the size that it says here
+            size = sum(each.file_size for each in packed.infolist())
+        if size > _MOST_UNPACKED:
+            raise RequestError("sheet.too_large", file=path, size=size, most=_MOST_UNPACKED)
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         sheet = book.worksheets[0]
     except (BadZipFile, KeyError, ValueError, IndexError, OSError) as exc:

@@ -24,6 +24,7 @@ Place = tuple[str | int, ...]
 
 T = TypeVar("T")
 
+_MOST_NODES: Final = 100_000
 _MAX_DEPTH: Final = 24
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -126,6 +127,8 @@ class Document:
 
     def _build(self, node: yaml.Node, place: Place) -> Any:
         self._lines.setdefault(place, node.start_mark.line + 1)
+        if len(self._lines) > _MOST_NODES:  # aliases of aliases: a page of YAML can stand for more than memory holds
+            self._fail(node.start_mark.line + 1, _dotted(place), f"at most {_MOST_NODES} entries in a file")
         if len(place) > _MAX_DEPTH:
             self._fail(node.start_mark.line + 1, _dotted(place), f"at most {_MAX_DEPTH} levels")
         if isinstance(node, yaml.MappingNode):
