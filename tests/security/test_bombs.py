@@ -17,7 +17,7 @@ from iot_core.settings import load
 
 def test_a_workbook_that_unpacks_to_more_than_memory_holds_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
-    book.active.append(["key"])
+    book.create_sheet().append(["key"])
     plain = io.BytesIO()
     book.save(plain)
     file = tmp_path / "bomb.xlsx"
