@@ -39,16 +39,15 @@ class MqttFace:
             try:
                 async with self._client(device) as client, _obeying(client, device):
                     pause = FIRST_PAUSE_S
-                    async with _obeying(client, device):
-                        await _presence(client, device, "online")
-                        while unanswered:
-                            await self._publish(client, *unanswered[0])
-                            unanswered.pop(0)
-                        async for message in beat:
-                            unanswered.append((message, self.ledger.send("mqtt", message.key, message.said)))
-                            await self._publish(client, *unanswered[0])
-                            unanswered.pop(0)
-                        await _presence(client, device, "offline")
+                    await _presence(client, device, "online")
+                    while unanswered:
+                        await self._publish(client, *unanswered[0])
+                        unanswered.pop(0)
+                    async for message in beat:
+                        unanswered.append((message, self.ledger.send("mqtt", message.key, message.said)))
+                        await self._publish(client, *unanswered[0])
+                        unanswered.pop(0)
+                    await _presence(client, device, "offline")
                     return
             except aiomqtt.MqttError as exc:
                 self.ledger.problems[f"mqtt: {exc}"] += 1
