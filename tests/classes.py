@@ -1,12 +1,22 @@
-"""A small class for tests that are about the store or the ingest path, not about shipped profiles."""
+"""A small class for tests that are about the store or the ingest path, and the shipped ones, compiled once."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 
 from iot_core.model import DeviceClass, Metric, MetricType, Observation, Quality, Title, Value
+from iot_core.profiles import Profiles, load
 
 T0 = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+
+_loaded = cache(load)
+
+
+def shipped() -> Profiles:
+    """Give the shipped profiles, compiled once in a process; a core may renew what it got without the others seeing."""
+    loaded = _loaded()
+    return Profiles(loaded._class_files, loaded._profiles, loaded.folders)
 
 
 def _metric(key: str, kind: MetricType, **more: object) -> Metric:

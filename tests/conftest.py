@@ -7,6 +7,8 @@ import gc
 import os
 import shutil
 import tempfile
+from asyncio import constants
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -18,7 +20,15 @@ from tests import servers, wheels
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]
+"""Debug mode notes a stack of ten for every callback: half the time of a test with a database. One names the line."""
 CI = bool(os.environ.get("CI"))
+SECONDS = {
+    "whole": 8, "broker": 4, "page": 8, "provisioning": 8, "walkthroughs": 20, "simulators": 2, "bench": 4,
+    "grafana": 3, "cli": 3, "store": 2, "ingest": 2, "api": 1, "security": 1, "alarms": 1, "push": 1, "registry": 0.5,
+    "drivers": 0.3,
+}  # fmt: skip
+"""About how long a test of a folder takes: only the order of files follows from it."""
 KEPT = ("IOT_TEST_", "IOT_TIMESCALEDB_")
 _not_run = {"root": 0}
 
@@ -40,11 +50,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Take tests of the community licence out where there is none: they are not missing, they do not apply."""
+    """Take tests of the community licence out where there is none: they are not missing, they do not apply.
+
+    Workers take whole files: the longest come first, so that they end together.
+    """
     marked = [item for item in items if item.get_closest_marker("community")]
     if marked and not servers.has_community_licence():
         config.hook.pytest_deselected(items=marked)
         items[:] = [item for item in items if item not in marked]
+    if hasattr(config, "workerinput"):
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (-tests[item.path] * SECONDS.get(item.path.parent.name, 0.1), str(item.path)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -67,9 +83,13 @@ def clean_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left_open() -> Iterator[None]:
-    """Collect after each file what its tests left open, so that the warning fails this file and not a later one."""
+    """Collect after each file what its tests left open, so that the warning fails this file and not a later one.
+
+    What lives on (modules, servers of the session) is not looked at again: later collections cost a tenth.
+    """
     yield
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -118,18 +138,17 @@ def dsn(postgres_server: servers.Postgres) -> Iterator[str]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def migrated_template(postgres_server: servers.Postgres) -> Iterator[str]:
-    """Migrate one database, for copying: an order faster than migrating anew for each test."""
-    with postgres_server.database() as made:
-        migrate(made)
-        yield made.partition("?")[0].rpartition("/")[2]
+@pytest.fixture
+def migrated_dsn(postgres_server: servers.Postgres) -> Iterator[str]:
+    """Give a fresh database after all migrations."""
+    with postgres_server.database(postgres_server.template(migrate)) as made:
+        yield made
 
 
 @pytest.fixture
-def migrated_dsn(postgres_server: servers.Postgres, migrated_template: str) -> Iterator[str]:
-    """Give a fresh database after all migrations."""
-    with postgres_server.database(migrated_template) as made:
+def shipped_dsn(postgres_server: servers.Postgres) -> Iterator[str]:
+    """Give a fresh database with the tables of all shipped classes."""
+    with postgres_server.database(postgres_server.template(with_shipped_classes)) as made:
         yield made
 
 
@@ -170,10 +189,10 @@ def _server(programs: Path, running: servers.Postgres) -> Iterator[servers.Postg
 
 
 @contextmanager
-def database_of(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give a fresh, empty database of the kind that a fixture's parameter names."""
+def database_of(request: pytest.FixtureRequest, filled: Callable[[str], None] | None = None) -> Iterator[str]:
+    """Give a fresh database of the kind that a fixture's parameter names: empty, or a copy of a filled one."""
     server: servers.Postgres = request.getfixturevalue(f"{request.param.replace('-', '_')}_server")
-    with server.database() as made:
+    with server.database(server.template(filled) if filled else "template0") as made:
         yield made
 
 
@@ -184,11 +203,18 @@ def any_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
         yield made
 
 
-@pytest.fixture
-def any_migrated_dsn(any_dsn: str) -> str:
+@pytest.fixture(params=DATABASES)
+def any_migrated_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
     """Give a fresh database after all migrations on every kind of server."""
-    migrate(any_dsn)
-    return any_dsn
+    with database_of(request, migrate) as made:
+        yield made
+
+
+@pytest.fixture(params=DATABASES)
+def any_shipped_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give a fresh database with the tables of all shipped classes on every kind of server."""
+    with database_of(request, with_shipped_classes) as made:
+        yield made
 
 
 def migrate(dsn: str) -> None:
@@ -196,6 +222,26 @@ def migrate(dsn: str) -> None:
     from iot_core.store.migrate import migrate as run  # noqa: PLC0415 - most tests need no database
 
     asyncio.run(run(dsn))
+
+
+def with_shipped_classes(dsn: str) -> None:
+    """Run all migrations and make the tables of all shipped classes, as the first start of a core does."""
+    import asyncpg  # noqa: PLC0415 - most tests need no database
+
+    from iot_core.profiles import load  # noqa: PLC0415
+    from iot_core.store.migrate import migrate as run  # noqa: PLC0415
+    from iot_core.store.tables import ensure_tables  # noqa: PLC0415
+    from iot_core.store.tier import find_tier  # noqa: PLC0415
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(dsn)
+        try:
+            await run(connection)
+            await ensure_tables(connection, load().classes.values(), (await find_tier(connection)).tier)
+        finally:
+            await connection.close()
+
+    asyncio.run(fill())
 
 
 @pytest.fixture

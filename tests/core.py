@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ async def core_running(
             yield core, client
 
 
-async def until(condition: Callable[[], Any], *, within_s: float = 15.0, what: str = "") -> Any:
+async def until(condition: Callable[[], Any], *, within_s: float = 60.0, what: str = "") -> Any:
     """Wait until `condition` (sync or async) gives something true, and give it."""
     try:
         async with asyncio.timeout(within_s):
@@ -48,7 +49,36 @@ async def until(condition: Callable[[], Any], *, within_s: float = 15.0, what: s
         raise AssertionError(f"not within {within_s} s: {what or condition}") from None
 
 
-async def command(*words: str | Path, stdin: bytes = b"", within_s: float = 20.0) -> tuple[int, str, str]:
+@dataclass
+class Stopwatch:
+    """Counts the seconds in which this process could run: a machine busy with others makes nothing late."""
+
+    seconds: float = 0.0
+
+
+@asynccontextmanager
+async def stopwatch() -> AsyncIterator[Stopwatch]:
+    """Count while the block lasts."""
+    watch, tick = Stopwatch(), 0.01
+
+    async def count() -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        while True:
+            await asyncio.sleep(tick)
+            now = loop.time()
+            watch.seconds += min(now - before, 2 * tick)
+            before = now
+
+    counting = asyncio.create_task(count())
+    try:
+        yield watch
+    finally:
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+
+
+async def command(*words: str | Path, stdin: bytes = b"", within_s: float = 60.0) -> tuple[int, str, str]:
     """Run a program and give its exit code, output and errors."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*map(str, words), stdin=pipe, stdout=pipe, stderr=pipe)

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -50,6 +50,8 @@ class Postgres:
     psql: Path
     prepare: str = ""
     """Statement run in every new database."""
+    templates: dict[Callable[[str], None], str] = field(default_factory=dict)
+    """Databases to copy, by what made them."""
 
     @contextmanager
     def database(self, template: str = "template0") -> Iterator[str]:
@@ -58,10 +60,29 @@ class Postgres:
         self.run(CREATE.format(name=name, template=template))
         dsn = self.dsn_of(name)
         try:
-            if self.prepare:
+            if self.prepare and template == "template0":
                 self.run(self.prepare, dsn)
             yield dsn
         finally:
+            self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def template(self, make: Callable[[str], None]) -> str:
+        """Name a database that `make` filled, made once: a copy costs a tenth of filling another one."""
+        if make not in self.templates:
+            name = f"t_{os.getpid()}_{next(_numbers)}"
+            self.run(CREATE.format(name=name, template="template0"))
+            if self.prepare:
+                self.run(self.prepare, self.dsn_of(name))
+            make(self.dsn_of(name))
+            # TimescaleDB's scheduler would come back to it, and what somebody is connected to cannot be copied.
+            self.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            self.run(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'")
+            self.templates[make] = name
+        return self.templates[make]
+
+    def drop_templates(self) -> None:
+        """Drop them, on a server that lives longer than the session."""
+        for name in self.templates.values():
             self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def dsn_of(self, database: str) -> str:
@@ -81,7 +102,7 @@ class Postgres:
         return done.stdout
 
 
-def until(condition: Callable[[], T], *, seconds: float = 20.0, what: str = "") -> T:
+def until(condition: Callable[[], T], *, seconds: float = 60.0, what: str = "") -> T:
     """Wait until a condition gives something true, and give that; fail after a deadline."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
@@ -248,7 +269,11 @@ def timescaledb() -> Iterator[Postgres]:
     psql = postgres_programs() / "psql"
     prepare = "CREATE EXTENSION IF NOT EXISTS timescaledb"
     if given := os.environ.get("IOT_TEST_TIMESCALEDB_DSN"):
-        yield Postgres(given, psql, prepare)
+        server = Postgres(given, psql, prepare)
+        try:
+            yield server
+        finally:
+            server.drop_templates()
         return
     script = ROOT / "scripts" / "timescaledb"
     environment = {**os.environ, "IOT_TIMESCALEDB_SERVER": f"test-{os.getpid()}"}

@@ -8,7 +8,7 @@ from iot_core.asking import Asking
 from iot_core.driver import Driver, Emit, Units
 from iot_core.errors import CommandRejected, NotFoundError
 from iot_core.model import Command, CommandState, MountedUnit, Outcome, Uplink
-from iot_core.profiles import load
+from tests.classes import shipped
 from tests.drivers.wire_edges import Edges, Ingest, unit
 
 ADDRESS = "modbus://10.0.3.7:502/1"
@@ -28,7 +28,7 @@ class Detector(Driver):
 
 def asking(ingest: Ingest) -> Asking:
     mounted = unit(ADDRESS, profile="kidde-alarmline2", number=7, channels=["2"])
-    return Asking([mounted], load(), ingest, {"modbus": Detector(Edges().context())})
+    return Asking([mounted], shipped(), ingest, {"modbus": Detector(Edges().context())})
 
 
 async def test_a_unit_speaks_for_its_device_and_for_those_on_its_channels() -> None:
@@ -53,7 +53,7 @@ async def test_what_was_held_is_told() -> None:
 async def test_a_device_without_a_unit_and_one_that_speaks_by_itself_cannot_be_asked() -> None:
     with pytest.raises(NotFoundError, match="not_mounted"):
         await asking(Ingest()).read(8, "nobody")
-    by_itself = Asking([unit("iot:aq-1", number=3)], load(), Ingest(), {})
+    by_itself = Asking([unit("iot:aq-1", number=3)], shipped(), Ingest(), {})
     with pytest.raises(CommandRejected, match="no_read"):
         await by_itself.read(3, "aq-1")
     with pytest.raises(CommandRejected, match="no_survey"):

@@ -71,7 +71,7 @@ async def test_child_that_does_not_listen_is_killed(record: Path, tmp_path: Path
     begun = time.monotonic()
     await child.stop((signal.SIGTERM, 0.2))
     assert not child.alive()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30, "it slept for a minute"
 
 
 def test_ps_tells_a_start_time_where_there_is_no_proc(record: Path, tmp_path: Path) -> None:

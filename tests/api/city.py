@@ -20,11 +20,11 @@ from iot_core.api.services import Services
 from iot_core.api.shapes import PREFIX, DeviceNew
 from iot_core.client import Client
 from iot_core.ingest.replay import replay_address, replay_step
-from iot_core.profiles import load
 from iot_core.registry.tokens import create
 from iot_core.settings import Push, Settings, Store
 from iot_core.store.connection import open_readers
 from iot_core.store.vault import Vault
+from tests.classes import shipped
 from tests.ingest.harness import Path, running
 
 
@@ -100,7 +100,7 @@ async def served(
             return await replay_address(path.pool, path.prepare, path.flush, address)
 
         services = Services(
-            pool=path.pool, readers=readers, profiles=load(), settings=settings, counters=path.counters,
+            pool=path.pool, readers=readers, profiles=shipped(), settings=settings, counters=path.counters,
             replay_address=replay, load=path.loader,
             replay_held=partial(replay_step, path.pool, path.prepare, path.flush),
             healthy=healthy, vault=vault,
@@ -121,7 +121,7 @@ async def served(
             await runner.cleanup()
 
 
-async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 20.0) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 60.0) -> Any:
     """Wait until a condition gives something true, and give that."""
     async with asyncio.timeout(seconds):
         while not (result := await condition()):

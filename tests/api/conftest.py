@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def city(migrated_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
+async def city(shipped_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
     """Give a served API over a fresh database."""
-    async with served(migrated_dsn, free_port()) as made:
+    async with served(shipped_dsn, free_port()) as made:
         yield made

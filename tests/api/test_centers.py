@@ -13,6 +13,7 @@ from standardwebhooks.webhooks import Webhook
 
 from iot_core.api.shapes import AreaNew
 from tests.api.city import City, Reply, served, until
+from tests.conftest import migrate
 from tests.core import command
 from tests.push.alarms import pushing
 
@@ -149,10 +150,10 @@ async def test_what_is_no_alarm_is_refused_with_the_reason(
 
 
 async def test_one_core_feeds_another_and_nothing_goes_in_a_circle(
-    city: City, postgres_server: servers.Postgres, migrated_template: str, free_port: Callable[[], int]
+    city: City, postgres_server: servers.Postgres, free_port: Callable[[], int]
 ) -> None:
     """The worked example of docs/exchange.md: the sender's target is the receiver's /api/v1/alarms."""
-    with postgres_server.database(migrated_template) as dsn:
+    with postgres_server.database(postgres_server.template(migrate)) as dsn:
         async with served(dsn, free_port()) as department:
             # Both are copies of one database, so they would be one core.
             await department.path.pool.execute("UPDATE iot.fixed_setting SET value = 'dept' WHERE key = 'core_id'")

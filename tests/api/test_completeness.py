@@ -21,8 +21,8 @@ DAY_END = Calendar("Asia/Ho_Chi_Minh").day_after(DAY)
 
 
 @pytest.fixture
-async def any_city(any_migrated_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
-    async with served(any_migrated_dsn, free_port()) as made:
+async def any_city(any_shipped_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
+    async with served(any_shipped_dsn, free_port()) as made:
         async with made.client() as client:
             await client.add_area(AreaNew(key="ward", name="Phường"))
         yield made

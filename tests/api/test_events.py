@@ -196,7 +196,7 @@ async def test_streams_end_when_the_core_stops(city: City) -> None:
         ended = asyncio.create_task(_drain(client.events(reconnect=False)))
         await _connected(city)
         city.app[HUB].close()
-        await asyncio.wait_for(ended, 5)
+        await asyncio.wait_for(ended, 30)
 
 
 async def test_a_stream_ends_with_the_token_that_opened_it(city: City, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ AT = datetime(2026, 11, 20, 1, 0, 0, 123456, tzinfo=UTC)
 
 
 @pytest.fixture
-async def any_city(any_migrated_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
-    async with served(any_migrated_dsn, free_port()) as made:
+async def any_city(any_shipped_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
+    async with served(any_shipped_dsn, free_port()) as made:
         yield made
 
 

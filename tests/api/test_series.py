@@ -25,8 +25,8 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-async def any_city(any_migrated_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
-    async with served(any_migrated_dsn, free_port()) as made:
+async def any_city(any_shipped_dsn: str, free_port: Callable[[], int]) -> AsyncIterator[City]:
+    async with served(any_shipped_dsn, free_port()) as made:
         yield made
 
 
@@ -205,9 +205,9 @@ async def test_aggregates_are_the_same_at_every_level_and_by_every_group(any_cit
 
 
 async def test_a_reader_that_takes_too_long_is_stopped_with_a_sentence(
-    migrated_dsn: str, free_port: Callable[[], int]
+    shipped_dsn: str, free_port: Callable[[], int]
 ) -> None:
-    async with served(migrated_dsn, free_port(), store=Store(read_timeout_s=1)) as city:
+    async with served(shipped_dsn, free_port(), store=Store(read_timeout_s=1)) as city:
         await city.add("aq-1", "air_quality")
         await slow(city, 60)
         async with city.client() as client:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from iot_core.cli.root import iot
 from iot_core.client import Client
 from iot_core.errors import NotFoundError, RequestError
 from tests.conftest import missing
-from tests.core import command, core_running, until
+from tests.core import command, core_running, stopwatch, until
 
 Free = Callable[[int], int]
 BODY = '{"time": "2026-11-20T08:00:00+07:00", "pm25": 35}'
@@ -105,17 +104,17 @@ async def test_a_client_certificate_opens_its_own_device_until_it_is_revoked(
         async with aiomqtt.Client("localhost", port, tls_context=context) as device:
             await device.subscribe("iot/v1/aq-1/commands", qos=1)
             (serial,) = [each.serial for each in (await client.certificates()).items if each.device == "aq-1"]
-            began = time.monotonic()
-            await client.revoke_certificate(serial)
-            async with asyncio.timeout(10):
-                with suppress(aiomqtt.MqttError):
-                    async for _ in device.messages:
-                        pass
-        assert time.monotonic() - began < 2.0
+            async with stopwatch() as watch:
+                await client.revoke_certificate(serial)
+                async with asyncio.timeout(30):
+                    with suppress(aiomqtt.MqttError):
+                        async for _ in device.messages:
+                            pass
+        assert watch.seconds < 2.0
         assert await pub(port, *own) != 0
         assert await pub(port, *its, key="aq-2") == 0
         await client.remove_device("aq-2")
-        async with asyncio.timeout(10):  # a retired device's certificate counts as revoked
+        async with asyncio.timeout(30):  # a retired device's certificate counts as revoked
             while await pub(port, *its, key="aq-2") == 0:
                 await asyncio.sleep(0.1)
         with pytest.raises(NotFoundError):

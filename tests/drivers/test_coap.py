@@ -28,8 +28,8 @@ from drivers.coap.inflight import InFlight
 from iot_core.errors import CommandRejected, StartError
 from iot_core.messages import said
 from iot_core.model import Command, Outcome, Problem, Reason
-from iot_core.profiles import load
 from iot_core.settings import Coap
+from tests.classes import shipped
 from tests.conftest import missing
 from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 
@@ -74,9 +74,9 @@ async def serving(
 ) -> AsyncIterator[Served]:
     edges = edges or Edges()
     edges.secrets.known = {"aq-1": SECRET}
-    driver = coap_driver(edges.context(coap=Coap(port=port, max_payload=max_payload), profiles=load()))
+    driver = coap_driver(edges.context(coap=Coap(port=port, max_payload=max_payload), profiles=shipped()))
     async with running(driver, mounted or Mounted(), edges.ingest):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await driver.listening()
         yield Served(edges, port, driver)
 
@@ -646,7 +646,7 @@ async def test_work_is_carried_on_when_its_caller_is_cancelled() -> None:
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await ended.wait()
 
 
@@ -661,7 +661,7 @@ async def test_stopping_waits_a_little_and_then_ends_what_is_late() -> None:
 
 
 async def test_a_command_is_refused_honestly() -> None:
-    driver = coap_driver(Edges().context(profiles=load()))
+    driver = coap_driver(Edges().context(profiles=shipped()))
     command = Command(id=1, name="switch", params={}, expires=datetime.now(UTC))
     with pytest.raises(CommandRejected):
         await driver.send(unit("coap://127.0.0.1:1", profile="native-air-quality"), command)

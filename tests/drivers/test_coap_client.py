@@ -76,7 +76,7 @@ async def watching(profiles: StubProfiles, mounted: Mounted) -> AsyncIterator[tu
         if task.done():
             task.result()
         task.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.gather(task, return_exceptions=True)
 
 
@@ -88,7 +88,7 @@ async def libcoap(port: int, host: str = "127.0.0.1", *options: str) -> AsyncIte
         missing("coap-server is not installed: apt-get install --no-install-recommends libcoap3-bin")
     server = await asyncio.create_subprocess_exec(program, "-A", host, "-p", str(port), *options)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await command("coap-client-notls", "-B", "1", f"coap://{_bracketed(host)}:{port}/"))[1] == "":
                 await asyncio.sleep(0.05)
         yield server
@@ -263,7 +263,7 @@ async def test_a_command_to_a_sleeper_waits_until_it_is_heard(free_port: Callabl
         assert not sending.done()
         async with libcoap(port):  # it wakes
             await until(lambda: edges.ingest.uplinks, 20)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await sending
             _, said, _ = await command("coap-client-notls", f"coap://127.0.0.1:{port}/example_data")
     assert said.strip() == "later"

@@ -87,7 +87,7 @@ async def serving(port: int, kept: Kept | None = None, edges: Edges | None = Non
     mounted = Mounted(replace(unit("iot:aq-1", number=NUMBER), device_key="aq-1"))
     driver = coap_driver(replace(edges.context(coap=Coap(port=port), profiles=StubProfiles()), credentials=kept))
     async with running(driver, mounted, edges.ingest):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await driver.listening()
         yield Served(edges, kept, port, mounted)
 

@@ -13,7 +13,7 @@ from drivers.modbus.look import look as look_modbus
 from drivers.mqtt.look import look as look_mqtt
 from iot_core.errors import DeviceUnreachable, RequestError
 from iot_core.profiles import load_file
-from iot_core.profiles.load import load
+from tests.classes import shipped
 from tests.cli.conftest import IOT
 from tests.core import command
 from tests.drivers.modbus_peer import Memory, Peer, listening
@@ -38,7 +38,7 @@ async def test_a_modbus_device_is_read_once_and_what_it_refuses_is_named(
     (tmp_path / "streetlight").mkdir()
     path = tmp_path / "streetlight" / "a.yaml"
     path.write_text(OWN, encoding="utf-8")
-    profile = load_file(path, load())
+    profile = load_file(path, shipped())
     peer = Peer(free_port(), {1: Memory(words={4: 852})})
     async with listening(peer):
         address = f"modbus://127.0.0.1:{peer.port}/1"
@@ -54,7 +54,7 @@ async def test_a_modbus_device_is_read_once_and_what_it_refuses_is_named(
 async def test_without_a_core_or_with_a_wrong_address_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tasmota = load().get("tasmota-energy")
+    tasmota = shipped().get("tasmota-energy")
     with pytest.raises(RequestError) as caught:
         await look_mqtt("mqtt:tele/desk", tasmota, 1, tmp_path)
     assert caught.value.code == "driver.no_core"
@@ -95,7 +95,7 @@ def lamp(tmp_path: Path) -> Path:
 async def test_a_coap_server_is_asked_once_for_each_resource_and_what_it_refuses_is_left_out(
     lamp: Path, free_port: Callable[[], int]
 ) -> None:
-    profile = load_file(lamp, load())
+    profile = load_file(lamp, shipped())
     address = f"coap://127.0.0.1:{(port := free_port())}"
     async with libcoap(port):
         await command("coap-client-notls", "-B", "2", "-m", "put", "-t", "0", "-e", "85.2 W", f"{address}/example_data")
@@ -119,7 +119,7 @@ async def test_a_coap_server_is_asked_once_for_each_resource_and_what_it_refuses
 async def test_a_coap_server_that_is_silent_refuses_or_is_none_is_told_apart(
     lamp: Path, free_port: Callable[[], int]
 ) -> None:
-    profile = load_file(lamp, load())
+    profile = load_file(lamp, shipped())
     address = f"coap://127.0.0.1:{(port := free_port())}"
     with pytest.raises(DeviceUnreachable) as caught:
         await look_coap(address, profile, 0.3, lamp.parent)
@@ -129,7 +129,7 @@ async def test_a_coap_server_that_is_silent_refuses_or_is_none_is_told_apart(
             await look_coap(f"{address}/elsewhere", profile, 10, lamp.parent)
         assert caught.value.facts["detail"] == "example_data?2: 4.04"
     with pytest.raises(DeviceUnreachable) as caught:
-        await look_coap(address, load().get("tuf-2000m"), 1, lamp.parent)
+        await look_coap(address, shipped().get("tuf-2000m"), 1, lamp.parent)
     assert caught.value.code == "driver.coap_no_resources"
     for wrong in ("coap:10.0.3.8", "coap://10.0.3.8:port"):
         with pytest.raises(RequestError) as wrong_one:

@@ -205,7 +205,7 @@ async def test_a_late_answer_of_another_unit_is_told_by_its_unit_id() -> None:
 async def test_a_read_that_was_cancelled_owes_an_answer_too() -> None:
     async with serial_bus({9: late_once(0.1, [111] * 3)}) as bus, linked(line(bus)) as link:
         reading = asyncio.create_task(link.read(9, HOLDING))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not bus.asked:
                 await asyncio.sleep(0.002)
         reading.cancel()
@@ -266,7 +266,7 @@ async def test_an_independent_server_on_a_serial_line_is_read_and_written_to(tmp
     ends = [tmp_path / "ours", tmp_path / "theirs"]
     program = await asyncio.create_subprocess_exec("socat", *(f"pty,raw,echo=0,link={end}" for end in ends))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not all(end.exists() for end in ends):
                 await asyncio.sleep(0.01)
         memory = SimDevice(12, SimData(0, values=[10, 20, 30, 40], datatype=DataType.REGISTERS))

@@ -165,5 +165,5 @@ async def running(driver: Driver, units: Mounted, ingest: Ingest) -> AsyncIterat
         if task.done():
             task.result()
         task.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.gather(task, return_exceptions=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import ON_EVERY, database_of
+from tests.conftest import ON_EVERY, database_of, with_shipped_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=ON_EVERY)
 def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give a fresh, empty database: in CI of every kind, else of the newest PostgreSQL."""
-    with database_of(request) as made:
+    """Give a fresh database with the shipped classes: in CI of every kind, else of the newest PostgreSQL."""
+    with database_of(request, with_shipped_classes) as made:
         yield made

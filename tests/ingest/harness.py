@@ -19,7 +19,6 @@ from iot_core.ingest.load import Loader
 from iot_core.ingest.prepare import Prepare, Work
 from iot_core.ingest.worker import Ingest
 from iot_core.model import Outcome, Uplink
-from iot_core.profiles import load
 from iot_core.registry.directory import Directory
 from iot_core.settings import Settings
 from iot_core.store.completeness import Model, note_models
@@ -28,6 +27,7 @@ from iot_core.store.migrate import migrate
 from iot_core.store.rollups import Rollup
 from iot_core.store.tables import ensure_tables, read_rollups
 from iot_core.store.tier import Tier, find_tier
+from tests.classes import shipped
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Path:
         body = payload.encode() if isinstance(payload, str) else payload
         fields: dict[str, Any] = {"driver": "mqtt", "address": f"iot:{key}", "payload": body, "done": done, **more}
         await self.ingest.emit(Uplink(**fields))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await answer
 
     def prepare_said(self, key: str, time: datetime) -> Work:
@@ -101,7 +101,7 @@ async def running(dsn: str, settings: Settings | None = None) -> AsyncIterator[P
     """Run an ingest path while the block lasts."""
     settings = settings or Settings()
     async with open_pool(dsn, settings.store) as pool:
-        profiles = load()
+        profiles = shipped()
         counters = Counters()
         directory, evaluator = Directory(), Evaluator(profiles)
         async with pool.acquire() as connection:

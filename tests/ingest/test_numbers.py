@@ -27,8 +27,8 @@ async def test_an_element_that_is_held_for_its_time_is_on_record(dsn: str) -> No
         assert [(row["run"], row["seqs"]) for row in rows] == [("", "{[1,4)}"), ("b", "{[4,5)}")]
 
 
-async def test_two_workers_that_get_one_message_in_one_moment_store_it_once(any_dsn: str) -> None:
-    async with running(any_dsn) as first, running(any_dsn) as second:
+async def test_two_workers_that_get_one_message_in_one_moment_store_it_once(any_shipped_dsn: str) -> None:
+    async with running(any_shipped_dsn) as first, running(any_shipped_dsn) as second:
         await first.add("aq-1")
         await second.reload()
         for seq in range(30):

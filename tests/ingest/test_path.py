@@ -25,8 +25,8 @@ def said(**values: Any) -> str:
     return json.dumps({"time": AT, **values})
 
 
-async def test_a_reading_is_stored_with_its_own_time_on_every_tier(any_dsn: str) -> None:
-    async with running(any_dsn) as path:
+async def test_a_reading_is_stored_with_its_own_time_on_every_tier(any_shipped_dsn: str) -> None:
+    async with running(any_shipped_dsn) as path:
         device = await path.add("aq-1")
         outcome = await path.say("aq-1", said(pm25=37.4, humidity=71), received_at=NOW)
         (row,) = await path.rows()
@@ -284,8 +284,8 @@ async def test_what_an_exchanged_unit_still_had_queued_is_stored_as_its_own(dsn:
         assert [row["device_id"] for row in await path.rows()] == [device, device]
 
 
-async def test_latest_looks_only_for_what_a_device_ever_said(any_dsn: str) -> None:
-    async with running(any_dsn) as path:
+async def test_latest_looks_only_for_what_a_device_ever_said(any_shipped_dsn: str) -> None:
+    async with running(any_shipped_dsn) as path:
         device = await path.add("aq-1")
         await path.say("aq-1", json.dumps({"time": "2026-11-20T01:00:00Z", "pm25": 1, "co2": 400}), received_at=NOW)
         await path.say("aq-1", json.dumps({"time": "2026-11-20T01:00:02Z", "pm25": 2}), received_at=NOW)
@@ -304,8 +304,8 @@ async def test_garbage_from_a_device_shows_that_it_lives(dsn: str) -> None:
         assert heard == NOW
 
 
-async def test_a_fire_commits_with_its_alarm_and_redelivery_adds_nothing(any_dsn: str) -> None:
-    async with running(any_dsn) as path:
+async def test_a_fire_commits_with_its_alarm_and_redelivery_adds_nothing(any_shipped_dsn: str) -> None:
+    async with running(any_shipped_dsn) as path:
         await path.add("fire-1", "fire_detector")
         for _ in range(3):
             await path.say("fire-1", said(smoke=True, seq=1), received_at=NOW)

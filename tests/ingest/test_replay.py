@@ -35,8 +35,8 @@ async def replayed(path: Path, **wanted: Any) -> Replayed:
     return total
 
 
-async def test_a_redelivered_message_is_held_once_too(any_dsn: str) -> None:
-    async with running(any_dsn) as path:
+async def test_a_redelivered_message_is_held_once_too(any_shipped_dsn: str) -> None:
+    async with running(any_shipped_dsn) as path:
         await path.add("aq-1")
         for _ in range(3):
             await path.say("aq-1", said(pm25=1, pm99=2, pm10="high"))
@@ -64,9 +64,9 @@ async def test_a_message_of_many_wrong_parts_is_bounded_and_says_how_many(dsn: s
 
 
 async def test_a_mended_profile_stores_what_was_held_and_holds_once_what_is_still_wrong(
-    any_dsn: str, monkeypatch: pytest.MonkeyPatch
+    any_shipped_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(any_dsn) as path:
+    async with running(any_shipped_dsn) as path:
         await path.add("aq-1")
         await path.add("aq-2")
         for minute in range(3):
@@ -110,8 +110,8 @@ async def test_a_replay_replaces_what_is_stored_and_its_number_never_drops_it(ds
         assert [(row["pm25"], row["time"]) for row in await path.rows()] == [(3.0, NOW)]
 
 
-async def test_what_was_too_old_is_stored_when_a_person_asks(any_dsn: str) -> None:
-    async with running(any_dsn) as path:
+async def test_what_was_too_old_is_stored_when_a_person_asks(any_shipped_dsn: str) -> None:
+    async with running(any_shipped_dsn) as path:
         await path.add("aq-1")
         old = {"time": "2024-01-01T00:00:00Z", "pm25": 5}
         await path.say("aq-1", json.dumps(old), received_at=NOW)
@@ -131,9 +131,9 @@ async def test_a_retained_message_makes_no_reading_in_a_replay_either(dsn: str) 
         assert [reason for reason, _ in await path.held()] == ["unknown_address", "retained"]
 
 
-async def test_a_replay_of_a_whole_day_makes_no_new_row_and_writes_none_again(any_dsn: str) -> None:
+async def test_a_replay_of_a_whole_day_makes_no_new_row_and_writes_none_again(any_shipped_dsn: str) -> None:
     """Every message of the day comes a second time, in another order and in other batches."""
-    async with running(any_dsn) as path:
+    async with running(any_shipped_dsn) as path:
         await path.add("aq-1")
         await path.add("fire-1", "fire_detector")
         day = [

@@ -36,8 +36,8 @@ def chirpstack(data: bytes, eui: str, **more: Any) -> str:
     return json.dumps(said | {"data": base64.b64encode(data).decode()})
 
 
-async def test_a_panel_says_in_one_answer_which_zones_burn(any_dsn: str) -> None:
-    async with running(any_dsn) as path:
+async def test_a_panel_says_in_one_answer_which_zones_burn(any_shipped_dsn: str) -> None:
+    async with running(any_shipped_dsn) as path:
         address = "modbus://10.0.3.7:502/1"
         await path.add("panel", "fire_detector", "notifier-modbus-gw", address)
         first, third = [await path.add(key, "fire_detector", address=f"iot:{key}") for key in ("zone-1", "zone-3")]

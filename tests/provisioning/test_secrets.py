@@ -19,7 +19,7 @@ from iot_core.app import Core
 from iot_core.client import Client
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from tests.conftest import missing
-from tests.core import command, core_running, until
+from tests.core import command, core_running, stopwatch, until
 
 WITHIN_S = 2.0
 MODEL = "native-water-meter"
@@ -111,17 +111,16 @@ async def test_an_open_connection_ends_within_two_seconds(running: tuple[Core, C
     where = core.broker
     async with aiomqtt.Client(where.host, where.port, username="wm-1", password=secret, identifier="wm-1") as device:
         await device.subscribe("iot/v1/wm-1/commands", qos=1)
-        began = time.monotonic()
-        ending = asyncio.create_task(ends_within(device, 10))
-        if how == "revoke":
-            await client.revoke_secret("wm-1")
-        elif how == "rotate":
-            await client.rotate_secret("wm-1", at_once=True)
-        else:
-            await client.remove_device("wm-1")
-        await ending
-        took = time.monotonic() - began
-    assert took < WITHIN_S, took
+        async with stopwatch() as watch:
+            ending = asyncio.create_task(ends_within(device, 30))
+            if how == "revoke":
+                await client.revoke_secret("wm-1")
+            elif how == "rotate":
+                await client.rotate_secret("wm-1", at_once=True)
+            else:
+                await client.remove_device("wm-1")
+            await ending
+    assert watch.seconds < WITHIN_S
     assert not await over_mqtt(core, "wm-1", secret)
     assert not await over_coap(core, "wm-1", secret)
     if how == "revoke":

@@ -14,6 +14,7 @@ from iot_core.push.senders import Access
 from iot_core.push.watchdog import RECOVERED, STALLED, Part, Vitals, Watch, watching
 from iot_core.settings import Push, Settings, Store
 from iot_core.store.connection import open_pool
+from tests.conftest import migrate
 from tests.push.alarms import T0, target
 from tests.push.receiver import receiving
 
@@ -60,9 +61,9 @@ def test_each_change_is_told_once_and_its_spell_kept() -> None:
 
 
 async def test_database_that_is_gone_is_told_straight_and_written_down_when_it_is_back(
-    postgres_server: servers.Postgres, migrated_template: str, free_port: Callable[[], int]
+    postgres_server: servers.Postgres, free_port: Callable[[], int]
 ) -> None:
-    with postgres_server.database(migrated_template) as dsn:
+    with postgres_server.database(postgres_server.template(migrate)) as dsn:
         name = dsn.partition("?")[0].rpartition("/")[2]
         async with open_pool(dsn, Store()) as pool, receiving(free_port()) as receiver:
             await target(pool, "ioc", receiver.url, watchdog=True)

@@ -83,7 +83,7 @@ async def test_wakes_at_once_by_notice(pool: asyncpg.Pool, free_port: Callable[[
         started = time.monotonic()
         await tell(pool, await alarm(pool))
         await receiver.arrived(2)
-        assert time.monotonic() - started < 5, "the timer looks every 30 s only"
+        assert time.monotonic() - started < 25, "the timer looks every 30 s only"
 
 
 async def test_events_of_an_alarm_keep_their_order_through_failures(

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
-from iot_core.profiles import load
 from iot_core.registry import area_changes, area_history, areas, devices, found, undo
 from iot_core.registry.areas import NewArea
 from iot_core.store.connection import prepare
+from tests.classes import shipped
 from tests.conftest import missing
 
 VIETNAM = Path(__file__).parents[3] / "shared" / "data" / "vn-areas" / "areas.csv"
@@ -49,7 +49,7 @@ async def province(database: asyncpg.Connection) -> asyncpg.Connection:
         devices.NewDevice(key=f"lamp-{area}", class_key="streetlight", area=area)
         for area in ("06685", "06655", "06760")
     ]
-    await devices.add(database, load(), lamps, by="test")
+    await devices.add(database, shipped(), lamps, by="test")
     return database
 
 
@@ -109,7 +109,7 @@ async def test_a_name_that_went_into_a_province_does_not_find_wards_that_never_w
 ) -> None:
     await areas.add(province, NewArea(key="70", name="Bình Phước", kind="province"), by="test")
     await areas.add(province, NewArea(key="25", name="Phường Đồng Xoài", kind="ward", parent="70"), by="test")
-    await devices.add(province, load(), [devices.NewDevice(key="x", class_key="streetlight", area="25")], by="test")
+    await devices.add(province, shipped(), [devices.NewDevice(key="x", class_key="streetlight", area="25")], by="test")
     await area_changes.merge(province, ["70"], "22", at=JULY, by="test")
     assert await search(province, "binh phuoc") == {"x"}
 
@@ -205,7 +205,7 @@ async def test_all_of_vietnam_is_imported_once_and_a_second_time_changes_nothing
     again = await area_changes.import_(database, rows, at=None, by="test")
     assert (again.operation, again.changes) == (None, ())
     await devices.add(
-        database, load(), [devices.NewDevice(key="lamp", class_key="streetlight", area="06685")], by="test"
+        database, shipped(), [devices.NewDevice(key="lamp", class_key="streetlight", area="06685")], by="test"
     )
     assert await search(database, "hồng gai quang ninh") == {"lamp"}
 

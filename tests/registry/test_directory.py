@@ -11,11 +11,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from iot_core.profiles import load
 from iot_core.registry import devices, maintenance
 from iot_core.registry.directory import Directory
 from iot_core.settings import Store
 from iot_core.store.connection import open_pool
+from tests.classes import shipped
 
 
 class Counted(Directory):
@@ -69,7 +69,7 @@ def lamp(key: str, **more: Any) -> devices.NewDevice:
 
 
 async def test_what_changes_is_read_alone_and_the_rest_left_as_it_was(pool: asyncpg.Pool, directory: Counted) -> None:
-    profiles = load()
+    profiles = shipped()
     async with pool.acquire() as connection:
         await devices.add(connection, profiles, [lamp("a"), lamp("b")], by="test")
         await until(lambda: len(directory) == 2)
@@ -92,7 +92,7 @@ async def test_what_changes_is_read_alone_and_the_rest_left_as_it_was(pool: asyn
 async def test_an_address_that_goes_from_one_device_to_another_is_the_others(
     pool: asyncpg.Pool, directory: Counted
 ) -> None:
-    profiles = load()
+    profiles = shipped()
 
     def meter(key: str) -> devices.NewDevice:
         return devices.NewDevice(key=key, profile="tuf-2000m", address="10.0.3.7/4")
@@ -109,14 +109,14 @@ async def test_an_address_that_goes_from_one_device_to_another_is_the_others(
 
 async def test_a_thousand_at_once_are_read_in_one_go(pool: asyncpg.Pool, directory: Counted) -> None:
     async with pool.acquire() as connection:
-        await devices.add(connection, load(), [lamp(f"lamp-{number}") for number in range(1_000)], by="test")
+        await devices.add(connection, shipped(), [lamp(f"lamp-{number}") for number in range(1_000)], by="test")
     await until(lambda: len(directory) == 1_000)
     assert directory.whole == 2
 
 
 async def test_rows_that_are_deleted_are_missed(pool: asyncpg.Pool, directory: Counted) -> None:
     async with pool.acquire() as connection:
-        await devices.add(connection, load(), [lamp("a")], by="test")
+        await devices.add(connection, shipped(), [lamp("a")], by="test")
         await until(lambda: len(directory) == 1)
         await connection.execute("DELETE FROM iot.unit")
     await until(lambda: len(directory) == 0)
@@ -125,12 +125,12 @@ async def test_rows_that_are_deleted_are_missed(pool: asyncpg.Pool, directory: C
 async def test_windows_are_followed_without_reading_units(pool: asyncpg.Pool, directory: Counted) -> None:
     now = datetime.now(UTC)
     async with pool.acquire() as connection:
-        await devices.add(connection, load(), [lamp("a", labels=("east",))], by="test")
+        await devices.add(connection, shipped(), [lamp("a", labels=("east",))], by="test")
         await until(lambda: len(directory) == 1)
         device_id = directory.at("iot:a").device_id  # type: ignore[union-attr]
         await maintenance.begin(connection, label="east", ends=now + timedelta(hours=1), by="test")
         await until(lambda: directory.window(device_id, now + timedelta(minutes=1)) is not None)
-        await devices.add(connection, load(), [lamp("b", labels=("east",))], by="test")
+        await devices.add(connection, shipped(), [lamp("b", labels=("east",))], by="test")
         await until(lambda: len(directory) == 2)
         other = directory.at("iot:b").device_id  # type: ignore[union-attr]
         await until(lambda: directory.window(other, now + timedelta(minutes=1)) is not None)
@@ -138,7 +138,7 @@ async def test_windows_are_followed_without_reading_units(pool: asyncpg.Pool, di
 
 
 async def test_what_a_channel_feeds_is_followed(pool: asyncpg.Pool, directory: Counted) -> None:
-    profiles = load()
+    profiles = shipped()
     several = next(each for each in profiles.all() if each.channels)
     async with pool.acquire() as connection:
         new = devices.NewDevice(key="panel", profile=several.model, address="10.0.3.9/1")

@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
-from iot_core.profiles import load
 from iot_core.registry import area_changes, device_edits, devices, found, maintenance
 from iot_core.registry.areas import NewArea
 from iot_core.registry.windows import Kind, Window, Windows
 from iot_core.store.connection import prepare
+from tests.classes import shipped
 
 HOUR = timedelta(hours=1)
 NOON = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -35,7 +35,7 @@ async def database(migrated_dsn: str) -> AsyncIterator[asyncpg.Connection]:
             devices.NewDevice(key="lamp-2", class_key="streetlight", area="ward"),
             devices.NewDevice(key="lamp-3", class_key="streetlight"),
         ]
-        await devices.add(connection, load(), lamps, by="test")
+        await devices.add(connection, shipped(), lamps, by="test")
         yield connection
     finally:
         await connection.close()

@@ -130,16 +130,16 @@ async def test_a_refused_write_may_be_tried_again_with_its_key(city: City) -> No
 
 
 async def test_a_kept_answer_outlives_a_restart_is_sealed_and_ends_after_ten_minutes(
-    migrated_dsn: str, free_port: Callable[[], int], tmp_path: Path
+    shipped_dsn: str, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     vault = Vault(tmp_path / "master.keys")
     vault.make()
-    async with served(migrated_dsn, free_port(), vault=vault) as city:
+    async with served(shipped_dsn, free_port(), vault=vault) as city:
         first = await _add(city)
         tokens = dict(city.tokens)
         kept = await city.path.pool.fetchval("SELECT body FROM iot.answer")
         assert first.json["secret"].encode() not in kept
-    async with served(migrated_dsn, free_port(), vault=vault) as city:
+    async with served(shipped_dsn, free_port(), vault=vault) as city:
         city.tokens |= tokens
         assert (await _add(city)).data == first.data
         await city.path.pool.execute("UPDATE iot.answer SET created_at = now() - interval '11 minutes'")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import ON_EVERY, database_of
+from tests.conftest import ON_EVERY, database_of, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=ON_EVERY)
 def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give a fresh, empty database: in CI of every kind, else of the newest PostgreSQL."""
+    """Give a fresh database after all migrations: in CI of every kind, else of the newest PostgreSQL."""
+    with database_of(request, migrate) as made:
+        yield made
+
+
+@pytest.fixture(params=ON_EVERY)
+def empty_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give a fresh, empty database, of the same kinds."""
     with database_of(request) as made:
         yield made

@@ -18,7 +18,7 @@ async def test_a_silence_is_no_end(dsn: str, monkeypatch: pytest.MonkeyPatch) ->
         await asyncio.sleep(0.3)  # a dozen silences long
         assert not waiting.done()
         await pool.execute("NOTIFY quiet")
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
 
 
 async def test_an_end_is_noticed(dsn: str) -> None:
@@ -26,6 +26,6 @@ async def test_an_end_is_noticed(dsn: str) -> None:
         waiting = asyncio.create_task(notices.next())
         await asyncio.sleep(0)
         await pool.execute("SELECT pg_terminate_backend($1)", notices.connection.get_server_pid())
-        await asyncio.wait([waiting], timeout=5)
+        await asyncio.wait([waiting], timeout=30)
         assert waiting.done()
         assert isinstance(waiting.exception(), AWAY)

@@ -51,8 +51,8 @@ async def rows(connection: asyncpg.Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in await connection.fetch("SELECT * FROM telemetry.probe ORDER BY device_id, time")]
 
 
-async def test_every_type_comes_back_as_it_was_stored(any_dsn: str) -> None:
-    async with probe(any_dsn) as (connection, table):
+async def test_every_type_comes_back_as_it_was_stored(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as (connection, table):
         said: dict[str, Value] = {"level": -20.5, "total": 123456.789, "count": 7, "open": False, "mode": "busy"}
         await merged(connection, table, observation(said, extra={"rssi": -77}, bad=LEVEL, quality=Quality.UNCERTAIN))
         (row,) = await rows(connection)
@@ -62,8 +62,8 @@ async def test_every_type_comes_back_as_it_was_stored(any_dsn: str) -> None:
         assert (row["time"], row["received_at"], row["device_id"]) == (T0, T0, 1)
 
 
-async def test_nulls_are_filled_and_null_never_erases(any_dsn: str) -> None:
-    async with probe(any_dsn) as (connection, table):
+async def test_nulls_are_filled_and_null_never_erases(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as (connection, table):
         await merged(connection, table, observation({"level": 1.5}, extra={"a": 1}))
         later = T0 + timedelta(seconds=9)
         conflicts = await merged(
@@ -75,8 +75,8 @@ async def test_nulls_are_filled_and_null_never_erases(any_dsn: str) -> None:
         assert row["extra"] == {"a": 1, "b": 3}
 
 
-async def test_a_different_value_is_a_conflict_and_the_first_stays(any_dsn: str) -> None:
-    async with probe(any_dsn) as (connection, table):
+async def test_a_different_value_is_a_conflict_and_the_first_stays(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as (connection, table):
         await merged(connection, table, observation({"level": 1.5}))
         conflicts = await merged(connection, table, observation({"level": 1.6, "open": True}))
         (row,) = await rows(connection)
@@ -84,8 +84,8 @@ async def test_a_different_value_is_a_conflict_and_the_first_stays(any_dsn: str)
         assert (row["level"], row["open"]) == (1.5, True)
 
 
-async def test_a_correction_replaces_what_it_says_and_leaves_the_rest(any_dsn: str) -> None:
-    async with probe(any_dsn) as (connection, table):
+async def test_a_correction_replaces_what_it_says_and_leaves_the_rest(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as (connection, table):
         await merged(connection, table, observation({"level": 99.0, "count": 3}, bad=LEVEL))
         conflicts = await merged(connection, table, observation({"level": 2.0}, correction=True))
         (row,) = await rows(connection)
@@ -93,8 +93,8 @@ async def test_a_correction_replaces_what_it_says_and_leaves_the_rest(any_dsn: s
         assert (row["level"], row["count"], row["bad"]) == (2.0, 3, 0)
 
 
-async def test_an_unchanged_row_is_not_written_again(any_dsn: str) -> None:
-    async with probe(any_dsn) as (connection, table):
+async def test_an_unchanged_row_is_not_written_again(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as (connection, table):
         each = observation({"level": 1.5, "mode": "idle"}, extra={"a": 1})
         await merged(connection, table, each)
         before = await connection.fetchval("SELECT xmin::text || ctid::text FROM telemetry.probe")
@@ -102,16 +102,16 @@ async def test_an_unchanged_row_is_not_written_again(any_dsn: str) -> None:
         assert await connection.fetchval("SELECT xmin::text || ctid::text FROM telemetry.probe") == before
 
 
-async def test_a_filled_metric_brings_its_own_bad_bit_only(any_dsn: str) -> None:
-    async with probe(any_dsn) as (connection, table):
+async def test_a_filled_metric_brings_its_own_bad_bit_only(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as (connection, table):
         await merged(connection, table, observation({"count": 1}))
         await merged(connection, table, observation({"level": 300.0, "count": 1}, bad=LEVEL))
         (row,) = await rows(connection)
         assert row["bad"] == LEVEL
 
 
-async def test_latest_is_per_metric_with_its_own_time(any_dsn: str) -> None:
-    async with probe(any_dsn) as (connection, table):
+async def test_latest_is_per_metric_with_its_own_time(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as (connection, table):
         device = await connection.fetchval(
             "INSERT INTO iot.device (key, name, class_key) VALUES ('p1', 'P1', 'probe') RETURNING id"
         )

@@ -219,14 +219,14 @@ async def test_consumption_equals_the_plain_model_in_any_order_of_arrival(
         assert found == pytest.approx(consumption(register, Calendar("Asia/Ho_Chi_Minh")))
 
 
-async def test_a_metric_that_becomes_a_counter_has_consumption_from_before(any_dsn: str) -> None:
+async def test_a_metric_that_becomes_a_counter_has_consumption_from_before(any_migrated_dsn: str) -> None:
     readings = [said(minute, float(minute)) for minute in range(0, 240, 30)]
-    async with probe(any_dsn) as store:  # there the total is no counter
+    async with probe(any_migrated_dsn) as store:  # there the total is no counter
         await store.connection.execute(f"{DEVICE} (1, 'meter', 'Meter', 'probe')")
         await store.say(*readings)
         await store.refresh()
         assert "total_consumption" not in (await store.hours())[0]
-    async with probe(any_dsn, METER) as store:
+    async with probe(any_migrated_dsn, METER) as store:
         await store.refresh()
         hours = await store.hours("total_consumption AS used")
         assert [row["used"] for row in hours] == [30.0, 60.0, 60.0, 60.0]

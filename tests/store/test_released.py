@@ -71,13 +71,13 @@ async def test_a_released_database_keeps_everything_and_its_history_gets_rollups
     assert (day["volume_count"], round(day["volume_consumption"], 9)) == (48, 14.4)
 
 
-async def test_two_cores_that_start_at_once_migrate_once(dsn: str) -> None:
-    await restored(dsn, RELEASED[0])
-    before = await counted(dsn)
-    starts = await asyncio.gather(*(brought_up(dsn) for _ in range(3)))
+async def test_two_cores_that_start_at_once_migrate_once(empty_dsn: str) -> None:
+    await restored(empty_dsn, RELEASED[0])
+    before = await counted(empty_dsn)
+    starts = await asyncio.gather(*(brought_up(empty_dsn) for _ in range(3)))
     assert {tier for tier, _ in starts} == {(starts[0])[0]}
-    assert await counted(dsn) == before
-    connection = await asyncpg.connect(dsn)
+    assert await counted(empty_dsn) == before
+    connection = await asyncpg.connect(empty_dsn)
     applied = await connection.fetch("SELECT migration_id FROM public._pogo_migration")
     await connection.close()
     assert len(applied) == len({row[0] for row in applied})

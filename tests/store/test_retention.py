@@ -45,8 +45,8 @@ async def drop(store: Probe, days: int = 30) -> list[bool]:
     return [each.gone for each in done]
 
 
-async def test_a_bucket_that_differs_is_named_and_mended(any_dsn: str) -> None:
-    async with probe(any_dsn, METER) as store:
+async def test_a_bucket_that_differs_is_named_and_mended(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn, METER) as store:
         for hour in range(30):
             await store.say(observation({"level": 1.5, "total": float(hour)}, time=OLD + timedelta(hours=hour)))
         await store.refresh()
@@ -81,16 +81,16 @@ async def test_buckets_that_are_missing_or_have_no_rows_are_named_and_mended(dsn
         assert [hour["time"] for hour in await store.hours()] == [T0, T0 + timedelta(hours=1)]
 
 
-async def test_a_bucket_that_is_due_is_not_wrong(any_dsn: str) -> None:
-    async with probe(any_dsn) as store:
+async def test_a_bucket_that_is_due_is_not_wrong(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as store:
         await store.say(observation({"level": 1.5}))
         await store.refresh()
         await store.say(observation({"level": 2.5}, time=T0 + timedelta(minutes=1)))
         assert await differences(store) == []
 
 
-async def test_retention_drops_whole_pieces_and_rollups_stay(any_dsn: str) -> None:
-    async with probe(any_dsn) as store:
+async def test_retention_drops_whole_pieces_and_rollups_stay(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as store:
         await store.say(observation({"level": 1.5}, time=OLD), observation({"level": 2.5}))
         await store.refresh()
         before = len(await pieces(store.connection, store.refresher.rollups["probe"], store.tier))
@@ -102,8 +102,8 @@ async def test_retention_drops_whole_pieces_and_rollups_stay(any_dsn: str) -> No
         assert [day["level_last"] for day in await store.days()] == [1.5, 2.5]
 
 
-async def test_a_bucket_whose_raw_rows_are_gone_is_never_rebuilt(any_dsn: str) -> None:
-    async with probe(any_dsn) as store:
+async def test_a_bucket_whose_raw_rows_are_gone_is_never_rebuilt(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as store:
         await store.say(observation({"level": 1.5}, time=OLD), observation({"level": 2.5}))
         await store.refresh()
         await drop(store)
@@ -113,8 +113,8 @@ async def test_a_bucket_whose_raw_rows_are_gone_is_never_rebuilt(any_dsn: str) -
         assert await drop(store) == [False], "nobody can tell what these rows should change"
 
 
-async def test_what_differs_is_not_dropped(any_dsn: str) -> None:
-    async with probe(any_dsn) as store:
+async def test_what_differs_is_not_dropped(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as store:
         await store.say(observation({"level": 1.5}, time=OLD), observation({"level": 2.5}))
         await store.refresh()
         await spoil(store)
@@ -122,8 +122,8 @@ async def test_what_differs_is_not_dropped(any_dsn: str) -> None:
         assert await store.connection.fetchval("SELECT count(*) FROM telemetry.probe") == 2
 
 
-async def test_what_is_due_is_not_dropped(any_dsn: str) -> None:
-    async with probe(any_dsn) as store:
+async def test_what_is_due_is_not_dropped(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn) as store:
         await store.say(observation({"level": 1.5}, time=OLD))
         if store.tier is not Tier.COMMUNITY:  # an aggregate shows what is not worked out yet
             assert await drop(store) == [False]
@@ -161,8 +161,8 @@ def test_a_class_may_keep_its_rows_longer() -> None:
     assert retention.columnstore_after("water_meter").days == 14
 
 
-async def test_the_first_step_after_rows_that_are_gone_starts_at_their_last_hour(any_dsn: str) -> None:
-    async with probe(any_dsn, METER) as store:
+async def test_the_first_step_after_rows_that_are_gone_starts_at_their_last_hour(any_migrated_dsn: str) -> None:
+    async with probe(any_migrated_dsn, METER) as store:
         await store.say(observation({"total": 10.0}, time=OLD), observation({"total": 17.0}))
         await store.refresh()
         assert await drop(store) == [True]
