@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import socket
 import ssl
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -26,7 +28,6 @@ from tests.cli.conftest import IOT, Core, running_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PASSWORD = "four unrelated words 1"
 
@@ -136,6 +137,33 @@ async def test_a_refused_certificate_leaves_no_connection_open(core: Core, trust
 async def test_a_request_to_the_trusted_certificate_succeeds(core: Core) -> None:
     async with Client(url(core), core.token.strip(), fingerprint=fingerprint(core), lang="en") as client:
         assert (await client.me()).role == "admin"
+
+
+def test_no_secret_stands_in_a_log_of_core_broker_or_database_nor_in_a_process_list(core: Core) -> None:
+    added = json.loads(core("--output", "json", "device", "add", "aq-1", "--profile", "native-air-quality").out)
+    secrets = {core.token.strip(), PASSWORD, added["secret"]}
+    secrets |= {file.read_text().strip() for file in (core.state / "broker").glob("secret")}
+
+    async def ask() -> None:
+        unknown = {"Authorization": f"Bearer {core.token.strip()}x"}
+        async with aiohttp.ClientSession() as http:
+            for path in ("/api/v1/me", f"/api/v1/devices/'{core.token.strip()}", f"/?token={core.token.strip()}"):
+                async with http.get(url(core) + path, headers=unknown, ssl=False) as reply:
+                    await reply.read()
+            body = {"user": "an'; SELECT 1/0", "password": PASSWORD}
+            async with http.post(url(core) + "/api/v1/login", json={**body, "name": "x"}, ssl=False) as reply:
+                await reply.read()
+
+    asyncio.run(ask())
+    logs = [core.said, core.folder / "log.txt", *core.state.rglob("*.log")]
+    assert {"broker.log", "start.log"} <= {file.name for file in logs}, "the logs that are looked at are there"
+    for file in logs:
+        text = file.read_text(errors="replace")
+        assert not [each for each in secrets if each in text], file.name
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = process.read_bytes().decode(errors="replace")
+            assert not [each for each in secrets if each in line], line.split("\0")[0]
 
 
 def test_without_a_pin_an_unknown_certificate_is_refused(core: Core) -> None:
