@@ -118,12 +118,12 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
     def dispatch_message(self, message: Message) -> None:
         """Hand a notification on with its acknowledgement, which aiocoap would send at once.
 
-        Who observes calls `message.acknowledge` after COMMIT; until then the device repeats it, which is ignored. One
-        under OSCORE is acknowledged on receipt: what leaves the protection is another message (decision 026).
+        Who observes calls `message.acknowledge` after COMMIT; until then the device repeats it, which is ignored. Under
+        OSCORE what leaves the protection is another message, on which our context puts it (`UnitContext.unprotect`).
         """
         waits = message.mtype is CON and message.code.is_response() and message.opt.observe is not None
         asked = (message.token, message.remote) in self.token_manager.outgoing_requests
-        if not waits or not asked or message.opt.oscore is not None:
+        if not waits or not asked:
             super().dispatch_message(message)
             return
         key = (*_key(message), message.token)  # a device that was restarted may count from the same number again

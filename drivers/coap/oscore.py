@@ -87,6 +87,22 @@ class UnitContext(oscore.CanProtect, oscore.CanUnprotect, oscore.SecurityContext
             raise oscore.ContextUnavailable("no sequence number is reserved")
         return int(super().new_sequence_number())
 
+    def unprotect(self, protected_message: Message, request_id: Any = None) -> Any:
+        """Open a message, and hand on what acknowledges it after COMMIT (`Messages.dispatch_message`).
+
+        One that cannot be opened is acknowledged at once, or its sender would repeat it in vain (RFC 8613, 8.4).
+        """
+        acknowledge = getattr(protected_message, "acknowledge", None)
+        try:
+            opened, used = super().unprotect(protected_message, request_id)
+        except oscore.ProtectionInvalid:
+            if acknowledge is not None:
+                acknowledge()
+            raise
+        if acknowledge is not None:
+            opened.acknowledge = acknowledge
+        return opened, used
+
     def post_seqnoincrease(self) -> None:
         """Nothing to store: the chunk is."""
 

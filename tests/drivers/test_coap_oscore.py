@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from aiocoap import ACK, CON, CONTENT, FETCH, GET, RST, Message, oscore
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -21,7 +22,7 @@ from drivers.coap import client as coap_client
 from drivers.coap import driver as coap_driver
 from drivers.coap.client import Client
 from drivers.coap.endpoint import LOGGER
-from drivers.coap.oscore import CHUNK, kid_of, unit_of
+from drivers.coap.oscore import CHUNK, CORE_ID, UnitContext, kid_of, unit_of
 from iot_core.model import Credential
 from iot_core.settings import Coap
 from tests import newer
@@ -289,6 +290,96 @@ async def test_a_server_with_a_key_is_observed_protected(
         server.kill()
         await server.wait()
     assert len({each.payload for each in edges.ingest.uplinks[:3]}) >= 2
+
+
+class TheirContext(UnitContext):
+    """The same keys as a device has them."""
+
+    def __init__(self) -> None:
+        super().__init__(NUMBER, Credential({"salt": SALT}, SECRET), 0)
+        self.sender_id, self.recipient_id = kid_of(NUMBER), CORE_ID
+        self.derive_keys(bytes.fromhex(SALT), SECRET)
+        self.recipient_replay_window.initialize_empty()
+
+
+class ProtectedDevice(asyncio.DatagramProtocol):
+    """A server with one observable resource under OSCORE; it notes the message ids that are acknowledged."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+        self.refused: list[int] = []
+        self.context = TheirContext()
+        self.observer: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        asked = Message.decode(data)
+        if asked.mtype in {ACK, RST}:
+            (self.acknowledged if asked.mtype is ACK else self.refused).append(asked.mid)
+        elif asked.code is FETCH:  # what is protected and observed is FETCH outside (RFC 8613, 4.1.3.5)
+            _, request = self.context.unprotect(asked)
+            self.observer = (addr, asked.token, request)
+            self.tell(ACK, asked.mid, b"first", 1)
+
+    def tell(self, kind: Any, number: int, payload: bytes, observe: int) -> bytes:
+        addr, token, request = self.observer
+        told, _ = self.context.protect(Message(code=CONTENT, payload=payload, observe=observe), request)
+        told.mtype, told.mid, told.token, told.opt.observe = kind, number, token, observe
+        datagram = bytes(told.encode())
+        self.transport.sendto(datagram, addr)
+        return datagram
+
+
+async def test_a_protected_notification_is_acknowledged_after_its_commit_and_not_before() -> None:
+    committed, edges = asyncio.Event(), Edges()
+
+    async def commit() -> None:
+        await committed.wait()
+
+    loop = asyncio.get_running_loop()
+    transport, device = await loop.create_datagram_endpoint(ProtectedDevice, local_addr=("127.0.0.1", 0))
+    address = f"coap://127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    client = Client(replace(edges.context(profiles=StubProfiles(observed("t"))), credentials=Kept()))
+    task = asyncio.create_task(client.run(Mounted(unit(address, number=NUMBER)), edges.ingest))
+    try:
+        await until(lambda: edges.ingest.uplinks, 20)
+        edges.ingest.commit = commit
+        told = device.tell(CON, 700, b"second", 2)
+        await until(lambda: len(edges.ingest.uplinks) == 2)
+        device.transport.sendto(told, device.observer[0])  # it was not acknowledged, so the device says it again
+        device.transport.sendto(b"\x40\x00\x02\xbd", device.observer[0])  # a ping, answered in turn
+        await until(lambda: 701 in device.refused)
+        assert 700 not in device.acknowledged
+        committed.set()
+        await until(lambda: 700 in device.acknowledged)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        transport.close()
+    assert [each.payload for each in edges.ingest.uplinks] == [b"first", b"second"]
+
+
+def heard(message: Message) -> Message:
+    message.mtype, message.mid = CON, 1
+    return Message.decode(message.encode())
+
+
+def test_what_cannot_be_opened_is_acknowledged_and_not_repeated_in_vain() -> None:
+    core, device, told = UnitContext(NUMBER, Credential({"salt": SALT}, SECRET), 0), TheirContext(), []
+    asked, ours = core.protect(Message(code=GET, observe=0))
+    _, theirs = device.unprotect(heard(asked))
+    protected, _ = device.protect(Message(code=CONTENT, payload=b"second", observe=2), theirs)
+    answer = heard(protected)
+    answer.acknowledge = lambda: told.append(1)
+    opened, _ = core.unprotect(answer, ours)
+    assert (opened.payload, told) == (b"second", [])
+    opened.acknowledge()
+    answer.payload = answer.payload[:-1] + bytes([answer.payload[-1] ^ 1])
+    with pytest.raises(oscore.ProtectionInvalid):
+        core.unprotect(answer, ours)
+    assert told == [1, 1]
 
 
 @given(st.integers(1, 2**56 - 1))
