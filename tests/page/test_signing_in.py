@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
+from iot_core.api import shapes
 from iot_core.app import Core
 from iot_core.registry import users
-from tests.core import core_running
+from tests.core import command, core_running, mosquitto_pub
 from tests.page.test_page import browser_page
 
 pytestmark = pytest.mark.browser
@@ -85,6 +88,23 @@ async def test_a_user_whose_last_right_is_taken_is_told_so(dsn: str, state_path:
         await expect(page.locator("#sign-in-error")).to_contain_text("read")
         await page.reload()
         await expect(page.locator("#sign-in-error")).to_contain_text("read")
+
+
+async def test_a_viewer_is_told_that_a_households_values_are_withheld(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        added = await client.add_device(shapes.DeviceNew(key="wm-1", profile="native-water-meter"))
+        body = json.dumps({"time": datetime.now(UTC).isoformat(), "volume": 4711.5, "tamper": True})
+        topic = "iot/v1/wm-1/telemetry"
+        code, _, err = await command(*mosquitto_pub(core, "wm-1", added.secret or "", topic, body))
+        assert code == 0, err
+        await add_user(core, "viewer")
+        await page.goto(core.url)
+        await enter(page, "an", PASSWORD)
+        await page.click(".alarm .where")
+        await expect(page.locator("#device")).to_contain_text("chỉ hiện với người có quyền")
+        assert "4711" not in await page.locator("#device").inner_text()
 
 
 async def test_over_tls_the_session_is_for_tls_only(dsn: str, state_path: Path, free_ports: Free) -> None:
