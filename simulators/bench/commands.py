@@ -177,6 +177,21 @@ def registry(**chosen: Any) -> int:
     return play("registry", chosen)
 
 
+@bench.command(
+    "quiet",
+    cls=Command,
+    help=text("bench_quiet.help"),
+    examples=["iot bench quiet", "iot bench quiet --devices 200 --days 2 --every 900"],
+)
+@option("--devices", type=click.IntRange(20, 20_000), default=1_000, metavar="N", help=text("bench.opt_devices"))
+@option("--days", type=click.IntRange(1, 60), default=7, metavar="N", help=text("bench_quiet.opt_days"))
+@option("--every", type=click.IntRange(1, 3_600), default=300, metavar="S", help=text("bench_quiet.opt_every"))
+@option("--seed", type=int, default=7, metavar="N", help=text("bench_quiet.opt_seed"))
+@option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
+def quiet(**chosen: Any) -> int:
+    return play("quiet", chosen)
+
+
 def play(name: str, chosen: dict[str, Any]) -> int:
     """Run `simulators.bench.NAME`: its `run(Options(**chosen), say)` gives the result, whose `ok` is the exit code."""
     try:
