@@ -71,7 +71,7 @@ MAY_IMPORT = {
     "tools": WORDS | {"driver", "drivers", "profiles", "cli", "api.shapes"},
     "grafana": WORDS | {"profiles", "cli"},
     "simulators": WORDS | {"profiles", "state", "client", "cli", "api.shapes", "app"},
-    "bench": CORE | {"client", "cli", "api.shapes", "app", "simulators", "drivers"},
+    "bench": CORE | {"opened", "client", "cli", "api.shapes", "app", "simulators", "drivers"},
 }
 MAY_NAME_TYPES_OF = {
     "errors": {"model"},
