@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from datetime import UTC, datetime, timedelta
@@ -153,7 +154,7 @@ async def test_one_core_feeds_another_and_nothing_goes_in_a_circle(
     city: City, postgres_server: servers.Postgres, free_port: Callable[[], int]
 ) -> None:
     """The worked example of docs/exchange.md: the sender's target is the receiver's /api/v1/alarms."""
-    with postgres_server.database(postgres_server.template(migrate)) as dsn:
+    with postgres_server.database(await asyncio.to_thread(postgres_server.template, migrate)) as dsn:
         async with served(dsn, free_port()) as department:
             # Both are copies of one database, so they would be one core.
             await department.path.pool.execute("UPDATE iot.fixed_setting SET value = 'dept' WHERE key = 'core_id'")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from iot_core.alarms.own import run_own, write_spell
+from iot_core.push import run_push
 from iot_core.push.heartbeat import run_heartbeat
 from iot_core.push.senders import Access
 from iot_core.push.watchdog import RECOVERED, STALLED, Part, Vitals, Watch, watching
@@ -16,7 +17,7 @@ from iot_core.settings import Push, Settings, Store
 from iot_core.store.connection import open_pool
 from tests.conftest import migrate
 from tests.push.alarms import T0, target
-from tests.push.receiver import receiving
+from tests.push.receiver import Receiver, receiving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -63,7 +64,7 @@ def test_each_change_is_told_once_and_its_spell_kept() -> None:
 async def test_database_that_is_gone_is_told_straight_and_written_down_when_it_is_back(
     postgres_server: servers.Postgres, free_port: Callable[[], int]
 ) -> None:
-    with postgres_server.database(postgres_server.template(migrate)) as dsn:
+    with postgres_server.database(await asyncio.to_thread(postgres_server.template, migrate)) as dsn:
         name = dsn.partition("?")[0].rpartition("/")[2]
         async with open_pool(dsn, Store()) as pool, receiving(free_port()) as receiver:
             await target(pool, "ioc", receiver.url, watchdog=True)
@@ -97,6 +98,52 @@ async def test_database_that_is_gone_is_told_straight_and_written_down_when_it_i
 def _close(server: servers.Postgres, name: str) -> None:
     server.run(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     server.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+
+WRITTEN = """
+SELECT count(*) FROM iot.alarm WHERE cleared_at IS NOT NULL AND rule IN ('core.push', 'core.ingest')
+"""
+
+
+async def _knocking(pool: asyncpg.Pool) -> None:
+    """Wake the dispatcher often, as a busy city does."""
+    while True:
+        await pool.execute("SELECT pg_notify('iot_outbox', '')")
+        await asyncio.sleep(0.1)
+
+
+async def _told(receiver: Receiver, kind: str, part: Part) -> None:
+    async with asyncio.timeout(20):
+        while not any(body["type"] == kind and part in body["data"]["parts"] for body in receiver.bodies):
+            await asyncio.sleep(0.02)
+
+
+async def test_push_and_ingest_that_stand_still_are_told_straight_and_written_down(
+    pool: asyncpg.Pool, free_port: Callable[[], int]
+) -> None:
+    ingesting = True
+    async with receiving(free_port()) as receiver:
+        await target(pool, "ioc", receiver.url, watchdog=True)
+        watch = Watch(Vitals(), LOCAL, "UTC", 1.0)
+        settings = Settings(push=Push(allow_private=True))
+        pushing = run_push(pool, settings, None, lambda: watch.vitals.beat(Part.PUSH))
+        async with running(_knocking(pool)), running(pushing), running(run_own(pool, watch, lambda: ingesting, 0.05)):
+            async with asyncio.timeout(20):
+                while not watch.targets or watch.vitals.still(-1.0) < {Part.PUSH, Part.INGEST}:
+                    await asyncio.sleep(0.01)
+            with watching(watch):
+                ingesting = False
+                await _told(receiver, STALLED, Part.INGEST)
+                ingesting = True
+                await _told(receiver, RECOVERED, Part.INGEST)
+                async with pool.acquire() as other, other.transaction():
+                    await other.execute("LOCK TABLE iot.outbox IN ACCESS EXCLUSIVE MODE")  # nobody gets at a message
+                    await _told(receiver, STALLED, Part.PUSH)
+                await _told(receiver, RECOVERED, Part.PUSH)
+                async with asyncio.timeout(20):
+                    while await pool.fetchval(WRITTEN) < 2:
+                        await asyncio.sleep(0.05)
+    assert receiver.refused == []
 
 
 async def _cleared(pool: asyncpg.Pool) -> bool:
