@@ -31,6 +31,8 @@ __all__ = ["command"]
 
 _ASK_ABOVE = 10
 _LOOK_S = 0.3
+_LONGEST = 24
+"""Of a parameter in a list."""
 _STYLE = {
     "queued": "yellow", "sent": "cyan", "delivered": "cyan", "succeeded": "green", "failed": "red", "expired": "red",
 }  # fmt: skip
@@ -40,6 +42,11 @@ _OVER = ("succeeded", "failed", "expired")
 def _written(name: str, params: dict[str, object]) -> str:
     said = (f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in params.items())
     return " ".join((name, *said))
+
+
+def _short(name: str, params: dict[str, object]) -> str:
+    """Write it for a list, where a digest or a signature says nobody anything."""
+    return _written(name, {key: value for key, value in params.items() if len(str(value)) <= _LONGEST})
 
 
 def _state(row: shapes.Command) -> str:
@@ -54,7 +61,7 @@ COLUMNS: list[Column[shapes.Command]] = [
     Column("cli.col_id", lambda row: row.id, right=True, whole=True),
     Column("command.col_order", lambda row: row.order, right=True, drop=2),
     Column("cli.col_device", lambda row: row.device),
-    Column("command.col_command", lambda row: _written(row.name, row.params)),
+    Column("command.col_command", lambda row: _short(row.name, row.params)),
     Column("cli.col_state", _state, lambda row: _STYLE[row.state.value]),
     Column("command.col_why", _why, drop=3),
     Column("command.col_by", lambda row: row.by, drop=1),

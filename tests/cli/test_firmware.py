@@ -71,6 +71,8 @@ def test_signers_images_and_a_campaign_from_the_command_line(core: Core, tmp_pat
     assert "is in campaign" in core(*begin, "--dry-run").err
     shown = core("firmware", "status", campaign)
     assert (shown.code, "1/3" in shown.out, "fw-03" in shown.out) == (0, True, True)
+    told = core("command", "list").out
+    assert ("version=7" in told, "signature" in told) == (True, False)
     assert core.json("firmware", "pause", campaign)["state"] == "paused"
     followed = core("firmware", "status", campaign, "--follow", "--lang", "vi")
     assert "tạm dừng" in followed.out
