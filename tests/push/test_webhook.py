@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -66,6 +68,35 @@ async def test_failures_are_told_in_codes(free_port: Callable[[], int]) -> None:
     assert await post("http://no-such-name.invalid/", allow_private=True) == (None, "unresolved")
     async with receiving(free_port()) as receiver:
         assert await post(receiver.url.replace("http:", "https:"), allow_private=True) == (None, "tls")
+
+
+LIES = {
+    "promises more than it sends": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nok",
+    "speaks no HTTP": b"220 mail.example.vn ESMTP\r\n",
+    "chunks that are none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "headers without end": b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 20_000,
+    "a status that is none": b"HTTP/1.1 OK\r\n\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_who_answers_nonsense_has_not_taken_it(free_port: Callable[[], int], lie: str) -> None:
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(LIES[lie])
+        with contextlib.suppress(OSError):
+            await writer.drain()
+        writer.close()
+
+    port = free_port()
+    server = await asyncio.start_server(served, "127.0.0.1", port)
+    try:
+        status, error = await post(f"http://127.0.0.1:{port}/", allow_private=True)
+    finally:
+        server.close()
+        await server.wait_closed()
+    assert (status, error) == (None, "disconnected")
 
 
 def test_tls_certificates_are_checked() -> None:
