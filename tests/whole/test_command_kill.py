@@ -74,17 +74,17 @@ async def test_a_core_killed_within_an_order_does_nothing_twice_and_forgets_noth
             async with up.client() as client:
                 where = "class=streetlight"
                 order = await client.order_command(
-                    shapes.OrderNew(name="dim", params={"level": 40}, where=where, rate=10, ttl_s=600)
+                    shapes.OrderNew(name="dim", params={"level": 40}, where=where, rate=8, ttl_s=600)
                 )
                 number = order.number or 0
 
                 async def carried(at_least: int) -> bool:
                     return sum(lamp.carried for lamp in fleet.lamps.values()) >= at_least
 
-                await until(lambda: carried(8), within_s=40)
                 modbus = await client.order_command(
                     shapes.OrderNew(name="switch", params={"on": True}, devices=("lc-1",), ttl_s=600)
                 )
+                await until(lambda: carried(8), within_s=40)
             await up.kill()
             assert not await carried(LAMPS), "it was killed in the middle"
             connection = await asyncpg.connect(dsn)
