@@ -62,6 +62,7 @@ class Center:
     url: str = ""
     receipts: list[Receipt] = field(default_factory=list)
     rejected: int = 0
+    _seen: set[str] = field(default_factory=set)
 
     async def take(self, request: web.Request) -> web.Response:
         """Answer a webhook: 204 when its signature is right, 401 when not, 400 when it says nothing we know."""
@@ -78,8 +79,8 @@ class Center:
         except msgspec.DecodeError:
             return web.Response(status=400)
         identity = request.headers["webhook-id"]
-        again = any(receipt.id == identity for receipt in self.receipts)
-        self.receipts.append(Receipt(identity, said, datetime.now(UTC), again))
+        self.receipts.append(Receipt(identity, said, datetime.now(UTC), identity in self._seen))
+        self._seen.add(identity)
         return web.Response(status=204)
 
     def raised(self) -> list[Receipt]:
@@ -88,15 +89,15 @@ class Center:
 
 
 @asynccontextmanager
-async def operations_center() -> AsyncIterator[Center]:
-    """Run a center on a free loopback port."""
+async def operations_center(port: int = 0) -> AsyncIterator[Center]:
+    """Run a center on a loopback port, 0: on a free one."""
     center = Center()
     app = web.Application()
     app.router.add_post("/alarms", center.take)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         center.url = f"http://127.0.0.1:{runner.addresses[0][1]}/alarms"
         yield center

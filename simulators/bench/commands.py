@@ -192,6 +192,37 @@ def quiet(**chosen: Any) -> int:
     return play("quiet", chosen)
 
 
+@bench.command(
+    "alarms",
+    cls=Command,
+    help=text("bench_alarms.help"),
+    examples=[
+        "iot bench alarms",
+        "iot bench alarms --part fire --part storm",
+        "iot bench alarms --part kills --kills 200",
+    ],
+)
+@option(
+    "--part",
+    "parts",
+    type=click.Choice(["cost", "fire", "transitions", "storm", "drain", "kills"]),
+    multiple=True,
+    help=text("bench_alarms.opt_part"),
+)
+@option("--seconds", type=click.FloatRange(1, 120), default=20.0, metavar="N", help=text("bench_alarms.opt_seconds"))
+@option("--storm", type=click.IntRange(50, 10_000), default=5_000, metavar="N", help=text("bench_alarms.opt_storm"))
+@option("--kills", type=click.IntRange(1, 500), default=50, metavar="N", help=text("bench_alarms.opt_kills"))
+@option(
+    "--pending", type=click.IntRange(100, 50_000), default=10_000, metavar="N", help=text("bench_alarms.opt_pending")
+)
+@option(
+    "--devices", type=click.IntRange(100, 50_000), default=6_000, metavar="N", help=text("bench_alarms.opt_devices")
+)
+@option("--store", default="embedded", metavar=_STORES, help=text("bench.opt_store"))
+def alarms(**chosen: Any) -> int:
+    return play("alarms", chosen)
+
+
 def play(name: str, chosen: dict[str, Any]) -> int:
     """Run `simulators.bench.NAME`: its `run(Options(**chosen), say)` gives the result, whose `ok` is the exit code."""
     try:

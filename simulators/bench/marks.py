@@ -63,6 +63,24 @@ _MARKS: Final[Mapping[str, Sequence[Mark]]] = {
         Mark("presence after a lamp's connection, the latest", "presence_s.max", le, 2, "s"),
         Mark("a command to 1,000 lamps", "command_s", le, 10, "s"),
     ),
+    "alarms": (
+        Mark(
+            "rules, the core's CPU a message, with 100,000 pairs",
+            "cost.us_a_message.one_in_a_hundred_open",
+            le,
+            10,
+            "us",
+        ),
+        Mark(
+            "a fire's uplink to its receipt, p99, at 3,000 messages/s", "fire.uplink_to_receipt_ms.p99", le, 300, "ms"
+        ),
+        Mark("transitions a second, with push", "transitions.per_s", ge, 2_000, ""),
+        Mark("a storm of 5,000 until the screen is quiet", "storm.quiet_s", le, 10, "s"),
+        Mark("10,000 messages to a target that was down for an hour", "drain.drained_s", le, 60, "s"),
+        Mark("fires lost when the core is killed 50 times", "kills.lost", le, 0, ""),
+        Mark("fires without a receipt then", "kills.without_receipt", le, 0, ""),
+        Mark("doubles with another id then", "kills.doubles_with_another_id", le, 0, ""),
+    ),
     "start": (Mark("the core's memory after its start", "memory_peak_mb", le, 300, "MB"),),
 }
 _PACED: Final[Sequence[Mark]] = (Mark("publish to commit, p99", "publish_to_commit_ms.p99", le, 200, "ms"),)

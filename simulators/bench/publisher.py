@@ -43,7 +43,8 @@ class Load(msgspec.Struct, frozen=True):
     """What to publish, for `seconds`, at `rate` messages a second over all (0: as fast as it goes).
 
     Device keys are alike in length, so that the parts of a packet are made once for all of them. At full speed a device
-    says `burst` observations at a time, a second apart from `start` on; at a rate one, of that very moment.
+    says `burst` observations at a time, a second apart from `start` on; at a rate one, of that very moment. Each says
+    `says` in turn, members of a JSON object; without them made-up values of an air-quality station.
     """
 
     host: str
@@ -54,6 +55,7 @@ class Load(msgspec.Struct, frozen=True):
     window: int = 20
     burst: int = 10
     start: str = ""
+    says: tuple[str, ...] = ()
     paced: bool = True
     """Whether numbers will come on standard input; no message is written before the first one."""
 
@@ -178,6 +180,9 @@ class Publisher:
 
     def _body(self, n: int, now: datetime) -> tuple[bytes, bytes]:
         at = now if self._load.rate else self._start + timedelta(seconds=n)
+        if says := self._load.says:
+            body = f'{{"time":"{at.isoformat()}","seq":{n},{says[n % len(says)]}}}'.encode()
+            return bytes([0x32]) + _length(self._topic_size + 2 + len(body)), body
         body = (
             f'{{"time":"{at.isoformat()}","seq":{n},"pm25":{n % 900 / 10},"pm10":{n % 800 / 10},'
             f'"temperature":{20 + n % 90 / 10},"humidity":{40 + n % 50},"co2":{400 + n % 900},'

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -38,7 +38,7 @@ from iot_core.store.server import embedded
 from simulators.bench.sampled import TURN
 from simulators.ports import free_ports
 
-__all__ = ["EMBEDDED", "TIMESCALEDB", "Stage", "core", "database", "scratch"]
+__all__ = ["EMBEDDED", "TIMESCALEDB", "Stage", "core", "database", "scratch", "versions_of"]
 
 EMBEDDED: Final = "embedded"
 TIMESCALEDB: Final = "timescaledb"
@@ -108,18 +108,7 @@ class Stage:
 
     async def versions(self) -> dict[str, str]:
         """Name what was measured: server, extension, broker, libraries."""
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            found = {"postgresql": str(await connection.fetchval("SHOW server_version")).partition(" ")[0]}
-            query = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
-            if extension := await connection.fetchval(query):
-                licence = await connection.fetchval("SHOW timescaledb.license")
-                found["timescaledb"] = f"{extension} ({licence})"
-        finally:
-            await connection.close()
-        if broker := await _broker_version():
-            found["mosquitto"] = broker
-        return found | {name: version(name) for name in ("iot-core", "mqttium", "asyncpg", "msgspec")}
+        return await versions_of(self.dsn)
 
     def _brokers(self) -> list[psutil.Process]:
         """Find the brokers that were started with files in our folder, with their children."""
@@ -130,6 +119,22 @@ class Stage:
             and str(self.folder) in " ".join(process.info["cmdline"] or ())
         ]
         return [each for process in found for each in (process, *_children(process))]
+
+
+async def versions_of(dsn: str) -> dict[str, str]:
+    """Name a database's server and extension, the broker, our libraries."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        found = {"postgresql": str(await connection.fetchval("SHOW server_version")).partition(" ")[0]}
+        query = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
+        if extension := await connection.fetchval(query):
+            licence = await connection.fetchval("SHOW timescaledb.license")
+            found["timescaledb"] = f"{extension} ({licence})"
+    finally:
+        await connection.close()
+    if broker := await _broker_version():
+        found["mosquitto"] = broker
+    return found | {name: version(name) for name in ("iot-core", "mqttium", "asyncpg", "msgspec")}
 
 
 @asynccontextmanager
@@ -158,9 +163,12 @@ async def database(folder: Path, store: str = EMBEDDED) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def core(
-    folder: Path, dsn: str, settings: Mapping[str, str] | None = None, *, sampled: bool = False
-) -> AsyncIterator[Stage]:
+    folder: Path, dsn: str, settings: Mapping[str, str] | None = None, *, sampled: bool = False,
+    program: Sequence[str] = ("iot_core.cli",),
+) -> AsyncIterator[Stage]:  # fmt: skip
     """Run `iot up` as a process of its own, with `IOT_...` settings; `sampled`: ready for `begin_profile`.
+
+    `program` is the module that runs it, and what that takes before `up`.
 
     May be entered several times on one folder: the second core adopts what the first one left.
     """
@@ -168,7 +176,7 @@ async def core(
     api, mqtt, coap = free_ports()
     ports = {"IOT_API_PORT": str(api), "IOT_MQTT_PORT": str(mqtt), "IOT_COAP_PORT": str(coap)}
     given = {"IOT_STORE_DSN": dsn, **ports, **(settings or {})}
-    program = ["simulators.bench.sampled", str(folder / _PROFILE)] if sampled else ["iot_core.cli"]
+    program = ["simulators.bench.sampled", str(folder / _PROFILE)] if sampled else program
     began = time.perf_counter()
     with (folder / "core.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
