@@ -6,7 +6,7 @@ the time of the look. Two workers that look at once find the same, and the state
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ import asyncpg
 from iot_core.alarms.episodes import Amount
 from iot_core.alarms.rules import State, Step, heard, overdue, read
 from iot_core.alarms.watch import ClassWatch, Watch
-from iot_core.derived import vn_aqi
+from iot_core.derived import vn_aqi, water
 from iot_core.model import Comparison, Quality, Rollup, Value
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ async def _of(
     if rule.comparison is Comparison.SILENT:
         return await _silent(connection, evaluator, watch, scope)
     if rule.derived is not None:
-        values = await DERIVED[rule.derived](connection, watched, scope.now) if rule.derived in DERIVED else {}
+        values = await _derived(connection, evaluator, watched, rule.derived, scope.now)
         wanted = scope.only if scope.only is not None else values
         said: list[tuple[int, bool, Value]] = [
             (each, False, values[each]) for each in wanted if each in values and each not in set(scope.beside)
@@ -107,6 +107,20 @@ async def _of(
         for device_id, simulated, value in said
         if watch.compiled.raises(value) is not (rule.key in evaluator.open_at(device_id))
     ]
+
+
+async def _derived(
+    connection: asyncpg.Connection, evaluator: Evaluator, watched: ClassWatch, formula: str, now: datetime
+) -> Mapping[int, float]:
+    """Work a formula out, or give what was found a short while ago where it reads many days."""
+    if formula not in DERIVED:
+        return {}
+    key = (watched.device_class.key, formula)
+    at, found = evaluator.worked_out.get(key, (None, {}))
+    if at is None or not at <= now < at + _KEPT.get(formula, timedelta(0)):
+        found = await DERIVED[formula](connection, watched, now)
+        evaluator.worked_out[key] = (now, found)
+    return found
 
 
 def _stepper(watch: Watch, now: datetime, value: Value) -> Callable[[State], Step]:
@@ -192,7 +206,7 @@ async def _aqi_hourly(connection: asyncpg.Connection, watched: ClassWatch, now: 
     """VN_AQI of the last whole hour, by nowcast (iot_core/derived/vn_aqi.py)."""
     hour = now.replace(minute=0, second=0, microsecond=0)
     found: dict[int, float] = {}
-    for device_id, hours in (await _hours(connection, watched, hour - 12 * _HOUR, hour)).items():
+    for device_id, hours in (await _pollutants(connection, watched, hour - 12 * _HOUR, hour)).items():
         back = [hour - age * _HOUR for age in range(1, vn_aqi.NOWCAST_HOURS + 1)]
         said = {key: [hours.get(at, {}).get(key) for at in back] for key in _POLLUTANTS}
         one = vn_aqi.hourly(said) if back[0] in hours else None
@@ -206,7 +220,7 @@ async def _aqi_daily(connection: asyncpg.Connection, watched: ClassWatch, now: d
     end = (now + 7 * _HOUR).replace(hour=0, minute=0, second=0, microsecond=0) - 7 * _HOUR
     start = end - 24 * _HOUR
     found: dict[int, float] = {}
-    for device_id, hours in (await _hours(connection, watched, start - 7 * _HOUR, end)).items():
+    for device_id, hours in (await _pollutants(connection, watched, start - 7 * _HOUR, end)).items():
         day = {key: [hours.get(start + n * _HOUR, {}).get(key) for n in range(24)] for key in _POLLUTANTS}
         day["o3"] = [hours.get(start + n * _HOUR, {}).get("o3") for n in range(-7, 24)]
         one = vn_aqi.daily(day)
@@ -215,17 +229,82 @@ async def _aqi_daily(connection: asyncpg.Connection, watched: ClassWatch, now: d
     return found
 
 
-async def _hours(
+async def _continuous_flow(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+    """Give the lowest flow of a house's last 24 whole hours (iot_core/derived/water.py)."""
+    return await _house_flow(connection, watched, now, water.continuous_flow)
+
+
+async def _burst_flow(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+    """Give the lowest flow of a house's last two whole hours (iot_core/derived/water.py)."""
+    return await _house_flow(connection, watched, now, water.burst_flow)
+
+
+async def _house_flow(
+    connection: asyncpg.Connection,
+    watched: ClassWatch,
+    now: datetime,
+    formula: Callable[[water.Hours, water.Hours], float | None],
+) -> dict[int, float]:
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    back = [hour - age * _HOUR for age in range(1, water.DAY + 1)]
+    found: dict[int, float] = {}
+    said = await _hours(connection, watched, back[-1], hour, ("flow_min", "flow_max"))
+    for device_id, hours in said.items():
+        lowest = [hours.get(at, {}).get("flow_min") for at in back]
+        one = formula(lowest, [hours.get(at, {}).get("flow_max") for at in back])
+        if one is not None:
+            found[device_id] = one
+    return found
+
+
+async def _night_flow(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+    """Give the last whole night's minimum flow against the nights before, by Vietnam's clocks (UTC+7)."""
+    midnight = (now + 7 * _HOUR).replace(hour=0, minute=0, second=0, microsecond=0) - 7 * _HOUR
+    if now < midnight + (water.NIGHT_HOURS[-1] + 1) * _HOUR:
+        midnight -= 24 * _HOUR
+    nights = [midnight - age * 24 * _HOUR for age in range(water.NIGHTS + 1)]
+    said: dict[int, dict[datetime, dict[str, float]]] = {}
+    for night in nights:  # hours of nights only: the days between are eight times as many rows
+        first, end = night + water.NIGHT_HOURS[0] * _HOUR, night + (water.NIGHT_HOURS[-1] + 1) * _HOUR
+        for device_id, hours in (await _hours(connection, watched, first, end, ("flow_avg",))).items():
+            said.setdefault(device_id, {}).update(hours)
+    found: dict[int, float] = {}
+    for device_id, hours in said.items():
+        of_nights = [
+            [hours.get(night + hour * _HOUR, {}).get("flow_avg") for hour in water.NIGHT_HOURS] for night in nights
+        ]
+        one = water.night_flow_ratio(of_nights)
+        if one is not None:
+            found[device_id] = one
+    return found
+
+
+async def _pollutants(
     connection: asyncpg.Connection, watched: ClassWatch, start: datetime, end: datetime
 ) -> dict[int, dict[datetime, dict[str, float]]]:
-    metrics = [metric.key for metric in watched.device_class.metrics if metric.key in _POLLUTANTS]
-    if not metrics:
+    """Give the hourly means of what an index is made of, by the pollutant's name."""
+    found = await _hours(connection, watched, start, end, tuple(f"{metric}_avg" for metric in _POLLUTANTS))
+    return {
+        device_id: {
+            at: {name.removesuffix("_avg"): value for name, value in hour.items()} for at, hour in hours.items()
+        }
+        for device_id, hours in found.items()
+    }
+
+
+async def _hours(
+    connection: asyncpg.Connection, watched: ClassWatch, start: datetime, end: datetime, columns: Sequence[str]
+) -> dict[int, dict[datetime, dict[str, float]]]:
+    """Read these columns of the class's hours, as far as it has the metrics."""
+    metrics = {metric.key for metric in watched.device_class.metrics}
+    there = [column for column in columns if column.rpartition("_")[0] in metrics]
+    if not there:
         return {}
-    columns = ", ".join(f'"{metric}_avg"' for metric in metrics)
-    rows = await connection.fetch(HOURS.format(columns=columns, table=watched.device_class.key), start, end)
+    named = ", ".join(f'"{column}"' for column in there)
+    rows = await connection.fetch(HOURS.format(columns=named, table=watched.device_class.key), start, end)
     found: dict[int, dict[datetime, dict[str, float]]] = {}
     for row in rows:
-        said = {metric: row[f"{metric}_avg"] for metric in metrics if row[f"{metric}_avg"] is not None}
+        said = {column: row[column] for column in there if row[column] is not None}
         found.setdefault(row["device_id"], {})[row["time"]] = said
     return found
 
@@ -234,5 +313,13 @@ _POLLUTANTS: Final = (*vn_aqi.PARTICLES, *vn_aqi.GASES, "o3")
 DERIVED: Final[Mapping[str, Callable[[asyncpg.Connection, ClassWatch, datetime], Awaitable[dict[int, float]]]]] = {
     "vn_aqi_hourly": _aqi_hourly,
     "vn_aqi_daily": _aqi_daily,
+    "continuous_flow": _continuous_flow,
+    "burst_flow": _burst_flow,
+    "night_flow_ratio": _night_flow,
 }
 """Formulas that a rule can name."""
+_KEPT: Final[Mapping[str, timedelta]] = {
+    "continuous_flow": timedelta(minutes=10), "burst_flow": timedelta(minutes=10),
+    "night_flow_ratio": timedelta(minutes=10),
+}  # fmt: skip
+"""How long a result holds: what late readings correct may be that old."""

@@ -66,6 +66,8 @@ class Evaluator:
         self.floods = Floods()
         self.times = Times()
         self.window: Windows = no_window
+        self.worked_out: dict[tuple[str, str], tuple[datetime, Mapping[int, float]]] = {}
+        """Class and formula -> when it was worked out, and what for each device (alarms/computed.py)."""
         self._open: _Touched = {}
         self._open_areas: _Touched = {}
 

@@ -20,7 +20,7 @@ _ZERO: Final = timedelta(0)
 _FEW: Final = timedelta(hours=1)
 
 
-FORMULAS: Final = ("vn_aqi_hourly", "vn_aqi_daily")
+FORMULAS: Final = ("vn_aqi_hourly", "vn_aqi_daily", "continuous_flow", "burst_flow", "night_flow_ratio")
 """What `derived` may name; iot_core/alarms/computed.py works them out."""
 
 

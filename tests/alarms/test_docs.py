@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from iot_core.alarms.say import say
 from iot_core.model import AlarmRule, Comparison, Severity
 from iot_core.profiles import load
 from iot_core.push.targets import add
@@ -33,6 +35,9 @@ def shown(span: timedelta) -> str:
 def condition(rule: AlarmRule) -> str:
     if rule.comparison is Comparison.SILENT:
         return f"silent for {rule.threshold:g} intervals"
+    if rule.metric is None or rule.over or rule.hours:
+        bare = replace(rule, hysteresis=0.0, on_delay=timedelta(0), latched=False, momentary=False)
+        return say(bare).replace(f"{rule.key.partition('.')[0]}.", "")
     limit = str(rule.threshold).lower() if isinstance(rule.threshold, bool | str) else f"{rule.threshold:g}"
     word = "=" if rule.comparison is Comparison.EQUALS else rule.comparison.value
     return f"`{rule.metric}` {word} {limit}"

@@ -1,0 +1,75 @@
+"""Water that should stand still, from hourly flows: leaks behind a house's meter, and the night flow of a district.
+
+Flows are in m3/h. Hours without a reading are None. Sources:
+
+- continuous flow, burst: no standstill in 24 hours is a leak (Kamstrup's LEAK code, miva.se; waterwatch.co.za), a flow
+  constantly above half of Q3 a burst (as Kamstrup's BURST). Q3 of a house's meter is 2.5 (DN15) or 4 (DN20), its
+  overload flow Q4 = 1.25 Q3 (ISO 4064-1): whoever passes more than 5 is no house, and is not judged by these.
+- minimum night flow: Water Loss Control ch. 16: what a district draws when nearly nobody does, here the lowest hourly
+  mean from 02:00 to 05:00, against its own usual. 15 % above the usual is worth a look (platform default).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+__all__ = ["DAY", "HOUSE_Q4", "NIGHTS", "NIGHT_HOURS", "burst_flow", "continuous_flow", "night_flow_ratio"]
+
+HOUSE_Q4: Final = 5.0
+"""m3/h: 1.25 times the Q3 of 4 m3/h of a DN20 meter (ISO 4064-1)."""
+DAY: Final = 24
+NIGHT_HOURS: Final = (2, 3, 4)
+"""The civil hours of a night's minimum."""
+NIGHTS: Final = 14
+_LEAST_HOURS: Final = 18
+_LEAST_NIGHTS: Final = 5
+_LEAST_FLOW: Final = 0.05
+
+Hours = Sequence[float | None]
+
+
+def continuous_flow(lowest: Hours, highest: Hours) -> float | None:
+    """Give the lowest flow of a house's last 24 hours; None of less than 18 of them, or where no house draws.
+
+    continuous_flow([0.004] * 24, [0.4] * 24) -> 0.004: four litres an hour that never stop
+    continuous_flow([0.004] * 23 + [0.0], [0.4] * 24) -> 0.0: it stood still once
+    continuous_flow([12.0] * 24, [60.0] * 24) -> None: a district's main
+    """
+    known = [value for value in lowest[:DAY] if value is not None]
+    if len(known) < _LEAST_HOURS or not _is_house(highest[:DAY]):
+        return None
+    return min(known)
+
+
+def burst_flow(lowest: Hours, highest: Hours) -> float | None:
+    """Give the flow that a house never fell below in its last two hours, newest first; None without both of them.
+
+    burst_flow([1.6, 1.4], [1.9, 1.8]) -> 1.4
+    burst_flow([1.6, 0.0], [1.9, 1.8]) -> 0.0
+    """
+    first = lowest[:2]
+    if len(first) < 2 or None in first or not _is_house(highest[:DAY]):
+        return None
+    return min(value for value in first if value is not None)
+
+
+def night_flow_ratio(nights: Sequence[Hours]) -> float | None:
+    """Give last night's minimum against the median of those before, newest night first, each its hours' means.
+
+    night_flow_ratio([[13.0, 12.0, 14.0], *[[11.0, 10.0, 12.0]] * 5]) -> 1.2
+    night_flow_ratio([[None, 12.0, 14.0], *[[11.0, 10.0, 12.0]] * 4]) -> None: four nights are no usual
+    """
+    lowest = [min((hour for hour in night if hour is not None), default=None) for night in nights[: NIGHTS + 1]]
+    if not lowest or lowest[0] is None:
+        return None
+    before = [value for value in lowest[1:] if value is not None]
+    if len(before) < _LEAST_NIGHTS or (usual := median(before)) < _LEAST_FLOW:
+        return None
+    return lowest[0] / usual
+
+
+def _is_house(highest: Hours) -> bool:
+    known = [value for value in highest if value is not None]
+    return bool(known) and max(known) <= HOUSE_Q4
