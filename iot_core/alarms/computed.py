@@ -52,6 +52,7 @@ CROSS JOIN LATERAL (
 ) said
 WHERE said.at IS NOT NULL AND ($4::integer[] IS NULL OR d.id = ANY($4)) AND NOT d.id = ANY($5)
 """
+THERE: Final = "SELECT id, simulated FROM iot.device WHERE id = ANY($1) AND retired_at IS NULL"
 HOURS: Final = """
 SELECT device_id, time, {columns} FROM telemetry."{table}_1h" WHERE time >= $1 AND time < $2
 """
@@ -96,10 +97,15 @@ async def _of(
         return await _silent(connection, evaluator, watch, scope)
     if rule.derived is not None:
         values = await _derived(connection, evaluator, watched, rule.derived, scope.now)
-        wanted = scope.only if scope.only is not None else values
-        said: list[tuple[int, bool, Value]] = [
-            (each, False, values[each]) for each in wanted if each in values and each not in set(scope.beside)
+        beside = set(scope.beside)
+        wanted = [each for each in (scope.only if scope.only is not None else values) if each not in beside]
+        differ = [
+            each
+            for each in wanted
+            if each in values and watch.compiled.raises(values[each]) is not (rule.key in evaluator.open_at(each))
         ]
+        rows = await connection.fetch(THERE, differ) if differ else []
+        said: list[tuple[int, bool, Value]] = [(row["id"], row["simulated"], values[row["id"]]) for row in rows]
     else:
         said = await _spans(connection, watch, scope)
     return [

@@ -6,19 +6,17 @@ import pytest
 
 from simulators.bench import alarms
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 
-async def test_alarm_bench_loses_nothing_in_a_storm_to_a_target_that_was_down_and_when_killed() -> None:
+async def test_alarm_bench_loses_nothing_in_a_storm_and_when_killed() -> None:
     steps: list[str] = []
-    options = alarms.Options(parts=("storm", "drain", "kills"), storm=60, kills=1, pending=120)
+    options = alarms.Options(parts=("storm", "kills"), storm=60, kills=1)
     result = await alarms.run(options, lambda step, _: steps.append(step))
-    storm, drain, kills = result["storm"], result["drain"], result["kills"]
+    storm, kills = result["storm"], result["kills"]
     assert (storm["inside"], storm["incidents"], storm["fires"]) == (60, 1, 20)
-    assert drain["in_order"]
-    assert drain["pending"] >= 120
     assert (kills["lost"], kills["without_receipt"], kills["doubles_with_another_id"]) == (0, 0, 0)
-    assert {"bench_alarms.step_kill", "bench_alarms.step_drain", "bench_alarms.step_storm"} <= set(steps)
+    assert {"bench_alarms.step_kill", "bench_alarms.step_storm"} <= set(steps)
 
 
 async def test_alarm_bench_counts_what_rules_cost() -> None:
