@@ -32,6 +32,11 @@ def test_a_file_goes_out_and_comes_back(core: Core, tmp_path: Path) -> None:
     assert core("telemetry", "export", str(packed), "--device", "sl-file").code == 0
     assert len(gzip.decompress(packed.read_bytes()).splitlines()) == 3
     assert core("telemetry", "import", str(packed)).code == 0
+    assert core("area", "add", "ward-file", "--name", "Phường").code == 0
+    assert core("device", "edit", "sl-file", "--area", "ward-file").code == 0
+    columns = core("telemetry", "export", "--area", "ward-file").out.splitlines()[0].split(",")
+    assert "power" in columns
+    assert "pm25" not in columns, "nobody in the area measures that"
     piped = core("telemetry", "export", "--device", "sl-file", "--format", "ndjson").out
     assert [json.loads(line)["values"]["power"] for line in piped.splitlines()] == [80.5, 81.5, 82.5]
 
