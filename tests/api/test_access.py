@@ -60,7 +60,7 @@ ACTIONS = {
     "GET /devices/{key}/rules": "read",
     "POST /alarms/handover": "acknowledge", "POST /alarms/{id}/do": "acknowledge",
     "POST /alarms/{id}/acknowledge": "acknowledge",
-    "GET /map": "read", "GET /events": "read", "GET /inbox": "read", "GET /held": "read",
+    "GET /map": "read", "GET /events": "read", "GET /inbox": "read", "POST /inbox": "devices", "GET /held": "read",
     "GET /held/{id}": "read", "POST /held/replay": "devices",
     "GET /push": "push", "POST /push": "push", "DELETE /push/{key}": "push", "POST /push/{key}/test": "push",
     "POST /push/{key}/rotate": "push", "GET /push/log": "push", "POST /push/retry": "push", "GET /push/prove": "push",
