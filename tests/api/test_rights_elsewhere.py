@@ -24,7 +24,9 @@ from tests.api.test_rights_by_area import technician, there
 __all__ = ["there"]
 
 CITY_WIDE = {
-    "/alarms/kpi", "/alarms/handover", "/batches", "/batches/{key}", "/ca", "/centers", "/centers/{key}",
+    "/firmware", "/firmware/signers", "/firmware/signers/{name}", "/firmware/{id}/plan", "/campaigns",
+    "/campaigns/{id}", "/campaigns/{id}/pause", "/campaigns/{id}/resume", "/campaigns/{id}/rollback",
+    "/campaigns/{id}/stop", "/inbox", "/alarms/kpi", "/alarms/handover", "/batches", "/batches/{key}", "/ca", "/centers", "/centers/{key}",
     "/escalations", "/escalations/{key}", "/holidays", "/holidays/{day}", "/inbox/reject", "/push", "/push/log",
     "/push/prove", "/push/retry", "/push/{key}", "/push/{key}/rotate", "/push/{key}/test", "/reports",
     "/reports/again", "/survey", "/telemetry/import", "/tokens", "/tokens/{id}", "/users", "/users/{name}",
