@@ -26,7 +26,8 @@ __all__ = ["there"]
 CITY_WIDE = {
     "/firmware", "/firmware/signers", "/firmware/signers/{name}", "/firmware/{id}/plan", "/campaigns",
     "/campaigns/{id}", "/campaigns/{id}/pause", "/campaigns/{id}/resume", "/campaigns/{id}/rollback",
-    "/campaigns/{id}/stop", "/inbox", "/alarms/kpi", "/alarms/handover", "/batches", "/batches/{key}", "/ca", "/centers", "/centers/{key}",
+    "/campaigns/{id}/stop", "/inbox", "/alarms/kpi", "/alarms/handover",
+    "/batches", "/batches/{key}", "/ca", "/centers", "/centers/{key}",
     "/escalations", "/escalations/{key}", "/holidays", "/holidays/{day}", "/inbox/reject", "/push", "/push/log",
     "/push/prove", "/push/retry", "/push/{key}", "/push/{key}/rotate", "/push/{key}/test", "/reports",
     "/reports/again", "/survey", "/telemetry/import", "/tokens", "/tokens/{id}", "/users", "/users/{name}",
