@@ -125,7 +125,21 @@ async def test_alarms_are_told_on_the_own_broker_to_who_may_listen(
         await client.add_push("wall", "mqtt:/iot/alarms/{severity}", kind="mqtt")
         where = ("-h", core.broker.host, "-p", str(core.broker.port), "-u", "wall-screen", "-P", secret)
         heard = asyncio.create_task(
-            command("mosquitto_sub", *where, "-t", "iot/alarms/#", "-q", "1", "-C", "3", "-F", "%t %p", "-W", "18")
+            command(
+                "mosquitto_sub",
+                *where,
+                "-t",
+                "iot/alarms/#",
+                "-q",
+                "1",
+                "-C",
+                "3",
+                "-F",
+                "%t %p",
+                "-W",
+                "50",
+                within_s=60,
+            )
         )
         while not heard.done():  # until it has subscribed and heard three
             await client.test_push("wall")
