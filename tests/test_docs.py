@@ -107,3 +107,11 @@ def test_pictures_ask_no_other_host() -> None:
     for picture in (DOCS / "images").glob("*.svg"):
         asked = re.findall(r"(?:url\(\"?|href=\")(https?:[^\")]+)", picture.read_text(encoding="utf-8"))
         assert asked == [], picture
+
+
+def test_no_file_keeps_the_marks_of_a_merge() -> None:
+    marked = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+    folders = ("iot_core", "drivers", "device_profiles", "simulators", "grafana", "tests", "docs", "scripts")
+    files = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*.*"))]
+    texts = [path for path in files if path.suffix in {".md", ".py", ".po", ".yaml", ".sql", ".toml", ".js", ".json"}]
+    assert [name(path) for path in texts if marked.search(path.read_bytes())] == []
