@@ -28,7 +28,7 @@ from iot_core.alarms.times import Times
 from iot_core.alarms.watch import ClassWatch, Knowledge, Watch
 from iot_core.alarms.windows import Windows, no_window
 from iot_core.alarms.zones import Zone, judge_area, zones_of
-from iot_core.model import Observation, Quality
+from iot_core.model import AlarmRule, Observation, Quality
 
 log = structlog.get_logger()
 
@@ -94,6 +94,17 @@ class Evaluator:
     def silences(self) -> list[Watch]:
         """Give the rules that are about hearing nothing."""
         return [watch for watch in self.book.all() if watch.is_silence]
+
+    def forms_of_silence(self) -> list[AlarmRule]:
+        """Give these rules in every form that they have somewhere."""
+        return [
+            watch.rule for watched, _ in self.book.variants() for watch in watched.watches.values() if watch.is_silence
+        ]
+
+    def silences_at(self, device_id: int) -> list[AlarmRule]:
+        """Give how long a device may be silent, where its rules are its own."""
+        watched = self.book.own.get(device_id)
+        return [watch.rule for watch in watched.watches.values() if watch.is_silence] if watched is not None else []
 
     def rules(self) -> list[str]:
         """Give the full keys of all rules."""

@@ -54,19 +54,25 @@ SELECT w.*, EXISTS (
 FROM (
     SELECT d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at,
         COALESCE(r.state, 'normal') = 'active' AS active,
-        max(GREATEST(s.last_received_at, f.mounted_from) + p.patience) AS own,
-        max(GREATEST(s.last_received_at, f.mounted_from) + p.patience) < $1
+        max(GREATEST(s.last_received_at, f.mounted_from) + q.patience) AS own,
+        max(GREATEST(s.last_received_at, f.mounted_from) + q.patience) < $1
             AND max($2::timestamptz + p.grace) < $1 AS overdue,
-        GREATEST(max(GREATEST(s.last_received_at, f.mounted_from) + p.patience), max($2::timestamptz + p.grace)) AS due
+        GREATEST(max(GREATEST(s.last_received_at, f.mounted_from) + q.patience), max($2::timestamptz + p.grace)) AS due
     FROM (
         SELECT device_id, profile, mounted_from FROM iot.unit
-        WHERE device_id = ANY($8::integer[]) AND mounted_to IS NULL
+        WHERE device_id = ANY($10::integer[]) AND mounted_to IS NULL
         UNION ALL SELECT c.device_id, u.profile, u.mounted_from FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
-        WHERE c.device_id = ANY($8) AND u.mounted_to IS NULL
+        WHERE c.device_id = ANY($10) AND u.mounted_to IS NULL
     ) f
     JOIN iot.device d ON d.id = f.device_id AND d.lifecycle IN ('provisioned', 'active')
-    JOIN unnest($3::text[], $4::text[], $5::text[], $6::interval[], $7::interval[])
-        AS p (rule, class_key, profile, patience, grace) ON p.profile = f.profile AND p.class_key = d.class_key
+    JOIN unnest($3::text[], $4::text[], $5::text[], $6::interval[], $7::float8[], $8::interval[], $9::interval[])
+        AS p (rule, class_key, profile, interval, times, delay, grace)
+        ON p.profile = f.profile AND p.class_key = d.class_key
+    LEFT JOIN unnest($11::integer[], $12::text[], $13::float8[], $14::interval[]) AS o (device_id, rule, times, delay)
+        ON o.device_id = d.id AND o.rule = p.rule
+    CROSS JOIN LATERAL (
+        SELECT p.interval * COALESCE(o.times, p.times) + COALESCE(o.delay, p.delay) AS patience
+    ) q
     JOIN iot.device_status s ON s.device_id = d.id AND s.last_received_at IS NOT NULL
     LEFT JOIN iot.rule_state r ON r.source_kind = 'device' AND r.source_id = d.id AND r.rule = p.rule
     GROUP BY d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at, r.state
@@ -214,7 +220,7 @@ class Timers:
         keyed = [
             {"source_kind": "device", "source_id": row["id"], **row}
             for row in rows
-            if row["active"] or not row["behind"]
+            if row["active"] or not (row["behind"] or self.evaluator.watch(row["rule"], row["id"]) is None)
         ]
 
         def step(case: Case, row: _Row) -> Step:
@@ -240,26 +246,31 @@ class Timers:
         await self._step([*rows, *off[:_BATCH]], lambda case, _: withdraw(case.state, now), now, mark)
 
     async def _disagreeing(self, now: datetime) -> list[asyncpg.Record]:
+        silences, profiles = self.evaluator.silences(), self.evaluator.profiles.all()
+        if not silences or not profiles:
+            return []
+        forms = self.evaluator.forms_of_silence()
+        shortest = min(each.interval for each in profiles) * min(float(rule.threshold) for rule in forms)
+        since = now - shortest - min(rule.on_delay for rule in forms)
+        ids = [row["device_id"] for row in await self.pool.fetch(QUIET, since, [each.rule.key for each in silences])]
+        if not ids:
+            return []
         watched = [
             (
-                watch.rule.key,
-                watch.class_key,
-                profile.model,
-                profile.interval * float(watch.rule.threshold) + watch.rule.on_delay,
-                max(self.pace.grace, profile.interval * self.pace.grace_intervals),
+                watch.rule.key, watch.class_key, profile.model, profile.interval, float(watch.rule.threshold),
+                watch.rule.on_delay, max(self.pace.grace, profile.interval * self.pace.grace_intervals),
             )
-            for watch in self.evaluator.silences()
-            for profile in self.evaluator.profiles.all()
+            for watch in silences
+            for profile in profiles
+        ]  # fmt: skip
+        own = [
+            (each, rule.key, float(rule.threshold), rule.on_delay)
+            for each in ids
+            for rule in self.evaluator.silences_at(each)
         ]
-        if not watched:
-            return []
-        columns = [list(column) for column in zip(*watched, strict=True)]
-        shortest = min(patience for _, _, _, patience, _ in watched)
-        quiet = await self.pool.fetch(QUIET, now - shortest, columns[0])
-        if not quiet:
-            return []
-        ids = [row["device_id"] for row in quiet]
-        found: list[asyncpg.Record] = await self.pool.fetch(SILENCE, now, self.watching_since, *columns, ids)
+        found: list[asyncpg.Record] = await self.pool.fetch(
+            SILENCE, now, self.watching_since, *_turned(watched, 7), ids, *_turned(own, 4)
+        )
         return found
 
     async def _step(
@@ -313,3 +324,8 @@ async def _mark_silent(connection: asyncpg.Connection, cases: Sequence[Case]) ->
     silent = [(case.key[1], case.state.since if case.state.phase is Phase.ACTIVE else None) for case in cases]
     if silent:
         await connection.executemany(MARK_SILENT, silent)
+
+
+def _turned(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Turn rows into columns, as `unnest` takes them."""
+    return [[row[column] for row in rows] for column in range(width)]

@@ -12,6 +12,7 @@ from iot_core.alarms.lifecycle import acknowledge
 from iot_core.alarms.timers import QUIET, SILENCE, Pace, run_timers
 from iot_core.model import Severity
 from tests.alarms.city import MINUTE, SECOND, T0, City, at, seen, smoke
+from tests.alarms.test_language import have
 
 FIVE = timedelta(minutes=5)
 KILL = """
@@ -130,6 +131,23 @@ async def test_silence_is_raised_after_its_intervals_and_cleared_by_the_next_rea
     city.now = T0 + 385 * SECOND
     await timers.look(healthy=True)
     assert await city.events() == ["raised", "cleared", "raised"], "silent again, and nobody had taken the first"
+
+
+async def test_silence_is_raised_after_the_intervals_that_hold_at_the_device(city: City) -> None:
+    patient, hasty, other = [await city.device(f"tank-{number}") for number in range(3)]
+    await have(city, "tank.silent", {"silent_for": 10}, device_id=patient)
+    await have(city, "tank.silent", {"silent_for": 1.5}, device_id=hasty)
+    await city.flush(*(seen(tank, 0, level=10) for tank in (patient, hasty, other)))
+    timers = city.timers()
+    await timers.look(healthy=True)
+    silent_at: dict[int, int] = {}
+    for minute in range(1, 13):
+        city.now = T0 + minute * MINUTE
+        await timers.watch_silence(city.now)
+        for tank in (patient, hasty, other):
+            if await city.state(tank, "tank.silent") == "active":
+                silent_at.setdefault(tank, minute)
+    assert silent_at == {hasty: 2, other: 4, patient: 11}
 
 
 async def test_silence_is_cleared_by_anything_that_was_heard(city: City) -> None:
