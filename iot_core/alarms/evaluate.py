@@ -221,6 +221,8 @@ class Evaluator:
         for device_id, zone in zones.items():
             for rule in touched[device_id]:
                 for watch in self.book.feeds(rule, device_id):
+                    if not zone.counts(watch):
+                        continue
                     key = ("area", zone.area_id, watch.rule.key)
                     if rule in wanted.get(device_id, ()):
                         made.add(key)

@@ -34,7 +34,8 @@ def _condition(rule: AlarmRule) -> str:
     if rule.comparison is Comparison.TERMS:
         return _group(rule.terms, rule.least)
     if rule.comparison is Comparison.DEVICES:
-        return f"{rule.least} devices of an area with {' or '.join(rule.rules)} within {_span(rule.over)}"
+        where = f"an area of kind {rule.area_kind}" if rule.area_kind else "an area"
+        return f"{rule.least} devices of {where} with {' or '.join(rule.rules)} within {_span(rule.over)}"
     if rule.comparison is Comparison.SILENT:
         return f"{of} silent for {rule.threshold:g} intervals".strip()
     if rule.comparison in {Comparison.STUCK, Comparison.CHANGED}:

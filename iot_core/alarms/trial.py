@@ -46,8 +46,9 @@ WHERE d.class_key = $1 AND d.retired_at IS NULL AND ($2::integer IS NULL OR hash
 AREAS: Final = """
 SELECT d.id, d.key, n.place, a.key AS area FROM (
     SELECT DISTINCT d.area_id, hashint4(d.area_id) AS place FROM iot.device d
-    WHERE d.class_key = $1 AND d.retired_at IS NULL AND d.area_id IS NOT NULL
-        AND ($2::integer IS NULL OR hashint4(d.area_id) > $2) AND ($3::integer[] IS NULL OR d.id = ANY($3))
+    JOIN iot.area i ON i.id = d.area_id AND $5 IN ('', i.kind)
+    WHERE d.class_key = $1 AND d.retired_at IS NULL AND ($2::integer IS NULL OR hashint4(d.area_id) > $2)
+        AND ($3::integer[] IS NULL OR d.id = ANY($3))
     ORDER BY 2 LIMIT $4
 ) n JOIN iot.area a ON a.id = n.area_id
 JOIN iot.device d ON d.area_id = a.id AND d.class_key = $1 AND d.retired_at IS NULL
@@ -233,7 +234,11 @@ async def part_of(
 ) -> Part:
     """Choose the next devices (areas, for a rule over devices) to try a rule at; `only` these, None: all."""
     by_area = watch.rule.comparison is Comparison.DEVICES
-    rows = await connection.fetch(AREAS if by_area else PART, watch.class_key, after, only, most)
+    asked = (watch.class_key, after, only, most)
+    if by_area:
+        rows = await connection.fetch(AREAS, *asked, watch.rule.area_kind)
+    else:
+        rows = await connection.fetch(PART, *asked)
     areas: dict[str, list[int]] = {}
     for row in rows if by_area else ():
         areas.setdefault(row["area"], []).append(row["id"])

@@ -21,11 +21,11 @@ from iot_core.model import Severity
 __all__ = ["Zone", "judge_area", "zones_of"]
 
 ZONES: Final = """
-SELECT d.id, d.area_id, (
+SELECT d.id, d.area_id, a.kind, (
     SELECT count(*) FROM iot.device o
     WHERE o.area_id = d.area_id AND o.class_key = d.class_key AND o.retired_at IS NULL
 ) AS devices
-FROM iot.device d WHERE d.id = ANY($1) AND d.area_id IS NOT NULL
+FROM iot.device d JOIN iot.area a ON a.id = d.area_id WHERE d.id = ANY($1)
 """
 SIGNALS: Final = """
 SELECT s.source_id, s.rule, s.state, s.since FROM iot.rule_state s JOIN iot.device d ON d.id = s.source_id
@@ -42,11 +42,16 @@ class Zone:
 
     area_id: int
     devices: int
+    kind: str
+
+    def counts(self, watch: Watch) -> bool:
+        """Say whether a rule over devices looks at areas like this one."""
+        return watch.rule.area_kind in {"", self.kind}
 
     def alone(self, watches: Iterable[Watch]) -> Severity | None:
         """Give the severity of a single device's alarm where others could confirm it."""
         for watch in watches:
-            if watch.rule.alone is not None and self.devices >= watch.rule.least:
+            if watch.rule.alone is not None and self.devices >= watch.rule.least and self.counts(watch):
                 return watch.rule.alone
         return None
 
@@ -54,7 +59,7 @@ class Zone:
 async def zones_of(connection: asyncpg.Connection, devices: Sequence[int]) -> dict[int, Zone]:
     """Find the areas of devices; those without an area are left out."""
     rows = await connection.fetch(ZONES, list(devices)) if devices else []
-    return {row["id"]: Zone(row["area_id"], row["devices"]) for row in rows}
+    return {row["id"]: Zone(row["area_id"], row["devices"], row["kind"]) for row in rows}
 
 
 async def judge_area(

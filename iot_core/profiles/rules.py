@@ -74,6 +74,8 @@ class ConditionSpec(Table, frozen=True, kw_only=True):
     """How long ago a device's rule may have ceased and still count; default 60s."""
     alone: Literal["critical", "high", "medium", "low"] | None = None
     """Beside `devices`: the severity of a single device's alarm in an area that has enough devices to confirm it."""
+    area_kind: str | None = None
+    """Beside `devices`: only areas of this kind, as `fire_zone`; else every area in which devices stand."""
 
 
 class StepSpec(Table, frozen=True, kw_only=True):
@@ -204,6 +206,7 @@ class _Reader:
             "least": when.at_least,
             "alone": Severity(when.alone) if when.alone is not None else None,
             "over": read_duration(self.document, (*self.place, "within"), when.within or "60s"),
+            "area_kind": when.area_kind or "",
         }
 
     def _computed(self, when: ConditionSpec) -> dict[str, Any]:

@@ -247,6 +247,22 @@ async def test_detectors_that_do_not_confirm_each_other(city: City) -> None:
     ]
 
 
+async def test_rule_over_devices_looks_at_areas_of_its_kind_only(city: City) -> None:
+    await have(city, "detector.fire", {**ZONE, "area_kind": "fire_zone"}, severity="critical", latched=True)
+    ward, floor = await area(city, "ward-1"), await area(city, "floor-1")
+    await city.pool.execute("UPDATE iot.area SET kind = 'fire_zone' WHERE id = $1", floor)
+    detectors = [await city.device(f"smoke-{number}", "detector") for number in range(4)]
+    for detector, there in zip(detectors, (ward, ward, floor, floor), strict=True):
+        await place(city, detector, there)
+    await city.flush(*(smoke(detector, number) for number, detector in enumerate(detectors)))
+    found = [(each.rule, each.severity) for each in await city.alarms()]
+    assert sorted(found) == [
+        ("detector.fire", Severity.CRITICAL),
+        ("detector.smoke", Severity.CRITICAL), ("detector.smoke", Severity.CRITICAL),  # of a ward: each is a fire
+        ("detector.smoke", Severity.HIGH), ("detector.smoke", Severity.HIGH),
+    ]  # fmt: skip
+
+
 async def test_shelved_source_stays_quiet_and_rings_when_the_time_is_over(city: City) -> None:
     tank = await city.device("tank-1")
     await city.pool.execute(
