@@ -44,7 +44,13 @@ def test_weekdays_holidays_and_what_is_neither() -> None:
     assert list(said.values()) == [[("22:00", {"level": 50})], [("22:00", {"level": 90})], [("06:30", {})]]
 
 
-@pytest.mark.parametrize("wrong", ["", "dusk", "25:00 dim", "dusk-5x dim", "someday 5:00 dim", "5:00 dim level"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "", "dusk", "25:00 dim", "dusk-5x dim", "someday 5:00 dim", "5:00 dim level", "dusk+25h dim", "dusk-1441m dim",
+        "dusk+999999999999999h dim", f"dusk+{'9' * 5000}h dim",
+    ],
+)  # fmt: skip
 def test_what_is_no_point_is_named(wrong: str) -> None:
     with pytest.raises(RequestError, match="bad_point"):
         sun.parse(wrong)
@@ -63,3 +69,47 @@ def test_the_newest_moment_is_past_and_the_next_one_is_to_come(now: datetime) ->
     assert found[0] <= now < following[0]
     between = list(sun.coming(EVENING, found[0], HANOI, days=2))
     assert between[0] == following, "nothing lies between them"
+
+
+NIGHT = [sun.parse(each) for each in ("03:00 dim level=50", "dusk+11h off")]
+
+
+def test_what_an_offset_brings_into_the_next_day_is_newer_than_what_that_day_had_before_it() -> None:
+    off = datetime(2026, 11, 28, 4, 34, tzinfo=ZONE)  # dusk of the 27th at 17:34
+    now = off + timedelta(hours=1, minutes=25)
+    found = sun.last(NIGHT, now, HANOI)
+    assert found is not None
+    assert (found[1].name, abs(found[0] - off) < timedelta(minutes=5)) == ("off", True)
+    following = [point.name for _, point in sun.coming(NIGHT, off - timedelta(hours=2), HANOI, days=2)]
+    assert following == ["dim", "off", "dim", "off"], "in order across days"
+
+
+def test_of_what_comes_at_one_moment_the_last_holds() -> None:
+    points = [sun.parse(each) for each in ("22:00 dim level=50", "22:00 off", "21:00 on")]
+    found = sun.last(points, datetime(2026, 11, 28, 22, 30, tzinfo=ZONE), HANOI)
+    assert found is not None
+    assert found[1].name == "off"
+
+
+SHIFTED = st.builds("{} {} dim level={}".format, st.sampled_from(["mon", "sat,sun", "mon-sun"]), st.one_of(
+    st.sampled_from(["00:00", "03:00", "23:59"]),
+    st.builds("{}{:+d}h".format, st.sampled_from(["dawn", "sunrise", "dusk"]), st.integers(-24, 24)),
+), st.integers(0, 100))  # fmt: skip
+
+
+@given(
+    st.lists(SHIFTED, min_size=1, max_size=4),
+    st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - zone beside it
+)
+def test_the_newest_moment_is_the_newest_of_all_days_around(said: list[str], now: datetime) -> None:
+    points = [sun.parse(each) for each in said]
+    every = [
+        each
+        for ahead in range(-12, 4)
+        for each in sun.moments(points, now.astimezone(ZONE).date() + timedelta(days=ahead), HANOI)
+    ]
+    found = sun.last(points, now, HANOI)
+    assert found is not None
+    assert found[0] == max(at for at, _ in every if at <= now)
+    following = [at for at, _ in sun.coming(points, now, HANOI, days=1)]
+    assert following == sorted(at for at, _ in every if now < at <= now + timedelta(days=1))

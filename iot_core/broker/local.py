@@ -98,15 +98,17 @@ class LocalBroker(Broker):
     async def watch(self) -> None:
         """Start it anew whenever it dies, until cancelled, more slowly each time."""
         back_off = _BACK_OFF_S
-        while self.child is not None:
+        while True:
             began = asyncio.get_running_loop().time()
-            await self.child.ended()
-            log.error("broker.died", broker=self.kind, pid=self.child.pid, said=self._last_words())
-            lived = asyncio.get_running_loop().time() - began
-            back_off = _BACK_OFF_S if lived > _LONGEST_BACK_OFF_S else min(back_off * 2, _LONGEST_BACK_OFF_S)
-            while not self.child.alive():
+            if self.child is not None:  # else the last start failed
+                await self.child.ended()
+                log.error("broker.died", broker=self.kind, pid=self.child.pid, said=self._last_words())
+            if asyncio.get_running_loop().time() - began > _LONGEST_BACK_OFF_S:
+                back_off = _BACK_OFF_S
+            while self.child is None or not self.child.alive():
                 await asyncio.sleep(back_off)
                 await self._start_again()
+                back_off = min(back_off * 2, _LONGEST_BACK_OFF_S)
 
     async def _forget_presence(self) -> None:
         """Nobody is connected to a broker that does not run; whoever comes back says so."""

@@ -9,7 +9,7 @@ sun 6 degrees below it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
@@ -28,11 +28,14 @@ _SUN: Final[Mapping[str, Callable[..., datetime]]] = {
     "dawn": sun.dawn,
     "dusk": sun.dusk,
 }
-_AT: Final = re.compile(r"(?:(\d{1,2}):(\d{2})|(sunrise|sunset|dawn|dusk)(?:([+-])(\d+)(m|h))?)")
+_AT: Final = re.compile(r"(?:(\d{1,2}):(\d{2})|(sunrise|sunset|dawn|dusk)(?:([+-])(\d{1,4})(m|h))?)")
 _PARAM: Final = re.compile(r"([a-z][a-z0-9_]*)=(\S+)")
 _MINUTES: Final = {"m": 1, "h": 60}
-_LOOK_BACK: Final = 8
-"""Days: a schedule of one weekday has a moment within them."""
+_LONGEST_OFFSET: Final = timedelta(days=1)
+_NEAR: Final = 2
+"""Days: what comes at a moment belongs to a civil day so near, by the longest offset."""
+_LOOK_BACK: Final = 9
+"""Days: a schedule of one weekday has a moment within them, offset or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,10 @@ def parse(said: str) -> Point:
     hour, minute, event, sign, amount, unit = found.groups()
     if hour is not None and not (int(hour) < 24 and int(minute) < 60):
         raise RequestError("schedule.bad_point", point=said)
-    shift = timedelta(minutes=int(amount) * _MINUTES[unit]) if amount else timedelta(0)
+    minutes = int(amount) * _MINUTES[unit] if amount else 0
+    if minutes > _LONGEST_OFFSET // timedelta(minutes=1):
+        raise RequestError("schedule.bad_point", point=said)
+    shift = timedelta(minutes=minutes)
     params = {}
     for word in words[2:]:
         given = _PARAM.fullmatch(word)
@@ -133,10 +139,13 @@ def coming(
 ) -> Iterator[tuple[datetime, Point]]:
     """Give what comes after `now`, in order, for so many days."""
     today = now.astimezone(place.zone).date()
-    for ahead in range(-1, days + 1):
-        for at, point in moments(points, today + timedelta(days=ahead), place, holidays):
-            if now < at <= now + timedelta(days=days):
-                yield at, point
+    found = (
+        each
+        for ahead in range(-_NEAR, days + _NEAR + 1)
+        for each in moments(points, today + timedelta(days=ahead), place, holidays)
+        if now < each[0] <= now + timedelta(days=days)
+    )
+    yield from _in_order(found)
 
 
 def last(
@@ -144,8 +153,16 @@ def last(
 ) -> tuple[datetime, Point] | None:
     """Give the newest moment that is past: the state that devices should be in."""
     today = now.astimezone(place.zone).date()
-    for back in range(-1, _LOOK_BACK):
-        past = [each for each in moments(points, today - timedelta(days=back), place, holidays) if each[0] <= now]
-        if past:
-            return past[-1]
-    return None
+    past: list[tuple[datetime, Point]] = []
+    looks = 2 * _NEAR  # from the first day with one: those before it may have a later one
+    for back in range(-_NEAR, _LOOK_BACK + 1):
+        day = moments(points, today - timedelta(days=back), place, holidays)
+        past[:0] = [each for each in day if each[0] <= now]
+        looks -= bool(past)
+        if not looks:
+            break
+    return _in_order(past)[-1] if past else None
+
+
+def _in_order(found: Iterable[tuple[datetime, Point]]) -> list[tuple[datetime, Point]]:
+    return sorted(found, key=lambda each: each[0])

@@ -31,7 +31,7 @@ def result(uplink: Uplink) -> Step | None:
         return None
     try:
         said = msgspec.json.decode(uplink.payload, type=_Result)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if said.state not in _SAID or not 0 < said.id <= _HIGHEST_ID:
         return None

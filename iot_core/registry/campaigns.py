@@ -103,11 +103,13 @@ WHERE k.id = u.campaign_id AND k.state = 'running' AND u.state = 'waiting' AND N
 """
 _PAUSE_BAD: Final = """
 UPDATE iot.firmware_campaign k SET state = 'paused', reason = 'failures' FROM (
-    SELECT campaign_id, count(*) FILTER (WHERE state = 'failed') AS failed, count(*) AS total
-    FROM iot.firmware_update u WHERE ring <= (
-        SELECT coalesce(max(ring), 0) FROM iot.firmware_update b
-        WHERE b.campaign_id = u.campaign_id AND b.state <> 'waiting'
-    ) GROUP BY campaign_id
+    SELECT u.campaign_id, count(*) FILTER (WHERE u.state = 'failed') AS failed, count(*) AS total
+    FROM iot.firmware_update u JOIN (
+        SELECT b.campaign_id, coalesce(max(b.ring) FILTER (WHERE b.state <> 'waiting'), 0) AS ring
+        FROM iot.firmware_update b JOIN iot.firmware_campaign r ON r.id = b.campaign_id AND r.state = 'running'
+        GROUP BY b.campaign_id
+    ) begun ON begun.campaign_id = u.campaign_id AND u.ring <= begun.ring
+    GROUP BY u.campaign_id
 ) said WHERE said.campaign_id = k.id AND k.state = 'running' AND said.failed > k.fail_share * said.total
 """
 # A device that was away when its turn came must not begin after somebody said stop.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import aiomqtt
 import pytest
 
-from iot_core.broker import Embedded
+from iot_core.broker import Embedded, local
 from iot_core.broker.embedded import WINDOW
 from iot_core.errors import StartError
 from tests.broker.bench import killed_core, mqtt, pool_of, publish_to, started, state_dir
@@ -154,6 +154,28 @@ async def test_it_is_started_again_when_it_dies(state: StateDir, pool: asyncpg.P
             async with device(broker) as client:
                 await client.publish(TOPIC, "again", qos=1)
                 await until(lambda: ingest.taken)
+
+
+async def test_a_start_that_fails_is_tried_again(
+    state: StateDir, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_BACK_OFF_S", 0.01)
+    async with started(state, pool, mqtt(broker="embedded")) as broker:
+        assert isinstance(broker, Embedded)
+        assert broker.child is not None
+        died, check = broker.child.pid, broker._check_port
+        refused: list[object] = []
+
+        def in_use() -> None:
+            if len(refused) < 2:
+                refused.append(broker.child)
+                raise StartError("broker.port", host="-", port=0, detail="in use")
+            check()
+
+        monkeypatch.setattr(broker, "_check_port", in_use)
+        os.kill(died, signal.SIGKILL)
+        await until(lambda: broker.child and broker.child.alive() and broker.child.pid != died and broker.answers())
+    assert len(refused) == 2
 
 
 async def test_a_broker_elsewhere_is_left_alone(state: StateDir, pool: asyncpg.Pool) -> None:

@@ -331,7 +331,7 @@ async def test_a_broker_killed_with_a_long_queue_loses_no_more_than_one_save(
     await publish_lines(broker, "aq-1", secret, lines)
     killed = child(broker)
     os.kill(killed, signal.SIGKILL)
-    await until(lambda: broker.child.alive() and broker.child.pid != killed)  # type: ignore[attr-defined]
+    await until(lambda: broker.child and broker.child.alive() and broker.child.pid != killed)  # type: ignore[attr-defined]
     ingest = Ingest()
     async with driving(of_core(broker), ingest.emit):
         # Sets, because what was in flight when a connection ended comes again.

@@ -122,6 +122,10 @@ async def test_every_step_is_said_when_it_is_true_and_not_before(dsn: str, state
             assert len(lamp.heard) == 1
 
 
+async def _power(client: Client) -> bool:
+    return any(each.metric == "power" for each in (await client.latest("lamp-1")).items)
+
+
 async def test_a_device_that_says_no_has_the_last_word_and_nobody_else(
     dsn: str, state_path: Path, free_ports: Free
 ) -> None:
@@ -131,8 +135,11 @@ async def test_a_device_that_says_no_has_the_last_word_and_nobody_else(
             order = await ordered(client, "switch", {"on": True}, devices=("lamp-1",))
             sent = await in_state(client, order, "sent")
             await second.publish("commands/result", {"id": sent.id, "state": "succeeded"})
-            for nonsense in ("{", '{"id": 1e99, "state": "succeeded"}', '{"id": -1, "state": "failed"}', "[]"):
+            deep = f'{{"id": 1, "state": "failed", "more": {"[" * 1_000}{"]" * 1_000}}}'
+            for nonsense in ("{", '{"id": 1e99, "state": "succeeded"}', '{"id": -1, "state": "failed"}', "[]", deep):
                 await first.publish("commands/result", nonsense)
+            await first.publish("telemetry", {"power": 40})
+            await until(lambda: _power(client), what="what comes after nonsense is stored")
             await first.answers("failed", "relay stuck\u0000")
             failed = await in_state(client, order, "failed")
             assert failed.detail == "relay stuck"
