@@ -24,6 +24,7 @@ from iot_core.profiles.places import (
     compile_stamp,
 )
 from iot_core.profiles.table import Table
+from iot_core.profiles.values import scale_of
 from iot_core.profiles.wire import Endian
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class FrameSpec(LayoutSpec, frozen=True, kw_only=True):
     """The last bytes, over all before them: `sum8 sum8_zero xor8 crc8 crc8_sensirion crc16_modbus crc16_ccitt
     crc16_xmodem crc16_arc`."""
     tail: Any = None
-    """A block at the end of the frame, of fixed length, before the checksum: its `time` is the frame's."""
+    """A block at the end of the frame, of fixed length, before the checksum: its `time` is the frame's. The frame's
+    `length` then counts neither of the two."""
 
 
 class BytesSpec(FrameSpec, frozen=True, kw_only=True):
@@ -252,6 +254,8 @@ def _records(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian) -
         layout = _layout(entries, where, record, endian, length)
         times, add = (record.length.times, record.length.add) if isinstance(record.length, LengthSpec) else (1, 0)
         known[_key(entries, where, text)] = Record(layout=layout, size=size, times=times, add=add)
+    if not known:
+        raise entries.document.error((*place, "records"), "at least one record")
     return Records(known=known, sized=spec.sized)
 
 
@@ -284,19 +288,24 @@ def bits_of(width: int) -> str:
 def byte_place(entries: Entries, endian: Endian, length: int, place: Place, spec: Any) -> Bytes:
     """Compile where a raw value stands, and check that it does so within its head."""
     error = entries.document.error
-    for each in (spec, *getattr(spec, "parts", ())):
+    pieces = [(place, spec), *((place, part) for part in getattr(spec, "parts", ()))]
+    plus = getattr(spec, "plus", None)
+    if plus is not None:
+        pieces.append(((*place, "plus"), plus))
+        scale_of(entries.document, (*place, "plus", "scale"), plus.scale)
+    for where, each in pieces:
         if getattr(each, "bits", None) is not None:
-            _check_bits(entries, place, each)
+            _check_bits(entries, where, each)
         kind = str(each.type)
         if (kind in {"string", "hex"}) != (each.length > 0):
-            raise error((*place, "length"), "a length in bytes exactly for the types string and hex")
+            raise error((*where, "length"), "a length in bytes exactly for the types string and hex")
         if (each.mask is not None or each.bit is not None) and not kind.startswith(("uint", "int")):
-            raise error((*place, "type"), "a whole-number type beside mask or bit")
+            raise error((*where, "type"), "a whole-number type beside mask or bit")
         if each.mask is not None and each.bit is not None:
-            raise error((*place, "bit"), "either mask or bit")
+            raise error((*where, "bit"), "either mask or bit")
         width = 8 * compile_bytes(each, endian).wire.size
         if not 0 <= (each.bit or 0) < max(width, 1) or not 0 <= (each.mask or 0) < 1 << max(width, 1) or each.mask == 0:
-            raise error((*place, "mask" if each.mask is not None else "bit"), bits_of(width))
+            raise error((*where, "mask" if each.mask is not None else "bit"), bits_of(width))
     found = compile_bytes(spec, endian)
     _fits(entries, place, found, length)
     return found

@@ -20,6 +20,7 @@ from iot_core.model import Decoded, Problem, Reason, Sample
 from iot_core.profiles.bytes_format import bytes_from_text
 from iot_core.profiles.fields import MISSING
 from iot_core.profiles.formats import Context, Format
+from iot_core.profiles.json_format import JsonFormat, read_count
 from iot_core.profiles.moments import Moment
 from iot_core.profiles.paths import Path, find, put
 from iot_core.profiles.payload import read_json
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from iot_core.model import Uplink, Value
     from iot_core.profiles.fields import Trace
-    from iot_core.profiles.json_format import JsonFormat
 
 __all__ = ["ANY_PORT", "TOPICS", "Envelope", "LorawanFormat", "downlink", "wrap"]
 
@@ -76,7 +76,7 @@ class Envelope:
         time = self.time.read(stamp, arrival) if self.time is not None and stamp is not MISSING else None
         port, count = (MISSING if path is None else find(data, path) for path in (self.port, self.seq))
         opened = _opened((text, self.encoding), (port, count), None, None, {})
-        return replace(opened, time=time, count=None if count is MISSING else opened.count)
+        return replace(opened, time=time, count=read_count(count))
 
     def close(self, data: bytes, port: int, context: Context) -> bytes:
         """Put bytes where `open` finds them."""
@@ -289,9 +289,7 @@ def _opened(  # noqa: PLR0917 - what each network server says under other names,
 
 def _whole(said: object) -> int:
     """Read a whole number that may be written as text; what is missing or none is 0."""
-    if isinstance(said, str) and said.isdecimal() and len(said) <= 18:
-        return int(said)
-    return said if type(said) is int and said >= 0 else 0
+    return read_count(said) or 0
 
 
 def _first(heard: object) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iot_core.model import Uplink, Value
     from iot_core.profiles.formats import Context
 
-__all__ = ["KEY", "JsonFormat", "JsonPlace"]
+__all__ = ["KEY", "JsonFormat", "JsonPlace", "read_count"]
 
 KEY: Final = "@key"
 """As a channel: the name under which an element stands in its table."""
@@ -139,7 +139,7 @@ class JsonFormat:
     ) -> None:
         data = row.data
         time = self._time(data, arrival, problems)
-        seq = None if self.seq is None else _count(find(data, self.seq))
+        seq = None if self.seq is None else read_count(find(data, self.seq))
         run = "" if self.run is None else find(data, self.run)
         named = "" if self.channel is None else self._named(row)
         if named is None:
@@ -217,8 +217,8 @@ def _rows(rows: list[Any] | dict[Any, Any]) -> Iterator[_Row]:
     return (_Row(row, str(index)) for index, row in enumerate(rows))
 
 
-def _count(said: object) -> int | None:
-    """Read a sequence number; some senders write numbers as text."""
+def read_count(said: object) -> int | None:
+    """Read a sequence number; some senders write numbers as text. None when it is none: 0 would be a number too."""
     if isinstance(said, str) and said.isdecimal() and len(said) <= 18:
         said = int(said)
     return said if type(said) is int and said >= 0 else None

@@ -154,7 +154,9 @@ class Layout:
             channel = channel if self.channel is None else self.channel.of(data)
         except DecodeError as exc:
             into.problems.append(Problem(exc.reason, exc.detail, data[: self.length].hex()))
-            return self.length
+            if not self.open:
+                return self.length
+            into, channel = Gathered(into.arrival, None), ""  # what follows is read only to know where it ends
         values = into.collect(self.fields, data, channel)
         extra = collect(self.extra, data, into.problems, into.trace)
         into.add(channel, time, values, extra)
@@ -225,6 +227,8 @@ class Block:
             own, usable = self._time(part, into, time, turn)
             if len(part) < self.layout.length or usable:
                 took = self.layout.read(part if self.layout.open else part[: self.layout.length], into, channel, own)
+            elif self.layout.open:  # its parts are read only to know where it ends
+                took = self.layout.read(part, Gathered(into.arrival, None), channel, own)
             else:
                 took = self.layout.length
             if took is None:
@@ -403,7 +407,7 @@ class Frame:
     def damage(self, data: bytes) -> Problem | None:
         """Say what is wrong with bytes that are meant as this frame; None when nothing is."""
         tail = self._tail(data)
-        least = self.layout.length + (0 if tail is None else tail.length)
+        least = self.layout.length + (0 if tail is None else tail.length) + self._apart
         if len(data) < least or (len(data) > least and not self.layout.open):
             reason = Reason.EMPTY if not data else Reason.TRUNCATED if len(data) < least else Reason.BAD_FIELD
             return Problem(reason, f"{len(data)} bytes, {least} expected", data.hex())
@@ -413,8 +417,7 @@ class Frame:
 
     def read(self, data: bytes, into: Gathered) -> None:
         """Read bytes that are this frame."""
-        if self.checksum is not None and self.layout.open:
-            data = data[: -self.checksum.size]
+        data = data[: len(data) - self._apart]
         if self.layout.time is not None:
             into.time, _ = _own_time(self.layout.time, data, self.layout.length, into)
         data = self._without_tail(data, into)
@@ -423,6 +426,11 @@ class Frame:
             into.problems.append(
                 Problem(Reason.BAD_FIELD, f"byte {took}: {len(data) - took} bytes are left over", data[took:].hex())
             )
+
+    @property
+    def _apart(self) -> int:
+        """The bytes of a checksum behind what the layout counts; those of a fixed frame without a tail are in it."""
+        return self.checksum.size if self.checksum is not None and (self.layout.open or self.tail is not None) else 0
 
     def _tail(self, data: bytes) -> Layout | None:
         """Give the tail that these bytes have."""
@@ -465,8 +473,7 @@ class Frame:
         if self.layout.time is not None and time is not None:
             self.layout.time.write(time, arrival, data)
         if self.checksum is not None:
-            if self.layout.open:
-                data += bytes(self.checksum.size)
+            data += bytes(self._apart)
             self.checksum.put(data)
         return bytes(data)
 

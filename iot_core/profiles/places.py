@@ -291,6 +291,9 @@ def compile_stamp(document: Document, place: Place, spec: TimeSpec, default: End
         raise document.error(place, "a zone such as +07:00, and a scale greater than 0")
     epoch = epoch.replace(tzinfo=UTC) - shown if epoch.tzinfo is None else epoch.astimezone(UTC)
     if spec.form != "seconds":
+        part = next((key for key in ("bits", "mask", "bit") if getattr(spec, key) is not None), None)
+        if part is not None:
+            raise document.error((*place, part), "no mask, bit or bits beside a form other than seconds")
         packed = spec.form in {"mbus", "packed"}
         if not packed and (not set("YMD") <= set(spec.order) <= set("YMDhms-") or not _once(spec.order)):
             raise document.error((*place, "order"), "Y, M and D, perhaps h, m and s, each once, and - for other bytes")

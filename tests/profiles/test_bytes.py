@@ -170,6 +170,39 @@ def test_a_channel_stands_in_each_block(make: Make) -> None:
     assert [each.reason for each in decode(usage, "hex:05000000000000").problems] == [Reason.BAD_FIELD]
 
 
+REPEATED = """
+bytes:
+  blocks:
+    - repeat: end
+      length: 7
+      HEAD
+      values: {temperature: {at: 6}}
+      blocks:
+        - {when: {at: 6, bit: 7, unless: true}, length: 1, values: {humidity: {at: 0}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "bad", "reason", "samples"),
+    [
+        ("time: {form: fields}", "1a0d0f08201e", Reason.BAD_TIME, [{"temperature": 22}, {"humidity": 51}]),  # month 13
+        ("channel: {at: 0, names: {26: a}}", "09010f08201e", Reason.BAD_FIELD, [{"temperature": 22, "humidity": 51}]),
+    ],
+)
+def test_a_repetition_that_cannot_be_used_takes_as_many_bytes_as_one_that_can(
+    make: Make, head: str, bad: str, reason: Reason, samples: list[dict[str, int]]
+) -> None:
+    found = decode(make(REPEATED.replace("HEAD", head)), f"hex:{bad}15 32 1a010f08201e 16 33")
+    assert [each.reason for each in found.problems] == [reason]
+    assert values_of(found) == samples
+
+
+def test_a_frame_of_an_unknown_channel_says_nothing_else(make: Make) -> None:
+    head = "{length: 1, channel: {at: 0, names: {1: a}}, blocks: [{length: 1, values: {temperature: {}}}]}"
+    found = decode(make(f"bytes: {head}\n"), "hex:0915")
+    assert ([each.reason for each in found.problems], found.samples) == ([Reason.BAD_FIELD], [])
+
+
 def test_wireless_mbus_records_and_what_is_stepped_over(make: Make) -> None:
     hydrus = make(
         "bytes:\n  encoding: hex\n  endian: little\n  length: 15\n"
@@ -219,6 +252,12 @@ def test_records_that_say_their_own_length(make: Make) -> None:
     sized = make('bytes:\n  sized: byte\n  records:\n    "02": {length: 1, values: {battery: {}}}\n')
     assert values_of(decode(sized, b"\x07\x03abc\x02\x01\x40")) == [{"battery": 0x40}]
     assert [each.reason for each in decode(sized, b"\x07\x09abc").problems] == [Reason.TRUNCATED]
+
+
+def test_records_of_which_none_is_left_are_refused(make: Make) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make('bytes: {records: {"01": null}}\n')
+    assert caught.value.facts["expected"] == "at least one record"
 
 
 @pytest.mark.parametrize(

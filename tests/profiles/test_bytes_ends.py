@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -84,6 +86,17 @@ def test_a_tail_stands_before_the_checksum_and_is_written_with_its_time(make: Ma
     assert there_and_back(make(LATEST), {"temperature": -4.5}, time) == [({"temperature": -4.5}, time)]
 
 
+def test_a_tail_and_a_checksum_are_not_counted_in_a_fixed_head(make: Make) -> None:
+    fixed = make(LATEST.replace("    rest: true\n", ""))
+    time = datetime(2026, 1, 15, 8, 30, tzinfo=UTC)
+    assert there_and_back(fixed, {"temperature": -4.5}, time) == [({"temperature": -4.5}, time)]
+    frame = fixed.encode({"temperature": -4.5}, time=time).payload
+    data = base64.b64decode(json.loads(frame)["data"])
+    assert len(data) == 2 + 4 + 1
+    for wrong, reason in ((data[:-1], Reason.TRUNCATED), (data + b"\0", Reason.BAD_FIELD)):
+        assert [each.reason for each in decode(fixed, wrong).problems] == [reason]
+
+
 def test_a_tail_has_a_fixed_length(make: Make) -> None:
     for wrong in ("{length: 4, repeat: 2, every: 1m}", "{length: 2, optional: true}", "{records: {'01': {length: 1}}}"):
         with pytest.raises(ConfigError) as caught:
@@ -122,6 +135,25 @@ def test_bits_that_cannot_be_are_named(make: Make, wrong: str, expected: str) ->
 
 
 @pytest.mark.parametrize(
+    ("plus", "expected", "key"),
+    [
+        ("{bits: [-4, 8]}", "within 8 bytes", "plus.bits"),
+        ("{at: 1, mask: 256}", "a bit from 0 to 7", "plus.mask"),
+        ("{at: 1, mask: 1, bit: 0}", "either mask or bit", "plus.bit"),
+        ("{at: 1, type: float32, bit: 0}", "a whole-number type", "plus.type"),
+        ("{at: 1, type: string}", "a length in bytes", "plus.length"),
+        ("{at: 1, scale: 0}", "other than 0", "plus.scale"),
+        ("{at: 3}", "a place within 3 bytes", "at"),
+    ],
+)
+def test_what_is_added_is_checked_like_what_it_is_added_to(make: Make, plus: str, expected: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(f"\nbytes: {{length: 3, values: {{temperature: {{at: 0, plus: {plus}}}}}}}\n")
+    assert expected in str(caught.value.facts["expected"])
+    assert str(caught.value.facts["key"]) == f"bytes.values.temperature.{key}"
+
+
+@pytest.mark.parametrize(
     ("form", "data", "expected"),
     [
         ("form: packed", "342f440f", datetime(2026, 1, 15, 8, 32, 30, tzinfo=UTC)),
@@ -136,6 +168,16 @@ def test_a_clock_of_bits_or_bytes_in_any_order(make: Make, form: str, data: str,
     (sample,) = decode(profile, f"hex:15{data:0<16}").samples
     assert sample.time == expected
     assert there_and_back(profile, {"temperature": 21}, expected) == [({"temperature": 21}, expected)]
+
+
+@pytest.mark.parametrize("part", ["bits: [8, 32]", "mask: 15", "bit: 1"])
+@pytest.mark.parametrize("form", ["packed", "mbus", "bcd", "fields"])
+def test_a_clock_of_whole_bytes_has_no_mask_nor_bits(make: Make, form: str, part: str) -> None:
+    clock = CLOCK.replace("at: 1, ", "" if "bits" in part else "at: 1, ")
+    with pytest.raises(ConfigError) as caught:
+        make(clock.replace("FORM", f"form: {form}, {part}"))
+    assert caught.value.facts["expected"] == "no mask, bit or bits beside a form other than seconds"
+    assert str(caught.value.facts["key"]).endswith("time." + part.partition(":")[0])
 
 
 @pytest.mark.parametrize("order", ["YM", "YMDhmsY", "YMDx", ""])

@@ -198,6 +198,17 @@ def test_a_server_that_counts_nothing_numbers_nothing(make: Make) -> None:
     assert (sample.seq, sample.values) == (None, {"temperature": 24.5})
 
 
+@pytest.mark.parametrize(
+    ("said", "seq"),
+    [("7", 7), ('"7"', 7), ("0", 0), ("null", None), ("12.0", None), ('"x"', None), ("-1", None), ("true", None)],
+)
+def test_what_is_no_number_numbers_nothing(make: Make, said: str, seq: int | None) -> None:
+    """As number 0 it would make the second message a redelivery of the first: acknowledged, and not stored."""
+    profile = make(OWN_SERVER.replace("encoding: hex}", "encoding: hex, seq: msg.n}"))
+    (sample,) = decode(profile, f'{{"msg": {{"raw": "00f5", "n": {said}}}}}', topic="gw/a/b").samples
+    assert (sample.seq, sample.values) == (seq, {"temperature": 24.5})
+
+
 def test_a_model_of_another_server_is_played_in_that_servers_envelope(make: Make) -> None:
     encoded = make(OWN_SERVER).encode({"temperature": 24.5}, address="b")
     assert (encoded.topic, encoded.payload) == ("gw/city/b", b'{"msg":{"raw":"00f5"}}')
