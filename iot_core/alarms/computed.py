@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["DERIVED", "Look", "looks"]
 
 _ENOUGH: Final = 0.75
-"""Share of the span that its readings must reach over, for a mean or a rate to be one of that span."""
+"""Share of the span that its readings must reach over, for a mean to be one of that span."""
+_ENOUGH_RATE: Final = 0.5
+"""The same of a rate, which is the same over half of it: gauges that speak every 20 minutes reach over 40 of 60."""
+_RATES: Final = frozenset({Comparison.RATE_ABOVE, Comparison.RATE_BELOW})
 _HOUR: Final = timedelta(hours=1)
 
 # First and last by measured time; of what may be used only.
@@ -169,11 +172,11 @@ def of_span(watch: Watch, amount: Amount) -> Value | None:
     reach = amount.until - amount.since
     if rule.comparison is Comparison.CHANGED:
         return amount.lowest != amount.highest
-    if reach < rule.over * _ENOUGH or amount.readings < 2:
+    if reach < rule.over * (_ENOUGH_RATE if rule.comparison in _RATES else _ENOUGH) or amount.readings < 2:
         return None
     if rule.comparison is Comparison.STUCK:
         return amount.lowest == amount.highest
-    if rule.comparison in {Comparison.RATE_ABOVE, Comparison.RATE_BELOW}:
+    if rule.comparison in _RATES:
         return (amount.last - amount.first) / (reach / _HOUR)
     value = _rolled_up(rule.rollup, amount)
     if rule.times is not None:

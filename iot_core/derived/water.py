@@ -58,11 +58,14 @@ def burst_flow(lowest: Hours, highest: Hours) -> float | None:
 def night_flow_ratio(nights: Sequence[Hours]) -> float | None:
     """Give last night's minimum against the median of those before, newest night first, each its hours' means.
 
+    None where last night lacks an hour: what is left of it is no minimum.
+
     night_flow_ratio([[13.0, 12.0, 14.0], *[[11.0, 10.0, 12.0]] * 5]) -> 1.2
-    night_flow_ratio([[None, 12.0, 14.0], *[[11.0, 10.0, 12.0]] * 4]) -> None: four nights are no usual
+    night_flow_ratio([[13.0, 12.0, 14.0], *[[11.0, 10.0, 12.0]] * 4]) -> None: four nights are no usual
+    night_flow_ratio([[None, 13.0, 14.0], *[[11.0, 10.0, 12.0]] * 5]) -> None: the quietest hour may be the one missing
     """
     lowest = [min((hour for hour in night if hour is not None), default=None) for night in nights[: NIGHTS + 1]]
-    if not lowest or lowest[0] is None:
+    if not lowest or lowest[0] is None or None in nights[0]:
         return None
     before = [value for value in lowest[1:] if value is not None]
     if len(before) < _LEAST_NIGHTS or (usual := median(before)) < _LEAST_FLOW:

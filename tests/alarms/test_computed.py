@@ -49,6 +49,16 @@ async def test_span_of_readings_raises_and_returns(
     assert await city.events() == ["raised", "cleared"]
 
 
+@pytest.mark.parametrize("minutes", [15, 20, 30])
+async def test_river_that_rises_fast_is_noticed_by_gauges_that_speak_seldom(city: City, minutes: int) -> None:
+    await have(city, "tank.rising", {"metric": "level", "rate_above": 0.5, "over": "60m"})
+    tank = await city.device("tank-1")
+    times = range(0, 61, minutes)
+    await city.flush(*(seen(tank, minute * 60, level=minute / 60) for minute in times))
+    await look(city, 60 + minutes / 2)
+    assert await city.state(tank, "tank.rising") == "active"
+
+
 async def test_late_reading_corrects_what_a_span_amounts_to(city: City) -> None:
     await have(city, "tank.mean", {"metric": "level", "rollup": "mean", "over": "10m", "above": 50})
     tank = await city.device("tank-1")

@@ -43,8 +43,12 @@ def test_burst_is_a_flow_that_two_hours_never_fell_below() -> None:
 
 def test_night_is_compared_with_the_median_of_those_before() -> None:
     assert night_flow_ratio([[13.0, 12.0, 14.0], *USUAL]) == pytest.approx(1.2)
-    assert night_flow_ratio([[None, 12.0, 14.0], *USUAL]) == pytest.approx(1.2)
     assert night_flow_ratio([[None] * 3, *USUAL]) is None
+
+
+def test_night_that_lacks_an_hour_says_nothing_though_one_before_may() -> None:
+    assert night_flow_ratio([[13.0, None, 14.0], *USUAL]) is None
+    assert night_flow_ratio([[13.0, 12.0, 14.0], *USUAL[1:], [None, 10.0, 12.0]]) == pytest.approx(1.2)
 
 
 def test_four_nights_are_no_usual_and_a_house_has_none() -> None:
