@@ -113,7 +113,10 @@ class _Parser:
     def value(self) -> Any:
         said = self.next("text", "word")
         if said.startswith('"'):
-            return msgspec.json.decode(said)
+            try:
+                return msgspec.json.decode(said)
+            except (msgspec.DecodeError, UnicodeError) as exc:
+                raise self.broken() from exc
         low, dots, high = said.partition("..")
         return (_read(low), _read(high)) if dots else _read(said)
 

@@ -43,8 +43,10 @@ def test_query_holds_or_does_not(q: str, holds: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "q", ["", ">3", "pm25>", "pm25>3;", "(pm25", "pm25)", "pm25==3 4", 'name=="a', "pm25=3", "(" * 40 + "a" + ")" * 40]
-)
+    "q",
+    ["", ">3", "pm25>", "pm25>3;", "(pm25", "pm25)", "pm25==3 4", 'name=="a', "pm25=3", "(" * 40 + "a" + ")" * 40,
+     r'name=="\q"', r'name=="\ud800"', 'name=="\n"'],
+)  # fmt: skip
 def test_what_is_no_query_is_refused(q: str) -> None:
     with pytest.raises(RequestError):
         query(q)
