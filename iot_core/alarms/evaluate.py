@@ -198,16 +198,29 @@ class Evaluator:
             values, bad = observation.values, observation.bad
             for metric, mask, raises, rule in watched.levels:
                 value = values.get(metric)
-                if value is not None and not bad & mask and raises(value):
+                if (
+                    value is not None
+                    and not bad & mask
+                    and raises(value)
+                    and (rule not in watched.hours or self._in_hours(watched.hours[rule], observation))
+                ):
                     wanted.setdefault(device_id, set()).add(rule)
             for metrics, _, asked, rule in watched.groups:
-                if not metrics.isdisjoint(values) and asked(values) is not False:
+                if (
+                    not metrics.isdisjoint(values)
+                    and asked(values) is not False
+                    and (rule not in watched.hours or self._in_hours(watched.hours[rule], observation))
+                ):
                     wanted.setdefault(device_id, set()).add(rule)
             if bad and watched.implausible is not None:
                 wanted.setdefault(device_id, set()).add(watched.implausible)
         for device_id, rules in wanted.items():
             touched.setdefault(device_id, set()).update(rules)
         return touched, wanted
+
+    def _in_hours(self, hours: str, observation: Observation) -> bool:
+        """Say whether a rule that is normal may ring for an observation: a lamp that burns by night costs no lock."""
+        return self.times.open(hours, min(observation.time, observation.received_at))
 
     def _feeding(self, touched: _Touched) -> list[int]:
         """Give the devices whose touched rules count in a rule over several devices."""

@@ -80,7 +80,7 @@ class ClassWatch:
     """Everything watched in one class, or at the devices whose rules are alike.
 
     `levels` and `groups` are the hot loop's: metric, mask, judge, rule; metrics, mask, question, rule. `feeds` says
-    which rules over several devices count a rule of one device.
+    which rules over several devices count a rule of one device, `hours` when a rule may ring, of those that say so.
     """
 
     device_class: DeviceClass
@@ -89,6 +89,7 @@ class ClassWatch:
     groups: tuple[tuple[frozenset[str], int, Asked, str], ...]
     masks: Mapping[str, int]
     implausible: str | None
+    hours: Mapping[str, str]
     feeds: Mapping[str, tuple[Watch, ...]]
 
 
@@ -129,6 +130,7 @@ def watch_rules(
         ),
         masks,
         implausible.key if implausible is not None else None,
+        {key: watch.rule.hours for key, watch in watches.items() if watch.rule.hours},
         feeds,
     )  # fmt: skip
 

@@ -147,6 +147,19 @@ async def test_rule_rings_only_in_its_hours(city: City) -> None:
     assert await city.events() == ["raised"]
 
 
+async def test_reading_outside_a_rules_hours_asks_nothing_of_the_database(city: City) -> None:
+    await have(city, "tank.night", {"metric": "level", "above": 50}, hours="daily 22:00-04:00")
+    both = {"all": [{"metric": "level", "above": 50}, {"metric": "pressure", "below": 4}]}
+    await have(city, "tank.both", both, hours="daily 22:00-04:00")
+    tank = await city.device("tank-1")
+    no_database: Any = None
+    assert (await city.evaluator.evaluate(no_database, [seen(tank, 0, level=60, pressure=3)], now=T0)).phases == {}
+    await city.flush(seen(tank, 12 * 3600, level=60, pressure=3))
+    assert await city.events() == ["raised", "raised"]
+    await city.flush(seen(tank, 19 * 3600, level=40, pressure=3))
+    assert await city.events() == ["raised", "raised", "cleared", "cleared"]
+
+
 async def area(city: City, key: str, parent: int | None = None) -> int:
     made: int = await city.pool.fetchval(
         "INSERT INTO iot.area (key, name, parent_id) VALUES ($1, $1, $2) RETURNING id", key, parent
