@@ -883,13 +883,8 @@ class Client:
                     raise _error(response, data, self.url)
         except TimeoutError as exc:
             raise _Lost(RequestError("api.no_answer", url=self.url, seconds=int(_TIMEOUT.total or 0))) from exc
-        except aiohttp.ClientConnectorCertificateError as exc:
-            if isinstance(other := exc.certificate_error, OtherCertificate):
-                shown = spelled_fingerprint(other.shown)
-                raise RequestError("login.other_certificate", url=self.url, shown=shown) from exc
-            raise RequestError("login.untrusted", url=self.url) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            error = RequestError("api.unreachable", url=self.url, detail=_why(exc))
+            error = _not_reached(exc, self.url)
             if isinstance(exc, aiohttp.ClientConnectorError):
                 raise error from exc  # nobody was reached, so nobody will be in a second
             raise _Lost(error) from exc
@@ -907,7 +902,7 @@ class Client:
         except TimeoutError as exc:
             raise RequestError("api.no_answer", url=self.url, seconds=int(_FILE_TIMEOUT.sock_read or 0)) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+            raise _not_reached(exc, self.url) from exc
 
     async def _lines(self, path: str, asked: shapes.Query) -> AsyncGenerator[bytes, None]:
         url = f"{self.url}{shapes.PREFIX}{path}"
@@ -923,7 +918,7 @@ class Client:
         except TimeoutError as exc:
             raise RequestError("api.no_answer", url=self.url, seconds=int(_FILE_TIMEOUT.sock_read or 0)) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+            raise _not_reached(exc, self.url) from exc
 
     async def _stream(
         self, path: str, *, after: str = "", reconnect: bool = True, connected: Callable[[], None] | None = None
@@ -965,7 +960,7 @@ class Client:
         except TimeoutError as exc:
             raise RequestError("api.no_answer", url=self.url, seconds=int(_STREAM_TIMEOUT.sock_read or 0)) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise RequestError("api.unreachable", url=self.url, detail=_why(exc)) from exc
+            raise _not_reached(exc, self.url) from exc
 
 
 class _Lost(Exception):
@@ -1013,6 +1008,15 @@ def _error(response: aiohttp.ClientResponse, data: bytes, url: str) -> IotError:
     if text(problem.code) == problem.code:
         return kind("api.other", detail=problem.detail)
     return kind(problem.code, **facts)
+
+
+def _not_reached(exc: aiohttp.ClientError | OSError, url: str) -> RequestError:
+    """Say why nobody answered, or whose certificate it was."""
+    if not isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        return RequestError("api.unreachable", url=url, detail=_why(exc))
+    if isinstance(other := exc.certificate_error, OtherCertificate):
+        return RequestError("login.other_certificate", url=url, shown=spelled_fingerprint(other.shown))
+    return RequestError("login.untrusted", url=url)
 
 
 def _why(error: BaseException) -> str:

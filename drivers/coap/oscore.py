@@ -95,7 +95,7 @@ class UnitContext(oscore.CanProtect, oscore.CanUnprotect, oscore.SecurityContext
         acknowledge = getattr(protected_message, "acknowledge", None)
         try:
             opened, used = super().unprotect(protected_message, request_id)
-        except oscore.ProtectionInvalid:
+        except (oscore.ProtectionInvalid, oscore.NotAProtectedMessage):
             if acknowledge is not None:
                 acknowledge()
             raise

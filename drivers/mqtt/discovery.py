@@ -8,7 +8,7 @@ Source: arendst/Tasmota, tasmota/tasmota_xdrv_driver/xdrv_12_discovery.ino.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
@@ -24,20 +24,26 @@ __all__ = ["FILTERS", "Discovery", "find_in"]
 _PREFIX: Final = "tasmota/discovery/"
 FILTERS: Final = (f"{_PREFIX}+/config", f"{_PREFIX}+/sensors")
 _REMEMBERED: Final = 10_000
+_LARGEST: Final = 8_192
+"""Bytes of a `sensors` message that are remembered; Tasmota's own are below 2,000."""
 _TELE: Final = 2
 """Which of the prefixes `tp` telemetry has."""
 _SAYS: Final = ("dn", "md", "sw", "ip", "mac")
 """Its name, module, version and addresses, for people."""
 
 
+_Short = Annotated[str, msgspec.Meta(max_length=100)]
+"""Longer than Tasmota lets any of them be."""
+
+
 class _Config(msgspec.Struct, frozen=True):
     """What we need of a `config` message."""
 
-    t: str
-    ft: str
-    tp: tuple[str, ...]
-    hn: str = ""
-    mac: str = ""
+    t: _Short
+    ft: _Short
+    tp: tuple[_Short, ...]
+    hn: _Short = ""
+    mac: _Short = ""
 
     @property
     def sensor_topic(self) -> str:
@@ -72,7 +78,7 @@ class Discovery:
                 _ = config.sensor_topic
                 told = {name: str(said[name])[:100] for name in _SAYS if said.get(name)}
                 _bounded(self._configs)[mac] = config, told
-            elif kind == "sensors":
+            elif kind == "sensors" and len(payload) <= _LARGEST:
                 _bounded(self._sensors)[mac] = msgspec.json.decode(payload, type=dict[str, dict[str, Any] | int])["sn"]
         except (msgspec.MsgspecError, UnicodeError, RecursionError, LookupError):
             return None

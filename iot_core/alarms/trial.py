@@ -8,7 +8,7 @@ that look back over a span are looked at a twelfth of it apart, formulas once an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -106,6 +106,14 @@ class Part:
     devices: Mapping[int, str]
     areas: Mapping[str, Sequence[int]]
     place: int | None
+
+    def without(self, devices: Container[int]) -> Part:
+        """Leave out what an asker may not see."""
+        return Part(
+            {number: key for number, key in self.devices.items() if number not in devices},
+            {area: [each for each in there if each not in devices] for area, there in self.areas.items()},
+            self.place,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from iot_core.alarms.say import say
 from iot_core.alarms.times import Times
 from iot_core.alarms.trial import Trial, part_of
 from iot_core.api import shapes
+from iot_core.api.households import withheld
 from iot_core.api.roles import Action, outside
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.within import require_areas, require_devices
@@ -108,6 +109,8 @@ async def try_(call: Call[NoQuery], body: shapes.RuleTry) -> shapes.RuleTried:
         times = Times()
         await times.load(connection)
         part = await part_of(connection, watch, only, body.after, body.most)
+        hidden = await withheld(call, connection, [(each, device_class.key) for each in part.devices])
+        part = part.without(hidden)
         span = {"connection": connection, "times": times, "rule": rule, "since": body.since, "until": until}
         found = await Trial(book=then, **span).at(part)
         before = found if then is now else await Trial(book=now, **span).at(part)

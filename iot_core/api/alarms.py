@@ -16,6 +16,7 @@ from iot_core.alarms.lifecycle import (
     silent_children,
 )
 from iot_core.api import shapes
+from iot_core.api.households import withheld
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.trace import trace
@@ -69,7 +70,12 @@ async def way(call: Call[NoQuery]) -> shapes.AlarmTrace:
     """Tell an alarm's whole way in the order of time, from the reading that raised it to the receipts."""
     async with call.reader() as connection:
         found = await get_alarm(connection, _id(call))
-        return await trace(connection, found.alarm.id, known=found.alarm.class_key in call.services.profiles.classes)
+        alarm = found.alarm
+        known = alarm.class_key in call.services.profiles.classes
+        if known and alarm.device_id is not None:  # a reading of a household is for who may see it
+            home = [(alarm.device_id, alarm.class_key or "")]
+            known = not await withheld(call, connection, home, Action.DEVICES)
+        return await trace(connection, alarm.id, known=known)
 
 
 async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.Alarm:

@@ -1,11 +1,12 @@
 """What was changed, by whom; and the way back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from iot_core.api import shapes
+from iot_core.api.households import PUBLIC, require_publishing
 from iot_core.api.roles import Action, where
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.within import require_subjects
@@ -39,9 +40,21 @@ async def undo(call: Call[NoQuery]) -> shapes.Changed:
     """Take an operation back; refused when what it changed was changed again since."""
     number = call.number("number", NotFoundError("registry.no_operation", number=call.path["number"]))
     async with call.connection() as connection:
+        changes = await audit.changes_of(connection, number)
         if call.areas is not None:
-            await require_subjects(call, connection, await audit.changes_of(connection, number))
+            await require_subjects(call, connection, changes)
+        if any(_publishes(each) for each in changes):
+            require_publishing(call)
         return changed(await undo_operation(connection, number, by=call.who.name), dry=False)
+
+
+def _publishes(change: audit.Change) -> bool:
+    """Say whether taking a change back gives a device the label again that shows it to everybody."""
+    return PUBLIC in _labels(change.before) and PUBLIC not in _labels(change.after)
+
+
+def _labels(side: Mapping[str, Any] | None) -> Sequence[str]:
+    return (side or {}).get("labels") or ()
 
 
 def changed(done: area_changes.Changed, *, dry: bool) -> shapes.Changed:

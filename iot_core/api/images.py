@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 from base64 import b64decode
 from typing import Final
@@ -56,7 +55,7 @@ async def _device(request: web.Request) -> str:
     scheme, _, said = request.headers.get("Authorization", "").partition(" ")
     try:
         key, _, secret = b64decode(said, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # what is no base64, or no text
         raise web.HTTPUnauthorized(headers=_AGAIN) from None
     attempt = request.app[ATTEMPTS].begin(address(request), f"device {key}")
     if scheme.lower() != "basic" or not await request.app[AUTHENTICATE](key, secret):

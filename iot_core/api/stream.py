@@ -13,7 +13,6 @@ from aiohttp import web
 from iot_core.api.access import who
 from iot_core.api.hub import HUB
 from iot_core.api.problems import Unauthorized
-from iot_core.api.roles import where
 from iot_core.api.routes import Call
 from iot_core.api.sse import HEARTBEAT, Message
 from iot_core.store.connection import AWAY
@@ -55,7 +54,7 @@ async def _pour(call: Call[Any], response: web.StreamResponse, messages: AsyncGe
             access = hub.access
             async with call.connection() as connection:
                 now = await who(request, connection)
-            if call.action is not None and where(now, call.action) != call.areas:
+            if call.action is not None and now.rights != call.who.rights:
                 return  # it comes back, and is told what it may see now
             checked = clock()
         if message is None and clock() < written + _HEARTBEAT_S:

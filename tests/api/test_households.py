@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -110,7 +111,25 @@ async def test_nobody_makes_a_meter_public_who_may_not_see_it(homes: City) -> No
         await technician.edit_devices(shapes.DeviceEdit(keys=("lamp-1",), add_labels=labels))
     async with homes.client("operator") as operator:
         await operator.edit_devices(shapes.DeviceEdit(keys=("wm-1",), add_labels=labels))
-    assert (await ask(homes, SERIES[0], "wm-1", "viewer")).status == 200
+        assert (await ask(homes, SERIES[0], "wm-1", "viewer")).status == 200
+        taken = await operator.edit_devices(shapes.DeviceEdit(keys=("wm-1",), drop_labels=labels))
+    assert taken.operation is not None
+    async with homes.client("technician") as technician:
+        assert await _refused(technician.undo(taken.operation)) == "household"
+    async with homes.client("operator") as operator:
+        await operator.undo(taken.operation)
+
+
+async def test_trying_a_rule_does_not_read_a_households_meter_out(homes: City) -> None:
+    body = {"title": {"vi": "x", "en": "x"}, "severity": "low", "source": "test"}
+    asked = {
+        "since": (datetime.now(UTC) - timedelta(days=1)).isoformat(),
+        "body": {**body, "when": {"metric": "volume", "above": 12}},
+    }
+    seen = await homes.ask("POST", "/rules/water_meter.curious/try", role="viewer", json=asked)
+    assert {each["source"] for each in seen.json["raised"]} == {"town-hall"}
+    seen = await homes.ask("POST", "/rules/water_meter.curious/try", role="operator", json=asked)
+    assert {each["source"] for each in seen.json["raised"]} == {"town-hall", "wm-1", "wm-2"}
 
 
 async def _refused(asked: Any) -> str:

@@ -148,6 +148,12 @@ def test_a_network_server_takes_downlinks_on_a_topic_of_its_own() -> None:
     assert downlink("mqtt/things/1/uplink", "1", b"", 1, confirmed=False) is None
 
 
+def test_no_device_that_guards_life_is_told_anything_by_a_test() -> None:
+    guarding = [each for each in load().classes.values() if each.life_safety]
+    assert guarding
+    assert [command.key for each in guarding for command in each.commands if command.harmless] == []
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
