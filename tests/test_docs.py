@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -74,6 +75,28 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(page: Path) -> None
 def test_every_command_that_a_document_shows_exists_with_its_options(page: str, line: tuple[str, ...]) -> None:
     ended = CliRunner().invoke(iot, [*line, "--help"])
     assert ended.exit_code == 0, f"{page}: {ended.output}"
+
+
+def hints() -> Iterator[tuple[str, str]]:
+    """Every `iot ...` within a sentence for people, up to where the sentence goes on."""
+    for file in sorted((ROOT / "iot_core" / "messages").glob("*/*.po")):
+        for found in re.finditer(r"(?<![\w/.-])iot ([a-z][^`\"\n.,;:)]*)", file.read_text(encoding="utf-8")):
+            yield name(file), found[1]
+
+
+def test_every_command_that_a_sentence_names_exists_with_its_options() -> None:
+    found = list(hints())
+    assert len(found) > 200
+    wrong = []
+    for file, hint in found:
+        first, *rest = hint.split()
+        command = iot.get_command(click.Context(iot), first)
+        if isinstance(command, click.Group) and rest and re.fullmatch("[a-z][a-z-]*", rest[0]):
+            command = command.get_command(click.Context(command), rest[0])
+        known = {option for one in command.params for option in one.opts} if command else set()
+        if not set(re.findall(r"(?<= )--[a-z-]+", hint)) <= known:
+            wrong.append(f"{file}: iot {hint}")
+    assert wrong == []
 
 
 def test_the_documents_show_commands_at_all() -> None:

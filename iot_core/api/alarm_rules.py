@@ -59,8 +59,8 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
                 connection, device_class, rule, where, body.body, by=call.who.name, version=body.version,
                 apply=not body.preview,
             )  # fmt: skip
-        except ConfigError as exc:  # what was sent, not how we are set up
-            raise RequestError(exc.code, **exc.facts) from exc
+        except ConfigError as exc:
+            raise _wrong(exc) from exc
         if not body.preview:
             after = {"where": body.where or "class", "body": body.body}
             await record(connection, call.who.name, "rule.change", Change(f"rule/{rule}", None, after))
@@ -68,6 +68,11 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
         rule=rule, where=body.where or f"class={device_class.key}", said=None if found is None else say(found),
         severity=None if found is None else found.severity, devices=devices, applied=not body.preview,
     )  # fmt: skip
+
+
+def _wrong(error: ConfigError) -> RequestError:
+    """Say it of the rule that was sent, not of a profile's file here."""
+    return RequestError("rule.invalid" if error.code == "profile.invalid" else error.code, **error.facts)
 
 
 async def _require(call: Call[NoQuery], connection: asyncpg.Connection, where: str) -> None:
@@ -99,7 +104,7 @@ async def try_(call: Call[NoQuery], body: shapes.RuleTry) -> shapes.RuleTried:
             try:
                 await change_rule(connection, device_class, rule, where, body.body, by=call.who.name, apply=False)
             except ConfigError as exc:
-                raise RequestError(exc.code, **exc.facts) from exc
+                raise _wrong(exc) from exc
         now = await book_with(connection, profiles, rule, where, None)
         then = await book_with(connection, profiles, rule, where, body.body) if body.body is not None else now
         only = await reach_of(connection, rule, where)

@@ -1,7 +1,11 @@
 """Device classes and profiles, as they are loaded."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from iot_core.api import shapes
 from iot_core.api.routes import Call, NoQuery, Reach, get
+from iot_core.errors import NotFoundError
 from iot_core.model import AlarmRule, DeviceClass, Metric
 from iot_core.profiles import Profile
 
@@ -15,6 +19,14 @@ async def classes(call: Call[NoQuery]) -> shapes.Classes:
 async def profiles(call: Call[NoQuery]) -> shapes.ProfileList:
     """List device profiles."""
     return shapes.ProfileList(items=tuple(_profile(each) for each in call.services.profiles.all()))
+
+
+def require_classes(call: Call[Any], keys: Iterable[str]) -> None:
+    """Raise NotFoundError for the first key that is no device class."""
+    known = call.services.profiles.classes
+    for key in keys:
+        if key not in known:
+            raise NotFoundError("push.class_unknown", key=key, known=", ".join(sorted(known)))
 
 
 def _class(found: DeviceClass) -> shapes.Class:

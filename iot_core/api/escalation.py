@@ -3,6 +3,7 @@
 from datetime import date
 
 from iot_core.api import shapes
+from iot_core.api.classes import require_classes
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, delete, get, post
 from iot_core.errors import NotFoundError
@@ -27,6 +28,7 @@ async def add(call: Call[NoQuery], body: shapes.EscalationNew) -> shapes.Nothing
     """Add a chain; it begins with the alarms that are raised from now on."""
     steps = [Step(after_s=step.after_s, target=step.target, hours=step.hours) for step in body.steps]
     chain = check(steps, body.repeat_s, body.remind)
+    require_classes(call, body.classes)
     async with call.connection() as connection, connection.transaction():
         await chains.add(
             connection, body.key, chain, min_severity=body.min_severity, classes=body.classes, areas=body.areas,

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from iot_core.api import shapes
+from iot_core.api.classes import require_classes
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, delete, get, post
 from iot_core.model import Title
@@ -24,6 +25,7 @@ async def list_(call: Call[NoQuery]) -> shapes.PushTargets:
 
 async def add(call: Call[NoQuery], body: shapes.PushNew) -> shapes.PushAdded:
     """Add a target. Its secret is in this answer and nowhere else."""
+    require_classes(call, body.classes)
     async with call.connection() as connection, connection.transaction():
         said = {name: getattr(body, name) for name in body.__struct_fields__ if name not in ("key", "url", "secret")}
         target, secret = await targets.add(

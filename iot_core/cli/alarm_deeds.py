@@ -87,9 +87,9 @@ def out_of_service(alarm_ids: tuple[int, ...], note: str | None) -> None:
     _do(alarm_ids, "out_of_service", note=note)
 
 
-@alarm.command("close", help=text("alarm_do.help_close"), examples=['iot alarm close 17 --note "a cigarette"'])
+@alarm.command("close", help=text("alarm_do.help_close"), examples=['iot alarm close 17 --cause "a cigarette"'])
 @click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
-@_WHY
+@option("--cause", "--note", "note", metavar="TEXT", help=text("alarm_do.opt_cause"))
 @_VERSION
 def close(alarm_ids: tuple[int, ...], note: str | None, version_seen: int | None) -> None:
     _do(alarm_ids, "close", note=note, version=version_seen)

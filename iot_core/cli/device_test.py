@@ -72,12 +72,13 @@ def test(
         return 0
     begun = datetime.now(UTC) - (since or timedelta(0))
     seen = ask(lambda client: _seen(client, key, begun, wait, without))
-    tried, state = (None, None) if no_command or seen.heard_at is None else _try(key, seen.harmless)
-    body = shapes.CommissioningNew(since=begun, without=without, command=tried, command_state=state, notes=notes)
+    command = None if no_command or seen.heard_at is None else seen.harmless
+    state, answered = (None, False) if command is None else _try(key, command)
+    body = shapes.CommissioningNew(since=begun, without=without, command=command, command_state=state, notes=notes)
     kept = ask(lambda client: client.keep_commissioning(key, body))
     if file is not None:
         _write(file, kept)
-    show_one(kept, lambda: _say(kept))
+    show_one(kept, lambda: _say(kept, answered=answered))
     return 0 if kept.passed else 1
 
 
@@ -116,20 +117,18 @@ async def _seen(
             await asyncio.sleep(LOOK_S)
 
 
-def _try(key: str, command: str | None) -> tuple[str | None, CommandState | None]:
-    """Send the command that changes nothing, where there is one."""
+def _try(key: str, command: str) -> tuple[CommandState, bool]:
+    """Send the command that changes nothing; say what became of it, and whether that is the device's own word."""
     from iot_core.model import CommandState
 
-    if command is None:
-        return None, None
     try:
         sent = ask(lambda client: client.command(key, command, {}))
     except IotError as error:
         from iot_core.cli.endings import sentence
 
         note("test.command_failed", command=command, reason=sentence(error))
-        return command, CommandState.FAILED
-    return command, sent.state
+        return CommandState.FAILED, False
+    return sent.state, True
 
 
 def _write(file: pathlib.Path, kept: shapes.Commissioning) -> None:
@@ -139,7 +138,7 @@ def _write(file: pathlib.Path, kept: shapes.Commissioning) -> None:
     note("test.written", file=file)
 
 
-def _say(kept: shapes.Commissioning) -> None:
+def _say(kept: shapes.Commissioning, *, answered: bool) -> None:
     serial = kept.serial or "-"
     line("test.head", key=kept.device, profile=kept.profile, serial=serial, address=kept.address)
     if kept.heard_at is None:
@@ -149,6 +148,6 @@ def _say(kept: shapes.Commissioning) -> None:
         print_rows(kept.metrics, _COLUMNS)
     if kept.held:
         line("test.held", n=kept.held, key=kept.device)
-    if kept.command is not None and kept.command_state is not None:
+    if answered and kept.command is not None and kept.command_state is not None:
         line(f"command.state_{kept.command_state}", key=kept.device, name=kept.command, detail="-")
     line("test.passed" if kept.passed else "test.failed", id=kept.id, key=kept.device)

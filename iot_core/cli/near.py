@@ -1,4 +1,4 @@
-"""Which device, area or push target was meant, when the key that was typed is none."""
+"""Which device, area, class or push target was meant, when the key that was typed is none."""
 
 from __future__ import annotations
 
@@ -49,8 +49,13 @@ async def _targets(client: Client, _: str) -> list[str]:
     return [target.key for target in (await client.push_targets()).items]
 
 
+async def _classes(client: Client, _: str) -> list[str]:
+    return [each.key for each in (await client.classes()).items]
+
+
 _SOUGHT: dict[str, tuple[Callable[[Client, str], Awaitable[list[str]]], str]] = {
     "registry.no_device": (_devices, "cli.device_unknown_like"),
     "registry.no_area": (_areas, "cli.area_unknown_like"),
+    "push.class_unknown": (_classes, "cli.class_unknown_like"),
     "push.not_found": (_targets, "cli.push_unknown_like"),
 }

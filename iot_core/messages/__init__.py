@@ -65,7 +65,7 @@ def codes(domain: str) -> list[str]:
 
 def said(error: IotError, lang: str = "") -> str:
     """Say an error to a person."""
-    if error.code == "profile.invalid" and (lang or language()) != "en":
+    if error.code in ("profile.invalid", "rule.invalid") and (lang or language()) != "en":
         from iot_core.messages.expected import spoken  # noqa: PLC0415 - it needs the catalogues of this module
 
         return text(error.code, lang, **error.facts | {"expected": spoken(str(error.facts["expected"]), lang)})

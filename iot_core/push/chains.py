@@ -13,6 +13,7 @@ from iot_core import hours as hours_
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import Severity, is_key
 from iot_core.push.chain import Chain
+from iot_core.push.targets import AREAS_UNKNOWN
 
 _COLUMNS: Final = "key, steps, repeat_s, remind, min_severity, classes, areas, hours, accepts_simulated, created_at"
 ADD: Final = """
@@ -45,12 +46,14 @@ async def add(
     hours: str = "",
     accepts_simulated: bool = False,
 ) -> None:
-    """Add a chain. Raises RequestError, NotFoundError for a target that is not there, ConflictError."""
+    """Add a chain. Raises RequestError, NotFoundError for a target or area that is not there, ConflictError."""
     if not is_key(key):
         raise RequestError("push.bad_key", key=key)
     hours_.parse(hours)
     if (unknown := await connection.fetchval(UNKNOWN, [step.target for step in chain.steps])) is not None:
         raise NotFoundError("push.not_found", key=unknown)
+    if (unknown := await connection.fetchval(AREAS_UNKNOWN, list(areas))) is not None:
+        raise NotFoundError("registry.no_area", key=unknown)
     steps = [asdict(step) for step in chain.steps]
     added = await connection.fetchval(
         ADD, key, steps, chain.repeat_s, list(chain.remind), min_severity, list(classes), list(areas), hours,

@@ -63,6 +63,10 @@ FROM iot.push_target t
 WHERE t.id = o.target_id AND t.removed_at IS NULL AND o.dead_at IS NOT NULL AND o.created_at >= t.created_at
     AND ($1::text IS NULL OR t.key = $1) AND ($2::text IS NULL OR o.message_id = $2)
 """
+USED: Final = """
+SELECT key FROM iot.escalation_chain WHERE removed_at IS NULL
+    AND EXISTS (SELECT FROM jsonb_array_elements(steps) AS step WHERE step ->> 'target' = $1) ORDER BY key LIMIT 1
+"""
 AREAS_UNKNOWN: Final = (
     "SELECT key FROM unnest($1::text[]) AS key WHERE NOT EXISTS (SELECT FROM iot.area a WHERE a.key = key.key)"
 )
@@ -129,7 +133,7 @@ async def add(
     asked = Definition(key=key, url=url, secret=secret, **facts)
     said = await checked(asked, allow_private=allow_private)
     if unknown := await connection.fetchval(AREAS_UNKNOWN, list(said.areas)):
-        raise NotFoundError("push.area_unknown", area=unknown)
+        raise NotFoundError("registry.no_area", key=unknown)
     kept = said if vault is None else _sealed(said, vault)
     added = await connection.fetchval(ADD_TARGET, *(_plain(getattr(kept, name)) for name in _COLUMNS))
     if added is None:
@@ -192,8 +196,10 @@ async def get_target(connection: asyncpg.Connection, key: str) -> Target:
 
 
 async def remove(connection: asyncpg.Connection, key: str) -> None:
-    """Remove a target; what waits for it is given up. Raises NotFoundError."""
+    """Remove a target; what waits for it is given up. Raises NotFoundError, ConflictError while a chain names it."""
     async with connection.transaction():
+        if (chain := await connection.fetchval(USED, key)) is not None:
+            raise ConflictError("push.in_chain", key=key, chain=chain)
         removed = await connection.fetchval(REMOVE, key)
         if removed is None:
             raise NotFoundError("push.not_found", key=key)

@@ -49,7 +49,7 @@ async def add(
     if not is_key(key):
         raise RequestError("push.bad_key", key=key)
     if area is not None and not await connection.fetchval(KNOWN, area):
-        raise NotFoundError("push.area_unknown", area=area)
+        raise NotFoundError("registry.no_area", key=area)
     if await connection.fetchval(ADD, key, name, vault.seal_text(secret, f"center/{key}"), area) is None:
         raise ConflictError("center.exists", key=key)
     return await find(connection, key)

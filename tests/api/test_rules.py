@@ -28,7 +28,7 @@ async def test_change_of_a_rule_is_shown_checked_applied_and_ended(city: City) -
     refused = await city.ask("POST", f"/rules/{BATTERY}", json={**change, "version": 0})
     assert (refused.status, refused.json["code"]) == (409, "rule.changed")
     wrong = await city.ask("POST", f"/rules/{BATTERY}", json={"body": {"when": {"metric": "nothing", "below": 3}}})
-    assert (wrong.status, wrong.json["code"]) == (400, "profile.invalid")
+    assert (wrong.status, wrong.json["code"]) == (400, "rule.invalid")
     assert "when.metric" in wrong.json["detail"]
 
     assert (await city.ask("POST", f"/rules/{BATTERY}", json={"where": "device=smoke-1"})).status == 200

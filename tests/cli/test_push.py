@@ -101,6 +101,31 @@ def test_an_unknown_place_names_the_near_ones(core: Core) -> None:
     assert core("push", "remove", "night-shift").code == 0
 
 
+def test_a_class_or_area_that_is_not_there_is_refused_with_the_near_ones(core: Core) -> None:
+    core("area", "add", "hong-gai", "--name", "Hồng Gai", "--kind", "ward")
+    core("push", "add", "near", "--webhook", "http://127.0.0.1:9/")
+    add, chain = (
+        ("push", "add", "far", "--webhook", "http://127.0.0.1:9/"),
+        ("escalation", "add", "far", "--step", "1m:near"),
+    )
+    for words in (add, chain):
+        said = core(*words, "--class", "fire_detektor")
+        assert (said.code, "Did you mean fire_detector" in said.err) == (1, True), said.err
+    for words in (add, chain, ("center", "add", "far", "--name", "Far")):
+        said = core(*words, "--area", "hong-gay")
+        assert (said.code, "Did you mean hong-gai" in said.err) == (1, True), said.err
+    assert core("push", "remove", "near").code == 0
+
+
+def test_a_place_that_a_chain_tells_is_not_removed(core: Core) -> None:
+    core("push", "add", "told", "--webhook", "http://127.0.0.1:9/")
+    assert core("escalation", "add", "telling", "--step", "1m:told").code == 0
+    refused = core("push", "remove", "told")
+    assert (refused.code, "iot escalation remove telling" in refused.err) == (1, True)
+    assert core("escalation", "remove", "telling").code == 0
+    assert core("push", "remove", "told").code == 0
+
+
 def test_a_message_that_nobody_tried_to_send_yet_has_no_failure() -> None:
     push = AlarmPush(
         target="ioc", type="alarm.raised", created_at=datetime(2026, 6, 1, tzinfo=UTC), attempts=0, last_status=None,

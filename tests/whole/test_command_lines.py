@@ -130,3 +130,13 @@ async def test_a_commissioning_tries_the_command_that_its_class_calls_harmless(
             kept = json.loads(out)
             assert (kept["harmless"], kept["command"], kept["command_state"]) == ("resume", "resume", "succeeded")
             assert told == ["resume"]
+        made = await client.add_device(shapes.DeviceNew(key="lamp-9", profile="native-streetlight"))
+        async with aiomqtt.Client(
+            core.broker.host, core.broker.port, username="lamp-9", password=made.secret, identifier="lamp-9"
+        ) as mute:  # it never says that it is online, so nothing can be sent to it
+            await mute.publish("iot/v1/lamp-9/telemetry", json.dumps({"power": 80.5, "dim": 100}), qos=1)
+            await until(lambda: core.counters.total("ingest_stored") >= 2)
+            words = ("device", "test", "lamp-9", "--since", "1m", "--wait", "20s", "--lang", "en")
+            code, out, err = await command(*IOT, *words, "--url", core.url, "--token", core.token, within_s=60)
+        assert (code, "nothing was sent" in err, "--no-command" in err) == (1, True, True), err
+        assert "says that" not in out
