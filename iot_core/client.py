@@ -268,8 +268,8 @@ class Client:
         body = shapes.ScheduleNew(key=key, where=where, points=tuple(points))
         return await self._send("POST", "/schedules", shapes.Schedule, body)
 
-    async def override_schedule(self, key: str, point: str | None, for_s: float) -> shapes.Schedule:
-        """Let something else hold for a time."""
+    async def override_schedule(self, key: str, point: str | None, for_s: float = 3_600) -> shapes.Schedule:
+        """Let something else hold for a time; None ends what holds."""
         body = shapes.ScheduleOverride(point=point, for_s=for_s)
         return await self._send("POST", f"/schedules/{_part(key)}/override", shapes.Schedule, body)
 

@@ -52,6 +52,8 @@ class Obedience:
                 refused[key] = "unknown"
             else:
                 self.config[key] = value
+        if "schedule" not in told["config"]:
+            self.config.pop("schedule", None)
         self.version = told["version"]
         return self.reported(refused)
 

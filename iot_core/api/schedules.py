@@ -55,7 +55,7 @@ async def remove(call: Call[NoQuery]) -> shapes.Schedule:
         answer = await _shape(call, connection, found)
     if call.services.twins is not None:
         for each in members:
-            if each.stored_key == found.key or each.native:
+            if each.asked_key == found.key:
                 await call.services.twins.change(each.key, {"schedule": None}, by="schedule")
     return answer
 

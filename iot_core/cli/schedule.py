@@ -98,12 +98,19 @@ def preview(key: str, days: int) -> None:
 @schedule.command(
     "override",
     help=text("schedule.help_override"),
-    examples=["iot schedule override evening 'dim level=100' --for 4h"],
+    examples=["iot schedule override evening 'dim level=100' --for 4h", "iot schedule override evening --end"],
 )
 @click.argument("key")
-@click.argument("command")
-@option("--for", "span", type=SPAN, required=True, metavar="SPAN", help=text("schedule.opt_for"))
-def override(key: str, command: str, span: timedelta) -> None:
+@click.argument("command", required=False)
+@option("--for", "span", type=SPAN, metavar="SPAN", help=text("schedule.opt_for"))
+@option("--end", is_flag=True, help=text("schedule.opt_end"))
+def override(key: str, command: str | None, span: timedelta | None, *, end: bool) -> None:
+    if end and command is None and span is None:
+        found = ask(lambda client: client.override_schedule(key, None))
+        show_one(found, lambda: line("schedule.override_ended", key=key))
+        return
+    if end or command is None or span is None:
+        raise click.UsageError(text("schedule.how_to_override"))
     found = ask(lambda client: client.override_schedule(key, command, span.total_seconds()))
     show_one(found, lambda: line("schedule.overridden", key=key, what=command, until=local(found.override_to)))
 

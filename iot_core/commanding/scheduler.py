@@ -117,7 +117,8 @@ class Scheduler:
         lives = max(_SHORTEST, following[0] - datetime.now(UTC)) if following else timedelta(days=1)
         async with self._pool.acquire() as connection:
             found = await schedules.members(connection, schedule.selector)
-        keys = [each.key for each in found if schedule.override_point or not _keeps(each, schedule, at)]
+        to_all = schedule.override_point is not None and at in {schedule.override_from, schedule.override_to}
+        keys = [each.key for each in found if to_all or not _keeps(each, schedule, at)]
         if keys:
             asked = Wanted(
                 name=point.name, params=point.params, by=f"schedule/{schedule.key}", ttl=lives, source="schedule",
@@ -137,6 +138,7 @@ class Scheduler:
             "points": [
                 {"time": at.astimezone(UTC).isoformat(timespec="seconds"), "name": point.name, "params": point.params}
                 for at, point in sun.coming(points, now, self.place(schedule), holidays, days=_STORED.days)
+                if not _overridden(schedule, at)
             ],
         }
         async with self._pool.acquire() as connection:
@@ -146,7 +148,7 @@ class Scheduler:
             if each.native and device_class is not None and device_class.keeps_schedule:
                 await self._twins.change(each.key, {SCHEDULE: kept}, by=SCHEDULE)
         async with self._pool.acquire() as connection:
-            await schedules.stored(connection, schedule.id, until)
+            await schedules.stored(connection, schedule, until)
 
 
 def _due(
@@ -160,6 +162,11 @@ def _due(
     if now < ends:
         return begins, sun.parse(schedule.override_point)
     return regular if regular is None or regular[0] > ends else (ends, regular[1])
+
+
+def _overridden(schedule: Schedule, at: datetime) -> bool:
+    begins, ends = schedule.override_from, schedule.override_to
+    return begins is not None and ends is not None and begins <= at < ends
 
 
 def _keeps(member: Member, schedule: Schedule, at: datetime) -> bool:

@@ -39,10 +39,23 @@ FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id WHERE d.retired_at I
 """
 _MEMBERS: Final = """
 SELECT d.id, d.key, d.class_key, d.area_id, coalesce(u.address LIKE 'iot:%', false) AS native,
-    t.reported -> 'schedule' ->> 'key' AS stored_key, t.reported -> 'schedule' ->> 'until' AS stored_until
+    t.desired -> 'schedule' ->> 'key' AS asked_key, t.reported -> 'schedule' ->> 'key' AS stored_key,
+    t.reported -> 'schedule' ->> 'until' AS stored_until
 FROM iot.device d LEFT JOIN iot.unit u ON u.device_id = d.id AND u.mounted_to IS NULL
 LEFT JOIN iot.twin t ON t.device_id = d.id
 WHERE d.retired_at IS NULL AND {} ORDER BY d.key
+"""
+# What devices keep says nothing for the time of an override, so they are given it anew.
+_OVERRIDE: Final = """
+UPDATE iot.schedule SET override_point = $2, override_from = $3, override_to = $4, stored_until = NULL WHERE key = $1
+"""
+_END_OVERRIDE: Final = """
+UPDATE iot.schedule SET override_to = $2, stored_until = NULL WHERE key = $1 AND override_to > $2
+"""
+# Not for what was given out while an override came or went.
+_STORED: Final = """
+UPDATE iot.schedule SET stored_until = $2 WHERE id = $1 AND override_from IS NOT DISTINCT FROM $3
+    AND override_to IS NOT DISTINCT FROM $4
 """
 
 
@@ -65,13 +78,14 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A device of a schedule; `stored_until` is how far it says that it keeps `stored_key`."""
+    """A device of a schedule: told to keep `asked_key`; `stored_until` is how far it says that it keeps `stored_key`."""
 
     id: int
     key: str
     class_key: str
     area_id: int | None
     native: bool
+    asked_key: str | None
     stored_key: str | None
     stored_until: str | None
 
@@ -126,11 +140,13 @@ async def remove(connection: asyncpg.Connection, key: str, *, by: str) -> Schedu
 async def override(
     connection: asyncpg.Connection, key: str, point: str | None, begins: datetime, ends: datetime, *, by: str
 ) -> Schedule:
-    """Let something else hold from-to; None ends it. Raises NotFoundError."""
-    statement = "UPDATE iot.schedule SET override_point = $2, override_from = $3, override_to = $4 WHERE key = $1"
+    """Let something else hold from-to; None ends at `begins` what holds. Raises NotFoundError."""
     async with connection.transaction():
         await get(connection, key)
-        await connection.execute(statement, key, point, begins, ends)
+        if point is None:
+            await connection.execute(_END_OVERRIDE, key, begins)
+        else:
+            await connection.execute(_OVERRIDE, key, point, begins, ends)
         after: dict[str, Any] = {"point": point, "from": begins.isoformat(), "to": ends.isoformat()}
         await record(connection, by, "schedule.override", Change(f"schedule/{key}", None, after))
         return await get(connection, key)
@@ -143,9 +159,9 @@ async def done(connection: asyncpg.Connection, schedule_id: int, until: datetime
     )
 
 
-async def stored(connection: asyncpg.Connection, schedule_id: int, until: datetime) -> None:
-    """Note how far devices were given it."""
-    await connection.execute("UPDATE iot.schedule SET stored_until = $2 WHERE id = $1", schedule_id, until)
+async def stored(connection: asyncpg.Connection, given: Schedule, until: datetime) -> None:
+    """Note how far devices were given it, as it was then."""
+    await connection.execute(_STORED, given.id, until, given.override_from, given.override_to)
 
 
 async def members(connection: asyncpg.Connection, selector: str) -> list[Member]:

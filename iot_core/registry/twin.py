@@ -41,7 +41,7 @@ RETURNING t.version
 _REPORT: Final = """
 INSERT INTO iot.twin AS t (device_id, reported, reported_version, reported_at, refused)
 SELECT id, $2::jsonb, $3, $4, $5::jsonb FROM iot.device WHERE key = $1
-ON CONFLICT (device_id) DO UPDATE SET reported = t.reported || excluded.reported,
+ON CONFLICT (device_id) DO UPDATE SET reported = excluded.reported,
     reported_version = least(excluded.reported_version, t.version), reported_at = excluded.reported_at,
     refused = CASE WHEN excluded.reported_version >= t.version THEN excluded.refused ELSE t.refused END
 WHERE t.reported_at IS NULL OR t.reported_at <= excluded.reported_at

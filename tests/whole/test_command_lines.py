@@ -105,6 +105,12 @@ async def test_configuration_and_schedules_from_the_command_line(dsn: str, state
             assert "dim level=77" in over
             told = (await client.commands(shapes.CommandsQuery(device="lamp-2"))).items
             assert told or await until(lambda: _commands(client, "lamp-2")), "the override is sent to all"
+            for words in (("dim level=77",), ("--for", "4h"), ("dim level=77", "--for", "4h", "--end"), ()):
+                assert "--end" in await iot("schedule", "override", "evening", *words, code=2)
+            assert "evening" in await iot("schedule", "override", "evening", "--end")
+            ended = await client.schedule("evening")
+            assert ended.override_to is not None
+            assert ended.override_to <= datetime.now(UTC)
             assert (await data("schedule", "remove", "evening"))["key"] == "evening"
             await iot("schedule", "show", "evening", code=1)
 

@@ -74,8 +74,15 @@ async def test_what_was_missed_is_caught_up_once_and_a_lamp_that_keeps_it_is_lef
         await core.pool.execute("UPDATE iot.schedule SET override_to = now()")
         await until(lambda: _are(overridden, 3))
         assert [each["level"] for each in reversed(await overridden())][1:] == [77, commands[0].params["level"]]
+        await client.add_schedule("other", "key=lamp-1", ["22:00 dim level=10"])
+        await until(lambda: lamp.config["schedule"]["key"] == "other")
         await client.remove_schedule("evening")
-        await until(lambda: "schedule" not in lamp.config or lamp.version > 1)
+        kept_now = await client.twin("lamp-1")
+        assert [each.key for each in kept_now.keys] == ["schedule"], "the other one stays on the lamp"
+        await client.remove_schedule("other")
+        await until(lambda: "schedule" not in lamp.config)
+        says = "SELECT NOT reported ? 'schedule' FROM iot.twin"
+        await until(lambda: core.pool.fetchval(says), what="what the lamp keeps no longer is not believed")
 
 
 async def _are(found: Callable[[], Any], many: int) -> bool:
