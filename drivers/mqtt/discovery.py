@@ -25,7 +25,7 @@ _PREFIX: Final = "tasmota/discovery/"
 FILTERS: Final = (f"{_PREFIX}+/config", f"{_PREFIX}+/sensors")
 _REMEMBERED: Final = 10_000
 _LARGEST: Final = 8_192
-"""Bytes of a `sensors` message that are remembered; Tasmota's own are below 2,000."""
+"""Bytes of a message that are read; Tasmota's own are below 2,000."""
 _TELE: Final = 2
 """Which of the prefixes `tp` telemetry has."""
 _SAYS: Final = ("dn", "md", "sw", "ip", "mac")
@@ -70,6 +70,8 @@ class Discovery:
 
     def heard(self, topic: str, payload: bytes, units: Units) -> tuple[str, bytes] | None:
         """Give the address of a device and what is known of it; None while that is too little, or for what is none."""
+        if len(payload) > _LARGEST:
+            return None
         mac, _, kind = topic.removeprefix(_PREFIX).partition("/")
         try:
             if kind == "config":
@@ -77,9 +79,10 @@ class Discovery:
                 config = msgspec.convert(said, _Config)
                 _ = config.sensor_topic
                 told = {name: str(said[name])[:100] for name in _SAYS if said.get(name)}
-                _bounded(self._configs)[mac] = config, told
-            elif kind == "sensors" and len(payload) <= _LARGEST:
-                _bounded(self._sensors)[mac] = msgspec.json.decode(payload, type=dict[str, dict[str, Any] | int])["sn"]
+                _bounded(self._configs, mac)[mac] = config, told
+            elif kind == "sensors":
+                sensors = msgspec.json.decode(payload, type=dict[str, dict[str, Any] | int])
+                _bounded(self._sensors, mac)[mac] = sensors["sn"]
         except (msgspec.MsgspecError, UnicodeError, RecursionError, LookupError):
             return None
         known = self._configs.get(mac)
@@ -98,7 +101,7 @@ def find_in(uplink: Uplink, find: bytes) -> Uplink:
     return msgspec.structs.replace(uplink, kind=FOUND, payload=find, content_format=None)
 
 
-def _bounded(kept: dict[str, Any]) -> dict[str, Any]:
-    if len(kept) >= _REMEMBERED:  # senders choose the names, so they do not choose the size
+def _bounded(kept: dict[str, Any], mac: str) -> dict[str, Any]:
+    if mac not in kept and len(kept) >= _REMEMBERED:  # senders choose the names, so they do not choose the size
         kept.clear()
     return kept

@@ -29,6 +29,7 @@ from iot_core.store import held
 _SHOWN: Final = 2_000
 _READ: Final = 65_536
 _SENDERS: Final = 1_000
+_JOB_BYTES: Final = 4 * 1024 * 1024
 _CLAIM: Final = "claim:"
 _OWN: Final = "*"
 """Of the asker's own areas; no area is called so."""
@@ -96,6 +97,7 @@ async def note_found(connection: asyncpg.Connection, found: Sequence[shapes.Inbo
 
 
 def _find(found: shapes.InboxFound) -> Uplink:
+    now = datetime.now(UTC)
     weighed = found.guess if found.model is None else {found.model: _PROVEN}
     return Uplink(
         driver=found.address.partition(":")[0],
@@ -103,7 +105,7 @@ def _find(found: shapes.InboxFound) -> Uplink:
         kind=FOUND,
         payload=msgspec.json.encode(Find(guess=weighed, says=found.says)),
         registers=found.registers or None,
-        received_at=found.at or datetime.now(UTC),
+        received_at=min(found.at or now, now),
     )
 
 
@@ -355,7 +357,7 @@ def shown(payload: bytes | None) -> str:
 
 routes = (
     get("/inbox", inbox, reach=Reach.OWN),
-    post("/inbox", add, Action.DEVICES),
+    post("/inbox", add, Action.DEVICES, most=_JOB_BYTES),
     post("/inbox/accept", accept, Action.DEVICES, status=201, reach=Reach.OWN),
     post("/inbox/accept-all", accept_all, Action.DEVICES, reach=Reach.OWN),
     post("/inbox/reject", reject, Action.DEVICES),

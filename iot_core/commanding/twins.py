@@ -42,6 +42,8 @@ _IDLE_S: Final = 30.0
 _STORE_AWAY_S: Final = 1.0
 _TELL_AGAIN: Final = timedelta(minutes=1)
 _ASK_AGAIN: Final = timedelta(seconds=1)
+_TRY_AGAIN: Final = timedelta(seconds=10)
+"""What could not be published: its broker may be away, and many wait."""
 _COMMAND_LIVES: Final = timedelta(days=1)
 _LARGEST: Final = 64 * 1024
 
@@ -131,7 +133,7 @@ class Twins:
             for each in due:
                 unit = units.get(each.key)
                 if unit is None:
-                    await twin.told(connection, each, _TELL_AGAIN)
+                    await twin.later(connection, each, _TELL_AGAIN)
                 elif unit.address.startswith(NATIVE):
                     await self._publish(connection, each, unit)
                 else:
@@ -146,13 +148,14 @@ class Twins:
             await self._reach.driver(unit).configure(unit, document(each.version, each.desired))
         except IotError as exc:
             log.info("twin.not_told", device=each.key, reason=exc.code)
-            await twin.told(connection, msgspec.structs.replace(each, version=each.version), _ASK_AGAIN)
+            await twin.later(connection, each, _TRY_AGAIN)
         else:
             await twin.told(connection, each, _TELL_AGAIN)
 
     async def _order(self, connection: asyncpg.Connection, each: Twin) -> None:
         """Order the commands that set what differs, and take up what became of them."""
-        orders, done, refused = dict(each.orders), {}, dict(each.refused)
+        orders = {key: order for key, order in each.orders.items() if key in each.desired}
+        done, refused = {}, dict(each.refused)
         for key, value in each.desired.items():
             if each.reported.get(key) == value or key in refused:
                 orders.pop(key, None)

@@ -131,6 +131,8 @@ UPDATE iot.firmware_campaign k SET state = 'done', reason = '' WHERE state = 'ru
 _UNDER_WAY: Final = """
 SELECT EXISTS (SELECT FROM iot.firmware_campaign WHERE state = 'running')
     OR EXISTS (SELECT FROM iot.firmware_update WHERE state = 'running')
+    OR EXISTS (SELECT FROM iot.firmware_update u JOIN iot.command c ON c.id = u.command_id
+        WHERE u.state = 'failed' AND c.state = 'succeeded')
 """
 _UPDATES: Final = """
 SELECT d.key AS device, u.ring, u.state, u.before, u.command_id, c.state AS command_state, u.ended_at,
@@ -146,7 +148,8 @@ WHERE campaign_id = $1 AND state = 'failed'
 # One that is under way is taken back as soon as it has ended.
 _TO_ROLL_BACK: Final = """
 SELECT u.device_id, d.key, i.id AS image_id FROM iot.firmware_update u JOIN iot.device d ON d.id = u.device_id
-LEFT JOIN iot.firmware_image i ON i.model = $2 AND i.version = u.before
+LEFT JOIN (iot.firmware_image i JOIN iot.firmware_signer s ON s.id = i.signer_id AND s.revoked_at IS NULL)
+    ON i.model = $2 AND i.version = u.before
 WHERE u.campaign_id = $1 AND (u.state = 'running' OR u.state = 'succeeded' AND EXISTS (
     SELECT FROM iot.unit WHERE device_id = u.device_id AND mounted_to IS NULL AND firmware = $3)) ORDER BY d.key
 """
@@ -303,7 +306,8 @@ async def turn(connection: asyncpg.Connection, number: int, to: str, *, by: str)
 async def roll_back(connection: asyncpg.Connection, number: int, *, by: str) -> tuple[list[Campaign], list[str]]:
     """Bring devices that took the new version back to the one they had; give the campaigns, and who cannot go back.
 
-    The campaign that is rolled back is stopped first. A former version whose image is not here cannot be given back.
+    The campaign that is rolled back is stopped first. A former version whose image is not here, or whose signer is
+    trusted no more, cannot be given back.
     Raises NotFoundError, ConflictError as `plan`.
     """
     async with connection.transaction():

@@ -78,7 +78,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A device of a schedule: told to keep `asked_key`; `stored_until` is how far it says that it keeps `stored_key`."""
+    """A device of a schedule, told to keep `asked_key`; it says that it keeps `stored_key` until `stored_until`."""
 
     id: int
     key: str

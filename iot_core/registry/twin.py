@@ -18,8 +18,8 @@ from iot_core.errors import ConflictError
 from iot_core.registry.audit import Change, record
 
 __all__ = [
-    "CHANNEL", "Sync", "Twin", "change", "differences", "get", "list_twins", "ordered", "report", "said_of", "told",
-    "untold",
+    "CHANNEL", "Sync", "Twin", "change", "differences", "get", "later", "list_twins", "ordered", "report", "said_of",
+    "told", "untold",
 ]  # fmt: skip
 
 CHANNEL: Final = "iot_twin"
@@ -160,6 +160,12 @@ async def untold(connection: asyncpg.Connection, most: int) -> list[Twin]:
 async def told(connection: asyncpg.Connection, twin: Twin, again_in: Any) -> None:
     """Note that a device was told this version."""
     await connection.execute(_TOLD, twin.device_id, twin.version, again_in)
+
+
+async def later(connection: asyncpg.Connection, twin: Twin, again_in: Any) -> None:
+    """Note that a device could not be told, and when to try again."""
+    statement = "UPDATE iot.twin SET next_at = clock_timestamp() + $3 WHERE device_id = $1 AND version = $2"
+    await connection.execute(statement, twin.device_id, twin.version, again_in)
 
 
 async def ordered(

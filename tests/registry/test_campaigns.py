@@ -90,3 +90,35 @@ async def test_too_many_failed_of_the_rings_that_began_pause_it(database: asyncp
 async def test_what_a_look_costs_does_not_grow_with_its_square(database: asyncpg.Connection) -> None:
     plan = await database.fetch(f"EXPLAIN {campaigns._PAUSE_BAD}")
     assert not [row[0] for row in plan if "SubPlan" in row[0]], "nothing is asked again for each device"
+
+
+async def test_a_rollback_names_who_had_an_image_of_a_signer_that_is_trusted_no_more(
+    database: asyncpg.Connection,
+) -> None:
+    await _image(database, "0.9", signer=2)
+    number = await _campaign(database, [["succeeded"] * 2])
+    await database.execute("UPDATE iot.firmware_update SET before = '0.9' WHERE device_id = 2")
+    await database.execute("UPDATE iot.unit SET firmware = '2' WHERE device_id IN (1, 2)")
+    await database.execute("UPDATE iot.firmware_signer SET revoked_at = now() WHERE name = 'signer-2'")
+    (back,), cannot = await campaigns.roll_back(database, number, by="test")
+    assert (back.version, back.rolls_back, cannot) == ("1", number, ["lamp-2"])
+    assert [each.device for each in await campaigns.updates(database, back.id)] == ["lamp-1"]
+    assert (await campaigns.campaign(database, number)).state == "stopped"
+    assert (await campaigns.roll_back(database, back.id, by="test")) == ([], [])
+
+
+async def test_the_last_device_that_says_late_that_it_did_it_is_taken_up(database: asyncpg.Connection) -> None:
+    number = await _campaign(database, [["failed"]], state="done")
+    assert not await campaigns.under_way(database)
+    order = "INSERT INTO iot.command_order (name, params, by) VALUES ('firmware', '{}', 't') RETURNING id"
+    order_id = await database.fetchval(order)
+    command = await database.fetchval(
+        "INSERT INTO iot.command (order_id, device_id, state, expires_at, settle_at, ended_at)"
+        " VALUES ($1, 1, 'succeeded', now(), now(), now()) RETURNING id",
+        order_id,
+    )
+    await database.execute("UPDATE iot.firmware_update SET command_id = $1", command)
+    assert await campaigns.under_way(database)
+    await campaigns.settle(database)
+    assert (await campaigns.campaign(database, number)).states == {"succeeded": 1}
+    assert not await campaigns.under_way(database)
