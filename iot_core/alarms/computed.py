@@ -105,7 +105,7 @@ async def _of(
         differ = [
             each
             for each in wanted
-            if each in values and watch.compiled.raises(values[each]) is not (rule.key in evaluator.open_at(each))
+            if each in values and _has_step(watch, values[each], is_open=rule.key in evaluator.open_at(each))
         ]
         rows = await connection.fetch(THERE, differ) if differ else []
         said: list[tuple[int, bool, Value]] = [(row["id"], row["simulated"], values[row["id"]]) for row in rows]
@@ -114,8 +114,14 @@ async def _of(
     return [
         Look(device_id, rule.key, simulated, shown(value), _stepper(watch, scope.now, value))
         for device_id, simulated, value in said
-        if watch.compiled.raises(value) is not (rule.key in evaluator.open_at(device_id))
+        if _has_step(watch, value, is_open=rule.key in evaluator.open_at(device_id))
     ]
+
+
+def _has_step(watch: Watch, value: Value, *, is_open: bool) -> bool:
+    """Say whether a value may change a rule's state: also while it is open, where it can rise, or leave and be back."""
+    raises = watch.compiled.raises(value)
+    return raises is not is_open or (raises and bool(watch.rule.off_delay or watch.rule.steps))
 
 
 async def _derived(

@@ -310,11 +310,15 @@ class Timers:
             if not may_ring and case.state.phase is not Phase.ACTIVE:
                 state, transitions = withdraw(case.state, now)
             quiet, test = quieted(self.evaluator.window, source_id, at) if kind == "device" else (None, False)
+            value = rows[key].get("value")
+            severity = watch.compiled.severity(value) if watch is not None and value is not None else None
             occasion = Occasion(
                 received_at=now, now=now, simulated=rows[key]["simulated"], suppressed_by=quiet, test=test,
-                value=rows[key].get("value"),
+                value=value, severity=severity,
             )  # fmt: skip
             case.move(rule, state, transitions, occasion)
+            if severity is not None and case.state.phase is Phase.ACTIVE:
+                case.rise(severity, at, occasion)
             await show_value(connection, watch, case)
         return await self.evaluator.write(connection, cases, now)
 

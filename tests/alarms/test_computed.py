@@ -59,6 +59,30 @@ async def test_river_that_rises_fast_is_noticed_by_gauges_that_speak_seldom(city
     assert await city.state(tank, "tank.rising") == "active"
 
 
+async def test_mean_rises_with_its_steps(city: City) -> None:
+    when = {"metric": "level", "rollup": "mean", "over": "10m", "above": 50}
+    await have(city, "tank.mean", when, steps=[{"at": 70, "severity": "critical"}])
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 0, level=60), seen(tank, 560, level=60))
+    await look(city, 9.8)
+    await city.flush(seen(tank, 1000, level=75), seen(tank, 1540, level=75))
+    await look(city, 26)
+    await look(city, 26.1)
+    assert await city.events() == ["raised", "severity"]
+
+
+async def test_mean_that_is_high_again_before_it_was_gone_for_long_stands(city: City) -> None:
+    when = {"metric": "level", "rollup": "mean", "over": "10m", "above": 50}
+    await have(city, "tank.mean", when, gone_for="20m")
+    tank = await city.device("tank-1")
+    for minute, level in ((0, 60), (15, 10), (30, 60)):
+        await city.flush(*(seen(tank, minute * 60 + second, level=level) for second in (0, 560)))
+        await look(city, minute + 9.8)
+    city.now += 20 * MINUTE
+    await city.timers().fire_due(city.now)
+    assert await city.events() == ["raised"]
+
+
 async def test_late_reading_corrects_what_a_span_amounts_to(city: City) -> None:
     await have(city, "tank.mean", {"metric": "level", "rollup": "mean", "over": "10m", "above": 50})
     tank = await city.device("tank-1")
