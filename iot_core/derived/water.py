@@ -3,8 +3,9 @@
 Flows are in m3/h. Hours without a reading are None. Sources:
 
 - continuous flow, burst: no standstill in 24 hours is a leak (Kamstrup's LEAK code, miva.se; waterwatch.co.za), a flow
-  constantly above half of Q3 a burst (as Kamstrup's BURST). Q3 of a house's meter is 2.5 (DN15) or 4 (DN20), its
-  overload flow Q4 = 1.25 Q3 (ISO 4064-1): whoever passes more than 5 is no house, and is not judged by these.
+  constantly above half of Q3 a burst (as Kamstrup's BURST). Q3 of a house's meter is 2.5 (DN15), its overload
+  flow Q4 = 1.25 Q3 (ISO 4064-1): where half of the day's hours reach more (flats, a hotel, a school) is no house, and
+  not judged by these. The median, and of the hours before a burst: else the burst itself would decide.
 - minimum night flow: Water Loss Control ch. 16: what a district draws when nearly nobody does, here the lowest hourly
   mean from 02:00 to 05:00, against its own usual. 15 % above the usual is worth a look (platform default).
 """
@@ -17,8 +18,9 @@ from typing import Final
 
 __all__ = ["DAY", "HOUSE_Q4", "NIGHTS", "NIGHT_HOURS", "burst_flow", "continuous_flow", "night_flow_ratio"]
 
-HOUSE_Q4: Final = 5.0
-"""m3/h: 1.25 times the Q3 of 4 m3/h of a DN20 meter (ISO 4064-1)."""
+HOUSE_Q4: Final = 3.125
+"""m3/h: 1.25 times the Q3 of 2.5 m3/h of a DN15 meter (ISO 4064-1)."""
+_BURST_HOURS: Final = 2
 DAY: Final = 24
 NIGHT_HOURS: Final = (2, 3, 4)
 """The civil hours of a night's minimum."""
@@ -38,7 +40,7 @@ def continuous_flow(lowest: Hours, highest: Hours) -> float | None:
     continuous_flow([12.0] * 24, [60.0] * 24) -> None: a district's main
     """
     known = [value for value in lowest[:DAY] if value is not None]
-    if len(known) < _LEAST_HOURS or not _is_house(highest[:DAY]):
+    if len(known) < _LEAST_HOURS or (min(known) and not _is_house(highest)):
         return None
     return min(known)
 
@@ -46,13 +48,17 @@ def continuous_flow(lowest: Hours, highest: Hours) -> float | None:
 def burst_flow(lowest: Hours, highest: Hours) -> float | None:
     """Give the flow that a house never fell below in its last two hours, newest first; None without both of them.
 
-    burst_flow([1.6, 1.4], [1.9, 1.8]) -> 1.4
-    burst_flow([1.6, 0.0], [1.9, 1.8]) -> 0.0
+    None also where nothing ever stood still in the day before: no house, or a leak that another rule tells of.
+    burst_flow([5.6, 5.4, 0.0], [5.9, 5.8, 0.3]) -> 5.4
+    burst_flow([1.6, 0.0, 0.0], [1.9, 1.8, 0.3]) -> 0.0
+    burst_flow([1.6, 1.4, 0.2], [1.9, 1.8, 2.3]) -> None
     """
-    first = lowest[:2]
-    if len(first) < 2 or None in first or not _is_house(highest[:DAY]):
+    first = [value for value in lowest[:_BURST_HOURS] if value is not None]
+    if len(first) < _BURST_HOURS:
         return None
-    return min(value for value in first if value is not None)
+    if min(first) and not (0 in lowest[_BURST_HOURS:DAY] and _is_house(highest)):
+        return None
+    return min(first)
 
 
 def night_flow_ratio(nights: Sequence[Hours]) -> float | None:
@@ -74,5 +80,5 @@ def night_flow_ratio(nights: Sequence[Hours]) -> float | None:
 
 
 def _is_house(highest: Hours) -> bool:
-    known = [value for value in highest if value is not None]
-    return bool(known) and max(known) <= HOUSE_Q4
+    known = [value for value in highest[_BURST_HOURS:DAY] if value is not None]
+    return bool(known) and median(known) <= HOUSE_Q4

@@ -36,9 +36,22 @@ def test_main_of_a_district_is_not_judged_as_a_house() -> None:
 
 
 def test_burst_is_a_flow_that_two_hours_never_fell_below() -> None:
-    assert burst_flow([1.6, 1.4], [1.9, 1.8]) == pytest.approx(1.4)
-    assert burst_flow([1.6, 0.0], [1.9, 1.8]) == 0
-    assert burst_flow([1.6, None], [1.9, None]) is None
+    assert burst_flow([1.6, 1.4, 0.0], [1.9, 1.8, 0.3]) == pytest.approx(1.4)
+    assert burst_flow([5.6, 5.4, *[0.0] * 22], [5.9, 5.8, *[0.3] * 22]) == pytest.approx(5.4), "more than a house draws"
+    assert burst_flow([1.6, 0.0, 0.0], [1.9, 1.8, 0.3]) == 0
+    assert burst_flow([1.6, None, 0.0], [1.9, None, 0.3]) is None
+
+
+def test_block_of_flats_or_a_school_has_no_burst_where_a_house_would() -> None:
+    assert burst_flow([1.6, 1.4, *[0.2] * 22], [1.9, 1.8, *[2.3] * 22]) is None, "it never stands still"
+    assert burst_flow([1.6, 1.4, *[0.0] * 22], [1.9, 1.8, *[4.5] * 22]) is None, "it draws more in most hours"
+    assert continuous_flow([0.2] * 24, [4.5] * 24) is None
+
+
+def test_standstill_ends_a_burst_that_lasted_longer_than_a_day() -> None:
+    assert burst_flow([5.6] * 24, [5.9] * 24) is None
+    assert burst_flow([0.0, 0.0, *[5.6] * 22], [0.0, 0.0, *[5.9] * 22]) == 0
+    assert continuous_flow([0.0, *[5.6] * 23], [0.0, *[5.9] * 23]) == 0
 
 
 def test_night_is_compared_with_the_median_of_those_before() -> None:
