@@ -184,9 +184,12 @@ async def test_a_session_that_ended_says_so(dsn: str, state_path: Path, free_por
     async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
         await burn(core, await detector(client))
         await signed_in(page, core, client)
+        await page.click(".alarm .where")
+        await expect(page.locator("#device")).to_contain_text("Đầu báo tầng 1")
         await page.context.clear_cookies()
-        await page.get_by_role("button", name="Xác nhận").click()
+        await page.get_by_role("button", name="Xác nhận").first.click()
         await expect(page.locator("#sign-in-error")).to_contain_text("Phiên làm việc đã kết thúc")
+        await expect(page.locator("#device, #alarm, #alarms")).to_have_text(["", "", ""])  # nothing for the next person
 
 
 async def test_on_a_phone_a_device_opens_where_one_is_and_escape_closes_it(

@@ -17,6 +17,7 @@ const QUIET_MS = 40_000; // the core says something at least every 15 s: longer 
 const LOOK_MS = 5_000;
 const FRESH_MS = 10_000;
 const AGAIN_MS = 3_000;
+const DRAW_MS = 100;
 const COMMANDS = 5; // of a device, the newest
 const LONGEST = 24; // of a parameter: a signature says nobody anything
 
@@ -68,9 +69,25 @@ async function start() {
 function showSignIn() {
   source?.close();
   source = null;
+  forget();
   $("console").hidden = true;
   $("sign-in").hidden = false;
   $($("user").value ? "password" : "user").focus();
+}
+
+/** The next person begins with nothing of the last one's. */
+function forget() {
+  for (const each of [devices, alarms, items]) each.clear();
+  [listed, unlisted, view, shown, panel] = [[], 0, "open", null, ""];
+  $("view").value = view;
+  panelOf.id = null;
+  for (const each of ["alarm", "device"]) {
+    $(each).hidden = true;
+    $(each).replaceChildren();
+  }
+  map.picked = null;
+  showDevices();
+  showAlarms();
 }
 
 async function signIn(what) {
@@ -157,18 +174,36 @@ const TAKE = {
 };
 const SHOW = {
   alarm: ({ alarm }) => {
-    showAlarms();
+    drawSoon(showAlarms);
     if (view !== "open") listSoon();
-    if (panelOf.id !== null && [alarm.id, alarm.incident].includes(panelOf.id)) panelOf.fill();
+    if (panelOf.id !== null && [alarm.id, alarm.incident].includes(panelOf.id)) drawSoon(fillPanels);
   },
   device: (device) => {
-    showDevices();
-    if (shown === device.key) fillDevice(shown);
+    drawSoon(showDevices);
+    if (shown === device.key) drawSoon(fillPanels);
   },
   command: (step) => {
-    if (shown === step.device) fillDevice(shown);
+    if (shown === step.device) drawSoon(fillPanels);
   },
 };
+const stale = new Set(); // what to draw anew
+let drawing = null;
+
+/** Draw what events changed, once for all that come together. */
+function drawSoon(part) {
+  stale.add(part);
+  drawing ??= setTimeout(() => {
+    drawing = null;
+    const parts = [...stale];
+    stale.clear();
+    for (const each of parts) each();
+  }, DRAW_MS);
+}
+
+function fillPanels() {
+  if (shown) fillDevice(shown);
+  if (panelOf.id !== null) panelOf.fill();
+}
 
 /** The connection is of no use: begin again, or sign in again. */
 function lose(problem) {
@@ -267,8 +302,7 @@ function showAll() {
   showDevices();
   showAlarms();
   showLink();
-  if (shown) fillDevice(shown);
-  if (panelOf.id !== null) panelOf.fill();
+  fillPanels();
 }
 
 function showLink() {

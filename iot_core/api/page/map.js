@@ -95,10 +95,11 @@ export class DeviceMap {
   fit() {
     this.fitted = true;
     if (!this.devices.length || !this.width) return;
-    const xs = this.devices.map((device) => device.x);
-    const ys = this.devices.map((device) => device.y);
-    const [left, right] = [Math.min(...xs), Math.max(...xs)];
-    const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
+    let [left, right, top, bottom] = [Infinity, -Infinity, Infinity, -Infinity];
+    for (const { x, y } of this.devices) { // 100,000 are too many to be arguments of Math.min
+      [left, right] = [Math.min(left, x), Math.max(right, x)];
+      [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+    }
     const least = 0.002; // about 200 m: a single device is not blown up to a metre
     const scale = Math.min(
       (this.width - 60) / Math.max(right - left, least),
