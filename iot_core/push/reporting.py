@@ -119,10 +119,12 @@ async def _missing(
     if not columns:
         return {}
     names = ", ".join(f't."{column["key"]}"' for column in columns)
+    said = " OR ".join(f't."{column["key"]}" IS NOT NULL' for column in columns)  # other rows have no file, ever
     period = "date_bin('5 minutes', t.time - interval '1 microsecond', timestamptz '2000-01-01 00:00+00')"
     rows = await connection.fetch(
         f"SELECT {period} + interval '5 minutes' AS period, t.quality, t.bad, {names}"
         f' FROM telemetry."{device["class_key"]}" t WHERE t.device_id = $1 AND t.time > $2 AND t.time <= $3'
+        f" AND ({said})"
         f" AND NOT EXISTS (SELECT FROM iot.report_file f WHERE f.device_id = $1"
         f" AND f.period = {period} + interval '5 minutes') ORDER BY t.time LIMIT 200000",
         device["id"], begin, end,

@@ -41,6 +41,8 @@ _LOOK_S: Final = 30.0
 _STORE_AWAY_S: Final = 1.0
 _LEASE_MARGIN_S: Final = 2.0
 _TIDY_S: Final = 3600.0
+# Long ago, so that nobody holds one who was about to send.
+REMOVED: Final = "SELECT id FROM iot.push_target WHERE id = ANY($1) AND removed_at < clock_timestamp() - $2::interval"
 
 
 async def run_push(
@@ -111,11 +113,15 @@ class Worker:
         await wake_on(self._pool, "iot_outbox", self._wake)
 
     async def tidy(self) -> None:
-        """Delete what was delivered or given up long ago."""
+        """Delete what was delivered or given up long ago, and close the senders of removed targets."""
         while True:
             with outlasting(*RETRY):
                 async with self._pool.acquire() as connection:
                     await outbox.forget(connection, timedelta(days=self._settings.keep_days))
+                    removed = await connection.fetch(REMOVED, list(self._lanes), timedelta(seconds=_TIDY_S))
+                for row in removed:
+                    if not self._lanes[row["id"]].busy:
+                        await self._lanes.pop(row["id"]).sender.close()
             await asyncio.sleep(_TIDY_S)
 
     async def mark(self) -> None:
