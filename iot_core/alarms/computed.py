@@ -58,7 +58,11 @@ WHERE said.at IS NOT NULL AND ($4::integer[] IS NULL OR d.id = ANY($4)) AND NOT 
 THERE: Final = "SELECT id, simulated FROM iot.device WHERE id = ANY($1) AND retired_at IS NULL"
 HOURS: Final = """
 SELECT device_id, time, {columns} FROM telemetry."{table}_1h" WHERE time >= $1 AND time < $2
+    AND ($3::integer[] IS NULL OR device_id = ANY($3))
 """
+Only = Sequence[int] | None
+"""Some devices of a class; None: all."""
+Formula = Callable[[asyncpg.Connection, ClassWatch, datetime, Only], Awaitable[dict[int, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +131,13 @@ def _has_step(watch: Watch, value: Value, *, is_open: bool) -> bool:
 async def _derived(
     connection: asyncpg.Connection, evaluator: Evaluator, watched: ClassWatch, formula: str, now: datetime
 ) -> Mapping[int, float]:
-    """Work a formula out, or give what was found a short while ago where it reads many days."""
+    """Work a formula out, or give what was found a short while ago: all read many hours."""
     if formula not in DERIVED:
         return {}
     key = (watched.device_class.key, formula)
     at, found = evaluator.worked_out.get(key, (None, {}))
-    if at is None or not at <= now < at + _KEPT.get(formula, timedelta(0)):
-        found = await DERIVED[formula](connection, watched, now)
+    if at is None or not at <= now < at + _KEPT:
+        found = await DERIVED[formula](connection, watched, now, None)
         evaluator.worked_out[key] = (now, found)
     return found
 
@@ -217,11 +221,13 @@ def _silence_step(row: asyncpg.Record, now: datetime) -> Callable[[State], Step]
     return lambda state: heard(state, now)
 
 
-async def _aqi_hourly(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+async def _aqi_hourly(
+    connection: asyncpg.Connection, watched: ClassWatch, now: datetime, only: Only
+) -> dict[int, float]:
     """VN_AQI of the last whole hour, by nowcast (iot_core/derived/vn_aqi.py)."""
     hour = now.replace(minute=0, second=0, microsecond=0)
     found: dict[int, float] = {}
-    for device_id, hours in (await _pollutants(connection, watched, hour - 12 * _HOUR, hour)).items():
+    for device_id, hours in (await _pollutants(connection, watched, hour - 12 * _HOUR, hour, only)).items():
         back = [hour - age * _HOUR for age in range(1, vn_aqi.NOWCAST_HOURS + 1)]
         said = {key: [hours.get(at, {}).get(key) for at in back] for key in _POLLUTANTS}
         one = vn_aqi.hourly(said) if back[0] in hours else None
@@ -230,12 +236,14 @@ async def _aqi_hourly(connection: asyncpg.Connection, watched: ClassWatch, now: 
     return found
 
 
-async def _aqi_daily(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+async def _aqi_daily(
+    connection: asyncpg.Connection, watched: ClassWatch, now: datetime, only: Only
+) -> dict[int, float]:
     """VN_AQI of the last whole civil day of Vietnam's clocks (UTC+7, without summer time)."""
     end = (now + 7 * _HOUR).replace(hour=0, minute=0, second=0, microsecond=0) - 7 * _HOUR
     start = end - 24 * _HOUR
     found: dict[int, float] = {}
-    for device_id, hours in (await _pollutants(connection, watched, start - 7 * _HOUR, end)).items():
+    for device_id, hours in (await _pollutants(connection, watched, start - 7 * _HOUR, end, only)).items():
         day = {key: [hours.get(start + n * _HOUR, {}).get(key) for n in range(24)] for key in _POLLUTANTS}
         day["o3"] = [hours.get(start + n * _HOUR, {}).get("o3") for n in range(-7, 24)]
         one = vn_aqi.daily(day)
@@ -244,26 +252,31 @@ async def _aqi_daily(connection: asyncpg.Connection, watched: ClassWatch, now: d
     return found
 
 
-async def _continuous_flow(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+async def _continuous_flow(
+    connection: asyncpg.Connection, watched: ClassWatch, now: datetime, only: Only
+) -> dict[int, float]:
     """Give the lowest flow of a house's last 24 whole hours (iot_core/derived/water.py)."""
-    return await _house_flow(connection, watched, now, water.continuous_flow)
+    return await _house_flow(connection, watched, now, only, water.continuous_flow)
 
 
-async def _burst_flow(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+async def _burst_flow(
+    connection: asyncpg.Connection, watched: ClassWatch, now: datetime, only: Only
+) -> dict[int, float]:
     """Give the lowest flow of a house's last two whole hours (iot_core/derived/water.py)."""
-    return await _house_flow(connection, watched, now, water.burst_flow)
+    return await _house_flow(connection, watched, now, only, water.burst_flow)
 
 
 async def _house_flow(
     connection: asyncpg.Connection,
     watched: ClassWatch,
     now: datetime,
+    only: Only,
     formula: Callable[[water.Hours, water.Hours], float | None],
 ) -> dict[int, float]:
     hour = now.replace(minute=0, second=0, microsecond=0)
     back = [hour - age * _HOUR for age in range(1, water.DAY + 1)]
     found: dict[int, float] = {}
-    said = await _hours(connection, watched, back[-1], hour, ("flow_min", "flow_max"))
+    said = await _hours(connection, watched, back[-1], hour, ("flow_min", "flow_max"), only=only)
     for device_id, hours in said.items():
         lowest = [hours.get(at, {}).get("flow_min") for at in back]
         one = formula(lowest, [hours.get(at, {}).get("flow_max") for at in back])
@@ -272,7 +285,9 @@ async def _house_flow(
     return found
 
 
-async def _night_flow(connection: asyncpg.Connection, watched: ClassWatch, now: datetime) -> dict[int, float]:
+async def _night_flow(
+    connection: asyncpg.Connection, watched: ClassWatch, now: datetime, only: Only
+) -> dict[int, float]:
     """Give the last whole night's minimum flow against the nights before, by Vietnam's clocks (UTC+7)."""
     midnight = (now + 7 * _HOUR).replace(hour=0, minute=0, second=0, microsecond=0) - 7 * _HOUR
     if now < midnight + (water.NIGHT_HOURS[-1] + 1) * _HOUR:
@@ -281,7 +296,7 @@ async def _night_flow(connection: asyncpg.Connection, watched: ClassWatch, now: 
     said: dict[int, dict[datetime, dict[str, float]]] = {}
     for night in nights:  # hours of nights only: the days between are eight times as many rows
         first, end = night + water.NIGHT_HOURS[0] * _HOUR, night + (water.NIGHT_HOURS[-1] + 1) * _HOUR
-        for device_id, hours in (await _hours(connection, watched, first, end, ("flow_avg",))).items():
+        for device_id, hours in (await _hours(connection, watched, first, end, ("flow_avg",), only=only)).items():
             said.setdefault(device_id, {}).update(hours)
     found: dict[int, float] = {}
     for device_id, hours in said.items():
@@ -295,10 +310,10 @@ async def _night_flow(connection: asyncpg.Connection, watched: ClassWatch, now: 
 
 
 async def _pollutants(
-    connection: asyncpg.Connection, watched: ClassWatch, start: datetime, end: datetime
+    connection: asyncpg.Connection, watched: ClassWatch, start: datetime, end: datetime, only: Only
 ) -> dict[int, dict[datetime, dict[str, float]]]:
     """Give the hourly means of what an index is made of, by the pollutant's name."""
-    found = await _hours(connection, watched, start, end, tuple(f"{metric}_avg" for metric in _POLLUTANTS))
+    found = await _hours(connection, watched, start, end, tuple(f"{metric}_avg" for metric in _POLLUTANTS), only=only)
     return {
         device_id: {
             at: {name.removesuffix("_avg"): value for name, value in hour.items()} for at, hour in hours.items()
@@ -308,7 +323,13 @@ async def _pollutants(
 
 
 async def _hours(
-    connection: asyncpg.Connection, watched: ClassWatch, start: datetime, end: datetime, columns: Sequence[str]
+    connection: asyncpg.Connection,
+    watched: ClassWatch,
+    start: datetime,
+    end: datetime,
+    columns: Sequence[str],
+    *,
+    only: Only,
 ) -> dict[int, dict[datetime, dict[str, float]]]:
     """Read these columns of the class's hours, as far as it has the metrics."""
     metrics = {metric.key for metric in watched.device_class.metrics}
@@ -316,7 +337,7 @@ async def _hours(
     if not there:
         return {}
     named = ", ".join(f'"{column}"' for column in there)
-    rows = await connection.fetch(HOURS.format(columns=named, table=watched.device_class.key), start, end)
+    rows = await connection.fetch(HOURS.format(columns=named, table=watched.device_class.key), start, end, only)
     found: dict[int, dict[datetime, dict[str, float]]] = {}
     for row in rows:
         said = {column: row[column] for column in there if row[column] is not None}
@@ -325,7 +346,7 @@ async def _hours(
 
 
 _POLLUTANTS: Final = (*vn_aqi.PARTICLES, *vn_aqi.GASES, "o3")
-DERIVED: Final[Mapping[str, Callable[[asyncpg.Connection, ClassWatch, datetime], Awaitable[dict[int, float]]]]] = {
+DERIVED: Final[Mapping[str, Formula]] = {
     "vn_aqi_hourly": _aqi_hourly,
     "vn_aqi_daily": _aqi_daily,
     "continuous_flow": _continuous_flow,
@@ -333,8 +354,5 @@ DERIVED: Final[Mapping[str, Callable[[asyncpg.Connection, ClassWatch, datetime],
     "night_flow_ratio": _night_flow,
 }
 """Formulas that a rule can name."""
-_KEPT: Final[Mapping[str, timedelta]] = {
-    "continuous_flow": timedelta(minutes=10), "burst_flow": timedelta(minutes=10),
-    "night_flow_ratio": timedelta(minutes=10),
-}  # fmt: skip
-"""How long a result holds: what late readings correct may be that old."""
+_KEPT: Final = timedelta(minutes=10)
+"""How long a result of whole hours holds: what late readings correct may be that old."""

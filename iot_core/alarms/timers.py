@@ -127,12 +127,18 @@ async def run_timers(
 ) -> None:
     """Fire timers and watch for silence until cancelled. `healthy` is False while ingest lags or a part is away."""
     timers = Timers(pool, evaluator, clock, pace)
+    async with asyncio.TaskGroup() as group:  # what reads many days must not hold up a fire's timer
+        group.create_task(_again(lambda: timers.look(healthy=healthy()), timers.away, pace), name="alarm timers")
+        group.create_task(_again(timers.compute, timers.put_off, pace), name="alarm computed")
+
+
+async def _again(work: Callable[[], Awaitable[None]], failed: Callable[[BaseException], None], pace: Pace) -> None:
     while True:
         try:
-            await timers.look(healthy=healthy())
+            await work()
         except (*AWAY, *RETRY) as exc:
             notice_cancellation()
-            timers.away(exc)
+            failed(exc)
         await asyncio.sleep(pace.timers.total_seconds())
 
 
@@ -147,6 +153,7 @@ class Timers:
     watching_since: datetime | None = None
     _silence_at: datetime | None = field(default=None, init=False)
     _computed_at: datetime | None = field(default=None, init=False)
+    _refreshed_at: datetime | None = field(default=None, init=False)
 
     def away(self, exc: BaseException) -> None:
         """Note that the store did not answer; everyone gets the grace time again."""
@@ -174,11 +181,21 @@ class Timers:
             await self.watch_silence(now)
             await self.withdraw_orphans(now)
             await settle(self.pool, self.evaluator, now)
-        if self._computed_at is None or now >= self._computed_at:
-            self._computed_at = now + self.pace.computed
-            await self.judge_computed(now)
+        if self._refreshed_at is None or now >= self._refreshed_at:
+            self._refreshed_at = now + self.pace.computed
             async with self.pool.acquire() as connection:
                 await self.evaluator.refresh(connection)
+
+    async def compute(self) -> None:
+        """Step the rules that are answered from what is stored, when it is time to and nothing is away."""
+        now = self.clock()
+        if self.watching_since is not None and (self._computed_at is None or now >= self._computed_at):
+            self._computed_at = now + self.pace.computed
+            await self.judge_computed(now)
+
+    def put_off(self, exc: BaseException) -> None:
+        """Note that they could not be worked out; they are the next time."""
+        log.warning("alarm.computed_put_off", reason=type(exc).__name__)
 
     async def fire_due(self, now: datetime) -> None:
         """Activate pending rules whose time has come."""

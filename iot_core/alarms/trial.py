@@ -192,9 +192,8 @@ class Trial:
         found: dict[int, list[Reading]] = {device_id: [] for device_id in devices}
         at = self.since
         while at <= self.until and formula in DERIVED:
-            for device_id, value in (await DERIVED[formula](self.connection, watched, at)).items():
-                if device_id in found:
-                    found[device_id].append(Reading(at, value, value))
+            for device_id, value in (await DERIVED[formula](self.connection, watched, at, list(devices))).items():
+                found[device_id].append(Reading(at, value, value))
             at += _HOUR
         return found
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import asyncpg
+import pytest
 
+from iot_core.alarms.computed import Look
 from iot_core.alarms.lifecycle import acknowledge
 from iot_core.alarms.timers import QUIET, SILENCE, Pace, run_timers
 from iot_core.model import Severity
@@ -52,6 +55,33 @@ async def test_timer_survives_a_restart_and_fires_at_its_own_time(city: City) ->
     await timers.look(healthy=True)
     await city.flush(seen(tank, 600, pressure=2.0))
     assert await city.events() == ["raised", "cleared"]
+
+
+async def test_a_long_look_at_what_is_stored_holds_up_no_timer(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+
+    async def long(*_: object) -> list[Look]:
+        begun.set()
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr("iot_core.alarms.timers.looks", long)
+    tank = await city.device("tank-1")
+    city.now = T0 + 2 * FIVE
+    pace = Pace(timers=timedelta(milliseconds=20), grace=timedelta(0), grace_intervals=0)
+    running = asyncio.create_task(
+        run_timers(city.pool, city.evaluator, lambda: True, clock=lambda: city.now, pace=pace)
+    )
+    try:
+        async with asyncio.timeout(20):
+            await begun.wait()
+            await city.flush(seen(tank, 0, pressure=0.5))
+            while await city.state(tank, "tank.dry") != "active":
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
 async def test_two_workers_fire_a_timer_once(city: City) -> None:
