@@ -517,9 +517,9 @@ class Client:
         body = shapes.Acknowledge(version=version)
         return await self._send("POST", f"/alarms/{alarm_id}/acknowledge", shapes.Acknowledged, body)
 
-    async def alarm_do(self, alarm_id: int, deed: shapes.AlarmDeed) -> shapes.Alarm:
+    async def alarm_do(self, alarm_id: int, deed: shapes.AlarmDeed) -> shapes.AlarmDone:
         """Assign, comment, shelve, close, reopen, undo. ConflictError when it is no longer at `deed.version`."""
-        return await self._send("POST", f"/alarms/{alarm_id}/do", shapes.Alarm, deed)
+        return await self._send("POST", f"/alarms/{alarm_id}/do", shapes.AlarmDone, deed)
 
     async def rule_changes(self) -> shapes.RuleLaidList:
         """List what people changed of the rules."""

@@ -5,11 +5,11 @@ Each deed is one transaction under the lock of the alarm's source and rule, refu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -38,7 +38,8 @@ WHERE alarm_id = $1 AND by IS NOT NULL AND kind IN ('acknowledged', 'assigned', 
 ORDER BY id DESC LIMIT 1
 """
 ASSIGNED: Final = """
-SELECT note FROM iot.alarm_event WHERE alarm_id = $1 AND kind = 'assigned' ORDER BY id DESC OFFSET 1 LIMIT 1
+SELECT kind, note FROM iot.alarm_event
+WHERE alarm_id = $1 AND (kind = 'assigned' OR (kind = 'undone' AND note = 'assigned')) ORDER BY id
 """
 OTHER: Final = """
 SELECT id FROM iot.alarm WHERE (source_kind, source_id, rule) = ($1, $2, $3) AND closed_at IS NULL AND id <> $4
@@ -152,6 +153,7 @@ async def _undo(connection: asyncpg.Connection, case: Case, row: AlarmRow, asked
     if last is None or last["kind"] == "undone":
         raise ConflictError("alarm.nothing_to_undo", id=row.id)
     back: dict[str, object] = {"closed_at": None}
+    push: str | None = "alarm.reopened"
     if last["kind"] in {"acknowledged", "closed"}:
         if row.closed_at is not None:
             await _room(connection, row)
@@ -159,10 +161,23 @@ async def _undo(connection: asyncpg.Connection, case: Case, row: AlarmRow, asked
         case.open = Slot(row)
         case.slots = [case.open]
     elif last["kind"] == "assigned":
-        back = {"assigned_to": await connection.fetchval(ASSIGNED, row.id) or None}
+        back, push = {"assigned_to": _assigned_before(await connection.fetch(ASSIGNED, row.id))}, None
     else:
-        back = {"shelved_until": None, "shelved_by": None, "shelved_reason": None}
-    case.happen(_next(row, **back), EventKind.UNDONE, asked.now, by=asked.by, note=last["kind"], push="alarm.reopened")
+        back, push = {"shelved_until": None, "shelved_by": None, "shelved_reason": None}, None
+    case.happen(_next(row, **back), EventKind.UNDONE, asked.now, by=asked.by, note=last["kind"], push=push)
+    if last["kind"] == "shelved":  # as when the shelving ends: those who were told of it hear that it stands
+        ring_again(case, asked.now)
+
+
+def _assigned_before(steps: Sequence[Mapping[str, Any]]) -> str | None:
+    """Say whom an alarm was assigned to before its last assignment; one that was undone does not count."""
+    names: list[str | None] = [None]
+    for step in steps:
+        if step["kind"] == "assigned":
+            names.append(step["note"] or None)
+        else:
+            names.pop()
+    return names[-2] if len(names) > 1 else None
 
 
 async def _shelf(connection: asyncpg.Connection, case: Case, asked: Asked) -> None:

@@ -1,10 +1,11 @@
 """Alarms: list, show with history, acknowledge."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
-from iot_core.alarms.alarm import AlarmEvent, AlarmRow
+from iot_core.alarms.alarm import AlarmEvent, AlarmRow, EventKind
 from iot_core.alarms.deeds import Asked, Deed, act
 from iot_core.alarms.figures import handover, kpis
 from iot_core.alarms.lifecycle import (
@@ -78,7 +79,7 @@ async def way(call: Call[NoQuery]) -> shapes.AlarmTrace:
         return await trace(connection, alarm.id, known=known)
 
 
-async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.Alarm:
+async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.AlarmDone:
     """Assign, comment, shelve, take out of service, close with its cause, reopen; or undo the last such deed."""
     alarm_id = _id(call)
     asked = Asked(
@@ -91,7 +92,9 @@ async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.Alarm:
         after = {"state": row.state, "assigned_to": row.assigned_to, "note": body.note}
         change = Change(f"alarm/{alarm_id}", {"state": before.state, "assigned_to": before.assigned_to}, after)
         await record(connection, call.who.name, f"alarm.{body.do}", change)
-    return alarm_shape(row, call.services.profiles)
+        events = (await get_alarm(connection, alarm_id)).events if asked.deed is Deed.UNDO else ()
+    undone: Any = next((each.note for each in reversed(events) if each.kind is EventKind.UNDONE), None)
+    return shapes.AlarmDone(**msgspec.structs.asdict(alarm_shape(row, call.services.profiles)), undone=undone)
 
 
 async def kpi(call: Call[shapes.KpiQuery]) -> shapes.AlarmKpi:

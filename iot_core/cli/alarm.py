@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from iot_core.cli.base import Group, option
+from iot_core.cli.endings import complain, sentence
 from iot_core.cli.keys import DEVICE
 from iot_core.cli.output import Column, Stream, cut, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local, zone
 from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
+from iot_core.errors import ConflictError, IotError, NotFoundError
 from iot_core.messages import text, title
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from iot_core.api import shapes
     from iot_core.client import Client
 
-__all__ = ["ALARM_COLUMNS", "alarm", "delivery"]
+__all__ = ["ALARM_COLUMNS", "alarm", "delivery", "do_each"]
+
+T = TypeVar("T")
 
 
 @click.group(
@@ -47,13 +54,14 @@ ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
 @alarm.command(
     "list",
     help=text("cli.help_alarm_list"),
-    examples=["iot alarm list", "iot alarm list --all --device smoke-0007", "iot alarm list --output json"],
+    examples=["iot alarm list", "iot alarm list --quiet", "iot alarm list --all --device smoke-0007"],
 )
 @option("--all", "closed_too", is_flag=True, help=text("cli.opt_alarm_all"))
+@option("--quiet", is_flag=True, help=text("alarm_do.opt_quiet"))
 @option("--device", type=DEVICE, metavar="KEY", help=text("cli.opt_alarm_device"))
 @option("--limit", type=click.IntRange(1, 10_000), default=200, metavar="N", help=text("cli.opt_limit"))
-def list_(closed_too: bool, device: str | None, limit: int) -> None:
-    found = ask(lambda client: client.alarms(open_only=not closed_too, device=device, limit=limit))
+def list_(*, closed_too: bool, quiet: bool, device: str | None, limit: int) -> None:
+    found = ask(lambda client: client.alarms(open_only=not closed_too, device=device, limit=limit, quiet=quiet))
     show_rows(found.items, ALARM_COLUMNS, nothing="cli.alarm_none_all" if closed_too else "cli.alarm_none")
     cut(len(found.items), found.total)
 
@@ -73,11 +81,35 @@ def show(alarm_id: int, *, traced: bool) -> None:
 @alarm.command("ack", help=text("cli.help_alarm_ack"), examples=["iot alarm ack 17", "iot alarm ack 17 18 19"])
 @click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
 def ack(alarm_ids: tuple[int, ...]) -> None:
-    async def acknowledge(client: Client) -> list[shapes.Acknowledged]:
-        return [await client.acknowledge(alarm_id) for alarm_id in alarm_ids]
+    do_each(alarm_ids, lambda client, alarm_id: client.acknowledge(alarm_id), _say_acknowledged)
 
-    done = ask(acknowledge)
-    show_one(done[0] if len(done) == 1 else done, lambda: _say_acknowledged(done))
+
+def do_each(
+    alarm_ids: tuple[int, ...], do: Callable[[Client, int], Awaitable[T]], say: Callable[[list[T]], None]
+) -> None:
+    """Do the same with each alarm and say what was done; then what was refused, which keeps the others from nothing."""
+    done: list[T] = []
+    failed: list[IotError] = []
+
+    async def each(client: Client) -> None:
+        for alarm_id in alarm_ids:
+            try:
+                done.append(await do(client, alarm_id))
+            except (NotFoundError, ConflictError) as error:
+                failed.append(error)
+            except IotError as error:  # would end the others the same way
+                if not (done or failed):
+                    raise
+                failed.append(error)
+                return
+
+    ask(each)
+    if done:
+        show_one(done[0] if len(alarm_ids) == 1 else done, lambda: say(done))
+    for error in failed[:-1]:
+        complain(sentence(error))
+    if failed:
+        raise failed[-1]
 
 
 @alarm.command(
@@ -105,9 +137,43 @@ def _flat(happened: shapes.AlarmHappened) -> list[object]:
 
 
 def _marks(row: shapes.Alarm) -> str:
-    """Add what a person must know before acting: it is a simulation, or it arrived late."""
+    """Add what a person must know before acting: it is a simulation, it arrived late, it is kept quiet."""
     marks = [text(f"cli.mark_{mark}") for mark, given in (("simulated", row.simulated), ("late", row.late)) if given]
+    if _is_shelved(row):
+        marks.append(text("alarm_do.mark_out" if _is_out(row) else "alarm_do.mark_shelved"))
+    if row.suppressed_by is not None:
+        marks.append(text("alarm_do.mark_suppressed"))
     return f" ({', '.join(marks)})" if marks else ""
+
+
+def _is_shelved(row: shapes.Alarm) -> bool:
+    return row.shelved_until is not None and row.shelved_until > datetime.now(UTC)
+
+
+def _is_out(row: shapes.Alarm) -> bool:
+    """Say whether it is shelved without an end: until the year 9999."""
+    return row.shelved_until is not None and row.shelved_until.year == 9999
+
+
+def _handling(found: shapes.AlarmDetail) -> list[tuple[str, str]]:
+    """Say who deals with an alarm, what keeps it quiet, its cause and what to do; a line for what there is."""
+    shelved = ""
+    if _is_shelved(found):
+        code = "alarm_do.out_since" if _is_out(found) else "alarm_do.shelved_until"
+        by, why = found.shelved_by or "-", found.shelved_reason or "-"
+        shelved = text(code, time=local(found.shelved_until), by=by, why=why)
+    suppressed = ""
+    if found.suppressed_by is not None:
+        kind, _, number = found.suppressed_by.partition(":")
+        suppressed = text(f"alarm_do.quiet_{kind}", id=number)
+    facts = [
+        ("alarm_do.fact_assigned", found.assigned_to or ""),
+        ("alarm_do.fact_shelved", shelved),
+        ("alarm_do.fact_suppressed", suppressed),
+        ("alarm_do.fact_cause", found.cause or ""),
+        ("alarm_do.fact_runbook", title(found.runbook) if found.runbook is not None else ""),
+    ]
+    return [(code, said) for code, said in facts if said]
 
 
 def _say_acknowledged(done: list[shapes.Acknowledged]) -> None:
@@ -155,16 +221,24 @@ def _print(found: shapes.AlarmDetail) -> None:
             ("cli.col_threshold", value(found.threshold)),
             ("cli.col_raised", moment(found.raised_at)),
             ("cli.col_received", moment(found.received_at)),
+            *_handling(found),
         ]
     )
     click.echo(f"\n{text('cli.head_events')}")
     for event in found.events:
-        click.echo(f"  {local(event.at)}  {word('event', event.kind)}  {event.by or ''} {event.note or ''}".rstrip())
+        click.echo(f"  {local(event.at)}  {word('event', event.kind)}  {event.by or ''} {_noted(event)}".rstrip())
     if found.pushes:
         click.echo(f"\n{text('cli.head_pushes')}")
     for push in found.pushes:
         kind = word("event", push.type.removeprefix("alarm."))
         click.echo(f"  {push.target}: {kind}, {delivery(push)}")
+
+
+def _noted(event: shapes.AlarmEvent) -> str:
+    """Say the note of an event; what the core wrote there itself is a word of ours."""
+    if event.note and event.kind in ("undone", "severity"):
+        return word("event" if event.kind == "undone" else "severity", event.note)
+    return event.note or ""
 
 
 def delivery(push: shapes.AlarmPush) -> str:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iot_core.cli.alarm import alarm
+from iot_core.cli.alarm import alarm, do_each
 from iot_core.cli.base import option
 from iot_core.cli.output import fact_lines, line, show_one
 from iot_core.cli.session import ask
-from iot_core.cli.times import When, local
+from iot_core.cli.times import Until, When, local
 from iot_core.cli.words import word
 from iot_core.messages import text, title
 
@@ -28,21 +28,18 @@ _VERSION = option("--version-seen", type=int, metavar="N", help=text("alarm_do.o
 def _do(alarm_ids: tuple[int, ...], do: Any, **more: Any) -> None:
     from iot_core.api import shapes
 
-    async def each(client: Any) -> list[shapes.Alarm]:
-        return [await client.alarm_do(alarm_id, shapes.AlarmDeed(do=do, **more)) for alarm_id in alarm_ids]
-
-    done = ask(each)
-    show_one(done[0] if len(done) == 1 else done, lambda: _say(do, done))
+    deed = shapes.AlarmDeed(do=do, **more)
+    do_each(alarm_ids, lambda client, alarm_id: client.alarm_do(alarm_id, deed), lambda done: _say(do, done))
 
 
-def _say(do: str, done: list[shapes.Alarm]) -> None:
+def _say(do: str, done: list[shapes.AlarmDone]) -> None:
     for row in done:
-        _say_one(do, row)
+        _say_one(do if row.undone is None else f"undo_{row.undone}", row)
 
 
-def _say_one(do: str, row: shapes.Alarm) -> None:
+def _say_one(did: str, row: shapes.AlarmDone) -> None:
     until = "-" if row.shelved_until is None or row.shelved_until.year == 9999 else local(row.shelved_until)
-    line(f"alarm_do.did_{do}", id=row.id, title=title(row.title), to=row.assigned_to or "-", time=until,
+    line(f"alarm_do.did_{did}", id=row.id, title=title(row.title), to=row.assigned_to or "-", time=until,
          state=word("alarm_is", row.state))  # fmt: skip
 
 
@@ -63,10 +60,10 @@ def comment(alarm_id: int, words: str) -> None:
 
 
 @alarm.command(
-    "shelve", help=text("alarm_do.help_shelve"), examples=['iot alarm shelve 17 --until 2026-09-02 --note "pump out"']
+    "shelve", help=text("alarm_do.help_shelve"), examples=['iot alarm shelve 17 --until 2h --note "pump out"']
 )
 @click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
-@option("--until", type=When(), metavar="TIME", required=True, help=text("alarm_do.opt_until"))
+@option("--until", type=Until(), metavar="TIME", required=True, help=text("alarm_do.opt_until"))
 @_WHY
 def shelve(alarm_ids: tuple[int, ...], until: datetime, note: str | None) -> None:
     _do(alarm_ids, "shelve", until=until, note=note)

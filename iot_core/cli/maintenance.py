@@ -12,7 +12,7 @@ from iot_core.cli.keys import DEVICE
 from iot_core.cli.output import Column, line, show_one, show_rows
 from iot_core.cli.preview import carry_out
 from iot_core.cli.session import ask
-from iot_core.cli.times import Length, When, local
+from iot_core.cli.times import Length, Until, When, local
 from iot_core.cli.words import word
 from iot_core.messages import text
 
@@ -71,7 +71,7 @@ def maintenance() -> None:
 @option("--label", metavar="LABEL", help=text("maintenance.opt_label"))
 @option("--for", "length", type=Length(), metavar="LENGTH", help=text("maintenance.opt_for"))
 @option("--from", "starts", type=When(), metavar="WHEN", help=text("maintenance.opt_from"))
-@option("--until", "ends", type=When(), metavar="WHEN", help=text("maintenance.opt_until"))
+@option("--until", "ends", type=Until(), metavar="WHEN", help=text("maintenance.opt_until"))
 @option("--reason", default="", metavar="TEXT", help=text("maintenance.opt_reason"))
 @option("--dry-run", is_flag=True, help=text("change.opt_dry_run"))
 @option("--yes", is_flag=True, help=text("change.opt_yes"))

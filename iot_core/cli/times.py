@@ -13,7 +13,7 @@ import click
 from iot_core.messages import text
 from iot_core.settings import Settings, environment
 
-__all__ = ["Day", "Length", "When", "age", "local", "midnight", "span", "zone_name"]
+__all__ = ["Day", "Length", "Until", "When", "age", "local", "midnight", "span", "zone_name"]
 
 _AGO = re.compile(r"(\d+)\s*(s|m|min|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -63,6 +63,7 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
     """A moment: `2h` (ago), `2025-06-01`, `2025-06-01T14:00`, with a zone or in the zone that times are shown in."""
 
     name = "time"
+    _sign = -1
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Read a moment."""
@@ -70,12 +71,18 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
             return value
         ago = _AGO.fullmatch(value.strip())
         if ago:
-            return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+            return datetime.now(UTC) + self._sign * timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
         try:
             moment = datetime.fromisoformat(value.strip())
         except ValueError:
             self.fail(text("cli.expect_when"), param, ctx)
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone()).astimezone(UTC)
+
+
+class Until(When):
+    """A moment to come: like `When`, but `2h` is from now on."""
+
+    _sign = 1
 
 
 class Day(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only

@@ -20,8 +20,8 @@ ORDER BY o.id DESC LIMIT $4
 """
 PROVE: Final = """
 SELECT a.id AS alarm, a.title_vi, a.title_en, a.severity, d.key AS device, a.raised_at, a.recorded_at AS created_at,
-    o.targets, o.delivered, o.first_delivered_at, o.dead, s.at AS seen_at, s.by AS seen_by, a.acknowledged_at,
-    a.acknowledged_by
+    o.targets, o.delivered, o.first_delivered_at, o.dead, s.at AS seen_at, s.by AS seen_by, t.at AS acknowledged_at,
+    t.by AS acknowledged_by
 FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
 LEFT JOIN LATERAL (
     SELECT count(DISTINCT target_id) AS targets, min(delivered_at) AS first_delivered_at,
@@ -29,6 +29,7 @@ LEFT JOIN LATERAL (
         count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead
     FROM iot.outbox WHERE alarm_id = a.id AND body->>'type' = 'alarm.raised') o ON true
 LEFT JOIN LATERAL (SELECT at, by FROM iot.alarm_seen WHERE alarm_id = a.id ORDER BY at LIMIT 1) s ON true
+LEFT JOIN LATERAL (SELECT at, by FROM iot.alarm_taken WHERE alarm_id = a.id) t ON true
 WHERE a.recorded_at >= $1 AND a.recorded_at < $2 ORDER BY a.id
 """
 

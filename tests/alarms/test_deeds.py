@@ -13,6 +13,7 @@ from iot_core.alarms.deeds import Asked, Deed, act
 from iot_core.alarms.figures import handover, kpis
 from iot_core.alarms.lifecycle import acknowledge, list_alarms
 from iot_core.errors import ConflictError, RequestError
+from iot_core.push.receipts import prove
 from iot_core.push.targets import add
 from iot_core.registry.windows import Kind, Window
 from tests.alarms.city import MINUTE, SECOND, T0, City, seen, smoke
@@ -59,6 +60,51 @@ async def test_wrong_click_is_undone_and_rings_for_the_next_person(city: City) -
     with pytest.raises(ConflictError):
         await do(city, alarm, Deed.UNDO)
     assert await pushed(city) == ["alarm.raised", "alarm.acknowledged", "alarm.reopened"]
+
+
+async def test_each_assignment_is_undone_to_the_one_before_it_and_tells_nobody_outside(city: City) -> None:
+    alarm = await raised(city)
+    for before, name in ((None, "an"), (None, "binh"), ("an", None)):
+        if before is not None:
+            await do(city, alarm, Deed.ASSIGN, to=before)
+        assert (await do(city, alarm, Deed.ASSIGN, to=name)).assigned_to == name
+        assert (await do(city, alarm, Deed.UNDO)).assigned_to == before
+    assert await pushed(city) == ["alarm.raised"]
+
+
+async def test_undone_shelving_rings_as_one_that_is_over(city: City) -> None:
+    alarm = await raised(city)
+    await do(city, alarm, Deed.SHELVE, note="pump is out", until=city.now + HOUR)
+    assert (await do(city, alarm, Deed.UNDO)).shelved_until is None
+    assert await pushed(city) == ["alarm.raised", "alarm.shelved", "alarm.raised"]
+
+
+async def test_first_acknowledgement_counts_also_after_the_alarm_was_opened_again(city: City) -> None:
+    alarm = await raised(city)
+    city.now = T0 + SECOND
+    await take(city, alarm)
+    await do(city, alarm, Deed.UNDO)
+    assert await first_taken(city) is None
+    city.now = T0 + MINUTE
+    await take(city, alarm)
+    await city.flush(seen(1, 60, level=10))
+    await do(city, alarm, Deed.REOPEN)
+    assert await first_taken(city) == T0 + MINUTE
+    city.now = T0 + HOUR
+    await take(city, alarm)
+    assert await first_taken(city) == T0 + MINUTE
+    (took,) = await city.pool.fetch("SELECT acknowledged_by, took FROM iot.alarm_kpi_answer")
+    assert took["acknowledged_by"] == "lan"
+    recorded = "SELECT recorded_at FROM iot.alarm_event WHERE kind = 'raised'"
+    assert took["took"] == T0 + MINUTE - await city.pool.fetchval(recorded)
+
+
+async def first_taken(city: City) -> datetime | None:
+    async with city.pool.acquire() as connection:
+        made = await connection.fetchval("SELECT recorded_at FROM iot.alarm")
+        (row,) = await prove(connection, made.date(), "UTC")
+    found: datetime | None = row["acknowledged_at"]
+    return found
 
 
 async def test_two_operators_at_once_change_an_alarm_once(city: City) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from iot_core.cli.times import When, age, local, span, zone
+from iot_core.cli.times import Until, When, age, local, span, zone
 
 NOON = datetime(2026, 6, 1, 5, 0, 7, tzinfo=UTC)
 
@@ -70,3 +70,8 @@ def test_a_moment_can_be_an_age(typed: str, ago: int) -> None:
 def test_what_is_no_moment_is_refused(typed: str) -> None:
     with pytest.raises(click.BadParameter, match="2h"):
         When().convert(typed, None, None)
+
+
+def test_a_span_as_an_end_is_from_now_on() -> None:
+    assert timedelta(minutes=59) < Until().convert("1h", None, None) - datetime.now(UTC) <= timedelta(hours=1)
+    assert Until().convert("2031-06-30T14:00+07:00", None, None) == datetime(2031, 6, 30, 7, tzinfo=UTC)

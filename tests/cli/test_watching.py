@@ -118,6 +118,37 @@ def test_an_alarm_that_is_not_there_is_exit_code_1(core: Core) -> None:
         assert "iot alarm list" in ended.err
 
 
+def test_of_several_alarms_each_is_done_and_the_refused_are_named(core: Core) -> None:
+    core.tell("smoke-each", core.add("smoke-each", "native-fire-detector"), smoke=True, seq=1)
+    number = str(core.json("alarm", "list", "--device", "smoke-each")[0]["id"])
+    ended = core("alarm", "ack", "999998", number, "999999")
+    assert (ended.code, ended.out.count("\n")) == (1, 1)
+    assert f"Alarm {number} is acknowledged by" in ended.out
+    assert re.findall(r"no alarm (\d+)", ended.err) == ["999998", "999999"]
+
+
+def test_what_keeps_an_alarm_quiet_and_who_has_it_is_shown(core: Core) -> None:
+    core.tell("smoke-quiet", core.add("smoke-quiet", "native-fire-detector"), smoke=True, seq=1)
+    number = str(core.json("alarm", "list", "--device", "smoke-quiet")[0]["id"])
+    core("alarm", "assign", number, "an")
+    assert core("alarm", "shelve", number, "--until", "2h", "--note", "steam").code == 0
+    shown = core("alarm", "show", number).out
+    assert re.search(r"(?m)^Assigned to +an$", shown)
+    assert re.search(r"(?m)^Shelved +until \d{4}-.*: steam$", shown)
+    assert re.search(r"(?m)^What to do +\S", shown)
+    assert f" {number} " not in core("alarm", "list").out
+    assert number not in [str(each["id"]) for each in core.json("alarm", "list")]
+    assert number in [str(each["id"]) for each in core.json("alarm", "list", "--quiet")]
+    assert "shelved" in next(row for row in core("alarm", "list", "--quiet").out.splitlines() if "smoke-quiet" in row)
+    assert f"The shelving of alarm {number} " in core("alarm", "undo", number).out
+    core("alarm", "assign", number, "binh")
+    assert core.json("alarm", "undo", number)["undone"] == "assigned"
+    vietnamese = core("alarm", "show", number, "--lang", "vi").out
+    assert re.search(r"(?m)hoàn tác .*giao việc$", vietnamese)
+    assert re.search(r"(?m)^Giao cho +an$", vietnamese)
+    assert "cli.event" not in vietnamese + shown
+
+
 def test_alarm_list_says_when_nothing_is_wrong(core: Core) -> None:
     core.add("sl-quiet")
     assert core("alarm", "list", "--device", "sl-quiet").out == "No alarm is open.\n"

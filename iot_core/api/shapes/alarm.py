@@ -65,6 +65,12 @@ class AlarmDeed(Request, frozen=True, kw_only=True):
     """Until when it is shelved."""
 
 
+class AlarmDone(Alarm, frozen=True, kw_only=True):
+    """An alarm after a deed. `undone`: of an undoing, the deed that it took back."""
+
+    undone: Literal["acknowledged", "assigned", "shelved", "closed"] | None = None
+
+
 class AlarmEvent(Answer, frozen=True, kw_only=True):
     """A step in an alarm's life."""
 
