@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from asyncio import constants
 from collections import Counter
@@ -38,6 +39,12 @@ def missing(what: str) -> NoReturn:
     if CI:
         pytest.fail(f"CI is set and a part is missing: {what}")
     pytest.skip(what)
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C again where a shell started us in the background: what tests start would ignore it as well."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -154,6 +154,26 @@ async def test_at_saturation_with_a_slow_store_nothing_is_lost_over_tcp(tmp_path
     assert len(set(slow.payloads())) == MESSAGES
 
 
+async def _length(reader: asyncio.StreamReader) -> int:
+    """Read a remaining length (MQTT 3.1.1, 2.2.3)."""
+    length = shift = 0
+    while True:
+        (byte,) = await reader.readexactly(1)
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return length
+
+
+def _filters(said: bytes) -> int:
+    """Count the topic filters of a SUBSCRIBE: each has a length, itself and a QoS."""
+    number = 0
+    while said:
+        said = said[2 + int.from_bytes(said[:2], "big") + 1 :]
+        number += 1
+    return number
+
+
 class CarelessBroker:
     """Uses one packet id for two messages, as Mosquitto 2.0.11 does past 65,535; forgets only what is acknowledged."""
 
@@ -166,13 +186,14 @@ class CarelessBroker:
         sending = False
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                first, length = await reader.readexactly(2)
-                body = await reader.readexactly(length)
+                first = (await reader.readexactly(1))[0]
+                body = await reader.readexactly(await _length(reader))
                 if first >> 4 == CONNECT:
                     writer.write(b"\x20\x02\x01\x00")
                     sending = body.endswith(b"iot-core-ingest")
                 elif first >> 4 == SUBSCRIBE:
-                    writer.write(bytes([0x90, 2 + body.count(b"iot/v1")]) + body[:2] + b"\x01" * body.count(b"iot/v1"))
+                    granted = b"\x01" * _filters(body[2:])
+                    writer.write(bytes([0x90, 2 + len(granted)]) + body[:2] + granted)
                     for packet, payload in self.held if sending else ():
                         topic = b"iot/v1/a/telemetry"
                         content = bytes([0, len(topic)]) + topic + packet.to_bytes(2, "big") + payload
