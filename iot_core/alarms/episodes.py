@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Final
 
-from iot_core.alarms.rules import Change, Compiled, State, Transition, fire, read
+from iot_core.alarms.rules import Change, Compiled, Phase, State, Transition, fire, read, withdraw
 from iot_core.model import Severity, Value
 
 __all__ = ["Amount", "Bucket", "Episode", "Reading", "episodes", "spans"]
@@ -68,24 +69,33 @@ class Amount:
 
 
 def episodes(compiled: Compiled, readings: Iterable[Reading], until: datetime, may_ring: Open) -> Iterator[Episode]:
-    """Step the rule through readings in time order and then through its timers until `until`."""
+    """Step the rule through readings in time order and then through its timers until `until`.
+
+    Outside its hours a rule raises nothing, and what was waiting is dropped (`judge.Judging`).
+    """
+    rule = compiled.rule
     state = State()
     opened: Episode | None = None
     shown: float | None = None
-    for reading in readings:
-        state, transitions = read(compiled, state, reading.clock, reading.value)
-        shown = reading.shown
+    for reading in chain(readings, (None,)):
+        clock = reading.clock if reading is not None else until
+        transitions: tuple[Transition, ...] = ()
+        if reading is None or (state.due_at is not None and state.due_at < clock):
+            state, transitions = fire(state, clock)  # as the timer would have, before the reading
+        if reading is not None:
+            if rule.hours and state.phase is not Phase.ACTIVE and not may_ring(rule.hours, clock):
+                state = replace(withdraw(state, clock)[0], last_time=max(state.last_time, clock))
+            else:
+                state, more = read(compiled, state, clock, reading.value)
+                transitions += more
+            shown = reading.shown
         for each in transitions:
             opened, ended = _follow(compiled, opened, each, shown)
-            if ended is not None and may_ring(compiled.rule.hours, ended.raised_at):
+            if ended is not None and may_ring(rule.hours, ended.raised_at):
                 yield ended
-        if opened is not None:
+        if opened is not None and reading is not None:
             opened = _risen(opened, compiled.severity(reading.value))
-    for each in fire(state, until)[1]:
-        opened, ended = _follow(compiled, opened, each, shown)
-        if ended is not None and may_ring(compiled.rule.hours, ended.raised_at):
-            yield ended
-    if opened is not None and may_ring(compiled.rule.hours, opened.raised_at):
+    if opened is not None and may_ring(rule.hours, opened.raised_at):
         yield opened
 
 

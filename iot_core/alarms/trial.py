@@ -8,6 +8,7 @@ that look back over a span are looked at a twelfth of it apart, formulas once an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -35,6 +36,7 @@ _STEPS: Final = 12
 _HEARTBEATS: Final = 4
 """Rows kept in the time that a group's metrics are judged together, though nothing changes in them."""
 _HOUR: Final = timedelta(hours=1)
+_MINUTE: Final = timedelta(minutes=1)
 
 # In an order that has nothing to do with where devices stand, so that the first hundred stand for all.
 PART: Final = """
@@ -56,12 +58,15 @@ ORDER BY n.place
 """
 INTERVALS: Final = """
 SELECT u.device_id, u.profile FROM iot.unit u WHERE u.device_id = ANY($1) AND u.mounted_to IS NULL
+UNION ALL SELECT c.device_id, u.profile FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
+WHERE c.device_id = ANY($1) AND u.mounted_to IS NULL
 """
 CHANGES: Final = """
 SELECT device_id, clock, {columns} FROM (
-    SELECT r.*, lag(r.code) OVER (PARTITION BY r.device_id ORDER BY r.clock) AS before
+    SELECT r.*, lag(r.code) OVER (PARTITION BY r.device_id, r.turn ORDER BY r.clock) AS before
     FROM (
-        SELECT t.device_id, least(t.time, t.received_at) AS clock, {columns}, {code} AS code
+        SELECT t.device_id, least(t.time, t.received_at) AS clock, {columns}, {code} AS code,
+            width_bucket(least(t.time, t.received_at), $4::timestamptz[]) AS turn
         FROM (
             SELECT t.device_id, t.time, t.received_at, t.bad, {usable} FROM telemetry."{table}" t
             WHERE t.device_id = ANY($1) AND t.time >= $2 AND t.time < $3 AND {good}
@@ -129,15 +134,15 @@ class Trial:
 
     async def at(self, part: Part) -> list[Raised]:
         """Give what the rule would have raised at these devices, the newest first."""
-        found: list[Raised] = []
-        for watched, watch, devices in _alike(self.book, self.rule, part.devices):
-            if watch.rule.comparison is Comparison.DEVICES:
-                found += await self._in_areas(watch, part)
-            else:
-                found += [
-                    Raised(part.devices[device_id], episode)
-                    for device_id, episode in await self._of(watched, watch, devices)
-                ]
+        alike = _alike(self.book, self.rule, part.devices)
+        if alike and alike[0][1].rule.comparison is Comparison.DEVICES:
+            found = await self._in_areas(alike[0][1], part)
+        else:
+            found = [
+                Raised(part.devices[device_id], episode)
+                for watched, watch, devices in alike
+                for device_id, episode in await self._of(watched, watch, devices)
+            ]
         return sorted(found, key=lambda each: each.episode.raised_at, reverse=True)
 
     async def _of(self, watched: ClassWatch, watch: Watch, devices: Sequence[int]) -> list[tuple[int, Episode]]:
@@ -177,8 +182,19 @@ class Trial:
             table=watch.class_key, columns=columns, usable=usable, good=_USABLE, code=_code(watch, metrics),
             said=" OR ".join(f't."{each.key}" IS NOT NULL' for each in metrics) or "true",
         )  # fmt: skip
-        rows: list[asyncpg.Record] = await self.connection.fetch(sql, list(devices), self.since, self.until)
+        turns = await asyncio.to_thread(self._turns, watch.rule.hours) if watch.rule.hours else []
+        rows: list[asyncpg.Record] = await self.connection.fetch(sql, list(devices), self.since, self.until, turns)
         return rows
+
+    def _turns(self, hours: str) -> list[datetime]:
+        """Give the minutes at which a rule may ring again, or no more: what holds then is judged anew."""
+        at, before, found = self.since.replace(second=0, microsecond=0), False, []
+        while at < self.until:
+            if (now := self.times.open(hours, at)) is not before:
+                found.append(at)
+                before = now
+            at += _MINUTE
+        return found
 
     async def _buckets(self, watch: Watch, devices: Sequence[int], width: timedelta) -> list[asyncpg.Record]:
         metric = watch.metric

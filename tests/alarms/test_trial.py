@@ -95,6 +95,8 @@ CONDITIONS: Mapping[str, dict[str, Any]] = {
         "when": {"metric": "level", "above": 70}, "severity": "low",
         "steps": [{"at": 80, "severity": "high"}, {"at": 90, "severity": "critical"}],
     },
+    "hours": {"when": {"metric": "level", "above": 15}, "hours": "daily 10:30-11:15"},
+    "hours_held": {"when": {"metric": "level", "above": 50}, "for": "2m", "hours": "daily 10:20-11:40"},
     "below": {"when": {"metric": "pressure", "below": 1}, "hysteresis": 3},
     "enum": {"when": {"metric": "valve", "in": ["shut", "stuck"]}},
     "not_in": {"when": {"metric": "valve", "not_in": ["open"]}, "for": "1m"},
@@ -170,6 +172,29 @@ async def test_rule_over_devices_is_tried_by_areas(city: City) -> None:
     assert await tried(city, "detector.fire") == [], "one after the other is no coincidence"
     await city.flush(smoke(boxes[2], 330), smoke(boxes[1], 400, smoke=False), smoke(boxes[2], 420, smoke=False))
     assert shown(await tried(city, "detector.fire")) == [("block-a", 5.5, 7.0, "critical")]
+
+
+async def test_rule_over_devices_is_tried_once_where_one_device_has_rules_of_its_own(city: City) -> None:
+    await have(city, "detector.fire", {"devices": ["smoke"], "at_least": 2, "over": "60s"}, severity="critical")
+    area = await city.pool.fetchval(
+        "INSERT INTO iot.area (key, kind, name) VALUES ('block-a', 'zone', 'A') RETURNING id"
+    )
+    boxes = [await city.device(f"box-{number}", "detector") for number in range(2)]
+    await city.pool.execute("UPDATE iot.device SET area_id = $1", area)
+    await have(city, "detector.silent", {"silent_for": 9}, device_id=boxes[0])
+    await city.flush(smoke(boxes[0], 0), smoke(boxes[1], 30))
+    assert shown(await tried(city, "detector.fire")) == [("block-a", 0.5, None, "critical")]
+
+
+async def test_silence_of_a_device_fed_by_a_channel_is_tried_by_its_units_interval(city: City) -> None:
+    gateway, fed = await city.device("gateway-1"), await city.device("tank-fed")
+    await city.pool.execute("DELETE FROM iot.unit WHERE device_id = $1", fed)
+    await city.pool.execute(
+        "INSERT INTO iot.channel (unit_id, channel, device_id) SELECT id, 'a', $2 FROM iot.unit WHERE device_id = $1",
+        gateway, fed,
+    )  # fmt: skip
+    await city.flush(seen(fed, 0, level=1), seen(fed, 600, level=1))
+    assert shown(await tried(city, "tank.silent"))[0] == ("tank-fed", 3.0, 10.0, "low")
 
 
 async def test_span_is_tried_a_twelfth_of_it_apart(city: City) -> None:
