@@ -7,7 +7,7 @@ the time of the look. Two workers that look at once find the same, and the state
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -164,16 +164,7 @@ async def _spans(connection: asyncpg.Connection, watch: Watch, scope: _Scope) ->
 
 
 def _amount(row: asyncpg.Record) -> Amount:
-    return Amount(
-        row["readings"],
-        row["since"],
-        row["until"],
-        row["lowest"],
-        row["highest"],
-        row["mean"],
-        row["first"],
-        row["last"],
-    )
+    return Amount(**{field.name: row[field.name] for field in fields(Amount)})
 
 
 def of_span(watch: Watch, amount: Amount) -> Value | None:
