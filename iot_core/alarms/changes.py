@@ -146,15 +146,20 @@ async def reach_of(connection: asyncpg.Connection, rule: str, where: Where) -> l
 
 async def rules_at(
     connection: asyncpg.Connection, classes: Mapping[str, DeviceClass], device: str
-) -> list[tuple[AlarmRule, list[RuleRow]]]:
-    """Give a device's rules as they hold, each with the changes that made it so. Raises NotFoundError."""
+) -> list[tuple[AlarmRule, list[RuleRow], bool]]:
+    """Give a device's rules as they hold, each with the changes that made it so and whether it holds at all.
+
+    A rule of the class that is switched off there comes last, as the class has it. Raises NotFoundError.
+    """
     row = await connection.fetchrow(DEVICE, device)
     if row is None or row["class_key"] not in classes:
         raise NotFoundError("registry.no_device", key=device)
     stands = Scoped(row["id"], row["class_key"], row["labels"] or (), row["areas"])
     laid = rows_of(await rows(connection), stands)
     rules = effective(classes[row["class_key"]], laid)
-    return [(rule, [each for each in laid if each.rule == rule.key]) for rule in rules]
+    holding = {rule.key for rule in rules}
+    off = [rule for rule in classes[row["class_key"]].rules if rule.key not in holding]
+    return [(rule, [each for each in laid if each.rule == rule.key], rule.key in holding) for rule in (*rules, *off)]
 
 
 def _row(  # noqa: PLR0917 - the columns of a change

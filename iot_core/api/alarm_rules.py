@@ -37,10 +37,10 @@ async def at_device(call: Call[NoQuery]) -> shapes.RulesAt:
         device=key,
         items=tuple(
             shapes.RuleAt(
-                rule=rule.key, title=rule.title, severity=rule.severity, said=say(rule), source=rule.source,
-                changes=tuple(_laid(row) for row in laid),
+                rule=rule.key, title=rule.title, severity=rule.severity, said=say(rule) if holds else None,
+                source=rule.source, changes=tuple(_laid(row) for row in laid),
             )
-            for rule, laid in found
+            for rule, laid, holds in found
         ),
     )  # fmt: skip
 
@@ -67,6 +67,7 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
     return shapes.RuleChanged(
         rule=rule, where=body.where or f"class={device_class.key}", said=None if found is None else say(found),
         severity=None if found is None else found.severity, devices=devices, applied=not body.preview,
+        life_safety=device_class.life_safety,
     )  # fmt: skip
 
 

@@ -49,7 +49,8 @@ async def images(call: Call[NoQuery]) -> shapes.FirmwareImages:
 
 
 async def add(call: Call[NoQuery], body: shapes.FirmwareNew) -> shapes.FirmwareImage:
-    """Keep an image that a trusted signer signed."""
+    """Keep an image that a trusted signer signed, for a model that is known here."""
+    call.services.profiles.get(body.model)
     async with call.connection() as connection:
         made = await firmware.add(connection, body.model, body.version, body.image, body.signature, by=call.who.name)
     return _image(made)

@@ -13,7 +13,7 @@ from aiohttp import web
 from iot_core.api import shapes
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
-from iot_core.errors import NotFoundError
+from iot_core.errors import NotFoundError, RequestError
 from iot_core.model import DeviceClass, MetricType
 from iot_core.push import reporting
 from iot_core.registry.audit import Change, record
@@ -44,6 +44,8 @@ async def export(call: Call[shapes.OpenDataQuery]) -> web.StreamResponse:
         raise NotFoundError("api.no_class", key=asked.class_key, choices=", ".join(sorted(classes)))
     zone = ZoneInfo(call.services.settings.timezone)
     start, end = (datetime.combine(day, time(), zone) for day in (asked.day, asked.day + timedelta(days=1)))
+    if start > datetime.now(UTC):
+        raise RequestError("report.day_to_come", day=asked.day.isoformat())
     async with call.reader() as connection:
         smallest = call.services.settings.reports.smallest_group
         areas = None if call.areas is None else list(call.areas)
@@ -124,6 +126,8 @@ async def reports(call: Call[shapes.ReportQuery]) -> shapes.ReportFiles:
 
 async def again(call: Call[NoQuery], body: shapes.ReportAgain) -> shapes.ReportsAgain:
     """Have the files of a span made anew from what is stored now, and sent again."""
+    if body.device not in call.services.settings.reports.stations:
+        raise NotFoundError("report.no_station", device=body.device)
     async with call.connection() as connection, connection.transaction():
         count = await reporting.again(connection, body.device, body.since, body.until)
         change = Change(f"device/{body.device}", after={"since": body.since, "until": body.until, "files": count})

@@ -39,7 +39,8 @@ def _say(do: str, done: list[shapes.AlarmDone]) -> None:
 
 def _say_one(did: str, row: shapes.AlarmDone) -> None:
     until = "-" if row.shelved_until is None or row.shelved_until.year == 9999 else local(row.shelved_until)
-    line(f"alarm_do.did_{did}", id=row.id, title=title(row.title), to=row.assigned_to or "-", time=until,
+    said = "unassign" if did == "assign" and row.assigned_to is None else did
+    line(f"alarm_do.did_{said}", id=row.id, title=title(row.title), to=row.assigned_to or "-", time=until,
          state=word("alarm_is", row.state))  # fmt: skip
 
 

@@ -200,6 +200,13 @@ async def with_endpoints(
     return await adding, await client.endpoints()
 
 
+def _nothing(added: shapes.DeviceAdded) -> str | None:
+    """Say why nothing is typed into a device that was just added: it claims its secret, or its bridge speaks for it."""
+    if added.device.lifecycle == "planned":
+        return "cli.into_claimed"
+    return "cli.into_bridge" if added.address.startswith("mqtt:") else None
+
+
 def say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str, *, qr: bool = False) -> None:
     """Say what was added and what goes into the device now."""
     key = added.device.key
@@ -208,6 +215,9 @@ def say_added(added: shapes.DeviceAdded, where: shapes.Endpoints, code: str, *, 
     )
     if added.replayed:
         line("cli.device_replayed", n=added.replayed)
+    if code == "cli.device_added" and added.secret is None and (nothing := _nothing(added)):
+        line(nothing, key=key)
+        return
     click.echo(f"\n{text('cli.head_into_polled' if added.address.startswith('modbus:') else 'cli.head_into')}")
     fact_lines(facts(added, where))
     if qr:

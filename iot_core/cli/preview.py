@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from iot_core.cli.output import is_for_people, line, note, printable, show_one
 from iot_core.cli.session import ask
+from iot_core.cli.times import local
 from iot_core.errors import RequestError
 from iot_core.messages import text
 
@@ -23,6 +27,7 @@ __all__ = ["ASK_ABOVE", "carry_out", "difference", "say_done"]
 
 ASK_ABOVE = 10
 SAMPLE = 8
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*(Z|[+-]\d\d:\d\d)$")
 
 
 def carry_out(work: Callable[[Client, bool], Awaitable[shapes.Changed]], *, dry_run: bool, yes: bool) -> None:
@@ -62,9 +67,12 @@ def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
     if after is None:
         return text("change.gone")
     if before is None:
-        return "+ " + printable(" ".join(str(value) for value in after.values() if value is not None))
+        return "+ " + " ".join(_side(value) for value in after.values() if value is not None)
     return ", ".join(f"{field}: {_side(before.get(field))} → {_side(after.get(field))}" for field in after)
 
 
 def _side(value: object) -> str:
+    if isinstance(value, str) and _TIME.match(value):
+        with suppress(ValueError):
+            return local(datetime.fromisoformat(value))
     return "-" if value is None else printable(str(value))

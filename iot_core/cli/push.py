@@ -10,13 +10,13 @@ from iot_core.cli.base import Group, option
 from iot_core.cli.keys import NEW_KEY
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
-from iot_core.cli.times import local
+from iot_core.cli.times import Day, local
 from iot_core.cli.words import word
 from iot_core.messages import text, title
 from iot_core.model import Severity
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date
 
     from iot_core.api import shapes
 
@@ -206,9 +206,9 @@ PROOF_COLUMNS: list[Column[shapes.PushProof]] = [
     help=text("pushing.help_prove"),
     examples=["iot push prove --day 2026-09-01", "iot push prove --day 2026-09-01 --output csv"],
 )
-@option("--day", type=click.DateTime(["%Y-%m-%d"]), required=True, metavar="DATE", help=text("pushing.opt_day"))
-def prove(day: datetime) -> None:
-    found = ask(lambda client: client.prove_push(day.date()))
+@option("--day", type=Day(), required=True, metavar="DATE", help=text("pushing.opt_day"))
+def prove(day: date) -> None:
+    found = ask(lambda client: client.prove_push(day))
     show_rows(found.items, PROOF_COLUMNS, nothing="pushing.prove_none")
 
 

@@ -48,7 +48,7 @@ _LAID: list[Column[shapes.RuleLaid]] = [
 _AT: list[Column[shapes.RuleAt]] = [
     Column("rule.col_rule", lambda row: row.rule),
     Column("rule.col_severity", lambda row: word("severity", row.severity)),
-    Column("rule.col_said", lambda row: row.said),
+    Column("rule.col_said", lambda row: row.said or _off(row), lambda row: "" if row.said else "yellow"),
     Column("rule.col_title", lambda row: title(row.title)),
     Column("rule.col_where", lambda row: ", ".join(each.where for each in row.changes) or "class"),
 ]
@@ -138,10 +138,16 @@ _SAMPLE = 100
 
 
 def _sure(would: shapes.RuleChanged, *, yes: bool) -> None:
-    """Ask before a change that many devices feel. Raises RequestError where nobody can be asked."""
-    if would.devices <= ASK_ABOVE or yes:
+    """Ask before a change that many devices feel, or that ends a rule that guards life.
+
+    Raises RequestError where nobody can be asked.
+    """
+    ends = would.said is None and would.life_safety
+    if yes or not (ends or would.devices > ASK_ABOVE):
         return
     if not (is_for_people() and sys.stdin.isatty()):
+        if ends:
+            raise RequestError("rule.guards_life", rule=would.rule, where=would.where, devices=would.devices)
         raise RequestError("change.confirm", total=would.devices)
     _say(would)
     click.confirm(text("rule.sure", devices=would.devices), abort=True)
@@ -176,6 +182,10 @@ def _say(found: shapes.RuleChanged) -> None:
         "rule.changed_to" if found.applied else "rule.would_be", rule=found.rule, where=found.where,
         devices=found.devices, said=found.said or text("rule.off"),
     )  # fmt: skip
+
+
+def _off(row: shapes.RuleAt) -> str:
+    return text("rule.off_by", by=row.changes[-1].by) if row.changes else text("rule.off")
 
 
 def _flow(body: dict[str, Any]) -> str:

@@ -77,6 +77,7 @@ def revoke(token_id: int) -> None:
 # What it was called before.
 _before = copy(token.commands["create"])
 _before.hidden = True
+_before.examples = ["iot token add scada --role viewer"]  # type: ignore[attr-defined]
 token.add_command(_before, "add")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -102,6 +103,7 @@ def password(name: str | None, *, own: bool, password_file: TextIO | None) -> No
         new = _new_password(password_file)
         ask(lambda client: client.set_password(name, new))
     else:
+        _somebody_types()
         before = click.prompt(text("user.ask_before"), hide_input=True, err=True)
         new = _new_password(password_file)
         ask(lambda client: client.set_own_password(before, new))
@@ -130,4 +132,10 @@ def _new_password(given: TextIO | None) -> str:
     """Take a password from a file or ask for it twice; never from the command line, which others see."""
     if given is not None:
         return given.read().rstrip("\r\n")
+    _somebody_types()
     return str(click.prompt(text("user.ask_password"), hide_input=True, confirmation_prompt=True, err=True))
+
+
+def _somebody_types() -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(text("user.no_terminal"))

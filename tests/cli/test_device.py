@@ -181,3 +181,10 @@ def test_areas_are_a_tree_with_names_of_the_language(core: Core) -> None:
     assert [root["children"][0]["key"] for root in core.json("area", "tree") if root["key"] == "hn"] == ["hoan-kiem"]
     assert [device["key"] for device in core.json("device", "list", "--area", "hn")] == ["sl-hn"]
     assert core("area", "add", "hn", "--name", "x").code == 1
+
+
+def test_what_gets_no_secret_is_shown_none(core: Core) -> None:
+    """Neither one that will claim its own, nor one that a bridge speaks for."""
+    planned = core("device", "add", "sl-planned", "--profile", "native-streetlight", "--serial", "P-1", "--planned").out
+    assert ("comes with its claim" in planned, "unchanged" in planned, "SECRET" in planned) == (True, False, False)
+    core("device", "remove", "sl-planned")

@@ -54,6 +54,8 @@ def test_open_data_goes_into_a_file_and_what_is_wrong_is_said(core: Core, tmp_pa
     unknown = core("open-data", "ship", "--day", "2026-01-02")
     assert unknown.code != 0
     assert "air_quality" in unknown.err  # what there is, is said
+    to_come = core("open-data", "weather", "--day", "2999-01-02")
+    assert (to_come.code, "2999-01-02" in to_come.err) == (1, True)
     nowhere = core("open-data", "weather", "--day", "2026-01-02", str(tmp_path / "no" / "air.csv"))
     assert "no/air.csv" in nowhere.err
 
@@ -64,3 +66,7 @@ def test_a_ledger_without_stations_says_how_to_begin(core: Core) -> None:
     unknown = core("report", "again", "nobody", "--from", "2026-09-01", "--to", "2026-09-02")
     assert unknown.code != 0
     assert "nobody" in unknown.err
+    core.add("smoke-no-station", "native-fire-detector")
+    none = core("report", "again", "smoke-no-station", "--from", "2026-09-01", "--to", "2026-09-02")
+    assert (none.code, "[reports.stations]" in none.err) == (1, True)
+    core("device", "remove", "smoke-no-station")

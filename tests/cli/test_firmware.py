@@ -61,6 +61,9 @@ def test_signers_images_and_a_campaign_from_the_command_line(core: Core, tmp_pat
     number = str(core.json(*add, "--key", str(pem))["id"])
     assert "phiên bản" in core("firmware", "list", "--lang", "vi").out.lower()
 
+    unknown = core("firmware", "add", str(file), "--model", "nope", "--version", "7", "--key", str(pem))
+    assert (unknown.code, "no profile nope" in unknown.err) == (1, True)
+
     begin = ("firmware", "campaign", number, "--where", f"profile={MODEL}", "--canary", "0.1")
     looked = core(*begin, "--dry-run")
     assert (looked.code, "11 devices in rings of 1 + 4 + 6" in looked.out) == (0, True)

@@ -47,3 +47,18 @@ def test_change_that_many_devices_would_feel_is_asked_for(core: Core) -> None:
     assert core.json("rule", "list") == []
     assert core("rule", "set", RULE, "rule.yaml", "--yes").code == 0
     assert core("rule", "reset", RULE, "--yes").code == 0
+
+
+def test_a_rule_that_guards_life_is_not_switched_off_unasked_and_stays_in_sight(core: Core) -> None:
+    core.add("smoke-off", "native-fire-detector")
+    core.folder.joinpath("rule.yaml").write_text("enabled: false\n")
+    here = ("fire_detector.smoke", "rule.yaml", "--where", "device=smoke-off")
+    refused = core("rule", "set", *here)
+    assert (refused.code, "--yes" in refused.err) == (1, True)
+    assert core.json("rule", "list") == []
+    assert core("rule", "set", *here, "--yes").code == 0
+    rules = {row["rule"]: row for row in core.json("rule", "explain", "smoke-off")}
+    assert rules["fire_detector.smoke"]["said"] is None
+    assert "switched off by" in core("rule", "explain", "smoke-off", env={"COLUMNS": "250"}).out
+    core("rule", "reset", "fire_detector.smoke", "--where", "device=smoke-off")
+    core("device", "remove", "smoke-off")

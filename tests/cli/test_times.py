@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
+from iot_core.cli.preview import difference
 from iot_core.cli.times import Until, When, age, local, span, zone
 
 NOON = datetime(2026, 6, 1, 5, 0, 7, tzinfo=UTC)
@@ -75,3 +76,9 @@ def test_what_is_no_moment_is_refused(typed: str) -> None:
 def test_a_span_as_an_end_is_from_now_on() -> None:
     assert timedelta(minutes=59) < Until().convert("1h", None, None) - datetime.now(UTC) <= timedelta(hours=1)
     assert Until().convert("2031-06-30T14:00+07:00", None, None) == datetime(2031, 6, 30, 7, tzinfo=UTC)
+
+
+def test_a_time_in_a_change_is_shown_as_all_times_are() -> None:
+    said = difference({"until": None}, {"until": "2026-09-01T03:05:00.123456+00:00"})
+    assert said == "until: - → 2026-09-01 10:05:00 +07"
+    assert difference({"name": "2026-09-01"}, {"name": "a"}) == "name: 2026-09-01 → a"

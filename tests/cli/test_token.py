@@ -32,3 +32,8 @@ def test_a_given_push_secret_comes_from_a_file_not_from_the_command_line(core: C
     added = core.json("push", "add", "from-file", "--webhook", "http://127.0.0.1:9/x", "--secret-file", str(path))
     assert added["secret"] == secret
     assert core("push", "remove", "from-file").code == 0
+
+
+def test_a_password_without_a_terminal_is_asked_for_by_file(core: Core) -> None:
+    ended = core("user", "add", "an", "--role", "viewer")
+    assert (ended.code, "--password-file" in ended.err, "GetPass" in ended.err) == (2, True, False)

@@ -84,15 +84,17 @@ class RuleChanged(Answer, frozen=True, kw_only=True):
     severity: Severity | None
     devices: int
     applied: bool
+    life_safety: bool
+    """The class guards life: people are asked before such a rule is switched off."""
 
 
 class RuleAt(Answer, frozen=True, kw_only=True):
-    """A rule as it holds at a device, and the changes that made it so, the widest first."""
+    """A rule as it holds at a device, and the changes that made it so, the widest first. `said` null: switched off."""
 
     rule: str
     title: Title
     severity: Severity
-    said: str
+    said: str | None
     source: str
     changes: tuple[RuleLaid, ...]
 
