@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import click
 
 from iot_core.cli.base import Command, Group, option
+from iot_core.cli.keys import MODEL
+from iot_core.cli.output import line, note, show_one
 from iot_core.cli.session import ask, endpoint, local_core
 from iot_core.errors import RequestError, StartError
 from iot_core.messages import text
@@ -108,7 +110,7 @@ def sim() -> None:
     ],
 )
 @option("--devices", type=click.IntRange(1, 2000), metavar="N", help=text("demo.opt_sim_devices"))
-@option("--model", "models", multiple=True, metavar="MODEL", help=text("demo.opt_model"))
+@option("--model", "models", multiple=True, type=MODEL, metavar="MODEL", help=text("demo.opt_model"))
 @option("--seconds", type=click.IntRange(min=1), metavar="N", help=text("demo.opt_seconds"))
 @_seed
 @option("--mqtt", default="", metavar="HOST:PORT", help=text("demo.opt_mqtt"))
@@ -159,7 +161,10 @@ def remove() -> None:
         from simulators.registration import retire_all
     except ImportError as exc:
         raise StartError("cli.client_only", detail=str(exc)) from exc
-    click.echo(text("demo.retired", devices=ask(retire_all)))
+    devices, empty = ask(retire_all)
+    show_one({"devices": devices, "areas": empty}, lambda: line("demo.retired", devices=devices))
+    if empty:
+        note("demo.areas_stay", n=len(empty), areas=", ".join(empty))
 
 
 def _public(said: str) -> bytes:

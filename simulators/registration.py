@@ -116,12 +116,13 @@ async def everything(client: Client) -> list[Device]:
     return found
 
 
-async def retire_all(client: Client) -> int:
-    """Retire all simulated devices."""
+async def retire_all(client: Client) -> tuple[int, list[str]]:
+    """Retire all simulated devices; give their number, and the keys of the city's areas that stand empty now."""
     active = [device for device in await everything(client) if _plays(device)]
     for device in active:
         await client.remove_device(device.key)
-    return len(active)
+    city = {PROVINCE_KEY, *(ward.key for ward in WARDS)}
+    return len(active), [area.key for area in (await client.areas()).items if area.key in city and not area.devices]
 
 
 def _plays(device: Device) -> bool:

@@ -9,7 +9,7 @@ import click
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.endings import complain, sentence
-from iot_core.cli.keys import DEVICE
+from iot_core.cli.keys import ALARM, DEVICE
 from iot_core.cli.output import Column, Stream, cut, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local, zone
@@ -67,7 +67,7 @@ def list_(*, closed_too: bool, quiet: bool, device: str | None, limit: int) -> N
 
 
 @alarm.command("show", help=text("cli.help_alarm_show"), examples=["iot alarm show 17", "iot alarm show 17 --trace"])
-@click.argument("alarm_id", metavar="ID", type=int)
+@click.argument("alarm_id", metavar="ID", type=ALARM)
 @option("--trace", "traced", is_flag=True, help=text("pushing.opt_trace"))
 def show(alarm_id: int, *, traced: bool) -> None:
     if traced:
@@ -79,7 +79,7 @@ def show(alarm_id: int, *, traced: bool) -> None:
 
 
 @alarm.command("ack", help=text("cli.help_alarm_ack"), examples=["iot alarm ack 17", "iot alarm ack 17 18 19"])
-@click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
 def ack(alarm_ids: tuple[int, ...]) -> None:
     do_each(alarm_ids, lambda client, alarm_id: client.acknowledge(alarm_id), _say_acknowledged)
 

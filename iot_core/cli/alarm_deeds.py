@@ -8,6 +8,7 @@ import click
 
 from iot_core.cli.alarm import alarm, do_each
 from iot_core.cli.base import option
+from iot_core.cli.keys import ALARM, USER
 from iot_core.cli.output import fact_lines, line, show_one
 from iot_core.cli.session import ask
 from iot_core.cli.times import Until, When, local
@@ -47,14 +48,14 @@ def _say_one(did: str, row: shapes.AlarmDone) -> None:
 @alarm.command(
     "assign", help=text("alarm_do.help_assign"), examples=["iot alarm assign 17 lan", "iot alarm assign 17 -"]
 )
-@click.argument("alarm_id", metavar="ID", type=int)
-@click.argument("to", metavar="NAME")
+@click.argument("alarm_id", metavar="ID", type=ALARM)
+@click.argument("to", type=USER, metavar="NAME")
 def assign(alarm_id: int, to: str) -> None:
     _do((alarm_id,), "assign", to=None if to == "-" else to)
 
 
 @alarm.command("comment", help=text("alarm_do.help_comment"), examples=['iot alarm comment 17 "crew is on its way"'])
-@click.argument("alarm_id", metavar="ID", type=int)
+@click.argument("alarm_id", metavar="ID", type=ALARM)
 @click.argument("words", metavar="TEXT")
 def comment(alarm_id: int, words: str) -> None:
     _do((alarm_id,), "comment", note=words)
@@ -63,7 +64,7 @@ def comment(alarm_id: int, words: str) -> None:
 @alarm.command(
     "shelve", help=text("alarm_do.help_shelve"), examples=['iot alarm shelve 17 --until 2h --note "pump out"']
 )
-@click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
 @option("--until", type=Until(), metavar="TIME", required=True, help=text("alarm_do.opt_until"))
 @_WHY
 def shelve(alarm_ids: tuple[int, ...], until: datetime, note: str | None) -> None:
@@ -71,7 +72,7 @@ def shelve(alarm_ids: tuple[int, ...], until: datetime, note: str | None) -> Non
 
 
 @alarm.command("unshelve", help=text("alarm_do.help_unshelve"), examples=["iot alarm unshelve 17"])
-@click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
 def unshelve(alarm_ids: tuple[int, ...]) -> None:
     _do(alarm_ids, "unshelve")
 
@@ -79,14 +80,14 @@ def unshelve(alarm_ids: tuple[int, ...]) -> None:
 @alarm.command(
     "out-of-service", help=text("alarm_do.help_out"), examples=['iot alarm out-of-service 17 --note "tower is rebuilt"']
 )
-@click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
 @_WHY
 def out_of_service(alarm_ids: tuple[int, ...], note: str | None) -> None:
     _do(alarm_ids, "out_of_service", note=note)
 
 
 @alarm.command("close", help=text("alarm_do.help_close"), examples=['iot alarm close 17 --cause "a cigarette"'])
-@click.argument("alarm_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
 @option("--cause", "--note", "note", metavar="TEXT", help=text("alarm_do.opt_cause"))
 @_VERSION
 def close(alarm_ids: tuple[int, ...], note: str | None, version_seen: int | None) -> None:
@@ -94,14 +95,14 @@ def close(alarm_ids: tuple[int, ...], note: str | None, version_seen: int | None
 
 
 @alarm.command("reopen", help=text("alarm_do.help_reopen"), examples=["iot alarm reopen 17"])
-@click.argument("alarm_id", metavar="ID", type=int)
+@click.argument("alarm_id", metavar="ID", type=ALARM)
 @_WHY
 def reopen(alarm_id: int, note: str | None) -> None:
     _do((alarm_id,), "reopen", note=note)
 
 
 @alarm.command("undo", help=text("alarm_do.help_undo"), examples=["iot alarm undo 17"])
-@click.argument("alarm_id", metavar="ID", type=int)
+@click.argument("alarm_id", metavar="ID", type=ALARM)
 def undo(alarm_id: int) -> None:
     _do((alarm_id,), "undo")
 

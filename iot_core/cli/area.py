@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Group, option
-from iot_core.cli.keys import NEW_KEY
+from iot_core.cli.keys import AREA, NEW_KEY
 from iot_core.cli.output import Column, fact_lines, line, note, print_rows, show_one
 from iot_core.cli.preview import carry_out
 from iot_core.cli.session import ask
@@ -56,7 +56,7 @@ def area() -> None:
 @option("--name", required=True, metavar="NAME", help=text("cli.opt_area_name"))
 @option("--name-en", metavar="NAME", help=text("cli.opt_area_name_en"))
 @option("--kind", default="zone", metavar="KIND", help=text("cli.opt_area_kind"))
-@option("--parent", metavar="KEY", help=text("cli.opt_area_parent"))
+@option("--parent", type=AREA, metavar="KEY", help=text("cli.opt_area_parent"))
 @option("--code", metavar="CODE", help=text("cli.opt_area_code"))
 def add(key: str, *, name: str, name_en: str | None, kind: str, parent: str | None, code: str | None) -> None:
     from iot_core.api import shapes
@@ -73,7 +73,7 @@ def tree() -> None:
 
 
 @area.command("show", help=text("area.help_show"), examples=["iot area show 06685", "iot area show 193"])
-@click.argument("key", metavar="KEY")
+@click.argument("key", type=AREA, metavar="KEY")
 def show(key: str) -> None:
     found = ask(lambda client: client.area(key))
     show_one(found, lambda: _print(found))
@@ -110,7 +110,7 @@ def import_(file: pathlib.Path, at: datetime | None, *, dry_run: bool, yes: bool
     help=text("area.help_rename"),
     examples=["iot area rename 75 'Thành phố Đồng Nai' --name-en 'Dong Nai City' --on 2026-04-30"],
 )
-@click.argument("key", metavar="KEY")
+@click.argument("key", type=AREA, metavar="KEY")
 @click.argument("name", metavar="NAME", required=False)
 @option("--name-en", metavar="NAME", help=text("cli.opt_area_name_en"))
 @ON
@@ -128,8 +128,8 @@ def rename(key: str, name: str | None, name_en: str | None, at: datetime | None,
 
 
 @area.command("move", help=text("area.help_move"), examples=["iot area move dma-7 --parent 06685", "iot area move 22"])
-@click.argument("key", metavar="KEY")
-@option("--parent", metavar="KEY", help=text("area.opt_parent"))
+@click.argument("key", type=AREA, metavar="KEY")
+@option("--parent", type=AREA, metavar="KEY", help=text("area.opt_parent"))
 @ON
 @DRY_RUN
 def move(key: str, parent: str | None, at: datetime | None, *, dry_run: bool) -> None:
@@ -151,11 +151,11 @@ def move(key: str, parent: str | None, at: datetime | None, *, dry_run: bool) ->
         "iot area merge a b --into c --name 'Phường C' --kind ward --parent 22",
     ],
 )
-@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
-@option("--into", required=True, metavar="KEY", help=text("area.opt_into"))
+@click.argument("keys", type=AREA, metavar="KEY...", nargs=-1, required=True)
+@option("--into", required=True, type=AREA, metavar="KEY", help=text("area.opt_into"))
 @option("--name", metavar="NAME", help=text("area.opt_into_name"))
 @option("--kind", default="ward", metavar="KIND", help=text("cli.opt_area_kind"))
-@option("--parent", metavar="KEY", help=text("cli.opt_area_parent"))
+@option("--parent", type=AREA, metavar="KEY", help=text("cli.opt_area_parent"))
 @ON
 @DRY_RUN
 @YES

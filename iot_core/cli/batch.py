@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iot_core.cli.base import Group, option
-from iot_core.cli.keys import MODEL
+from iot_core.cli.keys import BATCH, MODEL
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import When, local
@@ -86,14 +86,14 @@ def list_() -> None:
 
 
 @batch.command("show", help=text("batch.help_show"), examples=["iot batch show b_7k3m9x2q"])
-@click.argument("key", metavar="BATCH")
+@click.argument("key", type=BATCH, metavar="BATCH")
 def show(key: str) -> None:
     found = ask(lambda client: client.batch(key))
     show_one(found, lambda: fact_lines(_facts(found)))
 
 
 @batch.command("revoke", help=text("batch.help_revoke"), examples=["iot batch revoke b_7k3m9x2q"])
-@click.argument("key", metavar="BATCH")
+@click.argument("key", type=BATCH, metavar="BATCH")
 def revoke(key: str) -> None:
     gone = ask(lambda client: client.revoke_batch(key))
     show_one(gone, lambda: line("batch.revoked", key=gone.key, claimed=gone.claimed, waiting=gone.waiting))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from iot_core.cli.base import option
 from iot_core.cli.firmware import firmware
+from iot_core.cli.keys import CAMPAIGN, IMAGE
 from iot_core.cli.output import Column, fact_lines, is_for_people, line, note, print_rows, show_one, show_rows
 from iot_core.cli.preview import ASK_ABOVE
 from iot_core.cli.progress import bar
-from iot_core.cli.session import ask, endpoint
-from iot_core.errors import IotError, RequestError
+from iot_core.cli.session import ask
+from iot_core.errors import RequestError
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["firmware"]
 
 _LOOK_S = 0.5
-_PATIENCE_S = 1.5
 _STATES = ("waiting", "running", "succeeded", "failed")
 _OPEN = ("waiting", "running")
 _STYLE = {"waiting": "", "running": "cyan", "succeeded": "green", "failed": "red"}
@@ -56,42 +55,6 @@ UPDATES: list[Column[shapes.FirmwareUpdate]] = [
     Column("firmware.col_before", lambda row: row.before, drop=1),
     Column("firmware.col_why", _why),
 ]
-
-
-class _Number(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """The number of an image or a campaign, which the shell completes from the core."""
-
-    name = "number"
-
-    def __init__(self, of: str) -> None:
-        self._of = of
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read a whole number."""
-        converted: int = click.INT.convert(value, param, ctx)
-        return converted
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
-        """Offer what there is; nothing when the core does not answer at once."""
-        try:
-            with ctx.scope(cleanup=False):
-                where = endpoint()
-            known = asyncio.run(asyncio.wait_for(_numbers(where, self._of), _PATIENCE_S))
-        except (IotError, OSError, TimeoutError):
-            return []
-        return [CompletionItem(str(number), help=what) for number, what in known if str(number).startswith(incomplete)]
-
-
-async def _numbers(where: Any, of: str) -> list[tuple[int, str]]:
-    from iot_core.client import Client
-
-    async with Client(where.url, where.token, fingerprint=where.fingerprint) as client:
-        items = (await (client.firmware() if of == "image" else client.campaigns())).items
-    return [(each.id, f"{each.model} {each.version}") for each in items]
-
-
-IMAGE = _Number("image")
-CAMPAIGN = _Number("campaign")
 
 
 @firmware.command(

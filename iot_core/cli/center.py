@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from iot_core.cli.base import Group, option
-from iot_core.cli.keys import NEW_KEY
+from iot_core.cli.keys import AREA, CENTER, NEW_KEY
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import local
@@ -40,7 +40,7 @@ def center() -> None:
 )
 @click.argument("key", type=NEW_KEY)
 @option("--name", required=True, metavar="NAME", help=text("center.opt_name"))
-@option("--area", metavar="KEY", help=text("center.opt_area"))
+@option("--area", type=AREA, metavar="KEY", help=text("center.opt_area"))
 @option("--secret-file", type=click.File(), metavar="FILE", help=text("cli.opt_push_secret"))
 def add(key: str, *, name: str, area: str | None, secret_file: TextIO | None) -> None:
     secret = secret_file.read().strip() if secret_file is not None else None
@@ -61,7 +61,7 @@ def list_() -> None:
 
 
 @center.command("remove", help=text("center.help_remove"), examples=["iot center remove fire-dept"])
-@click.argument("key")
+@click.argument("key", type=CENTER)
 def remove(key: str) -> None:
     ask(lambda client: client.remove_center(key))
     show_one({"removed": key}, lambda: line("center.removed", key=key))

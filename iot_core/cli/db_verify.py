@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iot_core.cli.base import Command, option
+from iot_core.cli.keys import CLASS
 from iot_core.cli.config import config_option
 from iot_core.cli.database import on_database
 from iot_core.cli.output import Column, is_for_people, line, show_rows
@@ -37,7 +38,7 @@ _SHOWN = 20
     examples=["iot db verify", "iot db verify --class water_meter --since 2026-11-01", "iot db verify --repair"],
 )
 @config_option
-@option("--class", "class_key", metavar="CLASS", help=text("db.opt_class"))
+@option("--class", "class_key", type=CLASS, metavar="CLASS", help=text("db.opt_class"))
 @option("--since", type=When(), metavar="TIME", help=text("db.opt_since"))
 @option("--repair", "mend", is_flag=True, help=text("db.opt_repair"))
 def verify(path: Path | None, class_key: str | None, since: datetime | None, mend: bool) -> None:

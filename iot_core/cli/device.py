@@ -9,7 +9,7 @@ import click
 
 from iot_core.cli.base import LazyGroup, option
 from iot_core.cli.connect import facts
-from iot_core.cli.keys import DEVICE, NEW_KEY
+from iot_core.cli.keys import AREA, CLASS, DEVICE, MODEL, NEW_KEY
 from iot_core.cli.output import Column, cut, fact_lines, line, note, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age
@@ -77,9 +77,9 @@ def device() -> None:
     ],
 )
 @click.argument("key", type=NEW_KEY)
-@option("--profile", required=True, metavar="MODEL", help=text("cli.opt_profile"))
+@option("--profile", required=True, type=MODEL, metavar="MODEL", help=text("cli.opt_profile"))
 @option("--name", metavar="NAME", help=text("cli.opt_device_name"))
-@option("--area", metavar="KEY", help=text("cli.opt_area"))
+@option("--area", type=AREA, metavar="KEY", help=text("cli.opt_area"))
 @option("--lat", "latitude", type=click.FloatRange(-90, 90), metavar="LAT", help=text("cli.opt_lat"))
 @option("--lon", "longitude", type=click.FloatRange(-180, 180), metavar="LON", help=text("cli.opt_lon"))
 @option("--address", metavar="ADDRESS", help=text("cli.opt_address"))
@@ -148,8 +148,8 @@ def add(
         "iot device list --search 'tran hung dao' --output csv",
     ],
 )
-@option("--class", "class_key", metavar="CLASS", help=text("cli.opt_class"))
-@option("--area", metavar="KEY", help=text("cli.opt_list_area"))
+@option("--class", "class_key", type=CLASS, metavar="CLASS", help=text("cli.opt_class"))
+@option("--area", type=AREA, metavar="KEY", help=text("cli.opt_list_area"))
 @option("--state", "state_name", type=click.Choice(STATES), help=text("cli.opt_device_state"))
 @option("--search", metavar="TEXT", help=text("cli.opt_search"))
 @option("--limit", type=click.IntRange(1, 10_000), default=1_000, metavar="N", help=text("cli.opt_limit"))
@@ -178,8 +178,14 @@ def show(key: str) -> None:
 @device.command("remove", help=text("cli.help_device_remove"), examples=["iot device remove sl-0101"])
 @click.argument("key", type=DEVICE)
 def remove(key: str) -> None:
-    removed = ask(lambda client: client.remove_device(key))
+    async def work(client: Client) -> tuple[shapes.Device, int]:
+        gone = await client.remove_device(key)
+        return gone, (await client.alarms(open_only=True, device=key, limit=1)).total
+
+    removed, alarms = ask(work)
     show_one(removed, lambda: line("cli.device_removed", key=removed.key))
+    if alarms:
+        note("cli.device_removed_alarms", n=alarms, key=removed.key)
 
 
 @device.command(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iot_core.cli.base import Command, option
-from iot_core.cli.keys import DEVICE
+from iot_core.cli.keys import AREA, DEVICE, MODEL
 from iot_core.cli.output import Column, is_for_people, line, note, print_rows, show_one
 from iot_core.cli.preview import ASK_ABOVE, carry_out
 from iot_core.cli.session import ask
@@ -43,7 +43,7 @@ PATH = click.Path(dir_okay=False, path_type=pathlib.Path)
     ],
 )
 @click.argument("file", type=PATH, metavar="FILE")
-@option("--template", metavar="MODEL", help=text("lists.opt_template"))
+@option("--template", type=MODEL, metavar="MODEL", help=text("lists.opt_template"))
 @option("--dry-run", is_flag=True, help=text("change.opt_dry_run"))
 @option("--skip-bad", is_flag=True, help=text("lists.opt_skip_bad"))
 @option("--secrets", type=PATH, metavar="FILE", help=text("lists.opt_secrets"))
@@ -120,11 +120,11 @@ def export(file: pathlib.Path, where: str | None) -> None:
 @click.argument("keys", type=DEVICE, metavar="[KEY]...", nargs=-1)
 @option("--where", metavar="SELECTOR", help=text("lists.opt_where"))
 @option("--name", metavar="NAME", help=text("cli.opt_device_name"))
-@option("--area", metavar="KEY", help=text("cli.opt_area"))
+@option("--area", type=AREA, metavar="KEY", help=text("cli.opt_area"))
 @option("--lat", "latitude", type=click.FloatRange(-90, 90), metavar="LAT", help=text("cli.opt_lat"))
 @option("--lon", "longitude", type=click.FloatRange(-180, 180), metavar="LON", help=text("cli.opt_lon"))
 @option("--notes", metavar="TEXT", help=text("cli.opt_notes"))
-@option("--gateway", metavar="KEY", help=text("lists.opt_gateway"))
+@option("--gateway", type=DEVICE, metavar="KEY", help=text("lists.opt_gateway"))
 @option("--photo", "photos", multiple=True, metavar="PATH", help=text("lists.opt_photo"))
 @option("--serial", metavar="SERIAL", help=text("lists.opt_right_serial"))
 @option("--firmware", metavar="VERSION", help=text("lists.opt_firmware"))
@@ -177,7 +177,7 @@ def edit(
 )
 @click.argument("key", type=DEVICE)
 @option("--serial", metavar="SERIAL", help=text("cli.opt_serial"))
-@option("--profile", metavar="MODEL", help=text("lists.opt_other_profile"))
+@option("--profile", type=MODEL, metavar="MODEL", help=text("lists.opt_other_profile"))
 @option("--address", metavar="ADDRESS", help=text("cli.opt_address"))
 def replace(key: str, *, serial: str | None, profile: str | None, address: str | None) -> None:
     from iot_core.api import shapes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iot_core.cli.base import Group, option
-from iot_core.cli.keys import NEW_KEY
+from iot_core.cli.keys import AREA, CHAIN, CLASS, NEW_KEY
 from iot_core.cli.output import Column, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.words import word
@@ -54,8 +54,8 @@ def escalation() -> None:
 @option("--repeat", default="15m", metavar="TIME", help=text("escalation.opt_repeat"))
 @option("--remind", multiple=True, metavar="HH:MM", help=text("escalation.opt_remind"))
 @option("--min-severity", type=click.Choice([item.value for item in Severity]), help=text("cli.opt_min_severity"))
-@option("--class", "classes", multiple=True, metavar="CLASS", help=text("pushing.opt_class"))
-@option("--area", "areas", multiple=True, metavar="KEY", help=text("pushing.opt_area"))
+@option("--class", "classes", multiple=True, type=CLASS, metavar="CLASS", help=text("pushing.opt_class"))
+@option("--area", "areas", multiple=True, type=AREA, metavar="KEY", help=text("pushing.opt_area"))
 @option("--hours", default="", metavar="HOURS", help=text("pushing.opt_hours"))
 @option("--simulated", is_flag=True, help=text("cli.opt_push_simulated"))
 def add(name: str, *, steps: tuple[str, ...], repeat: str, min_severity: str | None, **said: Any) -> None:
@@ -77,7 +77,7 @@ def list_() -> None:
 
 
 @escalation.command("remove", help=text("escalation.help_remove"), examples=["iot escalation remove fire"])
-@click.argument("name")
+@click.argument("name", type=CHAIN)
 def remove(name: str) -> None:
     ask(lambda client: client.remove_escalation(name))
     show_one({"removed": name}, lambda: line("escalation.removed", name=name))

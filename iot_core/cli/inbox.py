@@ -10,7 +10,7 @@ import click
 
 from iot_core.cli.base import LazyGroup, option
 from iot_core.cli.held import glance
-from iot_core.cli.keys import MODEL, NEW_KEY
+from iot_core.cli.keys import AREA, DEVICE, MODEL, NEW_KEY
 from iot_core.cli.output import Column, is_for_people, line, plain, print_rows, show_one
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
@@ -120,10 +120,10 @@ def add(file: pathlib.Path) -> None:
 @option("--key", type=NEW_KEY, metavar="KEY", help=text("inbox.opt_key"))
 @option("--profile", type=MODEL, metavar="MODEL", help=text("inbox.opt_profile"))
 @option("--name", metavar="NAME", help=text("cli.opt_device_name"))
-@option("--area", metavar="KEY", help=text("cli.opt_area"))
+@option("--area", type=AREA, metavar="KEY", help=text("cli.opt_area"))
 @option("--lat", "latitude", type=click.FloatRange(-90, 90), metavar="LAT", help=text("cli.opt_lat"))
 @option("--lon", "longitude", type=click.FloatRange(-180, 180), metavar="LON", help=text("cli.opt_lon"))
-@option("--gateway", metavar="KEY", help=text("inbox.opt_gateway"))
+@option("--gateway", type=DEVICE, metavar="KEY", help=text("inbox.opt_gateway"))
 @option("--replace", is_flag=True, help=text("inbox.opt_replace"))
 @option("--driver", metavar="NAME", help=text("inbox.opt_driver"))
 @option("--dry-run", is_flag=True, help=text("inbox.opt_dry_run"))

@@ -1,4 +1,4 @@
-"""Keys as parameters: new ones are checked here; those of devices the shell completes from the core, or not at all."""
+"""Keys as parameters: new ones are checked here; known ones the shell completes from the core, or not at all."""
 
 from __future__ import annotations
 
@@ -9,41 +9,123 @@ import click
 from click.shell_completion import CompletionItem
 
 from iot_core.errors import IotError
-from iot_core.messages import text
+from iot_core.messages import text, title
 from iot_core.model import is_key
 
 if TYPE_CHECKING:
-    from iot_core.cli.session import Endpoint
+    from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["DEVICE", "MODEL", "NEW_KEY"]
+    from iot_core.client import Client
+    from iot_core.profiles.load import Profiles
+
+    Offers = Iterable[tuple[object, str]]
+    """What may stand there, and what it is."""
+    Ask = Callable[[Client, str], Awaitable[Offers]]
+
+__all__ = [
+    "ALARM",
+    "AREA",
+    "BATCH",
+    "CAMPAIGN",
+    "CENTER",
+    "CHAIN",
+    "CLASS",
+    "DEVICE",
+    "IMAGE",
+    "MODEL",
+    "NEW_KEY",
+    "SCHEDULE",
+    "TARGET",
+    "USER",
+]
 
 PATIENCE_S = 1.5
 
 
-class DeviceKey(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """The key of a device."""
+class Known(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """The key of something that the core knows."""
 
     name = "key"
 
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
-        """Offer the keys that begin as typed; nothing when the core does not answer at once."""
-        from iot_core.cli.session import endpoint
-
-        try:
-            with ctx.scope(cleanup=False):
-                where = endpoint()
-            names = asyncio.run(asyncio.wait_for(_keys(where, incomplete), PATIENCE_S))
-        except (IotError, OSError, TimeoutError):
-            return []
-        return [CompletionItem(key, help=name) for key, name in names]
+        """Offer what begins as typed; nothing when the core does not answer at once."""
+        return _offered(ctx, self._ask, incomplete)
 
 
-async def _keys(where: Endpoint, begin: str) -> list[tuple[str, str]]:
+class KnownNumber(click.types.IntParamType):
+    """The number of something that the core knows."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """Offer what there is; nothing when the core does not answer at once."""
+        return _offered(ctx, self._ask, incomplete)
+
+
+def _offered(ctx: click.Context, ask: Ask, begin: str) -> list[CompletionItem]:
+    from iot_core.cli.session import endpoint
     from iot_core.client import Client
 
-    async with Client(where.url, where.token, fingerprint=where.fingerprint) as client:
-        found = await client.devices(search=begin or None, limit=200)
-    return [(device.key, device.name) for device in found.items if device.key.startswith(begin)]
+    async def answer() -> Offers:
+        async with Client(where.url, where.token, fingerprint=where.fingerprint) as client:
+            return await ask(client, begin)
+
+    try:
+        with ctx.scope(cleanup=False):
+            where = endpoint()
+        found = asyncio.run(asyncio.wait_for(answer(), PATIENCE_S))
+    except (IotError, OSError, TimeoutError):
+        return []
+    return [CompletionItem(str(key), help=said) for key, said in found if str(key).startswith(begin)]
+
+
+async def _devices(client: Client, begin: str) -> Offers:
+    return [(each.key, each.name) for each in (await client.devices(search=begin or None, limit=200)).items]
+
+
+async def _areas(client: Client, _: str) -> Offers:
+    return [(each.key, each.name) for each in (await client.areas()).items]
+
+
+async def _alarms(client: Client, _: str) -> Offers:
+    found = await client.alarms(open_only=True, limit=50)
+    return [(each.id, f"{title(each.title)} {each.device or ''}".rstrip()) for each in found.items]
+
+
+async def _images(client: Client, _: str) -> Offers:
+    return [(each.id, f"{each.model} {each.version}") for each in (await client.firmware()).items]
+
+
+async def _campaigns(client: Client, _: str) -> Offers:
+    return [(each.id, f"{each.model} {each.version}") for each in (await client.campaigns()).items]
+
+
+async def _targets(client: Client, _: str) -> Offers:
+    return [(each.key, each.kind) for each in (await client.push_targets()).items]
+
+
+async def _chains(client: Client, _: str) -> Offers:
+    return [(each.key, "") for each in (await client.escalations()).items]
+
+
+async def _centers(client: Client, _: str) -> Offers:
+    return [(each.key, each.name) for each in (await client.centers()).items]
+
+
+async def _schedules(client: Client, _: str) -> Offers:
+    return [(each.key, each.selector) for each in (await client.schedules()).items]
+
+
+async def _users(client: Client, _: str) -> Offers:
+    return [(each.name, each.title) for each in (await client.users()).items]
+
+
+async def _batches(client: Client, _: str) -> Offers:
+    return [(each.key, each.name) for each in (await client.batches()).items]
 
 
 class NewKey(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -66,18 +148,46 @@ class ModelKey(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
         """Offer the models that begin as typed; files where a path is begun."""
-        from iot_core.cli.profile import own_folder
-        from iot_core.profiles.load import load_tolerant
-
         if "/" in incomplete or incomplete.startswith("."):
             return [CompletionItem(incomplete, type="file")]
-        try:
-            known = load_tolerant(own_folder()).all()
-        except IotError:
-            return []
-        return [CompletionItem(each.model, help=each.title.en) for each in known if each.model.startswith(incomplete)]
+        known = _profiles()
+        models = () if known is None else known.all()
+        return [CompletionItem(each.model, help=title(each.title)) for each in models if each.model.startswith(incomplete)]
 
 
-DEVICE = DeviceKey()
+class ClassKey(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A device class."""
+
+    name = "class"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """Offer the classes that begin as typed."""
+        known = _profiles()
+        classes = () if known is None else known.classes.values()
+        return [CompletionItem(each.key, help=title(each.title)) for each in classes if each.key.startswith(incomplete)]
+
+
+def _profiles() -> Profiles | None:
+    from iot_core.cli.profile import own_folder
+    from iot_core.profiles.load import load_tolerant
+
+    try:
+        return load_tolerant(own_folder())
+    except IotError:
+        return None
+
+
+ALARM = KnownNumber(_alarms)
+AREA = Known(_areas)
+BATCH = Known(_batches)
+CAMPAIGN = KnownNumber(_campaigns)
+CENTER = Known(_centers)
+CHAIN = Known(_chains)
+CLASS = ClassKey()
+DEVICE = Known(_devices)
+IMAGE = KnownNumber(_images)
 MODEL = ModelKey()
 NEW_KEY = NewKey()
+SCHEDULE = Known(_schedules)
+TARGET = Known(_targets)
+USER = Known(_users)

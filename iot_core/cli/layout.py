@@ -28,12 +28,12 @@ class Room:
 
 
 def fit(rooms: Sequence[Room], width: int) -> Mapping[int, int]:
-    """Choose columns by their index, each with its width; widths of 0 when even the needed ones do not fit."""
+    """Choose columns by their index, each with its width; none when even the needed ones do not fit."""
     shown = dict(enumerate(rooms))
     while (spare := width - _least(shown)) < 0:
         index = max(shown, key=lambda each: (shown[each].drop, each))
         if shown[index].drop == 0:
-            return dict.fromkeys(shown, 0)
+            return {}
         del shown[index]
     widths = {index: room.least for index, room in shown.items()}
     # Who lacks little is served first: that makes most columns as wide as they want to be.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Group, option
-from iot_core.cli.keys import DEVICE
+from iot_core.cli.keys import AREA, DEVICE
 from iot_core.cli.output import Column, line, show_one, show_rows
 from iot_core.cli.preview import carry_out
 from iot_core.cli.session import ask
@@ -67,7 +67,7 @@ def maintenance() -> None:
     ],
 )
 @click.argument("keys", type=DEVICE, metavar="[KEY]...", nargs=-1)
-@option("--area", metavar="KEY", help=text("maintenance.opt_area"))
+@option("--area", type=AREA, metavar="KEY", help=text("maintenance.opt_area"))
 @option("--label", metavar="LABEL", help=text("maintenance.opt_label"))
 @option("--for", "length", type=Length(), metavar="LENGTH", help=text("maintenance.opt_for"))
 @option("--from", "starts", type=When(), metavar="WHEN", help=text("maintenance.opt_from"))

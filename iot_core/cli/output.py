@@ -43,6 +43,7 @@ SCRIPT_WIDTH = 400
 """Wide enough that no column is cut when a table goes into a file or a pipe."""
 EASY = 14
 """A column of words is not made narrower than this where it has more to say."""
+_EMPTY = "-"
 LONGEST_WORD = 40
 """What is longer may be broken anywhere."""
 
@@ -93,9 +94,17 @@ def show_rows(
 
 
 def print_rows(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> None:
-    """Print rows as a table for a person."""
+    """Print rows for a person: as a table, or below each other where the screen is too narrow for one."""
     screen = console()
-    screen.print(_table(rows, columns, screen.width))
+    said = [[text(column.heading), *(_cell(column.cell(row)) for row in rows)] for column in columns]
+    widths = fit([_room(column, cells) for column, cells in zip(columns, said, strict=True)], screen.width)
+    if widths:
+        screen.print(_table(rows, columns, said, widths))
+        return
+    for number, row in enumerate(rows, 1):
+        screen.print(_card(row, columns, [(cells[0], cells[number]) for cells in said]))
+        if number < len(rows):
+            screen.print()
 
 
 def show_one(value: object, people: Callable[[], None]) -> None:
@@ -178,23 +187,34 @@ def console() -> Console:
     )
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column[Row]], width: int) -> object:
+def _table(
+    rows: Sequence[Row], columns: Sequence[Column[Row]], said: Sequence[Sequence[str]], widths: Mapping[int, int]
+) -> object:
     from rich.table import Table
     from rich.text import Text
 
-    said = [[text(column.heading), *(_cell(column.cell(row)) for row in rows)] for column in columns]
-    widths = fit([_room(column, cells) for column, cells in zip(columns, said, strict=True)], width)
     shown = sorted(widths)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for index in shown:
         table.add_column(
-            said[index][0],
-            justify="right" if columns[index].right else "left",
-            overflow="fold",
-            width=widths[index] or None,
+            said[index][0], justify="right" if columns[index].right else "left", overflow="fold", width=widths[index]
         )
     for number, row in enumerate(rows, 1):
         table.add_row(*(Text(said[index][number], style=columns[index].style(row)) for index in shown))
+    return table
+
+
+def _card(row: Row, columns: Sequence[Column[Row]], said: Sequence[tuple[str, str]]) -> object:
+    """Write a row as lines of heading and value, without what is not there."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for column, (heading, cell) in zip(columns, said, strict=True):
+        if cell != _EMPTY:
+            table.add_row(heading, Text(cell, style=column.style(row)))
     return table
 
 
@@ -212,7 +232,7 @@ def _room(column: Column[Row], cells: Sequence[str]) -> Room:
 
 def _cell(value: object) -> str:
     if value is None or value == "":
-        return "-"
+        return _EMPTY
     if isinstance(value, datetime):
         from iot_core.cli.times import local
 

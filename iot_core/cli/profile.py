@@ -10,7 +10,7 @@ import click
 from iot_core.cli.base import Group, option
 from iot_core.cli.config import found as found_config
 from iot_core.cli.endings import REFUSED, complain, sentence
-from iot_core.cli.keys import MODEL
+from iot_core.cli.keys import CLASS, MODEL
 from iot_core.cli.output import Column, fact_lines, print_rows, show_one, show_rows
 from iot_core.cli.profile_check import check
 from iot_core.cli.profile_new import new
@@ -54,7 +54,7 @@ PROFILE_COLUMNS: list[Column[Profile]] = [
     help=text("cli.help_profile_list"),
     examples=["iot profile list", "iot profile list --class water_meter --output json"],
 )
-@option("--class", "class_key", metavar="CLASS", help=text("cli.opt_class"))
+@option("--class", "class_key", type=CLASS, metavar="CLASS", help=text("cli.opt_class"))
 @folder_option
 def list_(class_key: str | None, folder: Path | None) -> None:
     profiles = profiles_of(folder)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Command, option
+from iot_core.cli.keys import CLASS
 from iot_core.cli.output import fact_lines, line, show_one
 from iot_core.errors import RequestError
 from iot_core.messages import text, title
@@ -37,7 +38,7 @@ TOPICS = frozenset({"json", "text", "cbor"})
         "    --speaks json --topic '{address}' --sample '{\"pm25\": 12.5}'",
     ],
 )
-@option("--class", "class_key", metavar="CLASS", help=text("profile.opt_class"))
+@option("--class", "class_key", type=CLASS, metavar="CLASS", help=text("profile.opt_class"))
 @option("--vendor", metavar="NAME", help=text("profile.opt_vendor"))
 @option("--model", metavar="KEY", help=text("profile.opt_model"))
 @option("--title", "en", metavar="TEXT", help=text("profile.opt_title"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from iot_core.cli.base import Group, option
-from iot_core.cli.keys import NEW_KEY
+from iot_core.cli.keys import ALARM, AREA, CLASS, NEW_KEY, TARGET
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import Day, local
@@ -68,8 +68,8 @@ PLACES = ("--webhook", "--mqtt", "--syslog", "--apprise-file", "--feed")
 @option("--format", "format_", type=click.Choice(["json", "cap", "text", "cef"]), help=text("pushing.opt_format"))
 @option("--text-language", "language", type=click.Choice(["vi", "en"]), help=text("pushing.opt_language"))
 @option("--template-file", type=click.File(), metavar="FILE", help=text("pushing.opt_template"))
-@option("--class", "classes", multiple=True, metavar="CLASS", help=text("pushing.opt_class"))
-@option("--area", "areas", multiple=True, metavar="KEY", help=text("pushing.opt_area"))
+@option("--class", "classes", multiple=True, type=CLASS, metavar="CLASS", help=text("pushing.opt_class"))
+@option("--area", "areas", multiple=True, type=AREA, metavar="KEY", help=text("pushing.opt_area"))
 @option("--hours", metavar="HOURS", help=text("pushing.opt_hours"))
 @option("--min-severity", type=click.Choice([item.value for item in Severity]), help=text("cli.opt_min_severity"))
 @option("--secret-file", type=click.File(), metavar="FILE", help=text("cli.opt_push_secret"))
@@ -126,7 +126,7 @@ def _read(file: TextIO | None) -> str | None:
 @push.command(
     "rotate", help=text("pushing.help_rotate"), examples=["iot push rotate ioc", "iot push rotate ioc --keep-hours 0"]
 )
-@click.argument("name")
+@click.argument("name", type=TARGET)
 @option("--keep-hours", type=click.FloatRange(0, 720), default=24.0, metavar="HOURS", help=text("pushing.opt_keep"))
 @option("--secret-file", type=click.File(), metavar="FILE", help=text("cli.opt_push_secret"))
 def rotate(name: str, *, keep_hours: float, secret_file: TextIO | None) -> None:
@@ -159,8 +159,8 @@ LOG_COLUMNS: list[Column[shapes.PushMessage]] = [
     help=text("pushing.help_log"),
     examples=["iot push log", "iot push log ioc --state dead", "iot push log --alarm 17 --output json"],
 )
-@click.argument("name", required=False)
-@option("--alarm", type=int, metavar="ID", help=text("pushing.opt_alarm"))
+@click.argument("name", type=TARGET, required=False)
+@option("--alarm", type=ALARM, metavar="ID", help=text("pushing.opt_alarm"))
 @option("--state", type=click.Choice(["waiting", "delivered", "dead"]), help=text("pushing.opt_state"))
 @option("--limit", type=click.IntRange(1, 10_000), default=100, metavar="N", help=text("cli.opt_limit"))
 def log(name: str | None, *, alarm: int | None, state: Any, limit: int) -> None:
@@ -173,7 +173,7 @@ def log(name: str | None, *, alarm: int | None, state: Any, limit: int) -> None:
     help=text("pushing.help_retry"),
     examples=["iot push retry ioc", "iot push retry --message msg_0f3c", "iot push retry --all"],
 )
-@click.argument("name", required=False)
+@click.argument("name", type=TARGET, required=False)
 @option("--message", metavar="ID", help=text("pushing.opt_message"))
 @option("--all", "everything", is_flag=True, help=text("pushing.opt_all"))
 def retry(name: str | None, *, message: str | None, everything: bool) -> None:
@@ -219,14 +219,14 @@ def list_() -> None:
 
 
 @push.command("test", help=text("cli.help_push_test"), examples=["iot push test ioc"])
-@click.argument("name")
+@click.argument("name", type=TARGET)
 def test(name: str) -> None:
     done = ask(lambda client: client.test_push(name))
     show_one(done, lambda: line("cli.push_tested", name=name, message=done.message_id))
 
 
 @push.command("remove", help=text("cli.help_push_remove"), examples=["iot push remove ioc"])
-@click.argument("name")
+@click.argument("name", type=TARGET)
 def remove(name: str) -> None:
     ask(lambda client: client.remove_push(name))
     show_one({"removed": name}, lambda: line("cli.push_removed", name=name))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Command, Group, option
-from iot_core.cli.keys import DEVICE
+from iot_core.cli.keys import CLASS, DEVICE
 from iot_core.cli.output import Column, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import Day, When, local
@@ -83,7 +83,7 @@ def again(device: str, *, since: datetime, until: datetime) -> None:
         "iot open-data weather --day 2026-09-01 --format geojson > weather.geojson",
     ],
 )
-@click.argument("class_key", metavar="CLASS")
+@click.argument("class_key", type=CLASS, metavar="CLASS")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @option("--day", type=Day(), required=True, metavar="DATE", help=text("report_cli.opt_day"))
 @option("--format", "form", type=click.Choice(["csv", "geojson"]), help=text("report_cli.opt_format"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Group, option
-from iot_core.cli.keys import NEW_KEY
+from iot_core.cli.keys import NEW_KEY, SCHEDULE
 from iot_core.cli.output import Column, fact_lines, line, print_rows, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.spans import SPAN
@@ -81,14 +81,14 @@ def list_() -> None:
 
 
 @schedule.command("show", help=text("schedule.help_show"), examples=["iot schedule show evening"])
-@click.argument("key")
+@click.argument("key", type=SCHEDULE)
 def show(key: str) -> None:
     found = ask(lambda client: client.schedule(key))
     show_one(found, lambda: _print(found))
 
 
 @schedule.command("preview", help=text("schedule.help_preview"), examples=["iot schedule preview evening --days 7"])
-@click.argument("key")
+@click.argument("key", type=SCHEDULE)
 @option("--days", type=click.IntRange(1, 366), default=2, metavar="N", help=text("schedule.opt_days"))
 def preview(key: str, days: int) -> None:
     found = ask(lambda client: client.schedule(key, days=days))
@@ -100,7 +100,7 @@ def preview(key: str, days: int) -> None:
     help=text("schedule.help_override"),
     examples=["iot schedule override evening 'dim level=100' --for 4h", "iot schedule override evening --end"],
 )
-@click.argument("key")
+@click.argument("key", type=SCHEDULE)
 @click.argument("command", required=False)
 @option("--for", "span", type=SPAN, metavar="SPAN", help=text("schedule.opt_for"))
 @option("--end", is_flag=True, help=text("schedule.opt_end"))
@@ -116,7 +116,7 @@ def override(key: str, command: str | None, span: timedelta | None, *, end: bool
 
 
 @schedule.command("remove", help=text("schedule.help_remove"), examples=["iot schedule remove evening"])
-@click.argument("key")
+@click.argument("key", type=SCHEDULE)
 def remove(key: str) -> None:
     found = ask(lambda client: client.remove_schedule(key))
     show_one(found, lambda: line("schedule.removed", key=key))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import click
 
 from iot_core.cli.base import option
-from iot_core.cli.keys import DEVICE
+from iot_core.cli.keys import AREA, CLASS, DEVICE
 from iot_core.cli.times import When
 from iot_core.messages import text
 from iot_core.model import Reason
 
 __all__ = ["area_option", "class_option", "device_option", "from_option", "reason_option", "to_option"]
 
-class_option = option("--class", "class_key", metavar="CLASS", help=text("telemetry.opt_class"))
-area_option = option("--area", metavar="AREA", type=click.STRING, help=text("telemetry.opt_area"))
+class_option = option("--class", "class_key", type=CLASS, metavar="CLASS", help=text("telemetry.opt_class"))
+area_option = option("--area", type=AREA, metavar="AREA", help=text("telemetry.opt_area"))
 device_option = option(
     "--device", "devices", multiple=True, type=DEVICE, metavar="KEY", help=text("telemetry.opt_device")
 )

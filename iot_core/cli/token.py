@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Group, option
+from iot_core.cli.keys import AREA
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import local
@@ -49,7 +50,7 @@ def token() -> None:
 )
 @click.argument("name")
 @option("--role", type=click.Choice(ROLES), required=True, help=text("cli.opt_token_role"))
-@option("--area", "areas", multiple=True, metavar="KEY", help=text("user.opt_token_area"))
+@option("--area", "areas", multiple=True, type=AREA, metavar="KEY", help=text("user.opt_token_area"))
 @option("--days", type=click.IntRange(1, 3650), default=365, metavar="N", help=text("user.opt_token_days"))
 @option("--for-ever", is_flag=True, help=text("user.opt_for_ever"))
 def add(name: str, *, role: str, areas: tuple[str, ...], days: int, for_ever: bool) -> None:

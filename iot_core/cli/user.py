@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from iot_core.cli.base import Group, option
+from iot_core.cli.keys import AREA, USER
 from iot_core.cli.output import Column, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import local
@@ -31,7 +32,7 @@ _COLUMNS: list[Column[shapes.User]] = [
     Column("user.col_rights", _rights),
     Column("user.col_used", lambda row: local(row.used_at)),
 ]
-_area = option("--area", "areas", multiple=True, metavar="KEY", help=text("user.opt_area"))
+_area = option("--area", "areas", multiple=True, type=AREA, metavar="KEY", help=text("user.opt_area"))
 _password_file = option("--password-file", type=click.File(), metavar="FILE", help=text("user.opt_password_file"))
 
 
@@ -73,7 +74,7 @@ def list_() -> None:
 
 
 @user.command("grant", help=text("user.help_grant"), examples=["iot user grant an technician --area bai-chay"])
-@click.argument("name")
+@click.argument("name", type=USER)
 @click.argument("role", metavar="ROLE", type=click.Choice(ROLES))
 @_area
 def grant(name: str, role: str, areas: tuple[str, ...]) -> None:
@@ -83,7 +84,7 @@ def grant(name: str, role: str, areas: tuple[str, ...]) -> None:
 
 
 @user.command("revoke", help=text("user.help_revoke"), examples=["iot user revoke an technician --area bai-chay"])
-@click.argument("name")
+@click.argument("name", type=USER)
 @click.argument("role", metavar="ROLE", type=click.Choice(ROLES))
 @_area
 def revoke(name: str, role: str, areas: tuple[str, ...]) -> None:
@@ -93,7 +94,7 @@ def revoke(name: str, role: str, areas: tuple[str, ...]) -> None:
 
 
 @user.command("password", help=text("user.help_password"), examples=["iot user password an", "iot user password --own"])
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("name", type=USER, metavar="[NAME]", required=False)
 @option("--own", is_flag=True, help=text("user.opt_own"))
 @_password_file
 def password(name: str | None, *, own: bool, password_file: TextIO | None) -> None:
@@ -111,7 +112,7 @@ def password(name: str | None, *, own: bool, password_file: TextIO | None) -> No
 
 
 @user.command("remove", help=text("user.help_remove"), examples=["iot user remove an"])
-@click.argument("name")
+@click.argument("name", type=USER)
 def remove(name: str) -> None:
     ask(lambda client: client.remove_user(name))
     show_one({"removed": name}, lambda: line("user.removed", name=name))

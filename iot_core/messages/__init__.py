@@ -1,7 +1,8 @@
 """Every sentence a person sees, by code, in Vietnamese and English.
 
 A code is `<domain>.<what>`; its domain is the file it stands in: `en/<domain>.po` and `vi/<domain>.po`, compiled to
-`.mo` beside them by `python -m iot_core.messages`. JSON, codes and logs are language-free and never come through here.
+`.mo` beside them by `python -m iot_core.messages`. `{n} {n:row|rows}` says one row or several rows. JSON, codes and logs
+are language-free and never come through here.
 """
 
 from __future__ import annotations
@@ -83,6 +84,13 @@ class _Formatter(string.Formatter):
     def get_value(self, key: int | str, args: object, kwargs: object) -> object:  # noqa: ARG002 - the signature is string.Formatter's
         assert isinstance(kwargs, dict)
         return kwargs.get(key, f"{{{key}}}")
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        """Choose the word for one or for many: `{n} {n:device|devices}`; a count may be written out already."""
+        one, several, many = format_spec.partition("|")
+        if several:
+            return one if str(value) == "1" else many
+        return str(super().format_field(value, format_spec))
 
 
 @cache

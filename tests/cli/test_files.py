@@ -50,7 +50,7 @@ def test_what_is_wrong_is_said_by_line_and_kept_aside_to_be_mended(core: Core, t
     )
     done = core("telemetry", "import", str(file))
     assert done.code == 1
-    assert done.out == f"1 rows of {file} are in the store.\n"
+    assert done.out == f"1 row of {file} is in the store.\n"
     assert f"{file}:3: " in done.err
     assert f"{file}:4: No device has the key sl-gone" in done.err
     aside = tmp_path / "old.csv.rejected.csv"

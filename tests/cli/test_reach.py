@@ -67,8 +67,10 @@ def test_completion_prints_a_script_for_each_shell(iot: Iot, shell: str) -> None
     assert f"_IOT_COMPLETE={shell}_complete" in ended.out
 
 
-def test_bash_completes_commands_options_and_device_keys(core: Core) -> None:
+def test_bash_completes_commands_options_and_what_the_core_knows(core: Core) -> None:
     core.add("sl-complete-7")
+    core("area", "add", "complete-9", "--name", "Phường 9")
+    core("push", "add", "complete-ioc", "--webhook", "http://127.0.0.1:9/x")
 
     def completed(*words: str) -> list[str]:
         env = core.environment(
@@ -80,8 +82,13 @@ def test_bash_completes_commands_options_and_device_keys(core: Core) -> None:
     assert completed("iot", "al") == ["alarm"]
     assert completed("iot", "device", "add", "x", "--pro") == ["--profile"]
     assert completed("iot", "device", "list", "--state", "si") == ["silent"]
+    assert completed("iot", "device", "add", "x", "--profile", "seeed-s50") == ["seeed-s500"]
+    assert completed("iot", "device", "list", "--class", "fire_d") == ["fire_detector"]
     # A busy core may not answer within the second and a half that Tab waits for it; one presses again.
     wait_until(lambda: completed("iot", "device", "show", "sl-complete") == ["sl-complete-7"])
+    wait_until(lambda: completed("iot", "device", "list", "--area", "comp") == ["complete-9"])
+    wait_until(lambda: completed("iot", "push", "test", "comp") == ["complete-ioc"])
+    core("push", "remove", "complete-ioc")
 
 
 def test_completion_of_keys_is_silent_without_a_core(iot: Iot) -> None:

@@ -12,6 +12,7 @@ import click
 from iot_core.cli.base import Command, Group, option
 from iot_core.cli.config import found as found_config
 from iot_core.cli.endings import REFUSED
+from iot_core.cli.keys import MODEL
 from iot_core.cli.output import Column, note, show_rows
 from iot_core.errors import ConfigError, DeviceUnreachable, NotFoundError
 from iot_core.messages import text
@@ -160,7 +161,7 @@ def scan(
     ],
 )
 @click.argument("address", metavar="PLACE/UNIT")
-@option("--model", metavar="MODEL", help=text("modbus.opt_model"))
+@option("--model", type=MODEL, metavar="MODEL", help=text("modbus.opt_model"))
 @option("--at", "spots", multiple=True, metavar="holding:0-9", help=text("modbus.opt_at"))
 @option("--all", "everything", is_flag=True, help=text("modbus.opt_all"))
 @option("--draft", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=text("modbus.opt_draft"))

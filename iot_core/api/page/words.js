@@ -22,7 +22,8 @@ export function other() {
 
 export function say(code, facts = {}) {
   const sentence = words[language][code] ?? code;
-  return sentence.replace(/\{(\w+)\}/g, (all, name) => facts[name] ?? all);
+  return sentence.replace(/\{(\w+)(?::([^|}]*)\|([^}]*))?\}/g, (all, name, one, many) =>
+    many === undefined ? facts[name] ?? all : String(facts[name]) === "1" ? one : many);
 }
 
 /** A title from data: {vi, en}. */

@@ -1,0 +1,32 @@
+"""Sentences: filled with facts, one thing or many, in both languages."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from iot_core.messages import FOLDER, LANGUAGES, codes, text
+
+NEVER_ONE = {"most", "protocol", "readers", "shown", "published"}
+"""Facts that are limits, names, or sums that are never one."""
+COUNTED = r"(?<![\w.,:/+-])1 (devices|rows|alarms|messages|targets|areas|models|files|metrics|rules|units|observations)\b"
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"), [(0, "0 devices"), (1, "1 device?"), ("1", "1 device?"), ("1,200", "1,200 devices")]
+)
+def test_one_thing_is_said_otherwise_than_many(devices: object, said: str) -> None:
+    assert said in text("rule.sure", "en", devices=devices)
+    assert f"{devices} thiết bị" in text("rule.sure", "vi", devices=devices)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_sentence_can_be_filled_and_counts_one_rightly(lang: str) -> None:
+    wrong = []
+    for po in sorted((FOLDER / lang).glob("*.po")):
+        for code in codes(po.stem):
+            names = re.findall(r"\{(\w+)", text(code, lang).replace("{{", ""))
+            said = text(code, lang, **{name: "more" if name in NEVER_ONE else 1 for name in names})
+            wrong += [f"{code}: {found[0]}" for found in re.finditer(COUNTED, said)]
+    assert wrong == []
