@@ -21,6 +21,7 @@ import asyncpg
 import msgspec
 
 from iot_core.app import running_core
+from iot_core.cli.times import local
 from iot_core.client import Client
 from iot_core.errors import NotFoundError
 from iot_core.messages import text
@@ -217,7 +218,7 @@ async def _tell(stage: Stage, way: Way) -> None:
     """Print the alarm's way, and on it what a person can do now."""
     line, ms = stage.cast.screen.line, way.ms
     line(text("demo.way", device=way.device, rule=way.rule))
-    line(text("demo.way_sent", time=f"{way.sent.astimezone():%H:%M:%S.%f}"[:-3],
+    line(text("demo.way_sent", time=local(way.sent, millis=True),
               seconds=f"{(way.sent - way.ignited).total_seconds():.1f}"))  # fmt: skip
     line(text("demo.way_received", ms=f"{ms(way.received):.1f}"))
     line(text("demo.way_written", ms=f"{ms(way.alarm_written):.1f}"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from iot_core.cli.times import local
 from iot_core.messages import text
 from simulators.story import TARGET, CommitEar, Fires, Way
 from simulators.verdict import AlarmNumbers, Latency, Percentiles, Verdict, numbers, percentile
@@ -115,9 +116,9 @@ def _say_verdict(stage: Stage, verdict: Verdict, account: Account, raised: Seque
     if verdict.lost or verdict.duplicate:
         line(text("demo.verdict_wrong", published=published, lost=verdict.lost, duplicate=verdict.duplicate))
         for sent in account.lost[:_NAMED]:
-            line(text("demo.verdict_lost", device=sent.device, time=(sent.time or sent.sent_at).isoformat()))
+            line(text("demo.verdict_lost", device=sent.device, time=local(sent.time or sent.sent_at, millis=True)))
         for row in account.unsent[:_NAMED]:
-            line(text("demo.verdict_unsent", device=row.device, time=row.time.isoformat()))
+            line(text("demo.verdict_unsent", device=row.device, time=local(row.time, millis=True)))
     else:
         line(text("demo.verdict_right", published=published))
     line(text("demo.verdict_held", held=verdict.held))

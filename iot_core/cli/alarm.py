@@ -12,7 +12,7 @@ from iot_core.cli.endings import complain, sentence
 from iot_core.cli.keys import ALARM, DEVICE
 from iot_core.cli.output import Column, Stream, cut, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
-from iot_core.cli.times import age, local, zone
+from iot_core.cli.times import age, local
 from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
 from iot_core.errors import ConflictError, IotError, NotFoundError
 from iot_core.messages import text, title
@@ -200,11 +200,10 @@ def _print_way(way: shapes.AlarmTrace) -> None:
     """Write each step with its time to the millisecond, and how long after the one before it."""
     before = way.steps[0].at
     for step in way.steps:
-        clock = step.at.astimezone(zone()).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         after = (step.at - before).total_seconds() * 1000
         facts = "  ".join(f"{name}={value}" for name, value in step.detail.items())
         said = text(f"pushing.way_{step.what}")
-        click.echo(f"{clock}  {after:>+10.1f} ms  {said}  {step.subject}  {facts}".rstrip())
+        click.echo(f"{local(step.at, millis=True)}  {after:>+10.1f} ms  {said}  {step.subject}  {facts}".rstrip())
         before = step.at
 
 

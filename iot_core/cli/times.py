@@ -34,13 +34,14 @@ def zone_name() -> str:
     return str(zone() or datetime.now().astimezone().tzinfo)
 
 
-def local(time: datetime | None) -> str:
+def local(time: datetime | None, *, millis: bool = False) -> str:
     """Write a time with its offset; `-` when there is none."""
     if time is None:
         return "-"
     there = time.astimezone(zone())
     offset = there.strftime("%z")
-    return f"{there:%Y-%m-%d %H:%M:%S} {offset[:3]}{'' if offset.endswith('00') else ':' + offset[3:]}"
+    clock = there.isoformat(" ", "milliseconds" if millis else "seconds").removesuffix(offset[:3] + ":" + offset[3:])
+    return f"{clock} {offset[:3]}{'' if offset.endswith('00') else ':' + offset[3:]}"
 
 
 def age(time: datetime | None, now: datetime | None = None) -> str:

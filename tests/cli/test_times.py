@@ -20,6 +20,7 @@ def fresh_zone() -> None:
 
 def test_times_are_shown_in_the_platforms_zone_with_its_offset() -> None:
     assert local(NOON) == "2026-06-01 12:00:07 +07"
+    assert local(NOON, millis=True) == "2026-06-01 12:00:07.000 +07"
     assert local(None) == "-"
 
 
