@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from iot_core.cli.base import Command, Group, option
+from iot_core.cli.endings import reason
 from iot_core.errors import RequestError
 from iot_core.messages import language, text
 from iot_core.settings import environment
@@ -74,6 +75,6 @@ def export_command(folder: Path, profiles: Path | None) -> None:
     try:
         written = export(folder, build(load(profiles).classes, language()), text("grafana.folder"))
     except OSError as exc:
-        raise RequestError("grafana.cannot_write", path=folder, detail=exc.strerror) from exc
+        raise RequestError("grafana.cannot_write", path=folder, detail=reason(exc)) from exc
     for path in written:
         click.echo(path)

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from iot_core.cli.endings import reason
 from iot_core.errors import ConfigError, NotFoundError
 from iot_core.settings import environment
 
@@ -82,4 +83,4 @@ def write(contexts: Contexts) -> None:
                 Path(name).unlink()
             raise
     except OSError as exc:
-        raise ConfigError("login.bad_file", file=path, detail=exc.strerror or str(exc)) from exc
+        raise ConfigError("login.bad_file", file=path, detail=reason(exc)) from exc

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.api import shapes
 from iot_core.cli import sheets
+from iot_core.cli.endings import reason
 from iot_core.errors import RequestError
 from iot_core.folding import fold
 
@@ -81,7 +82,7 @@ def _job(path: Path) -> DeviceList:
         said = msgspec.json.decode(path.read_bytes())
         rows = said["devices"]
     except OSError as exc:
-        raise RequestError("sheet.unreadable", file=path, detail=exc.strerror or str(exc)) from exc
+        raise RequestError("sheet.unreadable", file=path, detail=reason(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as exc:
         raise RequestError("sheet.no_job", file=path) from exc
     good: list[shapes.DeviceRow] = []

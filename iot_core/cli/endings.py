@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import shlex
 
 import click
@@ -19,6 +20,7 @@ __all__ = [
     "Unreachable",
     "code_of",
     "complain",
+    "reason",
     "sentence",
     "usage_sentence",
 ]
@@ -28,6 +30,17 @@ USAGE = 2
 UNREACHABLE = 3
 _NO_ANSWER = frozenset({"api.unreachable", "api.no_answer", "api.not_ours"})
 INTERRUPTED = 130
+_SAID = {
+    errno.EACCES: "not_allowed",
+    errno.EEXIST: "there_already",
+    errno.EISDIR: "a_folder",
+    errno.ENOENT: "not_there",
+    errno.ENOSPC: "disk_full",
+    errno.ENOTDIR: "no_folder",
+    errno.EPERM: "not_allowed",
+    errno.EROFS: "read_only",
+}
+"""What commonly goes wrong with files, as it is said to people."""
 
 
 class Unreachable(IotError):
@@ -66,6 +79,12 @@ def sentence(error: IotError) -> str:
     if facts.get("line") == "?":
         return text("config.invalid_nowhere", **facts)
     return text("config.invalid", **facts)
+
+
+def reason(error: OSError) -> str:
+    """Say why a file cannot be used; what is rare is said in the system's words."""
+    known = _SAID.get(error.errno or 0)
+    return text(f"cli.file_{known}") if known else error.strerror or str(error)
 
 
 def complain(sentence: str) -> None:
@@ -123,7 +142,7 @@ def _expected(error: click.BadParameter) -> str:
     if isinstance(kind, (click.types.IntParamType, click.types.FloatParamType)):
         return text("cli.expect_number")
     if isinstance(kind, click.Path):
-        return text("cli.expect_path")
+        return text("cli.expect_path" if kind.exists or kind.dir_okay else "cli.expect_file")
     return error.message
 
 

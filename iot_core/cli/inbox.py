@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import LazyGroup, option
+from iot_core.cli.endings import reason
 from iot_core.cli.held import glance
 from iot_core.cli.keys import AREA, DEVICE, MODEL, NEW_KEY
 from iot_core.cli.output import Column, is_for_people, line, plain, print_rows, show_one
@@ -249,6 +250,6 @@ def _job(file: pathlib.Path) -> shapes.InboxAdd:
         ]
         return msgspec.convert({"found": [{**each, "at": job["made_at"]} for each in found]}, shapes.InboxAdd)
     except OSError as exc:
-        raise RequestError("sheet.unreadable", file=file, detail=exc.strerror or str(exc)) from exc
+        raise RequestError("sheet.unreadable", file=file, detail=reason(exc)) from exc
     except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as exc:
         raise RequestError("sheet.no_job", file=file) from exc

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iot_core.cli.base import Command, Group, option
+from iot_core.cli.endings import reason
 from iot_core.cli.keys import CLASS, DEVICE
 from iot_core.cli.output import Column, line, show_one, show_rows
 from iot_core.cli.session import ask
@@ -99,5 +100,5 @@ def open_data(class_key: str, file: Path | None, *, day: date, form: str | None)
     try:
         file.write_bytes(data)
     except OSError as exc:
-        raise ConfigError("report_cli.not_written", file=file, detail=exc.strerror or str(exc)) from exc
+        raise ConfigError("report_cli.not_written", file=file, detail=reason(exc)) from exc
     click.echo(text("report_cli.written", file=file, size=len(data)), err=True)

@@ -9,7 +9,7 @@ import click
 
 import iot_core
 from iot_core.cli.base import LazyGroup, global_options, option
-from iot_core.cli.endings import INTERRUPTED, code_of, complain, ours, sentence, usage_sentence
+from iot_core.cli.endings import INTERRUPTED, REFUSED, code_of, complain, ours, reason, sentence, usage_sentence
 from iot_core.errors import ConfigError, IotError
 from iot_core.messages import text
 
@@ -134,6 +134,11 @@ def _guarded(work: Any) -> int:
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except OSError as exc:
+        if exc.filename is None:  # no file that a person named
+            raise
+        complain(text("cli.file_refused", file=exc.filename, detail=reason(exc)))
+        return REFUSED
     return result if isinstance(result, int) else 0
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from iot_core.cli.endings import reason
 from iot_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def content(path: Path) -> bytes:
             raise RequestError("sheet.too_large", file=path, size=size, most=_MOST_BYTES)
         return path.read_bytes()
     except OSError as exc:
-        raise RequestError("sheet.unreadable", file=path, detail=exc.strerror or str(exc)) from exc
+        raise RequestError("sheet.unreadable", file=path, detail=reason(exc)) from exc
 
 
 def text_of(data: bytes) -> tuple[str, str]:

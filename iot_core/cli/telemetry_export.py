@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from iot_core.cli.base import Command, option
+from iot_core.cli.endings import reason
 from iot_core.cli.rows import FIXED, FORMATS, csv_cells
 from iot_core.cli.scope import area_option, class_option, device_option, from_option, to_option
 from iot_core.cli.session import ask
@@ -130,6 +131,6 @@ def _writing(file: Path | None) -> Iterator[IO[Any]]:
             yield opened
         part.replace(file)
     except OSError as exc:
-        raise ConfigError("load.cannot_write", file=file, detail=exc.strerror or str(exc)) from exc
+        raise ConfigError("load.cannot_write", file=file, detail=reason(exc)) from exc
     finally:
         part.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from iot_core.cli.endings import reason
 from iot_core.messages import text
 
 __all__ = ["HEX", "REGISTERS", "payload_of"]
@@ -26,7 +27,7 @@ def payload_of(given: str, *, binary: bool) -> bytes:
         try:
             return sys.stdin.buffer.read() if given == "@-" else Path(given[1:]).read_bytes()
         except OSError as exc:
-            raise click.UsageError(text("profile.no_file", file=given[1:], detail=exc.strerror or str(exc))) from exc
+            raise click.UsageError(text("profile.no_file", file=given[1:], detail=reason(exc))) from exc
     if binary and _DIGITS.fullmatch(given.strip()):
         return bytes.fromhex(given.strip().removeprefix("0x").replace(":", " "))
     if binary and given.strip()[:1] not in {"{", "["}:  # else the envelope of a network server

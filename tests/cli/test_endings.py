@@ -117,6 +117,13 @@ def test_one_expected_error_of_several_tasks_is_told_and_anything_else_is_not_hi
     assert ours(ExceptionGroup("a", [told, ValueError("a bug")])) is None
 
 
+def test_a_file_that_cannot_be_written_is_a_sentence_in_both_languages(iot: Iot) -> None:
+    ended = iot("firmware", "key", "/nowhere/at/all.pem")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("/nowhere/at/all.pem cannot be used: it is not there")
+    assert "không tồn tại" in iot("firmware", "key", "/nowhere/at/all.pem", "--lang", "vi").err
+
+
 def test_an_error_without_a_sentence_is_said_by_its_code() -> None:
     assert sentence(NotFoundError("x.y", key="a")) == "x.y"
 
