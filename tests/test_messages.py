@@ -30,3 +30,17 @@ def test_every_sentence_can_be_filled_and_counts_one_rightly(lang: str) -> None:
             said = text(code, lang, **{name: "more" if name in NEVER_ONE else 1 for name in names})
             wrong += [f"{code}: {found[0]}" for found in re.finditer(COUNTED, said)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_headings_begin_with_a_capital_and_helps_of_options_are_sentences(lang: str) -> None:
+    """Unless they begin with what is typed: `csv or geojson`."""
+    wrong = []
+    for po in sorted((FOLDER / lang).glob("*.po")):
+        for code in codes(po.stem):
+            said, kind = text(code, lang), code.partition(".")[2].partition("_")[0]
+            if kind in {"col", "fact", "head"} and said[:1].islower():
+                wrong.append(code)
+            if kind in {"opt", "short"} and po.stem != "page" and "{" not in said and not said.endswith("."):
+                wrong.append(code)
+    assert wrong == []
