@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import shlex
 
 import click
@@ -41,6 +42,7 @@ _SAID = {
     errno.EROFS: "read_only",
 }
 """What commonly goes wrong with files, as it is said to people."""
+_SYSTEM_SAYS = {os.strerror(number): word for number, word in _SAID.items()}
 
 
 class Unreachable(IotError):
@@ -72,7 +74,8 @@ def ours(group: BaseExceptionGroup[BaseException]) -> IotError | None:
 def sentence(error: IotError) -> str:
     """Say an error; what a setting should have been is said in the language of the rest."""
     if error.code != "config.invalid":
-        return said(error)
+        known = _SYSTEM_SAYS.get(str(error.facts.get("detail")))
+        return text(error.code, **error.facts | {"detail": text(f"cli.file_{known}")}) if known else said(error)
     from iot_core.cli.expected import spoken
 
     facts = error.facts | {"expected": spoken(str(error.facts["expected"]), str(error.facts["key"]))}

@@ -53,7 +53,7 @@ def test_a_wrong_variable_names_the_environment(iot: Iot) -> None:
 def test_a_file_that_cannot_be_read_is_one_sentence(iot: Iot, command: str) -> None:
     ended = iot("config", command, "--config", "nowhere.toml")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("nowhere.toml cannot be read (No such file or directory).")
+    assert ended.err.startswith("nowhere.toml cannot be read (it is not there, or its folder is not).")
 
 
 def test_a_file_that_is_not_toml_is_one_sentence_with_the_place(iot: Iot) -> None:
