@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iot_core.cli.base import Command, option
-from iot_core.cli.keys import CLASS
 from iot_core.cli.config import config_option
 from iot_core.cli.database import on_database
+from iot_core.cli.keys import CLASS
 from iot_core.cli.output import Column, is_for_people, line, show_rows
 from iot_core.cli.times import When
 from iot_core.messages import text

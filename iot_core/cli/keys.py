@@ -151,8 +151,8 @@ class ModelKey(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         if "/" in incomplete or incomplete.startswith("."):
             return [CompletionItem(incomplete, type="file")]
         known = _profiles()
-        models = () if known is None else known.all()
-        return [CompletionItem(each.model, help=title(each.title)) for each in models if each.model.startswith(incomplete)]
+        models = () if known is None else (each for each in known.all() if each.model.startswith(incomplete))
+        return [CompletionItem(each.model, help=title(each.title)) for each in models]
 
 
 class ClassKey(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only

@@ -9,8 +9,8 @@ import click
 
 import iot_core
 from iot_core.cli.base import LazyGroup, global_options, option
-from iot_core.cli.endings import INTERRUPTED, REFUSED, code_of, complain, ours, reason, sentence, usage_sentence
-from iot_core.errors import ConfigError, IotError
+from iot_core.cli.endings import INTERRUPTED, code_of, complain, ours, reason, sentence, usage_sentence
+from iot_core.errors import ConfigError, IotError, RequestError
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -135,11 +135,15 @@ def _guarded(work: Any) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except OSError as exc:
-        if exc.filename is None:  # no file that a person named
-            raise
-        complain(text("cli.file_refused", file=exc.filename, detail=reason(exc)))
-        return REFUSED
+        return _ended_by(_refused(exc))
     return result if isinstance(result, int) else 0
+
+
+def _refused(error: OSError) -> RequestError:
+    """Give the sentence for a file that a person named; anything else that the system refuses is no such thing."""
+    if error.filename is None:
+        raise error
+    return RequestError("cli.file_refused", file=error.filename, detail=reason(error))
 
 
 def _ended_by(error: IotError) -> int:

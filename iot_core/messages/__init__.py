@@ -1,8 +1,8 @@
 """Every sentence a person sees, by code, in Vietnamese and English.
 
 A code is `<domain>.<what>`; its domain is the file it stands in: `en/<domain>.po` and `vi/<domain>.po`, compiled to
-`.mo` beside them by `python -m iot_core.messages`. `{n} {n:row|rows}` says one row or several rows. JSON, codes and logs
-are language-free and never come through here.
+`.mo` beside them by `python -m iot_core.messages`. `{n} {n:row|rows}` says one row or several rows. JSON, codes and
+logs are language-free and never come through here.
 """
 
 from __future__ import annotations
