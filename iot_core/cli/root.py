@@ -119,8 +119,8 @@ def _guarded(work: Any) -> int:
     """Run `work` and give the exit code."""
     try:
         result = work()
-    except IotError as exc:
-        return _ended_by(exc)
+    except (IotError, OSError) as exc:
+        return _ended_by(exc if isinstance(exc, IotError) else _refused(exc))
     except BaseExceptionGroup as exc:
         expected = ours(exc)
         if expected is None:
@@ -134,8 +134,6 @@ def _guarded(work: Any) -> int:
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except OSError as exc:
-        return _ended_by(_refused(exc))
     return result if isinstance(result, int) else 0
 
 
