@@ -13,6 +13,7 @@ from iot_core.profiles.bases import read_document
 from iot_core.profiles.classes import read_class
 from iot_core.profiles.examples import example_uplink
 from iot_core.profiles.load import CLASS_FILE, Broken, Profiles, load, load_file
+from iot_core.profiles.values import number_of
 
 if TYPE_CHECKING:
     from iot_core.model import Decoded, Sample, Uplink
@@ -154,7 +155,8 @@ def _said(decoded: Decoded, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Take out of a result what an example speaks of. Values may be expected of the one sample only."""
     said: dict[str, Any] = {}
     if "values" in expected:
-        said["values"] = dict(decoded.samples[0].values) if len(decoded.samples) == 1 else _listed(decoded)
+        one = decoded.samples[0].values if decoded.samples else {}
+        said["values"] = _listed(decoded) if len(decoded.samples) > 1 else dict(one)
     if "samples" in expected:
         wanted = expected["samples"]
         said["samples"] = [
@@ -200,6 +202,8 @@ def written(data: object) -> str:
         return "[" + ", ".join(written(each) for each in data) + "]"
     if data is None or isinstance(data, bool):
         return {None: "null", True: "true", False: "false"}[data]
+    if isinstance(data, str) and (number_of(data) is not None or data in {"", "null", "true", "false"}):
+        return f'"{data}"'  # told apart from what it looks like
     return f"{data:.10g}" if isinstance(data, float) else str(data)
 
 
@@ -212,7 +216,7 @@ def _differences(
             where = f"{place}.{name}" if place else str(name)
             if name in got and name in expected:
                 yield from _differences(got[name], expected[name], where, kept, str(name))
-            else:
+            elif name in got or expected[name] is not None:  # null is what is not said
                 yield Difference(
                     where,
                     written(expected[name]) if name in expected else "-",

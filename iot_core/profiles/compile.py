@@ -33,6 +33,8 @@ __all__ = ["compile_profile"]
 _SINGLE: Final = ("native", "json", "cbor", "senml", "text", "bytes")
 _WAYS: Final = (*_SINGLE, "lorawan", "modbus", "coap", "topics")
 _FORMATS: Final = (*_SINGLE, "presence", "quiet")
+_CARRIED: Final = ("bytes", "text", "json", "cbor", "senml")
+"""What a LoRaWAN device may put into its payload."""
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.DOTALL)
 """Any: a driver that others bring has a scheme of its own."""
 
@@ -97,7 +99,9 @@ class LorawanSpec(Table, frozen=True, kw_only=True):
     """The fPort that is meant; without it any."""
     bytes: Any = None
     text: Any = None
+    json: Any = None
     cbor: Any = None
+    senml: Any = None
     ports: dict[int, Any] = msgspec.field(default_factory=dict)
     """What is spoken on each fPort: `{24: {bytes: ...}, 99: {quiet: true}}`."""
     decoded: Any = None
@@ -224,11 +228,13 @@ class _Compiler:
 
     def _lorawan(self, place: Place) -> LorawanFormat:
         spec = self.document.read(place, LorawanSpec)
-        given = [kind for kind in ("bytes", "text", "cbor") if getattr(spec, kind)]
+        given = [kind for kind in _CARRIED if getattr(spec, kind)]
         if len(given) + bool(spec.ports) + bool(spec.decoded and not given and not spec.ports) != 1:
-            raise self.document.error(place, "exactly one of bytes, text, cbor and ports; or decoded")
+            raise self.document.error(place, f"exactly one of {', '.join(_CARRIED)} and ports; or decoded")
         if spec.port is not None and not given:
-            raise self.document.error((*place, "port"), "port only beside bytes, text or cbor; else the keys of ports")
+            raise self.document.error((*place, "port"), "port only beside one format; else the keys of ports")
+        if spec.port is not None and not 0 <= spec.port <= 255:
+            raise self.document.error((*place, "port"), "an fPort from 0 to 255")
         ports: dict[int, Format] = {}
         if given:
             ports[ANY_PORT if spec.port is None else spec.port] = self._format((*place, given[0]), given[0])
@@ -236,7 +242,7 @@ class _Compiler:
             where = (*place, "ports", port)
             if not 0 <= port <= 255:
                 raise self.document.error(where, "an fPort from 0 to 255")
-            ports[port] = self._only_format(where, ("bytes", "text", "cbor", "quiet"))
+            ports[port] = self._only_format(where, (*_CARRIED, "quiet"))
         decoded = compile_json(self.entries, (*place, "decoded")) if spec.decoded else None
         return LorawanFormat(
             ports=ports,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -25,13 +25,16 @@ from iot_core.profiles.places import (
 )
 from iot_core.profiles.table import Table
 from iot_core.profiles.values import scale_of
-from iot_core.profiles.wire import Endian
+from iot_core.profiles.wire import Endian, wire_type
 
 if TYPE_CHECKING:
     from iot_core.profiles.document import Place
     from iot_core.profiles.entries import Entries
 
 __all__ = ["BlockSpec", "BytesSpec", "FrameSpec", "RecordSpec", "byte_place", "compile_bytes_format"]
+
+_LONGEST: Final = 10_000
+"""Bytes of a frame, block or record."""
 
 
 class ChecksumSpec(Table, frozen=True, kw_only=True):
@@ -117,6 +120,8 @@ class BlockSpec(LayoutSpec, frozen=True, kw_only=True):
     every: str = ""
     """Of repetitions without a time of their own: how far apart, `-10m` when each is older than the one before.
     The first is `start` from the last time that the frame said, else from the message's."""
+    reverse: bool = False
+    """The last of the repetitions is read first: of differences or times that count back from a newest at the end."""
 
 
 class RecordSpec(LayoutSpec, frozen=True, kw_only=True):
@@ -153,7 +158,7 @@ def _frame(entries: Entries, place: Place, spec: FrameSpec, default: Endian) -> 
         where = (*place, "require", name)
         if condition.equals is None and condition.between is None:
             raise document.error(where, "equals: what must stand there")
-        size = spec.length or 10_000
+        size = spec.length or _LONGEST
         required.append((name, entries.condition(where, condition, partial(byte_place, entries, endian, size))))
     return Frame(
         layout=layout,
@@ -184,8 +189,8 @@ def _checksum(entries: Entries, place: Place, spec: str | ChecksumSpec) -> Check
 def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, length: int | None = None) -> Layout:
     document = entries.document
     length = spec.length if length is None else length
-    if not 0 <= length <= 10_000:
-        raise document.error((*place, "length"), "a number of bytes from 0 to 10000")
+    if not 0 <= length <= _LONGEST:
+        raise document.error((*place, "length"), f"a number of bytes from 0 to {_LONGEST}")
     where = partial(byte_place, entries, endian, length)
     if (spec.values or spec.states or spec.extra) and not length:
         raise document.error((*place, "length"), "length: how many bytes these values stand in")
@@ -194,7 +199,8 @@ def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, le
     fields, extra = entries.read(place, ByteSpec, where)
     time = None
     if spec.time is not None:
-        _check_bits(entries, (*place, "time"), spec.time)
+        if spec.time.form == "seconds":
+            _check_place(entries, (*place, "time"), spec.time)
         time = compile_stamp(document, (*place, "time"), spec.time, endian)
         _fits(entries, (*place, "time"), time.place, length)
     blocks = tuple(_block(entries, (*place, "blocks", index), endian, length) for index in range(len(spec.blocks)))
@@ -230,11 +236,13 @@ def _block(entries: Entries, place: Place, endian: Endian, head: int) -> Block:
             raise document.error((*place, "repeat"), "a number from 1 to 4096, end, or a place in the head")
         if layout.fields and layout.time is None and layout.channel is None and not every:
             raise document.error(place, "time, every or channel beside repeat: else each turn would overwrite the last")
-    elif every:
-        raise document.error((*place, "every"), "repeat beside it")
+    elif every or spec.reverse:
+        raise document.error((*place, "every" if every else "reverse"), "repeat beside it")
+    if spec.reverse and layout.open:
+        raise document.error((*place, "reverse"), "repetitions of fixed length: no blocks, records or rest in them")
     return Block(
         layout=layout, when=when, optional=spec.optional, count=count,
-        start=_span(entries, (*place, "start"), spec.start), every=every,
+        start=_span(entries, (*place, "start"), spec.start), every=every, reverse=spec.reverse,
     )  # fmt: skip
 
 
@@ -248,7 +256,7 @@ def _records(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian) -
         size = None
         length = record.length if isinstance(record.length, int) else 0
         if isinstance(record.length, LengthSpec):
-            _check_bits(entries, (*where, "length"), record.length)
+            _check_place(entries, (*where, "length"), record.length)
             size = compile_bytes(record.length, endian)
             length = size.size
         layout = _layout(entries, where, record, endian, length)
@@ -287,28 +295,34 @@ def bits_of(width: int) -> str:
 
 def byte_place(entries: Entries, endian: Endian, length: int, place: Place, spec: Any) -> Bytes:
     """Compile where a raw value stands, and check that it does so within its head."""
-    error = entries.document.error
     pieces = [(place, spec), *((place, part) for part in getattr(spec, "parts", ()))]
     plus = getattr(spec, "plus", None)
     if plus is not None:
         pieces.append(((*place, "plus"), plus))
         scale_of(entries.document, (*place, "plus", "scale"), plus.scale)
     for where, each in pieces:
-        if getattr(each, "bits", None) is not None:
-            _check_bits(entries, where, each)
-        kind = str(each.type)
-        if (kind in {"string", "hex"}) != (each.length > 0):
-            raise error((*where, "length"), "a length in bytes exactly for the types string and hex")
-        if (each.mask is not None or each.bit is not None) and not kind.startswith(("uint", "int")):
-            raise error((*where, "type"), "a whole-number type beside mask or bit")
-        if each.mask is not None and each.bit is not None:
-            raise error((*where, "bit"), "either mask or bit")
-        width = 8 * compile_bytes(each, endian).wire.size
-        if not 0 <= (each.bit or 0) < max(width, 1) or not 0 <= (each.mask or 0) < 1 << max(width, 1) or each.mask == 0:
-            raise error((*where, "mask" if each.mask is not None else "bit"), bits_of(width))
+        _check_place(entries, where, each)
     found = compile_bytes(spec, endian)
     _fits(entries, place, found, length)
     return found
+
+
+def _check_place(entries: Entries, place: Place, spec: Any) -> None:
+    """Refuse a length, mask or bit that its type does not have."""
+    error = entries.document.error
+    kind = str(spec.type)
+    if getattr(spec, "bits", None) is not None:
+        _check_bits(entries, place, spec)
+        return
+    if (kind in {"string", "hex"}) != (spec.length > 0) or spec.length > _LONGEST:
+        raise error((*place, "length"), f"a length in bytes, at most {_LONGEST}, exactly for the types string and hex")
+    if (spec.mask is not None or spec.bit is not None) and not kind.startswith(("uint", "int")):
+        raise error((*place, "type"), "a whole-number type beside mask or bit")
+    if spec.mask is not None and spec.bit is not None:
+        raise error((*place, "bit"), "either mask or bit")
+    width = 8 * wire_type(spec.type, spec.length).size
+    if not 0 <= (spec.bit or 0) < width or not 0 <= (spec.mask or 0) < 1 << width or spec.mask == 0:
+        raise error((*place, "mask" if spec.mask is not None else "bit"), bits_of(width))
 
 
 def _check_bits(entries: Entries, place: Place, spec: AtSpec | ByteSpec) -> None:
@@ -331,7 +345,8 @@ def _placed(entries: Entries, place: Place, spec: LayoutSpec, length: int) -> No
     named = [
         ((*place, section, key), value)
         for section in ("values", "states", "extra")
-        for key, value in (getattr(spec, section) or {}).items()
+        if isinstance(getattr(spec, section), dict)
+        for key, value in getattr(spec, section).items()
         if isinstance(value, dict)
     ]
     placed = [where for where, value in named if not value.keys() & {"value", "parts", "bits"}]

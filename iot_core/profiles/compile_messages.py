@@ -12,9 +12,9 @@ from iot_core.profiles.formats import PresenceFormat
 from iot_core.profiles.json_format import KEY, JsonFormat, JsonPlace
 from iot_core.profiles.moments import MomentSpec, compile_moment
 from iot_core.profiles.paths import Path, parse_path
-from iot_core.profiles.senml_format import CHANNEL, SenmlFormat, SenmlPlace, own_unit, senml_adjust
+from iot_core.profiles.senml_format import CHANNEL, SenmlFormat, SenmlPlace, own_unit, parted, senml_adjust
 from iot_core.profiles.table import Table
-from iot_core.profiles.text_format import TextFormat, TextPlace
+from iot_core.profiles.text_format import Split, TextFormat, TextPlace
 from iot_core.profiles.values import Codec, Scalar, ValueSpec, compile_codec
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class JsonWhenSpec(JsonAtSpec, frozen=True, kw_only=True):
 class JsonScaleSpec(JsonAtSpec, frozen=True, kw_only=True):
     """A factor that stands in the message itself."""
 
-    factors: dict[str | int, float | int] = msgspec.field(default_factory=dict)
+    factors: dict[str | int, float | int | str] = msgspec.field(default_factory=dict)
     """What each raw value means; without it the raw value is the factor."""
     power: float | int | None = None
     """The raw value is a power of this: 10."""
@@ -91,6 +91,8 @@ class JsonValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=
 class SenmlSpec(Table, frozen=True, kw_only=True):
     """The keys of `senml`."""
 
+    quiet: bool = False
+    """Messages without any of our values are normal; they show that the device is there."""
     values: Any = None
     states: Any = None
     extra: Any = None
@@ -115,7 +117,8 @@ class SenmlValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields
     """The keys of one value in SenML."""
 
     name: str = ""
-    """The end of the record's name, `3424/0/1`; `3303/{channel}/5700` makes a channel of each instance."""
+    """The end of the record's name, `3424/0/1`; its parts end at `/` and `:`. `3303/{channel}/5700` makes a channel
+    of each instance."""
     when: SenmlWhenSpec | None = None
     """What another record must say for this to be said."""
     unit_from: str | None = None
@@ -127,12 +130,17 @@ class SenmlValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields
 class TextSpec(Table, frozen=True, kw_only=True):
     """The keys of `text`."""
 
-    split: str = ""
-    """What stands between the fields; without it the whole text is field 0."""
+    split: str | list[str] = ""
+    """What stands between the fields, or several such (`[",", " "]`); `sign`: each + or - begins one, as in SDI-12
+    (`0+1.2-3`). Without it the whole text is field 0."""
     pairs: str = ""
     """What stands between a field's name and its value: `=`."""
+    rows: str = ""
+    """What stands between rows that each say values, with a `time` of their own: `"\\n"`."""
     time: str | int | MomentSpec | None = None
     """The field that says when it was measured."""
+    quiet: bool = False
+    """Messages without any of our values are normal; they show that the device is there."""
     values: Any = None
     states: Any = None
     extra: Any = None
@@ -219,11 +227,11 @@ def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonF
 
 def compile_senml(entries: Entries, place: Place) -> SenmlFormat:
     """Compile a `senml` table. Raises ConfigError."""
-    entries.document.read(place, SenmlSpec)
+    spoken = entries.document.read(place, SenmlSpec)
     names: set[str] = set()
 
     def where(at: Place, spec: Any) -> SenmlPlace:
-        name = (spec if isinstance(spec, str) else spec.name).strip("/")
+        name = parted(spec if isinstance(spec, str) else spec.name)
         if not name:
             raise entries.document.error((*at, "name"), "the end of a record's name, such as 3424/0/1")
         if "{" in name and name.split("/").count(CHANNEL) != name.count("{"):
@@ -233,7 +241,7 @@ def compile_senml(entries: Entries, place: Place) -> SenmlFormat:
 
     fields, extra = entries.read(place, SenmlValueSpec, where, short="name")
     own = tuple(_with_unit(entries, place, each) for each in fields)
-    return SenmlFormat(Group("", own, extra), tuple(sorted(names)))
+    return SenmlFormat(Group("", own, extra), tuple(sorted(names)), spoken.quiet)
 
 
 def _with_unit(entries: Entries, place: Place, field: Field[Any]) -> Field[Any]:
@@ -276,7 +284,26 @@ def compile_text(entries: Entries, place: Place) -> TextFormat:
     if not fields:
         raise document.error(place, "values or states")
     moment = compile_moment(document, (*place, "time"), document.at((*place, "time")), lambda _, field: field)
-    return TextFormat(fields=fields, extra=extra, split=spec.split, pairs=spec.pairs, time=moment)
+    if spec.rows and moment is None:
+        raise document.error((*place, "rows"), "time beside it, each row its own")
+    return TextFormat(
+        fields=fields,
+        extra=extra,
+        split=_splitting(entries, place, spec.split),
+        pairs=spec.pairs,
+        rows=spec.rows,
+        time=moment,
+        quiet=spec.quiet,
+    )
+
+
+def _splitting(entries: Entries, place: Place, split: str | list[str]) -> Split | None:
+    between = (split,) if isinstance(split, str) else tuple(split)
+    if split == "":
+        return None
+    if not between or not all(between):
+        raise entries.document.error((*place, "split"), "text that stands between fields, a list of such, or sign")
+    return Split(between)
 
 
 def compile_presence(entries: Entries, place: Place) -> PresenceFormat:

@@ -38,7 +38,9 @@ class SignSpec(RegisterSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A register of `detect`, and what it must hold: exactly one of `equals` (this, or one of these) and `between`."""
 
     equals: Scalar | list[Scalar] | None = None
+    """The raw value is this, or one of these."""
     between: tuple[float | int, float | int] | None = None
+    """The raw value lies within `[low, high]`."""
 
 
 class DetectSpec(Table, frozen=True, kw_only=True):
@@ -47,6 +49,7 @@ class DetectSpec(Table, frozen=True, kw_only=True):
     device_id: dict[_OBJECTS, str] = msgspec.field(default_factory=dict)
     """Read device identification (43/14): object -> pattern with `*` and `?`, whatever the case of letters."""
     points: list[SignSpec] = msgspec.field(default_factory=list)
+    """Registers, and what they must hold: `- {address: 0x9C40, type: string, length: 4, equals: SunS}`."""
     nothing: str = ""
     """Why nothing tells it from others, in place of `device_id` and `points`: a scan can only guess."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from functools import cache
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 _MOST_NODES: Final = 100_000
 _MAX_DEPTH: Final = 24
+_LONGEST_NUMBER: Final = 40
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _TAG: Final = "tag:yaml.org,2002:"
@@ -157,12 +159,17 @@ class Document:
                 return None
             if node.tag == f"{_TAG}bool":
                 return text.lower() == "true"
-            if node.tag == f"{_TAG}int":
+            if node.tag == f"{_TAG}int" and len(text) <= _LONGEST_NUMBER:
                 return int(text, 0)
-            if node.tag == f"{_TAG}float":
-                return float(text)
+            if node.tag in {f"{_TAG}int", f"{_TAG}float"}:
+                number = float(text)
+                if node.tag == f"{_TAG}float" and math.isfinite(number):
+                    return number
+                raise ValueError(text)  # noqa: TRY301 - the same answer as for what is no number at all
         except ValueError:
-            self._fail(node.start_mark.line + 1, _dotted(place), "a number")
+            self._fail(
+                node.start_mark.line + 1, _dotted(place), f"a finite number of at most {_LONGEST_NUMBER} characters"
+            )
         if node.tag != f"{_TAG}str":
             self._fail(node.start_mark.line + 1, _dotted(place), f"plain data, not the tag {node.tag}")
         return text
@@ -174,7 +181,10 @@ class Document:
 def duration(text: str) -> timedelta | None:
     """Read `60s`, `15m`, `24h`, `1d`; None when it is not one."""
     match = _DURATION.fullmatch(text)
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]]) if match else None
+    try:
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]]) if match else None
+    except OverflowError:
+        return None
 
 
 @cache

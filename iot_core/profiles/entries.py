@@ -11,7 +11,7 @@ from iot_core.profiles.classes import ClassFile, check_metric_key
 from iot_core.profiles.fields import Field, When, always, chained, scaled_by, unit_named
 from iot_core.profiles.near import like
 from iot_core.profiles.units import SAME, Linear, conversion
-from iot_core.profiles.values import Cases, Codec, Test, ValueSpec, compile_cases, compile_codec, compile_test
+from iot_core.profiles.values import Cases, Codec, Test, ValueSpec, compile_cases, compile_codec, compile_test, scale_of
 
 if TYPE_CHECKING:
     from iot_core.profiles.document import Document, Place
@@ -87,8 +87,9 @@ class Entries:
 
     def _codec(self, place: Place, section: str, key: str, spec: ValueSpec) -> Codec | Cases | None:
         """Compile an entry's value keys. None: of what is inherited, a state that says nothing of this class."""
-        check_metric_key(self.document, place, key)
         inherited = self.document.inherited(place)
+        if section in {"states", "extra"} or inherited:
+            check_metric_key(self.document, place, key)
         if section == "states":
             if inherited and spec.cases is not None:
                 mine = {
@@ -127,9 +128,10 @@ class Entries:
         power = None
         if scale is not None:
             own = where((*place, "scale_from"), scale)
-            factors = {raw: float(factor) for raw, factor in scale.factors.items()}
-            if any(factor == 0 for factor in factors.values()) or (factors and scale.power is not None):
-                raise self.document.error((*place, "scale_from"), "factors other than 0, or power, not both")
+            at = (*place, "scale_from", "factors")
+            factors = {raw: float(scale_of(self.document, (*at, raw), each)) for raw, each in scale.factors.items()}
+            if factors and scale.power is not None:
+                raise self.document.error((*place, "scale_from"), "factors or power, not both")
             adjust = scaled_by(own.locate, factors, scale.power)
             raw = next(iter(factors)) if factors else 0 if scale.power is not None else 1
             given = Linear(factors[raw] if factors else 1.0)

@@ -29,6 +29,15 @@ __all__ = ["ExampleSpec", "example_uplink", "lacking", "read_examples", "uplink_
 
 
 _LAST_REGISTER: Final = 0xFFFF
+_REASONS: Final = tuple(
+    each.value
+    for each in (
+        Reason.TRUNCATED, Reason.CHECKSUM, Reason.WRONG_FORMAT, Reason.BAD_FIELD, Reason.WRONG_TYPE, Reason.NO_VALUES,
+        Reason.BAD_TIME, Reason.NO_TIME, Reason.EMPTY, Reason.NOT_TEXT, Reason.NOT_JSON, Reason.NOT_CBOR,
+        Reason.NOT_SENML, Reason.NOT_AN_OBJECT, Reason.TOO_DEEP, Reason.UNKNOWN_METRIC,
+    )
+)  # fmt: skip
+"""Why a message itself can be held; the other reasons come from its device's registry or past."""
 
 
 class ExampleSpec(Table, frozen=True, kw_only=True):
@@ -52,17 +61,38 @@ class ExampleSpec(Table, frozen=True, kw_only=True):
     port: int | None = None
     """LoRaWAN: the fPort."""
     time: str | None = None
-    """LoRaWAN: when the network server heard it."""
+    """When it was heard: what `ago`, `every` and SenML's relative times count back from."""
     content_format: int | None = None
     """CoAP: 50 JSON, 60 CBOR, 110 SenML JSON, 112 SenML CBOR."""
     values: dict[str, Any] | None = None
-    """What its one sample says."""
+    """What its one sample says, all of it; null: not said, or unknown."""
     samples: list[dict[str, Any]] | None = None
-    """Several samples, or more of one: each `values` and, if told, `time channel seq run quality extra`."""
+    """Several samples, or more of one."""
     online: bool | None = None
     """What it says of presence."""
     held: str | None = None
-    """The reason why it, or a part of it, is held: `truncated`, `checksum`, `wrong_format`, `bad_field`..."""
+    """Why it, or a part of it, is held. `truncated`: shorter than it must be. `checksum`. `wrong_format`: no frame,
+    fPort or topic fits. `bad_field`: a place says what it cannot, or bytes are left over. `wrong_type`: no number, no
+    word of the `map`. `no_values`: nothing of ours is in it. `bad_time`, `no_time`: of an element. `empty`, `not_text`,
+    `not_json`, `not_cbor`, `not_senml`, `not_an_object`, `too_deep`: it cannot be read at all. `unknown_metric`:
+    of the native contract."""
+
+
+class SampleSpec(Table, frozen=True, kw_only=True):
+    """One of `samples`. Beside `values` only what is told is compared."""
+
+    values: dict[str, Any] | None = None
+    """What it says, all of it; null: not said, or unknown."""
+    time: str | None = None
+    """When it was measured, with its zone; null: the message does not say."""
+    channel: str | None = None
+    """Whose it is; empty for the unit's own device."""
+    seq: int | None = None
+    run: str | None = None
+    quality: str | None = None
+    """`good`, `uncertain`, `calibration` or `bad`."""
+    extra: dict[str, Any] | None = None
+    """What is kept beside it."""
 
 
 def read_examples(document: Document, count: int) -> tuple[Example, ...]:
@@ -76,14 +106,15 @@ def read_examples(document: Document, count: int) -> tuple[Example, ...]:
             raise document.error(place, "exactly one of payload, hex, base64 and registers")
         if all(each is None for each in (spec.values, spec.samples, spec.online, spec.held)):
             raise document.error(place, "what is expected: values, samples, online or held")
-        if spec.held is not None and spec.held not in {reason.value for reason in Reason}:
-            known = [reason.value for reason in Reason]
-            raise document.error((*place, "held"), f"one of {', '.join(known)}{like(spec.held, known)}")
+        if spec.held is not None and spec.held not in _REASONS:
+            raise document.error((*place, "held"), f"one of {', '.join(_REASONS)}{like(spec.held, _REASONS)}")
+        for number in range(len(spec.samples or ())):
+            document.read((*place, "samples", number), SampleSpec)
         data = _bytes_of(spec)
         if data is None:
             raise document.error((*place, given[0]), f"valid {given[0]}")
-        if (spec.port is not None or spec.time is not None) and given[0] not in {"hex", "base64"}:
-            raise document.error(place, "hex or base64 beside port and time: the device's own bytes")
+        if spec.port is not None and given[0] not in {"hex", "base64"}:
+            raise document.error(place, "hex or base64 beside port: the device's own bytes")
         examples.append(
             Example(
                 name=spec.name or f"example {index + 1}",
@@ -125,14 +156,16 @@ def uplink_of(
 ) -> Uplink:
     """Make the uplink that a profile would get for a text, bytes or registers; LoRaWAN bytes get an envelope."""
     scheme = profile.address.partition(":")[0]
-    if data is not None and data[:1] not in {b"{", b"["}:
+    if data is not None and (port is not None or not _is_json(data)):
         found = next((route for route in profile.routes if isinstance(route.format, LorawanFormat)), None)
         if found is not None and isinstance(found.format, LorawanFormat):
             fitting = next(iter(found.format.ports), 1)
             own = port if port is not None else max(fitting, 1)
             data = found.format.wrap(data, own, Context(time=time, address="0101010101010101"))
             topic = topic or found.concrete("0101010101010101")
+    heard = {} if time is None else {"received_at": time}
     return Uplink(
+        **heard,
         driver={"iot": "mqtt", "lorawan": "mqtt"}.get(scheme, scheme),
         address=profile.address.replace("{address}", "example"),
         topic=topic,
@@ -153,6 +186,14 @@ def example_uplink(profile: Profile, example: Example) -> Uplink:
         port=example.given["port"],
         time=example.given["time"],
     )
+
+
+def _is_json(data: bytes) -> bool:
+    """Say whether bytes are an envelope already; a device's own may begin with a bracket, too."""
+    try:
+        return isinstance(msgspec.json.decode(data), (dict, list))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _registers(

@@ -28,8 +28,10 @@ _FEW: Final = 12
 
 def expectation(message: str, kind: Any, data: Any) -> tuple[Steps, str]:
     """Turn a message of msgspec into the place within what was read, and a sentence's end of what belongs there."""
-    where = re.search(r" - at `(?:key in )?\$([^`]*)`", message)
-    steps = _steps(where[1] if where else "", data)
+    where = re.search(r" - at (`key` in )?`(?:key in )?\$([^`]*)`", message)
+    steps = _steps(where[2] if where else "", data)
+    if where and where[1]:
+        steps = _with_key(steps, message, data)
     unknown = re.search(r"unknown field `([^`]*)`", message)
     if unknown:
         return (*steps, unknown[1]), _known_keys(unknown[1], _keys(_schema_at(kind, steps)))
@@ -41,6 +43,15 @@ def expectation(message: str, kind: Any, data: Any) -> tuple[Steps, str]:
         words = _words(_schema_at(kind, steps))
         return steps, f"one of {', '.join(words)}, not {wrong[1]}{like(wrong[1], words)}"
     return steps, _type_of(re.sub(r" - at .*$", "", message), _keys(_schema_at(kind, steps)))
+
+
+def _with_key(steps: Steps, message: str, data: Any) -> Steps:
+    """Add the key of a table that has a wrong type: msgspec only says which type it has."""
+    for step in steps:
+        data = data[step]
+    kind = message.rpartition("got `")[2].partition("`")[0]
+    wrong = next((key for key in data if type(key).__name__ == kind), None) if isinstance(data, dict) else None
+    return steps if wrong is None else (*steps, wrong)
 
 
 def _known_keys(word: str, known: list[str]) -> str:
@@ -95,7 +106,9 @@ def _schema_at(kind: Any, steps: Steps) -> dict[str, Any]:
     for step in steps:
         schema = _table(schema, parts)
         if isinstance(step, int):
-            schema = schema.get("items", {})
+            fixed = schema.get("prefixItems", ())
+            items = fixed[step] if step < len(fixed) else schema.get("items")
+            schema = items if isinstance(items, dict) else {}
         else:
             schema = schema.get("properties", {}).get(step) or schema.get("additionalProperties") or {}
             schema = schema if isinstance(schema, dict) else {}

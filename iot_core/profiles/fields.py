@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from iot_core.errors import DecodeError
 from iot_core.model import Problem, Reason
 from iot_core.profiles.units import SAME, Linear
-from iot_core.profiles.values import Cases, Codec, Test, apply
+from iot_core.profiles.values import Cases, Codec, Test, apply, listed
 
 if TYPE_CHECKING:
     from iot_core.model import Value
@@ -118,9 +118,10 @@ def scaled_by(
         if raw is MISSING or raw is None:
             return None
         if factors:
-            if not isinstance(raw, (int, str)) or raw not in factors:
+            factor = listed(raw, factors)
+            if not isinstance(factor, float):
                 raise DecodeError(Reason.BAD_FIELD, f"scale {str(raw)[:_SHOWN]} is not known")
-            return Linear(factors[raw])
+            return Linear(factor)
         if not isinstance(raw, (int, float)) or isinstance(raw, bool):
             raise DecodeError(Reason.BAD_FIELD, f"scale {str(raw)[:_SHOWN]} is not a number")
         if power is None:
@@ -141,8 +142,9 @@ def unit_named(locate: Callable[[S], object], units: Mapping[object, Linear]) ->
         unit = locate(source)
         if unit is MISSING or unit is None:
             return Linear()
-        if isinstance(unit, (str, int)) and unit in units:
-            return units[unit]
+        linear = listed(unit, units)
+        if isinstance(linear, Linear):
+            return linear
         raise DecodeError(Reason.BAD_FIELD, f"unit {str(unit)[:_SHOWN]} is not known")
 
     return adjust

@@ -14,7 +14,7 @@ from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
 from iot_core.profiles.fields import MISSING, Group, Trace, collect
 from iot_core.profiles.moments import Moment, is_wall_clock
-from iot_core.profiles.paths import Path, find, put, written
+from iot_core.profiles.paths import Path, find, is_number, put, written
 from iot_core.profiles.payload import read_cbor, read_json
 
 if TYPE_CHECKING:
@@ -112,10 +112,17 @@ class JsonFormat:
             for row in _rows(rows):
                 self._read_element(row, arrival, samples, problems, trace)
         if not samples and not problems:
-            if self.quiet:
+            if self.quiet or self._speaks(data):
                 return Decoded(online=True)
             problems.append(Problem(Reason.NO_VALUES))
         return Decoded(samples, problems)
+
+    def _speaks(self, data: object) -> bool:
+        """Say whether any place of ours is there: what it says is unknown now, or only kept beside a row."""
+        found = data if self.each is None else find(data, self.each)
+        rows = [data] if self.each is None else list(found.values()) if isinstance(found, dict) else found
+        fields = [each for group in self.groups for each in (*group.fields, *group.extra)]
+        return isinstance(rows, list) and any(each.locate(row) is not MISSING for row in rows for each in fields)
 
     def _takes(self, data: object) -> bool:
         """Say whether a message that is no object can hold any of the values."""
@@ -180,7 +187,9 @@ class JsonFormat:
 
     def write(self, values: Mapping[str, Value], context: Context) -> Sequence[bytes]:
         message = self.write_data(values, context)
-        return (cbor2.dumps(message) if self.cbor or context.content_format == _CBOR else msgspec.json.encode(message),)
+        if self.cbor:
+            return (cbor2.dumps(_numbered(message)),)
+        return (cbor2.dumps(message) if context.content_format == _CBOR else msgspec.json.encode(message),)
 
     def write_data(self, values: Mapping[str, Value], context: Context) -> Any:
         """Write what `read_data` reads."""
@@ -209,6 +218,15 @@ class JsonFormat:
             if path and said is not None and said != "":
                 message = put(message, path, said)
         return message
+
+
+def _numbered(message: object) -> object:
+    """Write keys of digits as the whole numbers that they are in CBOR."""
+    if isinstance(message, list):
+        return [_numbered(each) for each in message]
+    if not isinstance(message, dict):
+        return message
+    return {int(key) if is_number(key) else key: _numbered(value) for key, value in message.items()}
 
 
 def _rows(rows: list[Any] | dict[Any, Any]) -> Iterator[_Row]:

@@ -210,6 +210,8 @@ class Block:
     start: timedelta = timedelta(0)
     every: timedelta = timedelta(0)
     """How far repetitions are apart in time; the first is `start` after the last time that was said."""
+    reverse: bool = False
+    """The last repetition is the first that is read. Of parts of fixed length."""
 
     def read(self, data: bytes, at: int, into: Gathered, channel: str, time: datetime | None) -> int | None:
         """Read it at its place; give where the next one begins, None when nothing can follow."""
@@ -218,6 +220,7 @@ class Block:
         if self.optional and at >= len(data):
             return at
         times = self._times(data, at)
+        data = _turned(data, at, self.layout.length, times) if self.reverse else data
         for turn in range(times):
             if self.count == 0 and at >= len(data):
                 break  # what is repeated may be longer than its head
@@ -499,6 +502,13 @@ class Frame:
                 names += part.channel.known
             names += [group.channel for group in part.groups]
         return tuple(dict.fromkeys(names))
+
+
+def _turned(data: bytes, at: int, length: int, times: int) -> bytes:
+    """Turn round the order of the parts from `at` on; what follows them, or is cut off, stays where it is."""
+    whole = min(times, (len(data) - at) // length)
+    parts = [data[at + length * turn : at + length * (turn + 1)] for turn in reversed(range(whole))]
+    return data[:at] + b"".join(parts) + data[at + length * whole :]
 
 
 def keys_of(fields: tuple[Field[Any], ...]) -> tuple[str, ...]:

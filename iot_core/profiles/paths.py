@@ -12,6 +12,7 @@ __all__ = ["Path", "find", "parse_path", "put", "written"]
 
 _STEP: Final = re.compile(r"'([^']+)'|\[(\d+)\]|\[([^=\]]+)=([^\]]*)\]|([^.\[\]']+)")
 _MAX_INDEX: Final = 1000
+_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,18 @@ class Where:
 
     key: str
     value: str
+
+    def fits(self, entry: dict[Any, Any]) -> bool:
+        """Say whether an entry says it: as text, or as the number or truth value that is written like it."""
+        said = entry.get(self.key)
+        if isinstance(said, bool):
+            return self.value == str(said).lower()
+        return said == self.value or (isinstance(said, int) and str(said) == self.value)
+
+    @property
+    def said(self) -> str | int:
+        """What an entry says that is made for it: most selectors of digits are numbers on the wire."""
+        return int(self.value) if is_number(self.value) else self.value
 
 
 Path = tuple[str | int | Where, ...]
@@ -63,9 +76,14 @@ def find(data: object, path: Path) -> object:
     """Follow a path; MISSING where it leads nowhere."""
     for step in path:
         if type(step) is str:
-            if type(data) is not dict or step not in data:
+            if type(data) is not dict:
                 return MISSING
-            data = data[step]
+            if step in data:
+                data = data[step]
+            elif is_number(step) and int(step) in data:  # CBOR has keys that are numbers
+                data = data[int(step)]
+            else:
+                return MISSING
         elif type(step) is int:
             if type(data) is not list or step >= len(data):
                 return MISSING
@@ -73,8 +91,13 @@ def find(data: object, path: Path) -> object:
         elif isinstance(step, Where):
             if type(data) is not list:
                 return MISSING
-            data = next((each for each in data if type(each) is dict and each.get(step.key) == step.value), MISSING)
+            data = next((each for each in data if type(each) is dict and step.fits(each)), MISSING)
     return data
+
+
+def is_number(key: object) -> bool:
+    """Say whether a key, as a path writes it, may stand for a whole number."""
+    return isinstance(key, str) and len(key) <= _DIGITS and key.removeprefix("-").isdecimal() and key.isascii()
 
 
 def put(data: Any, path: Path, value: object) -> Any:
@@ -92,8 +115,8 @@ def put(data: Any, path: Path, value: object) -> Any:
     else:
         data = data if isinstance(data, list) else []
         for index, each in enumerate(data):
-            if isinstance(each, dict) and each.get(step.key) == step.value:
+            if isinstance(each, dict) and step.fits(each):
                 data[index] = put(each, rest, value)
                 return data
-        data.append(put({step.key: step.value}, rest, value))
+        data.append(put({step.key: step.said}, rest, value))
     return data

@@ -67,7 +67,7 @@ class WhenSpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ScaleSpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A factor that stands in the message itself."""
 
-    factors: dict[str | int, float | int] = msgspec.field(default_factory=dict)
+    factors: dict[str | int, float | int | str] = msgspec.field(default_factory=dict)
     """What each raw value means: `{0: 1, 1: 0.1, 2: 0.01}`; without it the raw value is the factor."""
     power: float | int | None = None
     """The raw value is a power of this: 10."""

@@ -26,10 +26,12 @@ from iot_core.profiles import (
     compile_commands,
     compile_messages,
     compile_modbus,
+    detect,
     examples,
     modbus,
     moments,
     places,
+    resources,
     values,
 )
 from iot_core.profiles import (
@@ -82,6 +84,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             **_FORMATS,
             "lorawan": (_ONE, top.LorawanSpec),
             "modbus": (_ONE, compile_modbus.ModbusSpec),
+            "coap": (_ONE, resources.CoapSpec),
             "topics": (_MAP, "format"),
             "commands": (_MAP, compile_commands.CommandSpec),
             "examples": (_LIST, examples.ExampleSpec),
@@ -111,8 +114,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         top.LorawanSpec,
         {
             "bytes": (_ONE, compile_bytes.BytesSpec),
-            "text": (_ONE, compile_messages.TextSpec),
-            "cbor": (_ONE, compile_messages.JsonSpec),
+            **{key: held for key, held in _FORMATS.items() if key != "native"},
             "ports": (_MAP, "format"),
             "decoded": (_ONE, compile_messages.JsonSpec),
         },
@@ -131,10 +133,15 @@ SECTIONS: Final[tuple[Section, ...]] = (
     ),
     Section("A point", modbus.PointSpec, base=values.ValueSpec),
     Section("`repeat`", compile_modbus.RepeatSpec),
+    Section("`detect`", detect.DetectSpec),
+    Section("A sign", detect.SignSpec, base=modbus.RegisterSpec),
+    Section("`coap`", resources.CoapSpec, {"resources": (_MAP, "resource")}),
+    Section("A resource", resources.ResourceSpec),
     Section("A command", compile_commands.CommandSpec, {"write": (_LIST, compile_commands.WriteSpec)}),
     Section("A parameter of a command", compile_commands.ParamSpec),
     Section("A write of registers", compile_commands.WriteSpec, base=modbus.RegisterSpec),
-    Section("An example", examples.ExampleSpec),
+    Section("An example", examples.ExampleSpec, {"samples": (_LIST, examples.SampleSpec)}),
+    Section("A sample", examples.SampleSpec),
     Section(
         "A class (`class.yaml`)",
         classes.ClassSpec,
@@ -207,9 +214,12 @@ def _told(section: Section) -> Iterator[str]:
         yield f"| `{name}` | {kind}{_default(each)} | {sentences.get(each.name) or _COMMON.get(name, '')} |"
     if section.base is not None:
         heading = next((other.heading for other in SECTIONS if other.spec is section.base), "")
+        yield ""
         if heading:
-            yield ""
             yield f"And the keys of: {heading.lower() if not heading.startswith('`') else heading}."
+        else:
+            like = _TOLD_IN[section.base.__name__]
+            yield f"And, as in {like}: {' '.join(f'`{name}`' for name in sorted(told))}."
 
 
 def _kind_of(section: Section, name: str, schema: Mapping[str, Any]) -> str:
@@ -221,6 +231,8 @@ def _kind_of(section: Section, name: str, schema: Mapping[str, Any]) -> str:
     return {_MAP: f"table of: {inner}", _LIST: f"list of: {inner}", _ONE: inner}[how]
 
 
+_TOLD_IN: Final = {"LayoutSpec": "`bytes`", "AtSpec": "a value in bytes", "RegisterSpec": "a point"}
+"""Where the keys are told of a base that has no section of its own."""
 _COMMON: Final = {
     "title": "`{vi: ..., en: ...}`: what people read.",
     "vendor": "Who makes it.",
@@ -261,6 +273,7 @@ _NAMED_FOR_PEOPLE: Final = {
     "format": "one format",
     "json_channel": "`values`, `states`, `extra`",
     "modbus_channel": "`points`, `states`, `extra`",
+    "resource": "one format, and the keys of a resource",
 }
 
 
@@ -360,6 +373,9 @@ def _schema(spec: type[msgspec.Struct], name: str, required: list[str]) -> dict[
     parts["modbus_channel"] = _choice(
         {("points" if key == "values" else key): _held(*what) for key, what in _entries(modbus.PointSpec).items()}
     )
+    settings = parts["ResourceSpec"]["properties"]
+    parts["resource"] = _choice({**{other: _held(*what) for other, what in _FORMATS.items()}, **settings})
+    parts["resource"]["properties"] |= {"native": {}, "presence": {"$ref": "#/$defs/PresenceSpec"}}
     parts["format"]["properties"] |= {
         "native": {},
         "quiet": {},

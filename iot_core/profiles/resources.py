@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from iot_core.profiles.classes import read_duration
 from iot_core.profiles.profile import Route
 from iot_core.profiles.table import Table
@@ -79,7 +77,7 @@ def compile_resources(
         kinds = [key for key in table if key not in _SETTINGS]
         if len(kinds) != 1 or kinds[0] not in FORMATS:
             raise document.error(where, f"exactly one of {', '.join(FORMATS)}")
-        said = msgspec.convert({key: table[key] for key in table if key in _SETTINGS}, ResourceSpec)
+        said = document.convert(where, {key: table[key] for key in table if key in _SETTINGS}, ResourceSpec)
         every = read_duration(document, (*where, "every"), said.every) if said.every else interval
         if every.total_seconds() < 1:
             raise document.error((*where, "every"), "at least 1s")

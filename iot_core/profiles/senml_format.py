@@ -51,6 +51,7 @@ class SenmlFormat:
     group: Group[Pack]
     names: tuple[str, ...]
     """Every name that the profile asks for; as many parts are compared, from the end."""
+    quiet: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -74,14 +75,19 @@ class SenmlFormat:
         except DecodeError as exc:
             return Decoded(problems=(Problem(exc.reason, exc.detail),))
         samples: list[Sample] = []
+        speaks = self.quiet
         for sheet in sheets(records, lambda record: record.name):
             for channel, pack in self._packs(sheet, trace).items():
                 values = collect(self.group.fields, pack, problems, trace)
                 extra = collect(self.group.extra, pack, problems, trace) or None
+                every = (*self.group.fields, *self.group.extra)
+                speaks = speaks or any(each.locate(pack) is not MISSING for each in every)
                 if values:
                     quality = Quality.UNCERTAIN if sheet[0].relative else Quality.GOOD
                     samples.append(Sample(values, sheet[0].time, channel, quality=quality, extra=extra))
         if not samples and not problems:
+            if speaks:
+                return Decoded(online=True)
             problems.append(Problem(Reason.NO_VALUES))
         return Decoded(samples, problems)
 
@@ -91,7 +97,7 @@ class SenmlFormat:
         wild = {(name.count("/") + 1, name.split("/").index(CHANNEL)) for name in self.names if CHANNEL in name}
         packs: dict[str, dict[str, Record]] = {}
         for record in sheet:
-            parts = record.name.strip("/").split("/")
+            parts = parted(record.name).split("/")
             plain = packs.setdefault("", {})
             plain.update(("/".join(parts[-length:]), record) for length in lengths)
             for length, at in wild:
@@ -112,6 +118,11 @@ class SenmlFormat:
                     place.place(wanted, fields)
         named = {f"/{name.replace(CHANNEL, context.channel or '0')}": raw for name, raw in fields.items()}
         return (write_pack(named, context.time, context.content_format or JSON_FORMAT),)
+
+
+def parted(name: str) -> str:
+    """Write a name with one separator: RFC 8428 lets `:` and `/` divide it (`urn:dev:ow:10e2073a0108006:temp`)."""
+    return name.replace(":", "/").strip("/")
 
 
 def senml_locate(name: str) -> Callable[[Pack], object]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from iot_core.model import Uplink, Value
     from iot_core.profiles.formats import Context
 
-__all__ = ["TextFormat", "TextPlace"]
+__all__ = ["Split", "TextFormat", "TextPlace"]
 
 Parts = Mapping[int | str, str]
 _MOST_PARTS: Final = 1000
+_MOST_ROWS: Final = 1000
+_SIGN: Final = r"(?<![eE])(?=[+-])"
+_DIGITS: Final = 15
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +61,42 @@ class TextPlace:
         parts[self.field] = f"{self.before}{text}{self.after}"
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What stands between fields: one of several texts, or `sign`, which belongs to the field that it begins."""
+
+    between: tuple[str, ...]
+    pattern: re.Pattern[str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        each = (_SIGN if text == "sign" else re.escape(text) for text in sorted(self.between, key=len, reverse=True))
+        object.__setattr__(self, "pattern", re.compile("|".join(each)))
+
+    def pieces(self, text: str) -> list[str]:
+        """Divide a text, at most so often that it stays bounded."""
+        return self.pattern.split(text, _MOST_PARTS)
+
+    def join(self, pieces: Sequence[str]) -> str:
+        """Put pieces together as `pieces` divides them."""
+        if self.between[0] != "sign":
+            return self.between[0].join(pieces)
+        return "".join(
+            f"+{piece}" if index and piece[:1] not in {"+", "-"} else piece for index, piece in enumerate(pieces)
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFormat:
     """Values in the parts of a text."""
 
     fields: tuple[Field[Parts], ...]
     extra: tuple[Field[Parts], ...] = ()
-    split: str = ""
+    split: Split | None = None
     pairs: str = ""
+    rows: str = ""
+    """What stands between rows, each a message of its own."""
     time: Moment | None = None
+    quiet: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -81,18 +113,48 @@ class TextFormat:
             return Decoded(problems=(Problem(Reason.NOT_TEXT, f"byte {exc.start}: {exc.reason}"),))
         if not text:
             return Decoded(problems=(Problem(Reason.EMPTY),))
-        parts = self._parts(text)
-        if trace is not None:
-            trace("text", "", text, dict(parts))
         problems: list[Problem] = []
-        values = collect(self.fields, parts, problems, trace)
-        extra = collect(self.extra, parts, problems, trace) or None
-        if not values and not problems:
+        rows = text.split(self.rows, _MOST_ROWS) if self.rows else [text]
+        if len(rows) > _MOST_ROWS:
+            problems.append(Problem(Reason.TOO_LARGE, f"more than {_MOST_ROWS} rows", rows.pop()[:200]))
+        samples: list[Sample] = []
+        speaks = self.quiet
+        for row in rows:
+            if not row.strip():
+                continue
+            parts = self._parts(row)
+            if trace is not None:
+                trace("text", "", row, dict(parts))
+            values = collect(self.fields, parts, problems, trace)
+            extra = {key: _told(said) for key, said in collect(self.extra, parts, problems, trace).items()} or None
+            if values:
+                samples += self._sample(values, extra, parts, uplink, problems)
+            speaks = speaks or any(each.locate(parts) is not MISSING for each in (*self.fields, *self.extra))
+        if not samples and not problems:
+            if speaks:
+                return Decoded(online=True)
             problems.append(Problem(Reason.NO_VALUES, part=text[:200]))
-        return Decoded((Sample(values, self._time(parts, uplink, problems), extra=extra),) if values else (), problems)
+        return Decoded(samples, problems)
+
+    def _sample(
+        self,
+        values: dict[str, Any],
+        extra: dict[str, Any] | None,
+        parts: Parts,
+        uplink: Uplink,
+        problems: list[Problem],
+    ) -> list[Sample]:
+        """Make the sample of a row; one of several rows needs a time of its own."""
+        known = len(problems)
+        time = self._time(parts, uplink, problems)
+        if not self.rows or self.time is None or time is not None:
+            return [Sample(values, time, extra=extra, element=bool(self.rows) and self.time is not None)]
+        if len(problems) == known:
+            problems.append(Problem(Reason.NO_TIME, part=dict(values)))
+        return []
 
     def _parts(self, text: str) -> dict[int | str, str]:
-        pieces = text.split(self.split, _MOST_PARTS) if self.split else [text]
+        pieces = self.split.pieces(text) if self.split is not None else [text]
         parts: dict[int | str, str] = {}
         for index, piece in enumerate(pieces):
             parts[index] = _bare(piece)
@@ -124,7 +186,14 @@ class TextFormat:
         numbered = [key for key in parts if isinstance(key, int)]
         pieces = [parts.get(index, "") for index in range(max(numbered) + 1)] if numbered else []
         pieces += [f"{name}{self.pairs}{value}" for name, value in parts.items() if isinstance(name, str)]
-        return ((self.split or ",").join(pieces).encode(),)
+        return ((self.split.join(pieces) if self.split is not None else ",".join(pieces)).encode(),)
+
+
+def _told(said: object) -> object:
+    """Read a number out of text where nothing is lost by it: `007` and `1.50` stay what they are."""
+    if isinstance(said, str) and len(said) <= _DIGITS and _NUMBER.fullmatch(said):
+        return float(said) if "." in said else int(said)
+    return said
 
 
 def _bare(piece: str) -> str:

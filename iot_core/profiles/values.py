@@ -29,6 +29,7 @@ __all__ = [
     "compile_cases",
     "compile_codec",
     "compile_test",
+    "listed",
     "scale_of",
 ]
 
@@ -86,8 +87,8 @@ class Test:
         if self.values:
             return _is_one_of(raw, self.values) is not self.negated
         if self.between is not None:
-            inside = isinstance(raw, (int, float)) and self.between[0] <= raw <= self.between[1]
-            return inside is not self.negated
+            number = number_of(raw)
+            return (number is not None and self.between[0] <= number <= self.between[1]) is not self.negated
         return bool(raw) is not self.negated
 
     @property
@@ -123,7 +124,7 @@ class Codec:
         """Give the value; None when it is unknown. Raises DecodeError when it cannot be one."""
         if self.constant is not None:
             return self.constant
-        if raw is None or (self.unknown and _is_unknown(raw, self.unknown)):
+        if raw is None or (self.unknown and _is_unknown(raw, self.unknown)) or _is_nan(raw):
             return None
         if self.map:
             return self._mapped(raw)
@@ -134,7 +135,8 @@ class Codec:
         if self.curve:
             return self._whole(_along(self.curve, _number(raw, self.key)))
         if self.type in {MetricType.FLOAT, MetricType.INT}:
-            return self._whole(self._reckoned(_number(raw, self.key)))
+            number = _number(raw, self.key)
+            return None if _is_nan(number) else self._whole(self._reckoned(number))
         if self.type is MetricType.ENUM and (not isinstance(raw, str) or raw not in self.members):
             raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: {str(raw)[:40]} is none of {', '.join(self.members)}")
         return self._beside(raw) if self.type is None else raw
@@ -175,13 +177,9 @@ class Codec:
         return next(raw for raw in range(len(self.map) + 1) if raw not in self.map)
 
     def _mapped(self, raw: object) -> object:
-        try:
-            if raw in self.map:
-                return self.map[raw]
-            if isinstance(raw, str) and raw.lstrip("-").isdigit() and int(raw[:18]) in self.map:
-                return self.map[int(raw[:18])]
-        except TypeError:
-            pass  # a list or mapping
+        found = listed(raw, self.map)
+        if found is not msgspec.UNSET:
+            return found
         if self.otherwise is not msgspec.UNSET:
             return self.otherwise
         raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: {str(raw)[:40]} is none of {', '.join(map(str, self.map))}")
@@ -190,8 +188,9 @@ class Codec:
         """Give what is kept beside a row: one number, truth value or short text."""
         if isinstance(raw, bool):
             return raw
-        if isinstance(raw, (int, float)):
-            return _along(self.curve, raw) if self.curve else self._reckoned(raw)
+        if isinstance(raw, (int, float)) or self.linear != SAME or self.curve or self.polynomial:
+            number = _number(raw, self.key)
+            return _along(self.curve, number) if self.curve else self._reckoned(number)
         if isinstance(raw, str):
             return raw[:_LONGEST_TEXT].replace("\0", "")  # PostgreSQL's jsonb takes no NUL
         raise DecodeError(Reason.WRONG_TYPE, f"{self.key}: one value was expected")
@@ -224,11 +223,12 @@ class Cases:
 
     def read(self, raw: object) -> Mapping[str, Value]:
         """Give all that a raw value says. Raises DecodeError for one that no case names."""
+        number = number_of(raw)
         for low, high, says in self.cases:
-            if isinstance(low, str) or isinstance(raw, str):
+            if isinstance(low, str) or isinstance(high, str):
                 if raw == low:
                     return says
-            elif isinstance(raw, (int, float)) and not isinstance(high, str) and low <= raw <= high:
+            elif number is not None and low <= number <= high:
                 return says
         raise DecodeError(Reason.BAD_FIELD, f"{self.key}: {str(raw)[:40]} is no case of the profile")
 
@@ -409,19 +409,19 @@ def _suits(metric: Metric, value: object) -> bool:
     if metric.type is MetricType.BOOL:
         return isinstance(value, bool)
     if metric.type is MetricType.ENUM:
-        return value in metric.members
+        return isinstance(value, str) and value in metric.members
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _number(raw: object, key: str) -> float | int:
-    if isinstance(raw, (int, float)) and not isinstance(raw, bool):
-        return raw
-    if isinstance(raw, str) and len(raw) <= _LONGEST_NUMBER and "_" not in raw:
-        try:
-            return float(raw)
-        except ValueError:
-            pass
-    raise DecodeError(Reason.WRONG_TYPE, f"{key}: {str(raw)[:40]} is not a number")
+    number = number_of(raw)
+    if number is None:
+        raise DecodeError(Reason.WRONG_TYPE, f"{key}: {str(raw)[:40]} is not a number")
+    return number
+
+
+def _is_nan(raw: object) -> bool:
+    return isinstance(raw, float) and math.isnan(raw)
 
 
 def _truth(raw: object, key: str) -> bool:
@@ -469,17 +469,48 @@ def _root(coefficients: tuple[float, ...], value: float) -> float:
 
 
 def _is_unknown(raw: object, unknown: tuple[object, ...]) -> bool:
+    number = number_of(raw)
     for each in unknown:
         if isinstance(each, tuple):
-            if isinstance(raw, (int, float)) and not isinstance(raw, bool) and each[0] <= raw <= each[1]:
+            if number is not None and each[0] <= number <= each[1]:
                 return True
-        elif _same(raw, each):
+        elif _means(raw, each):
             return True
     return False
 
 
 def _is_one_of(raw: object, sentinels: tuple[object, ...]) -> bool:
-    return any(_same(raw, each) for each in sentinels)
+    return any(_means(raw, each) for each in sentinels)
+
+
+def number_of(raw: object) -> float | int | None:
+    """Give a number, also one that is written as text (`"-999.0"`); None for everything else."""
+    if isinstance(raw, (int, float)):
+        return None if isinstance(raw, bool) else raw
+    if isinstance(raw, str) and len(raw) <= _LONGEST_NUMBER and "_" not in raw:
+        try:
+            return float(raw)
+        except ValueError:
+            return None
+    return None
+
+
+def listed(raw: object, table: Mapping[Any, Any]) -> Any:
+    """Find a raw value in a table, also a number that is written as text; UNSET when it is not there."""
+    try:
+        if raw in table:
+            return table[raw]
+    except TypeError:
+        return msgspec.UNSET  # a list or mapping
+    number = number_of(raw) if isinstance(raw, str) else None
+    return msgspec.UNSET if number is None else table.get(number, msgspec.UNSET)
+
+
+def _means(raw: object, wanted: object) -> bool:
+    """Compare a raw value with a word or number of the profile: to many senders a number is text."""
+    if isinstance(raw, str) and isinstance(wanted, (int, float)) and not isinstance(wanted, bool):
+        return number_of(raw) == wanted
+    return _same(raw, wanted)
 
 
 def _same(one: object, other: object) -> bool:

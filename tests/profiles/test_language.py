@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+import device_profiles
 from iot_core.errors import ConfigError
 from iot_core.messages import said
 from iot_core.profiles import Profiles, check, load, load_file
+from iot_core.profiles.bases import Bases
 from iot_core.profiles.classes import read_class
+from iot_core.profiles.compile import compile_profile
 from iot_core.profiles.document import Document, duration
+from tests.profiles.conftest import shipped
 
 GOOD = """\
 model: acme-aq4
@@ -80,11 +89,25 @@ def test_the_example_of_the_guide_loads_beside_the_shipped_ones(tmp_path: Path) 
         ("scale: 0.1}", "scale: none}", 8, "modbus.points.pm25.scale", "fraction"),
         ("scale: 0.1}", "scale: 0}", 8, "modbus.points.pm25.scale", "other than 0"),
         ("scale: 0.1}", "unit: Cel}", 8, "modbus.points.pm25.unit", "ug/m3"),
+        ("scale: 0.1}", "scale: 1e400}", 8, "modbus.points.pm25.scale", "a finite number"),
+        ("scale: 0.1}", f"offset: {'9' * 400}}}", 8, "modbus.points.pm25.offset", "a finite number"),
+        ("scale: 0.1}", "unknown: [-1e999]}", 8, "modbus.points.pm25.unknown.0", "a finite number"),
+        ("scale: 0.1}", "curve: [[1, a], [2, 3]]}", 8, "modbus.points.pm25.curve.0.1", "a number, not text"),
+        (
+            "scale: 0.1}",
+            "scale_from: {address: 5, type: int16, factors: {1: 1/0}}}",
+            8,
+            "modbus.points.pm25.scale_from.factors.1",
+            "fraction",
+        ),
+        ("interval: 60s", "interval: 99999999999999d", 5, "interval", "duration"),
+        ("modbus:", "bytes: {records: {12: {length: 1}}}\nmodbus:", 6, "bytes.records.12", "text (in quotes)"),
+        ("modbus:", "lorawan: {ports: {two: {}}}\nmodbus:", 6, "lorawan.ports.two", "a whole number"),
         ("scale: 0.1}", "map: {1: true}}", 8, "modbus.points.pm25.map.1", "a number"),
         ("scale: 0.1}", "equals: 1}", 8, "modbus.points.pm25", "bool"),
         ("pm25:  ", "pm2_5:  ", 8, "modbus.points.pm2_5", "metric of the class"),
-        ("pm25:  ", "PM25:  ", 8, "modbus.points.PM25", "form"),
-        ("pm25:  ", "time:  ", 8, "modbus.points.time", "reserved"),
+        ("pm25:  ", "PM25:  ", 8, "modbus.points.PM25", "did you mean pm25?"),
+        ("pm25:  ", "time:  ", 8, "modbus.points.time", "a metric of the class"),
         ("modbus:", "native: true\nmodbus:", 1, "-", "exactly one of"),
         ("    held: truncated", "    held: bad luck", 14, "examples.1.held", "truncated"),
         ('- registers: {"holding:4": [352]}', '- hex: "0x"', 13, "examples.1.hex", "valid hex"),
@@ -130,6 +153,15 @@ def test_a_mistake_is_named_where_it_stands(
         ("topics: {'a/{address}': {presence: {online: x, offline: x}}}", "two different texts"),
         ("address: '{address}'\njson: {values: {pm25: a}}", "a scheme"),
         ("modbus: {repeat: {count: 900, stride: 100}, points: {pm25: {address: 0, type: uint16}}}", "stays below"),
+        ("bytes: {length: 2, values: {pm25: {at: 0, bit: -1}}}", "a bit from 0 to 7"),
+        ("bytes: {length: 2, time: {at: 0, bit: -1}, values: {pm25: {at: 0}}}", "a bit from 0 to 7"),
+        ("bytes: {length: 2, extra: {a: {at: 0, type: hex, length: 100000000000000000000}}}", "at most 10000"),
+        ("bytes: {length: 2, values: [pm25]}", "a table with at least one entry"),
+        ("bytes: {length: 2, values: pm25}", "a table with at least one entry"),
+        ("lorawan: {port: 900, bytes: {length: 1, values: {pm25: {}}}}", "an fPort from 0 to 255"),
+        ("text: {split: [], values: {pm25: 0}}", "text that stands between fields"),
+        ("text: {rows: x, values: {pm25: 0}}", "time beside it"),
+        ("coap: {resources: {a: {json: {values: {pm25: a}}, observe: often}}}", "true or false, not text"),
     ],
 )
 def test_each_format_checks_its_own_keys(tmp_path: Path, profiles: Profiles, way: str, expected: str) -> None:
@@ -264,3 +296,42 @@ def test_a_word_of_manuals_is_told_what_the_language_calls_it(
 ) -> None:
     expected = str(mistake(tmp_path, profiles, GOOD.replace(before, after, 1)).facts["expected"])
     assert expected.endswith(f"(did you mean {meant}?)"), expected
+
+
+JUNK: list[Any] = [
+    None, True, 0, -1, 1, 1.5, 10**30, "", "x", "1..2", "a.b[0]", "{address}", "0x", "end", "%Y", "1/0", [], [1], ["a"],
+    [[1, 2]], [2, 1], ["", ""], [None], [{}], {}, {"a": 1}, {"at": 0}, {1: 2}, {"path": "a"}, {"x": {"y": []}}, {"": ""},
+]  # fmt: skip
+SHIPPED = Path(device_profiles.__file__).parent
+
+
+def places(data: object, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Give every place of a document."""
+    yield place
+    for key, child in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from places(child, (*place, key))
+
+
+def replaced(data: Any, place: tuple[Any, ...], new: object) -> Any:
+    """Put something else at a place."""
+    if not place:
+        return new
+    if isinstance(data, dict):
+        return {key: replaced(child, place[1:], new) if key == place[0] else child for key, child in data.items()}
+    return [replaced(child, place[1:], new) if key == place[0] else child for key, child in enumerate(data)]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_stands_anywhere_in_a_profile_is_used_or_named(data: st.DataObject) -> None:
+    profiles = shipped()
+    profile = data.draw(st.sampled_from(profiles.all()))
+    document = Bases([SHIPPED]).document(Path(profile.file))
+    class_file = profiles.class_file(profile.class_key)
+    assert class_file is not None
+    for _ in range(20):
+        place = data.draw(st.sampled_from(list(places(document.data))))
+        document.data, before = replaced(document.data, place, data.draw(st.sampled_from(JUNK))), document.data
+        with suppress(ConfigError):
+            compile_profile(document, class_file)
+        document.data = before

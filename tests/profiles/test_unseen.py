@@ -1,0 +1,273 @@
+"""What models that nobody had seen taught the language: numbers as text, keys as numbers, rows, signs, newest last."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import pytest
+
+from iot_core.errors import ConfigError
+from iot_core.model import Reason, Uplink
+from iot_core.profiles import check, uplink_of
+from iot_core.profiles.paths import find, parse_path, put
+from tests.profiles.making import HEAD, Make, decode, values_of
+
+AT = datetime(2026, 1, 15, 8, 0, tzinfo=UTC)
+
+
+# ---------------------------------------------------------------- numbers that are written as text
+@pytest.mark.parametrize(
+    ("keys", "said", "expected"),
+    [
+        ("unknown: [-999]", "-999.0", {}),
+        ("unknown: ['-9999..-1']", "-50", {}),
+        ("unknown: [-999]", "21.5", {"temperature": 21.5}),
+        ("scale: 0.1", "215", {"temperature": 21.5}),
+        ("scale: 0.1", "NaN", {}),
+        ("scale: 0.1", "nan", {}),
+    ],
+)
+def test_a_sentinel_is_met_also_where_numbers_are_text(
+    make: Make, keys: str, said: str, expected: dict[str, Any]
+) -> None:
+    csv = make(f"text: {{split: ';', values: {{humidity: 0, temperature: {{field: 1, {keys}}}}}}}\n")
+    json = make(f"json: {{values: {{humidity: h, temperature: {{path: t, {keys}}}}}}}\n")
+    for decoded in (decode(csv, f"40;{said}"), decode(json, f'{{"h": "40", "t": "{said}"}}')):
+        assert (values_of(decoded), decoded.problems) == ([{"humidity": 40, **expected}], [])
+
+
+def test_conditions_and_cases_meet_numbers_that_are_text(make: Make) -> None:
+    row = make(
+        "text: {split: ',', values: {temperature: {field: 1, when: {field: 2, between: [1, 3]}}, humidity: {field: 1, when: {field: 0, equals: 1}}},"
+        " states: {code: {field: 3, cases: {0: {pm25: 0}, '5..9': {pm25: 7}}}}}\n"
+    )
+    assert values_of(decode(row, "1,21,2,7")) == [{"temperature": 21, "humidity": 21, "pm25": 7}]
+    assert values_of(decode(row, "0,21,9,0")) == [{"pm25": 0}]
+    held = decode(row, "0,21,9,3")
+    assert [each.reason for each in held.problems] == [Reason.BAD_FIELD]
+
+
+def test_what_is_kept_beside_a_row_of_text_is_a_number_where_nothing_is_lost(make: Make) -> None:
+    row = make(
+        "text: {split: ',', values: {temperature: 0}, extra: {a: 1, b: 2, c: 3, volts: {field: 4, scale: 0.1}}}\n"
+    )
+    (sample,) = decode(row, "20,12,007,1.50,126").samples
+    assert dict(sample.extra or {}) == {"a": 12, "b": "007", "c": "1.50", "volts": 12.6}
+
+
+def test_a_factor_may_be_a_fraction_and_its_selector_a_text(make: Make) -> None:
+    pulses = make("json: {values: {humidity: {path: n, scale_from: {path: kind, factors: {0: 1/450, 1: 1/10}}}}}\n")
+    assert values_of(decode(pulses, '{"n": 45, "kind": 0}')) == [{"humidity": 0.1}]
+    assert values_of(decode(pulses, '{"n": 45, "kind": "1"}')) == [{"humidity": 4.5}]
+    assert [each.reason for each in decode(pulses, '{"n": 45, "kind": 7}').problems] == [Reason.BAD_FIELD]
+
+
+# ---------------------------------------------------------------- keys and selectors that are numbers
+def test_a_path_finds_the_numbered_keys_of_cbor_and_writes_them(make: Make) -> None:
+    node = make("cbor: {values: {temperature: {path: '1', scale: 0.01}, humidity: {path: '-2.3[1]'}}}\n")
+    packed = cbor2.dumps({1: 2500, -2: {3: [0, 55]}})
+    assert values_of(decode(node, packed)) == [{"temperature": 25, "humidity": 55}]
+    sent = cbor2.loads(node.encode({"temperature": 25, "humidity": 55}).payload)
+    assert sent == {1: 2500, -2: {3: [None, 55]}}
+
+
+def test_a_selector_meets_text_numbers_and_truth_values() -> None:
+    path = parse_path("rows[kind=1].v")
+    assert path is not None
+    assert find({"rows": [{"kind": 2, "v": 0}, {"kind": 1, "v": 5}]}, path) == 5
+    assert find({"rows": [{"kind": "1", "v": 6}]}, path) == 6
+    assert find(put({}, path, 9), path) == 9
+    truth = parse_path("rows[on=true].v")
+    assert truth is not None
+    assert find({"rows": [{"on": True, "v": 7}]}, truth) == 7
+
+
+# ---------------------------------------------------------------- messages that say nothing now
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("json: {values: {temperature: t}}", '{"t": null}'),
+        ("json: {each: rows, channel: id, values: {temperature: t}}", '{"rows": [{"id": 1, "t": null}]}'),
+        ("json: {values: {temperature: t}, extra: {volts: v}}", '{"v": 3}'),
+        ("text: {split: ',', pairs: '=', values: {temperature: T}, extra: {volts: V}}", "V=3"),
+        ("text: {split: ',', pairs: '=', values: {temperature: T}}", "T="),
+        ("text: {quiet: true, split: ',', pairs: '=', values: {temperature: T}}", "hello"),
+        ("senml: {values: {temperature: t}, extra: {volts: v}}", '[{"n": "v", "v": 3}]'),
+        ("senml: {quiet: true, values: {temperature: t}}", '[{"n": "x", "v": 3}]'),
+    ],
+)
+def test_a_message_whose_values_are_unknown_is_a_sign_of_life_and_not_held(make: Make, way: str, said: str) -> None:
+    decoded = decode(make(way + "\n"), said)
+    assert (decoded.online, list(decoded.samples), list(decoded.problems)) == (True, [], [])
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("json: {values: {temperature: t}}", '{"x": null}'),
+        ("text: {split: ',', pairs: '=', values: {temperature: T}}", "V=3"),
+        ("senml: {values: {temperature: t}}", '[{"n": "x", "v": 3}]'),
+    ],
+)
+def test_a_message_without_any_place_of_ours_is_held(make: Make, way: str, said: str) -> None:
+    assert [each.reason for each in decode(make(way + "\n"), said).problems] == [Reason.NO_VALUES]
+
+
+# ---------------------------------------------------------------- text
+ROWS = (
+    'text: {split: ",", rows: "\\n", time: {path: 0, form: "%Y-%m-%d %H:%M:%S", zone: "+07:00"},'
+    " values: {temperature: 1, humidity: 2}}\n"
+)
+
+
+def test_rows_of_a_logger_have_each_its_own_time(make: Make) -> None:
+    decoded = decode(make(ROWS), '"2026-01-15 08:30:00",20,40\r\n"2026-01-15 08:40:00",21,-\n\n')
+    assert [(each.time, each.element) for each in decoded.samples] == [
+        (datetime(2026, 1, 15, 1, 30, tzinfo=UTC), True),
+        (datetime(2026, 1, 15, 1, 40, tzinfo=UTC), True),
+    ]
+    assert values_of(decoded) == [{"temperature": 20, "humidity": 40}, {"temperature": 21}]
+    assert [each.reason for each in decoded.problems] == [Reason.WRONG_TYPE]
+
+
+def test_a_row_without_a_time_is_held_and_the_others_stand(make: Make) -> None:
+    decoded = decode(make(ROWS), "yesterday,20,40\n,22,40\n2026-01-15 08:40:00,21,41")
+    assert values_of(decoded) == [{"temperature": 21, "humidity": 41}]
+    assert [each.reason for each in decoded.problems] == [Reason.BAD_TIME, Reason.NO_TIME]
+
+
+def test_more_rows_than_anybody_needs_are_held(make: Make) -> None:
+    decoded = decode(make(ROWS), "\n".join(["2026-01-15 08:40:00,21,41"] * 1500))
+    assert len(decoded.samples) == 1000
+    assert [each.reason for each in decoded.problems] == [Reason.TOO_LARGE]
+
+
+@pytest.mark.parametrize(
+    ("split", "said", "expected"),
+    [
+        ("sign", "0+1.5-12.25+98", {"humidity": 1.5, "temperature": -12.25, "pm25": 98}),
+        ("sign", "0+1.5e+01-1E-1+9", {"humidity": 15, "temperature": -0.1, "pm25": 9}),
+        ('[",", " ", "; "]', "x,1.5 -12.25; 98", {"humidity": 1.5, "temperature": -12.25, "pm25": 98}),
+    ],
+)
+def test_fields_end_at_any_of_several_texts_or_at_a_sign(
+    make: Make, split: str, said: str, expected: dict[str, float]
+) -> None:
+    probe = make(f"text: {{split: {split}, values: {{humidity: 1, temperature: 2, pm25: 3}}}}\n")
+    assert values_of(decode(probe, said)) == [expected]
+    assert values_of(probe.decode(Uplink(driver="t", address="t", payload=probe.encode(expected).payload))) == [
+        expected
+    ]
+
+
+# ---------------------------------------------------------------- SenML and bytes
+def test_the_parts_of_a_senml_name_end_at_colons_too(make: Make) -> None:
+    ow = make("senml: {values: {temperature: temp, humidity: '{channel}:hum'}}\n")
+    pack = '[{"bn":"urn:dev:ow:10e2073a:","bu":"Cel","bv":20,"n":"temp","v":3.5},{"n":"hum","u":"%RH","v":25}]'
+    decoded = decode(ow, pack)
+    assert {each.channel: dict(each.values) for each in decoded.samples} == {
+        "": {"temperature": 23.5},
+        "10e2073a": {"humidity": 45},
+    }
+
+
+CURVE = """
+bytes:
+  length: 4
+  values: {pm10: {at: 0, type: uint32}}
+  blocks: [{repeat: 3, reverse: true, start: -10m, every: -10m, length: 2, values: {pm10: {type: uint16, delta: subtract}}}]
+"""
+
+
+def test_a_history_whose_newest_stands_last_is_read_from_its_end(make: Make) -> None:
+    meter = make(CURVE)
+    decoded = meter.decode(uplink_of(meter, data=bytes.fromhex("000003E8" + "0001" + "0002" + "0003"), time=AT))
+    assert [(each.time and each.time.strftime("%H:%M"), dict(each.values)) for each in decoded.samples] == [
+        (None, {"pm10": 1000}),
+        ("07:50", {"pm10": 997}),
+        ("07:40", {"pm10": 995}),
+        ("07:30", {"pm10": 994}),
+    ]
+    short = meter.decode(uplink_of(meter, data=bytes.fromhex("000003E8" + "0001" + "00"), time=AT))
+    assert [dict(each.values) for each in short.samples] == [{"pm10": 1000}, {"pm10": 999}]
+    assert [each.reason for each in short.problems] == [Reason.TRUNCATED]
+
+
+@pytest.mark.parametrize("wrong", ["repeat: 3, reverse: true, ", ""])
+def test_what_is_read_from_its_end_has_one_length(make: Make, wrong: str) -> None:
+    text = CURVE.replace("repeat: 3, reverse: true, start: -10m, every: -10m, ", wrong or "reverse: true, ")
+    inner = "every: -1m, length: 2, blocks: [{when: {at: 0}, length: 1}], " if wrong else "length: 2, "
+    with pytest.raises(ConfigError) as caught:
+        make(text.replace("length: 2, ", inner))
+    assert str(caught.value.facts["key"]).endswith("reverse")
+
+
+@pytest.mark.parametrize("first", ["5B", "7B", "5B31"])
+def test_a_devices_own_bytes_may_begin_like_json(make: Make, first: str) -> None:
+    node = make(f"lorawan: {{port: 2, bytes: {{length: {len(first) // 2}, values: {{humidity: {{at: 0}}}}}}}}\n")
+    assert values_of(decode(node, f"hex:{first}")) == [{"humidity": int(first[:2], 16)}]
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [("json: {values: {humidity: h}}", '{"h": 5}'), ("senml: {values: {humidity: h}}", '[{"n":"h","v":5}]')],
+)
+def test_lorawan_carries_every_format(make: Make, way: str, said: str) -> None:
+    node = make(f"lorawan: {{ports: {{7: {{{way}}}}}}}\n")
+    assert values_of(decode(node, said.encode(), port=7)) == [{"humidity": 5}]
+
+
+# ---------------------------------------------------------------- examples
+BAD = '  - {payload: "x", held: no_values}\n'
+
+
+def checked(tmp_path: Path, way: str, examples: str) -> list[str]:
+    """Check a profile of these examples; give what differs."""
+    folder = tmp_path / "air_quality"
+    folder.mkdir(exist_ok=True)
+    file = folder / "trial.yaml"
+    file.write_text(HEAD.partition("examples:")[0] + way + "\nexamples:\n" + examples, encoding="utf-8")
+    results = check(file)
+    return [f"{each.place}: {each.expected} {each.got}" for result in results for each in result.differences] + [
+        str(result.error.facts["expected"]) for result in results if result.error is not None
+    ]
+
+
+def test_null_in_an_example_is_what_is_not_said(tmp_path: Path) -> None:
+    way = "text: {split: ',', values: {temperature: {field: 0, unknown: [-99]}, humidity: 1}}"
+    good = '  - {payload: "-99,40", values: {temperature: null, humidity: 40}}\n  - {payload: "a,1", values: {humidity: 1}, held: wrong_type}\n'
+    assert checked(tmp_path, way, good) == []
+    assert checked(tmp_path, way, good.replace("-99,40", "20,40")) == ["values.temperature: null 20"]
+    none = good.replace("humidity: 40", "humidity: null").replace("-99,40", "-99,")
+    assert checked(tmp_path, way, none) == []
+
+
+def test_an_example_of_any_protocol_says_when_it_was_heard(tmp_path: Path) -> None:
+    way = "json: {time: {path: age, ago: true}, values: {temperature: t}}"
+    good = (
+        '  - {payload: {t: 20, age: 60}, time: "2026-01-15T08:00:00Z", samples: [{time: "2026-01-15T07:59:00Z", values: {temperature: 20}}]}\n'
+        "  - {payload: {t: warm}, held: wrong_type}\n"
+    )
+    assert checked(tmp_path, way, good) == []
+
+
+def test_a_number_that_is_text_is_told_apart_from_a_number(tmp_path: Path) -> None:
+    way = "json: {values: {temperature: t}, extra: {kind: k}}"
+    text = '  - {payload: {t: 20, k: "7"}, samples: [{values: {temperature: 20}, extra: {kind: 7}}]}\n  - {payload: {t: warm}, held: wrong_type}\n'
+    assert checked(tmp_path, way, text) == ['samples[0].extra.kind: 7 "7"']
+
+
+@pytest.mark.parametrize(
+    ("example", "expected"),
+    [
+        ("{payload: x, held: profile}", "one of truncated, checksum"),
+        ("{payload: x, samples: [{value: {temperature: 1}}]}", "did you mean values?"),
+        ("{payload: x, samples: [{values: {temperature: 1}, time: 5}]}", "text (in quotes)"),
+    ],
+)
+def test_a_mistake_in_an_example_is_named(tmp_path: Path, example: str, expected: str) -> None:
+    (said,) = checked(tmp_path, "text: {values: {temperature: 0}}", f"  - {example}\n{BAD}")
+    assert expected in said
