@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from iot_core.cli.base import Command, option
 from iot_core.cli.keys import CLASS
 from iot_core.cli.output import fact_lines, line, show_one
-from iot_core.errors import RequestError
+from iot_core.errors import ConfigError, RequestError
 from iot_core.messages import text, title
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def new(
         draft = replace(draft, topic=ask.topic(topic, draft.model))
     said = _sample(ask.optional("sample", sample), draft.way)
     draft = replace(draft, entries=_entries(ask, draft, device_class, values, said))
-    draft = replace(draft, length=_length(draft, said))
+    draft = replace(draft, length=_length(draft, said), **_read_by(draft, said))
     path = _write(known, draft, key, where, said, force=force)
     show_one({"file": str(path), "model": draft.model, "class": key}, lambda: _print(path, draft))
 
@@ -149,9 +150,9 @@ class _Asker:
             said = self.text(what, given)
             if is_key(said):
                 return said
-            problem = text(
-                "profile.new_key", key=said, like=f"{vendor.lower().replace(' ', '-')}-{said.lower().replace(' ', '-')}"
-            )
+            brand, name = (re.sub(r"[^a-z0-9]+", "-", each.lower()).strip("-") for each in (vendor, said))
+            near = name if name.startswith(brand) else f"{brand}-{name}".strip("-")
+            problem = text("profile.new_key", key=said, like=near or "acme-1")
             if given is not None or not self.asks:
                 raise click.UsageError(problem)
             click.echo(problem)
@@ -205,6 +206,28 @@ def _entries(ask: _Asker, draft: Draft, device_class: DeviceClass, values: tuple
     return entries
 
 
+def _read_by(draft: Draft, said: bytes) -> dict[str, str]:
+    """Say what a message is divided by, or where it says its time: as its sample has it."""
+    import msgspec
+
+    from iot_core.profiles.draft import moment_of
+    from iot_core.profiles.typed import splitting
+
+    if draft.way == "text":
+        fields = [each.keys["field"] for each in draft.entries]
+        named = any(isinstance(each, str) for each in fields)
+        if not named and fields == [0] and not said:
+            return {}
+        between, pairs = splitting(said.decode("utf-8", "replace"), named=named)
+        return {"split": between or ("," if any(fields) else ""), "pairs": pairs}
+    if draft.way == "json" and said:
+        try:
+            return {"time": moment_of(msgspec.json.decode(said))}
+        except msgspec.MsgspecError:
+            return {}
+    return {}
+
+
 def _from_json(ask: _Asker, device_class: DeviceClass, said: bytes) -> list[Entry]:
     """Propose the metric of each value of a message by its name."""
     import msgspec
@@ -238,8 +261,9 @@ def _json_keys(device_class: DeviceClass, metric: str, path: str, value: object)
 
 def _entry(way: str, device_class: DeviceClass, given: str) -> Entry:
     """Read `METRIC=WHERE`."""
-    from iot_core.profiles.draft import Entry, where_of
+    from iot_core.profiles.draft import Entry
     from iot_core.profiles.near import like
+    from iot_core.profiles.typed import where_of
 
     metric, found, where = given.partition("=")
     keys = [each.key for each in device_class.metrics]
@@ -285,11 +309,15 @@ def _write(known: Profiles, draft: Draft, class_key: str, folder: Path, said: by
         given, decoded = _first_message(profile, draft, said)
         path.write_text(rendered(replace(draft, examples=examples_of(profile, given, decoded))), encoding="utf-8")
         load_file(path, known)
-    except Exception:
+    except Exception as exc:
         if before is None:
             path.unlink(missing_ok=True)
         else:
             path.write_text(before, encoding="utf-8")
+        if isinstance(exc, ConfigError):  # of a file that is not there any more: the answer is what was wrong
+            raise RequestError(
+                "profile.new_refused", key=exc.facts.get("key", "-"), expected=exc.facts.get("expected", "-")
+            ) from exc
         raise
     schema = folder / "profile.schema.json"
     if not schema.exists():

@@ -14,6 +14,7 @@ from iot_core.profiles.check import written
 from iot_core.profiles.envelope import LorawanFormat
 from iot_core.profiles.examples import uplink_of
 from iot_core.profiles.formats import Context
+from iot_core.profiles.times import parse_time
 
 if TYPE_CHECKING:
     from iot_core.model import Decoded, DeviceClass, Metric, Uplink
@@ -28,10 +29,10 @@ __all__ = [
     "file_name",
     "guessed",
     "leaves",
+    "moment_of",
     "rendered",
     "typical",
     "uplink_given",
-    "where_of",
 ]
 
 WAYS: Final = ("modbus", "json", "text", "lorawan", "records", "bytes", "senml", "cbor")
@@ -40,6 +41,9 @@ SCHEMA_LINE: Final = "# yaml-language-server: $schema=../profile.schema.json"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./+-][A-Za-z0-9_./ +-]*")
 _NEEDS_QUOTES: Final = re.compile(r"(?i:on|off|yes|no|true|false|null|~|[-+.]?\d.*)")
 _MOST_LEAVES: Final = 60
+_BARE: Final = frozenset({"value", "val", "v", "now", "current", "measurement"})
+_MOMENTS: Final = frozenset({"time", "timestamp", "ts", "datetime", "date", "measured_at", "last_seen", "unixtime"})
+_FIRST_YEAR: Final = 2020
 _HINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "pm25": ("pm2_5", "pm2.5", "pm25", "p2"),
     "temperature": ("temp", "tc", "t"),
@@ -50,6 +54,12 @@ _HINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "on": ("state", "output", "switch", "power_state"),
     "dim": ("brightness", "dimmer", "level"),
     "volume": ("total", "totalizer", "consumption"),
+    "wind_speed": ("windspeed", "wind_avg", "wind_spd", "ws"),
+    "wind_direction": ("wind_dir", "winddir", "wind_deg", "wd"),
+    "wind_gust": ("gust", "windgust", "wind_max"),
+    "pressure": ("press", "baro", "barometer", "air_pressure"),
+    "distance": ("dist",),
+    "level": ("water_level", "waterlevel"),
 }
 
 
@@ -76,6 +86,10 @@ class Draft:
     topic: str = ""
     port: int | None = None
     length: int = 0
+    split: str = ""
+    pairs: str = ""
+    time: str = ""
+    """JSON: where the message says when it was measured."""
     examples: Sequence[Mapping[str, object]] = field(default_factory=tuple)
 
 
@@ -115,7 +129,10 @@ def _way(draft: Draft) -> Iterator[str]:
             yield from _entry_lines(draft, 4)
         case way:
             yield f'address: "mqtt:{_scheme(draft.topic)}"'
-            yield from ("topics:", f"  {_flow(draft.topic)}:", f"    {way}:", "      values:")
+            yield from ("topics:", f"  {_flow(draft.topic)}:", f"    {way}:")
+            beside = {"split": draft.split, "pairs": draft.pairs, "time": draft.time}
+            yield from (f"      {key}: {_flow(said)}" for key, said in beside.items() if said)
+            yield "      values:"
             yield from _entry_lines(draft, 8)
 
 
@@ -144,53 +161,6 @@ def _scheme(topic: str) -> str:
     """Make the form of an address out of a topic: what is fixed before the device, and the device."""
     before = topic.partition("/{address}")[0] if "/{address}" in topic else ""
     return f"{before}/{{address}}" if before and "+" not in before else "{address}"
-
-
-# ---------------------------------------------------------------- where a value stands, as it is typed
-def where_of(way: str, text: str) -> dict[str, object] | None:
-    """Read where a value stands; None when it is not said as this way needs it.
-
-    `a.b`, `3303/0/5700`, `input:4:int16:0.1`, `0367:int16:0.1` or `2:uint16`.
-    """
-    if way in {"json", "cbor", "senml"}:
-        return {"name" if way == "senml" else "path": text} if text else None
-    if way == "text":
-        return {"field": int(text)} if text.isdecimal() else None
-    parts = text.split(":")
-    if way == "modbus":
-        return _register(parts)
-    if way == "records":
-        key = parts.pop(0).lower()
-        keys = _typed({"key": key}, parts, "uint8") if re.fullmatch(r"(?:[0-9a-f]{2})+", key) else None
-        return None if keys is None else {**keys, "length": _size(str(keys["type"]))}
-    return _typed({"at": int(parts.pop(0))}, parts, "uint8") if parts[0].isdecimal() else None
-
-
-def _register(parts: list[str]) -> dict[str, object] | None:
-    keys: dict[str, object] = {}
-    if parts[0] in {"holding", "input", "coil", "discrete"}:
-        keys["table"] = parts.pop(0)
-    if not parts or not parts[0].isdecimal():
-        return None
-    keys["address"] = int(parts.pop(0))
-    if keys.get("table") in {"coil", "discrete"}:
-        return None if parts else keys
-    return _typed(keys, parts, "uint16")
-
-
-def _typed(keys: dict[str, object], parts: list[str], default: str) -> dict[str, object] | None:
-    """Add type and scale."""
-    keys["type"] = parts.pop(0) if parts else default
-    try:
-        if parts:
-            keys["scale"] = float(parts.pop(0))
-    except ValueError:
-        return None
-    return None if parts else keys
-
-
-def _size(kind: str) -> int:
-    return int("".join(filter(str.isdigit, kind)) or 8) // 8
 
 
 # ---------------------------------------------------------------- examples
@@ -275,13 +245,37 @@ def guessed(data: object, device_class: DeviceClass) -> list[tuple[str, object, 
     taken: set[str] = set()
     found: list[tuple[str, object, str]] = []
     for path, value in list(leaves(data))[:_MOST_LEAVES]:
-        last = re.split(r"[.\[]", path)[-1].strip("]'").lower()
+        names = _names(path)
         metric = next(
-            (each.key for each in device_class.metrics if _fits(each, last, value) and each.key not in taken), ""
+            (
+                each.key
+                for name in names
+                for each in device_class.metrics
+                if _fits(each, name, value) and each.key not in taken
+            ),
+            "",
         )
         taken.add(metric)
         found.append((path, value, metric))
     return found
+
+
+def _names(path: str) -> list[str]:
+    """List what a value may be called: its key, that with the key around it, that one alone (`temperature.value`)."""
+    steps = [step for step in re.split(r"[.\[\]']+", path.lower()) if step and not step.isdigit()]
+    last = steps[-1] if steps else ""
+    around = steps[-2] if len(steps) > 1 else ""
+    return [last, f"{around}_{last}", around] if last in _BARE or around else [last]
+
+
+def moment_of(data: object) -> str:
+    """Find where a message says when it was measured: under a usual name, as a time that can be placed; else empty."""
+    for path, value in leaves(data):
+        last = _names(path)[0]
+        time = parse_time(value) if last in _MOMENTS else None
+        if time is not None and time.year >= _FIRST_YEAR:  # a small number is a span, or a clock that was never set
+            return path
+    return ""
 
 
 def _fits(metric: Metric, name: str, value: object) -> bool:

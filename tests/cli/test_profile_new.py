@@ -56,9 +56,9 @@ def test_new_proposes_the_values_of_a_json_message_by_their_names(iot: Iot) -> N
     [
         (["--class", "wether"], "did you mean weather"),
         (["--class", "weather"], "--vendor"),
-        (["--class", "weather", "--vendor", "Acme", "--model", "Acme 1"], "acme-acme-1"),
+        (["--class", "weather", "--vendor", "Acme", "--model", "Acme 1"], "Try acme-1"),
         (["--class", "weather", *WHO, "--speaks", "modbus", "--value", "temprature=1"], "did you mean temperature"),
-        (["--class", "weather", *WHO, "--speaks", "modbus", "--value", "temperature=x"], "input:4:int16:0.1"),
+        (["--class", "weather", *WHO, "--speaks", "modbus", "--value", "temperature=x"], "input:0x34:int32:0.01:CDAB"),
         (["--class", "weather", *WHO, "--speaks", "json", "--topic", "a/b"], "acme/{address}/up"),
         (["--class", "weather", *WHO, "--speaks", "json", "--topic", "a/{address}", "--sample", "{"], "not JSON"),
         (["--class", "weather", *WHO, "--speaks", "json", "--topic", "a/{address}", "--sample", '{"a": 1}'], "--value"),
@@ -69,6 +69,25 @@ def test_new_says_what_is_missing_or_wrong_and_writes_nothing(iot: Iot, given: l
     assert ended.code == 2
     assert said in ended.err
     assert "Traceback" not in ended.err
+    assert not list(iot.folder.glob("own/*/*.yaml"))
+
+
+def test_new_says_which_answer_makes_no_profile_and_leaves_no_file(iot: Iot) -> None:
+    ended = iot(
+        "profile",
+        "new",
+        "--class",
+        "weather",
+        *WHO,
+        "--speaks",
+        "bytes",
+        "--sample",
+        "0102",
+        "--value",
+        "temperature=9:int16",
+    )
+    assert ended.code != 0
+    assert "bytes.values.temperature.at: expected a place within 2 bytes" in ended.err
     assert not list(iot.folder.glob("own/*/*.yaml"))
 
 
