@@ -11,8 +11,9 @@ import msgspec
 from iot_core.profiles.bytes_format import BytesFormat
 from iot_core.profiles.checksums import CHECKSUMS, Checksum
 from iot_core.profiles.classes import read_duration
+from iot_core.profiles.compile_messages import text_fields
 from iot_core.profiles.fields import Group
-from iot_core.profiles.layout import Block, ChannelFrom, Frame, Layout, Record, Records
+from iot_core.profiles.layout import Block, ChannelFrom, Frame, Layout, Record, Records, TextPart
 from iot_core.profiles.near import like
 from iot_core.profiles.places import (
     AtSpec,
@@ -24,6 +25,7 @@ from iot_core.profiles.places import (
     compile_stamp,
 )
 from iot_core.profiles.table import Table
+from iot_core.profiles.text_format import TextFormat
 from iot_core.profiles.values import scale_of
 from iot_core.profiles.wire import Endian, wire_type
 
@@ -81,6 +83,22 @@ class LayoutSpec(Table, frozen=True, kw_only=True):
     """How unknown records are stepped over: `byte`, each key is followed by the length; `mbus`, by DIF and VIF."""
     rest: bool = False
     """More bytes may follow, and are not looked at."""
+    text: Any = None
+    """Text among the bytes: an SDI-12 answer behind a battery's voltage."""
+
+
+class TextPartSpec(Table, frozen=True, kw_only=True):
+    """Text among bytes; its values as in `text`."""
+
+    at: int = 0
+    """The byte it begins at. Within the head it ends with it, filled up with zeros; behind it, it goes to the end."""
+    split: str | list[str] = ""
+    """What stands between the fields, as in `text`."""
+    pairs: str = ""
+    """What stands between a field's name and its value: `=`."""
+    values: Any = None
+    states: Any = None
+    extra: Any = None
 
 
 class FrameSpec(LayoutSpec, frozen=True, kw_only=True):
@@ -150,8 +168,8 @@ def compile_bytes_format(entries: Entries, place: Place) -> BytesFormat:
 def _frame(entries: Entries, place: Place, spec: FrameSpec, default: Endian) -> Frame:
     endian = spec.endian or default
     document = entries.document
-    if not spec.length and not spec.blocks and not spec.records:
-        raise document.error(place, "length (of a fixed frame or head), blocks, records or frames")
+    if not spec.length and not spec.blocks and not spec.records and not spec.text:
+        raise document.error(place, "length (of a fixed frame or head), blocks, records, text or frames")
     layout = _layout(entries, place, spec, endian)
     required = []
     for name, condition in spec.require.items():
@@ -214,7 +232,18 @@ def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, le
         blocks=blocks,
         records=_records(entries, place, spec, endian) if spec.records else None,
         rest=spec.rest,
+        text=None if spec.text is None else _text(entries, (*place, "text"), spec, length),
     )
+
+
+def _text(entries: Entries, place: Place, spec: LayoutSpec, length: int) -> TextPart:
+    part = entries.document.read(place, TextPartSpec)
+    if not 0 <= part.at <= length:
+        raise entries.document.error((*place, "at"), f"a byte from 0 to {length}: of the head, or behind it")
+    if part.at == length and (spec.blocks or spec.records):
+        raise entries.document.error(place, "text within the head, or no blocks and records: it goes to the end")
+    fields, extra, split = text_fields(entries, place, part.split, part.pairs)
+    return TextPart(part.at, TextFormat(fields=fields, extra=extra, split=split, pairs=part.pairs))
 
 
 def _block(entries: Entries, place: Place, endian: Endian, head: int) -> Block:

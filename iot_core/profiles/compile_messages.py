@@ -268,13 +268,27 @@ def compile_text(entries: Entries, place: Place) -> TextFormat:
     """Compile a `text` table. Raises ConfigError."""
     document = entries.document
     spec = document.read(place, TextSpec)
-    if spec.pairs and not spec.split:
+    fields, extra, split = text_fields(entries, place, spec.split, spec.pairs)
+    moment = compile_moment(document, (*place, "time"), document.at((*place, "time")), lambda _, field: field)
+    if spec.rows and moment is None:
+        raise document.error((*place, "rows"), "time beside it, each row its own")
+    return TextFormat(
+        fields=fields, extra=extra, split=split, pairs=spec.pairs, rows=spec.rows, time=moment, quiet=spec.quiet
+    )
+
+
+def text_fields(
+    entries: Entries, place: Place, split: str | list[str], pairs: str
+) -> tuple[tuple[Field[Any], ...], tuple[Field[Any], ...], Split | None]:
+    """Compile the fields of a text, those of extra, and what divides it. Raises ConfigError."""
+    document = entries.document
+    if pairs and not split:
         raise document.error((*place, "pairs"), "split beside it: what stands between the pairs")
 
     def where(at: Place, asked: Any) -> TextPlace:
         if isinstance(asked, (str, int)):
             return TextPlace(asked)
-        if isinstance(asked.field, str) and not spec.pairs:
+        if isinstance(asked.field, str) and not pairs:
             raise document.error((*at, "field"), "a number from 0 on; names need pairs")
         if isinstance(asked.field, int) and not 0 <= asked.field < 1000:
             raise document.error((*at, "field"), "a number from 0 on")
@@ -283,18 +297,7 @@ def compile_text(entries: Entries, place: Place) -> TextFormat:
     fields, extra = entries.read(place, TextValueSpec, where, short="field")
     if not fields:
         raise document.error(place, "values or states")
-    moment = compile_moment(document, (*place, "time"), document.at((*place, "time")), lambda _, field: field)
-    if spec.rows and moment is None:
-        raise document.error((*place, "rows"), "time beside it, each row its own")
-    return TextFormat(
-        fields=fields,
-        extra=extra,
-        split=_splitting(entries, place, spec.split),
-        pairs=spec.pairs,
-        rows=spec.rows,
-        time=moment,
-        quiet=spec.quiet,
-    )
+    return fields, extra, _splitting(entries, place, split)
 
 
 def _splitting(entries: Entries, place: Place, split: str | list[str]) -> Split | None:

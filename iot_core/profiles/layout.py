@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.errors import DecodeError
 from iot_core.model import Problem, Reason, Sample, Value
@@ -20,7 +20,10 @@ from iot_core.profiles.mbus import record_sizes
 from iot_core.profiles.places import Bytes, Stamp
 from iot_core.profiles.values import Cases, Codec
 
-__all__ = ["Block", "ChannelFrom", "Frame", "Gathered", "Layout", "Record", "Records", "keys_of"]
+if TYPE_CHECKING:
+    from iot_core.profiles.text_format import TextFormat
+
+__all__ = ["Block", "ChannelFrom", "Frame", "Gathered", "Layout", "Record", "Records", "TextPart", "keys_of"]
 
 _MOST_BLOCKS: Final = 4096
 
@@ -110,6 +113,29 @@ class ChannelFrom:
         return next((raw for raw, name in self.names.items() if name == channel), channel)
 
 
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Text among bytes: from a byte on, to the end of the head, or behind it to the end."""
+
+    at: int
+    format: TextFormat
+
+    def read(self, data: bytes, into: Gathered) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the row that stands there; what fills up a fixed length is no part of it."""
+        text = data[self.at :].decode("utf-8", "replace").strip(" \0\r\n\t")
+        _, values, extra = self.format.row(text, into.problems, into.trace)
+        return values, extra or {}
+
+    def write(self, values: Mapping[str, Value], head: bytearray) -> bytes:
+        """Write it into the head, or give what follows it."""
+        said = self.format.line(values).encode()
+        room = len(head) - self.at
+        if room <= 0:
+            return said
+        head[self.at :] = said[:room].ljust(room, b"\0")
+        return b""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """A head of `length` bytes, and what follows it."""
@@ -125,16 +151,22 @@ class Layout:
     records: Records | None = None
     rest: bool = False
     """More bytes may follow, of which nothing is known."""
+    text: TextPart | None = None
 
     @property
     def open(self) -> bool:
         """Say whether the length of the whole is not fixed."""
-        return bool(self.blocks) or self.records is not None or self.rest
+        return bool(self.blocks) or self.records is not None or self.rest or self._text_follows
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The metrics that its head says, of whichever device."""
-        return tuple(dict.fromkeys((*keys_of(self.fields), *(key for group in self.groups for key in group.keys))))
+        groups = (key for group in self.groups for key in group.keys)
+        return tuple(dict.fromkeys((*keys_of(self.fields), *groups, *(self.text.format.keys if self.text else ()))))
+
+    @property
+    def _text_follows(self) -> bool:
+        return self.text is not None and self.text.at >= self.length
 
     def parts(self) -> Iterable[Layout]:
         """Give this layout and everything in it."""
@@ -164,6 +196,10 @@ class Layout:
             values = into.collect(group.fields, data, group.channel)
             into.add(group.channel, time, values, collect(group.extra, data, into.problems, into.trace))
         at = self.length
+        if self.text is not None:
+            at = len(data) if self._text_follows else at
+            values, extra = self.text.read(data[:at], into)
+            into.add(channel, time, values, extra)
         for block in self.blocks:
             end = block.read(data, at, into, channel, time)
             if end is None:
@@ -184,7 +220,7 @@ class Layout:
         if self.channel is not None and self.channel.place is not None:
             raw = self.channel.raw(channel)
             self.channel.place.place(int(raw) if isinstance(raw, str) and raw.isdigit() else raw, head)
-        tail = bytearray()
+        tail = bytearray(self.text.write(values, head) if self.text is not None else b"")
         for block in self.blocks:
             if block.carries(values, channel):
                 tail += block.layout.write(values, channel)
@@ -497,7 +533,7 @@ class Frame:
         names: list[str] = []
         for part in self.parts():
             if part.channel is None:
-                names += [""] if part.fields and "" not in names else []
+                names += [""] if (part.fields or part.text) and "" not in names else []
             else:
                 names += part.channel.known
             names += [group.channel for group in part.groups]

@@ -68,6 +68,7 @@ _LAYOUT: Final = {
     **_entries(places.ByteSpec),
     "blocks": (_LIST, compile_bytes.BlockSpec),
     "records": (_MAP, compile_bytes.RecordSpec),
+    "text": (_ONE, compile_bytes.TextPartSpec),
 }
 _FORMATS: Final[dict[str, tuple[str, type[msgspec.Struct] | str]]] = {
     "json": (_ONE, compile_messages.JsonSpec),
@@ -107,6 +108,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     Section("A frame", compile_bytes.FrameSpec, _LAYOUT, base=compile_bytes.BytesSpec),
     Section("A block", compile_bytes.BlockSpec, _LAYOUT, base=compile_bytes.LayoutSpec),
     Section("A record", compile_bytes.RecordSpec, _LAYOUT, base=compile_bytes.LayoutSpec),
+    Section("A `text` among bytes", compile_bytes.TextPartSpec, _entries(compile_messages.TextValueSpec)),
     Section("A value in bytes", places.ByteSpec, base=values.ValueSpec),
     Section("A `time` among bytes", places.TimeSpec, base=places.AtSpec),
     Section(

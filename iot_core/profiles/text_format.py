@@ -122,19 +122,26 @@ class TextFormat:
         for row in rows:
             if not row.strip():
                 continue
-            parts = self._parts(row)
-            if trace is not None:
-                trace("text", "", row, dict(parts))
-            values = collect(self.fields, parts, problems, trace)
-            extra = {key: _told(said) for key, said in collect(self.extra, parts, problems, trace).items()} or None
+            parts, values, extra = self.row(row, problems, trace)
             if values:
                 samples += self._sample(values, extra, parts, uplink, problems)
-            speaks = speaks or any(each.locate(parts) is not MISSING for each in (*self.fields, *self.extra))
+            speaks = speaks or any(each.place and each.place.field in parts for each in (*self.fields, *self.extra))
         if not samples and not problems:
             if speaks:
                 return Decoded(online=True)
             problems.append(Problem(Reason.NO_VALUES, part=text[:200]))
         return Decoded(samples, problems)
+
+    def row(
+        self, text: str, problems: list[Problem], trace: Trace | None
+    ) -> tuple[Parts, dict[str, Any], dict[str, Any] | None]:
+        """Read one row: its parts, values and extra."""
+        parts = self._parts(text)
+        if trace is not None:
+            trace("text", "", text, dict(parts))
+        values = collect(self.fields, parts, problems, trace)
+        extra = {key: _told(said) for key, said in collect(self.extra, parts, problems, trace).items()}
+        return parts, values, extra or None
 
     def _sample(
         self,
@@ -174,6 +181,13 @@ class TextFormat:
         return time
 
     def write(self, values: Mapping[str, Value], context: Context) -> Sequence[bytes]:
+        stamp = None
+        if self.time is not None and context.time is not None:
+            stamp = str(self.time.write(context.time, context.arrival))
+        return (self.line(values, stamp).encode(),)
+
+    def line(self, values: Mapping[str, Value], stamp: str | None = None) -> str:
+        """Write one row."""
         parts: dict[int | str, str] = {}
         for each in self.fields:
             raw = each.raw(values) if any(key in values for key in each.codec.keys) else None
@@ -181,12 +195,12 @@ class TextFormat:
                 each.place.place(raw, parts)
                 for place, wanted in each.beside:
                     place.place(wanted, parts)
-        if self.time is not None and context.time is not None:
-            parts[self.time.place] = str(self.time.write(context.time, context.arrival))
+        if self.time is not None and stamp is not None:
+            parts[self.time.place] = stamp
         numbered = [key for key in parts if isinstance(key, int)]
         pieces = [parts.get(index, "") for index in range(max(numbered) + 1)] if numbered else []
         pieces += [f"{name}{self.pairs}{value}" for name, value in parts.items() if isinstance(name, str)]
-        return ((self.split.join(pieces) if self.split is not None else ",".join(pieces)).encode(),)
+        return self.split.join(pieces) if self.split is not None else ",".join(pieces)
 
 
 def _told(said: object) -> object:

@@ -205,6 +205,27 @@ def test_what_is_read_from_its_end_has_one_length(make: Make, wrong: str) -> Non
     assert str(caught.value.facts["key"]).endswith("reverse")
 
 
+@pytest.mark.parametrize(
+    ("way", "data", "expected"),
+    [
+        ("length: 3, values: {battery: {at: 0}}, text: {at: 3, split: sign, values: {temperature: 2}}", "640D01302B312D31322E35", {"battery": 100, "temperature": -12.5}),
+        ('records: {"01": {length: 6, text: {at: 1, split: ",", values: {temperature: 0, humidity: 1}}}}', "0102372C380000", {"temperature": 7, "humidity": 8}),
+        ("text: {split: ',', pairs: '=', values: {temperature: T}}", "413D312C543D3231", {"temperature": 21}),
+    ],
+)  # fmt: skip
+def test_text_stands_among_bytes(make: Make, way: str, data: str, expected: dict[str, Any]) -> None:
+    probe = make(f"bytes: {{{way}}}\n")
+    assert values_of(decode(probe, f"hex:{data}")) == [expected]
+    again = probe.decode(Uplink(driver="t", address="t", payload=probe.encode(expected).payload))
+    assert values_of(again) == [expected]
+
+
+def test_a_field_that_does_not_begin_as_it_must_is_held_whatever_else_holds(make: Make) -> None:
+    row = make("text: {split: ',', values: {temperature: {field: 0, before: T, when: {field: 1, equals: 1}}}}\n")
+    assert decode(row, "X5,0").online is True
+    assert [each.reason for each in decode(row, "X5,1").problems] == [Reason.BAD_FIELD]
+
+
 @pytest.mark.parametrize("first", ["5B", "7B", "5B31"])
 def test_a_devices_own_bytes_may_begin_like_json(make: Make, first: str) -> None:
     node = make(f"lorawan: {{port: 2, bytes: {{length: {len(first) // 2}, values: {{humidity: {{at: 0}}}}}}}}\n")
