@@ -87,7 +87,7 @@ class Test:
         if self.values:
             return _is_one_of(raw, self.values) is not self.negated
         if self.between is not None:
-            number = number_of(raw)
+            number = int(raw) if isinstance(raw, bool) else number_of(raw)
             return (number is not None and self.between[0] <= number <= self.between[1]) is not self.negated
         return bool(raw) is not self.negated
 
@@ -223,7 +223,7 @@ class Cases:
 
     def read(self, raw: object) -> Mapping[str, Value]:
         """Give all that a raw value says. Raises DecodeError for one that no case names."""
-        number = number_of(raw)
+        number = int(raw) if isinstance(raw, bool) else number_of(raw)
         for low, high, says in self.cases:
             if isinstance(low, str) or isinstance(high, str):
                 if raw == low:
