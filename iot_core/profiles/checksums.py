@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal
 
-__all__ = ["CHECKSUMS", "Checksum"]
+__all__ = ["CHECKSUMS", "LITTLE", "Checksum", "crc"]
+
+Endian = Literal["big", "little"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,41 +29,29 @@ class Checksum:
         data[-self.size :] = self.make(bytes(data[self.start : -self.size]))
 
 
-def _crc16(data: bytes, *, start: int, polynomial: int, reflected: bool) -> int:
-    crc = start
+def crc(data: bytes, *, bits: int, polynomial: int, init: int = 0, reflected: bool = False, xor: int = 0) -> int:
+    """Reckon a cyclic redundancy check, named as catalogues do: `polynomial` and `init` in normal form."""
+    if reflected:
+        polynomial, value = _mirrored(polynomial, bits), _mirrored(init, bits)
+        for byte in data:
+            value ^= byte
+            for _ in range(8):
+                value = value >> 1 ^ (polynomial if value & 1 else 0)
+        return value ^ xor
+    top, full, value = 1 << bits - 1, (1 << bits) - 1, init
     for byte in data:
-        crc ^= byte if reflected else byte << 8
+        value ^= byte << bits - 8
         for _ in range(8):
-            if reflected:
-                crc = crc >> 1 ^ (polynomial if crc & 1 else 0)
-            else:
-                crc = (crc << 1 ^ (polynomial if crc & 0x8000 else 0)) & 0xFFFF
-    return crc
+            value = (value << 1 ^ (polynomial if value & top else 0)) & full
+    return value ^ xor
 
 
-def _crc8(data: bytes, *, polynomial: int, start: int = 0) -> int:
-    crc = start
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc << 1 ^ (polynomial if crc & 0x80 else 0)) & 0xFF
-    return crc
+def _mirrored(number: int, bits: int) -> int:
+    return int(f"{number:0{bits}b}"[::-1], 2)
 
 
-def _modbus(data: bytes) -> bytes:
-    return _crc16(data, start=0xFFFF, polynomial=0xA001, reflected=True).to_bytes(2, "little")
-
-
-def _ccitt(data: bytes) -> bytes:
-    return _crc16(data, start=0xFFFF, polynomial=0x1021, reflected=False).to_bytes(2, "big")
-
-
-def _xmodem(data: bytes) -> bytes:
-    return _crc16(data, start=0, polynomial=0x1021, reflected=False).to_bytes(2, "big")
-
-
-def _arc(data: bytes) -> bytes:
-    return _crc16(data, start=0, polynomial=0xA001, reflected=True).to_bytes(2, "little")
+def _crc16(endian: Endian, **keys: Any) -> Callable[[bytes], bytes]:
+    return lambda data: crc(data, bits=16, **keys).to_bytes(2, endian)
 
 
 def _xor(data: bytes) -> bytes:
@@ -75,11 +65,15 @@ CHECKSUMS: Final[Mapping[str, tuple[int, Callable[[bytes], bytes]]]] = {
     "sum8": (1, lambda data: bytes([sum(data) & 0xFF])),  # the last byte is the sum of the others
     "sum8_zero": (1, lambda data: bytes([-sum(data) & 0xFF])),  # all bytes together make 0 modulo 256
     "xor8": (1, _xor),
-    "crc8": (1, lambda data: bytes([_crc8(data, polynomial=0x07)])),
-    "crc8_sensirion": (1, lambda data: bytes([_crc8(data, polynomial=0x31, start=0xFF)])),
-    "crc16_modbus": (2, _modbus),  # the low byte first, as on a serial line
-    "crc16_ccitt": (2, _ccitt),
-    "crc16_xmodem": (2, _xmodem),
-    "crc16_arc": (2, _arc),
+    "crc8": (1, lambda data: bytes([crc(data, bits=8, polynomial=0x07)])),
+    "crc8_sensirion": (1, lambda data: bytes([crc(data, bits=8, polynomial=0x31, init=0xFF)])),
+    "sum16": (2, lambda data: (sum(data) & 0xFFFF).to_bytes(2, "big")),
+    "crc16_modbus": (2, _crc16("little", polynomial=0x8005, init=0xFFFF, reflected=True)),  # as on a serial line
+    "crc16_ccitt": (2, _crc16("big", polynomial=0x1021, init=0xFFFF)),
+    "crc16_xmodem": (2, _crc16("big", polynomial=0x1021)),
+    "crc16_arc": (2, _crc16("little", polynomial=0x8005, reflected=True)),
+    "crc16_x25": (2, _crc16("little", polynomial=0x1021, init=0xFFFF, reflected=True, xor=0xFFFF)),
 }
 """Name -> number of bytes, and what they are for the bytes before them."""
+LITTLE: Final = frozenset({"crc16_modbus", "crc16_arc", "crc16_x25"})
+"""Those whose low byte comes first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from iot_core.profiles.bytes_format import BytesFormat
-from iot_core.profiles.checksums import CHECKSUMS, Checksum
+from iot_core.profiles.checksums import CHECKSUMS, LITTLE, Checksum, crc
 from iot_core.profiles.classes import read_duration
 from iot_core.profiles.compile_messages import text_fields
 from iot_core.profiles.fields import Group
@@ -43,8 +43,19 @@ class ChecksumSpec(Table, frozen=True, kw_only=True):
     """A checksum at the end of a frame."""
 
     kind: str
+    """One of those by name, or `crc` with the keys below."""
     start: int = 0
     """The first byte that it covers."""
+    endian: Endian | None = None
+    """How its bytes stand, where they do so otherwise than by its name; of `crc` big unless said."""
+    bits: Literal[8, 16, 24, 32] = 16
+    polynomial: int | None = None
+    """Of `crc`, in normal form as catalogues have it: 0x1021."""
+    init: int = 0
+    reflected: bool = False
+    """The lowest bit of each byte goes first."""
+    xor: int = 0
+    """What the result is XORed with."""
 
 
 class ChannelSpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,8 +120,8 @@ class FrameSpec(LayoutSpec, frozen=True, kw_only=True):
     require: dict[str, WhenSpec] = msgspec.field(default_factory=dict)
     """What must stand where for the message to be this one: `{kind: {at: 1, equals: 0x11}}`."""
     checksum: str | ChecksumSpec = ""
-    """The last bytes, over all before them: `sum8 sum8_zero xor8 crc8 crc8_sensirion crc16_modbus crc16_ccitt
-    crc16_xmodem crc16_arc`."""
+    """The last bytes, over all before them: `sum8 sum8_zero sum16 xor8 crc8 crc8_sensirion crc16_modbus crc16_ccitt
+    crc16_xmodem crc16_arc crc16_x25`, or a table."""
     tail: Any = None
     """A block at the end of the frame, of fixed length, before the checksum: its `time` is the frame's. The frame's
     `length` then counts neither of the two."""
@@ -196,12 +207,24 @@ def _tail(entries: Entries, place: Place, endian: Endian, head: int) -> Block:
 def _checksum(entries: Entries, place: Place, spec: str | ChecksumSpec) -> Checksum | None:
     if not spec:
         return None
-    kind, start = (spec, 0) if isinstance(spec, str) else (spec.kind, spec.start)
-    if kind not in CHECKSUMS:
-        raise entries.document.error(place, f"one of {', '.join(CHECKSUMS)}{like(kind, CHECKSUMS)}")
-    if start < 0:
+    spec = ChecksumSpec(kind=spec) if isinstance(spec, str) else spec
+    if spec.start < 0:
         raise entries.document.error((*place, "start"), "a byte from 0 on")
-    return Checksum(kind, *CHECKSUMS[kind], start)
+    if (spec.kind == "crc") != (spec.polynomial is not None):
+        raise entries.document.error((*place, "polynomial"), "a polynomial exactly beside kind: crc")
+    if spec.polynomial is not None:
+        if not all(0 <= each < 1 << spec.bits for each in (spec.polynomial, spec.init, spec.xor)):
+            raise entries.document.error(place, f"polynomial, init and xor of {spec.bits} bits")
+        reckon = partial(
+            crc, bits=spec.bits, polynomial=spec.polynomial, init=spec.init, reflected=spec.reflected, xor=spec.xor
+        )
+        size, endian = spec.bits // 8, spec.endian or "big"
+        return Checksum(f"crc{spec.bits}", size, lambda data: reckon(data).to_bytes(size, endian), spec.start)
+    if spec.kind not in CHECKSUMS:
+        raise entries.document.error(place, f"one of {', '.join(CHECKSUMS)}, crc{like(spec.kind, CHECKSUMS)}")
+    size, make = CHECKSUMS[spec.kind]
+    turned = spec.endian is not None and (spec.endian == "little") != (spec.kind in LITTLE)
+    return Checksum(spec.kind, size, (lambda data: make(data)[::-1]) if turned else make, spec.start)
 
 
 def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, length: int | None = None) -> Layout:

@@ -101,8 +101,6 @@ def test_the_example_of_the_guide_loads_beside_the_shipped_ones(tmp_path: Path) 
             "fraction",
         ),
         ("interval: 60s", "interval: 99999999999999d", 5, "interval", "duration"),
-        ("modbus:", "bytes: {records: {12: {length: 1}}}\nmodbus:", 6, "bytes.records.12", "text (in quotes)"),
-        ("modbus:", "lorawan: {ports: {two: {}}}\nmodbus:", 6, "lorawan.ports.two", "a whole number"),
         ("scale: 0.1}", "map: {1: true}}", 8, "modbus.points.pm25.map.1", "a number"),
         ("scale: 0.1}", "equals: 1}", 8, "modbus.points.pm25", "bool"),
         ("pm25:  ", "pm2_5:  ", 8, "modbus.points.pm2_5", "metric of the class"),
@@ -156,6 +154,8 @@ def test_a_mistake_is_named_where_it_stands(
         ("bytes: {length: 2, values: {pm25: {at: 0, bit: -1}}}", "a bit from 0 to 7"),
         ("bytes: {length: 2, time: {at: 0, bit: -1}, values: {pm25: {at: 0}}}", "a bit from 0 to 7"),
         ("bytes: {length: 2, extra: {a: {at: 0, type: hex, length: 100000000000000000000}}}", "at most 10000"),
+        ("bytes: {records: {12: {length: 1}}}", "text (in quotes)"),
+        ("lorawan: {ports: {two: {}}}", "a whole number"),
         ("bytes: {length: 2, values: [pm25]}", "a table with at least one entry"),
         ("bytes: {length: 2, values: pm25}", "a table with at least one entry"),
         ("lorawan: {port: 900, bytes: {length: 1, values: {pm25: {}}}}", "an fPort from 0 to 255"),
@@ -335,3 +335,11 @@ def test_whatever_stands_anywhere_in_a_profile_is_used_or_named(data: st.DataObj
         with suppress(ConfigError):
             compile_profile(document, class_file)
         document.data = before
+
+
+def test_the_key_of_a_wrong_kind_is_named(tmp_path: Path, profiles: Profiles) -> None:
+    for way, key in (
+        ("bytes: {records: {12: {length: 1}}}", "bytes.records.12"),
+        ("lorawan: {ports: {two: {}}}", "lorawan.ports.two"),
+    ):
+        assert mistake(tmp_path, profiles, MQTT.replace("WAY", way)).facts["key"] == key

@@ -226,6 +226,53 @@ def test_a_field_that_does_not_begin_as_it_must_is_held_whatever_else_holds(make
     assert [each.reason for each in decode(row, "X5,1").problems] == [Reason.BAD_FIELD]
 
 
+# The check values of "123456789" in the catalogue of parametrised CRC algorithms.
+@pytest.mark.parametrize(
+    ("checksum", "end"),
+    [
+        ("crc16_modbus", "374B"),
+        ("{kind: crc16_modbus, endian: big}", "4B37"),
+        ("crc16_ccitt", "29B1"),
+        ("{kind: crc16_ccitt, endian: little}", "B129"),
+        ("crc16_xmodem", "31C3"),
+        ("crc16_arc", "3DBB"),
+        ("crc16_x25", "6E90"),
+        ("crc8", "F4"),
+        ("crc8_sensirion", "F7"),
+        ("sum16", "01DD"),
+        ("{kind: crc, bits: 8, polynomial: 0x31, reflected: true}", "A1"),  # MAXIM
+        ("{kind: crc, polynomial: 0x3D65, xor: 0xFFFF}", "C2B7"),  # EN 13757
+        ("{kind: crc, polynomial: 0x1021, init: 0xC6C6, reflected: true, endian: little}", "05BF"),  # ISO 14443-3-A
+        ("{kind: crc, bits: 24, polynomial: 0x864CFB, init: 0xB704CE}", "21CF02"),  # OpenPGP
+        (
+            "{kind: crc, bits: 32, polynomial: 0x04C11DB7, init: 0xFFFFFFFF, reflected: true, xor: 0xFFFFFFFF}",
+            "CBF43926",
+        ),
+    ],
+)
+def test_a_checksum_is_known_by_name_or_by_its_parameters(make: Make, checksum: str, end: str) -> None:
+    length = 9 + len(end) // 2
+    frame = make(f"bytes: {{length: {length}, checksum: {checksum}, values: {{battery: {{at: 0}}}}}}\n")
+    assert values_of(decode(frame, f"hex:313233343536373839{end}")) == [{"battery": 49}]
+    wrong = f"{int(end, 16) ^ 1:0{len(end)}X}"
+    assert [each.reason for each in decode(frame, f"hex:313233343536373839{wrong}").problems] == [Reason.CHECKSUM]
+
+
+@pytest.mark.parametrize(
+    ("checksum", "expected"),
+    [
+        ("{kind: crc}", "a polynomial exactly beside"),
+        ("{kind: crc8, polynomial: 7}", "a polynomial exactly beside"),
+        ("{kind: crc, bits: 8, polynomial: 0x107}", "of 8 bits"),
+        ("{kind: crc, bits: 12, polynomial: 7}", "12"),
+    ],
+)
+def test_a_checksum_that_cannot_be_is_named(make: Make, checksum: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(f"bytes: {{length: 9, checksum: {checksum}, values: {{battery: {{at: 0}}}}}}\n")
+    assert expected in str(caught.value.facts["expected"])
+
+
 @pytest.mark.parametrize("first", ["5B", "7B", "5B31"])
 def test_a_devices_own_bytes_may_begin_like_json(make: Make, first: str) -> None:
     node = make(f"lorawan: {{port: 2, bytes: {{length: {len(first) // 2}, values: {{humidity: {{at: 0}}}}}}}}\n")
