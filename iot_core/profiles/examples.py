@@ -88,7 +88,9 @@ class SampleSpec(Table, frozen=True, kw_only=True):
     channel: str | None = None
     """Whose it is; empty for the unit's own device."""
     seq: int | None = None
+    """The number that the message counts itself by."""
     run: str | None = None
+    """The text that is new when `seq` starts again."""
     quality: str | None = None
     """`good`, `uncertain`, `calibration` or `bad`."""
     extra: dict[str, Any] | None = None
