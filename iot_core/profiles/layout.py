@@ -222,12 +222,14 @@ class Layout:
             self.channel.place.place(int(raw) if isinstance(raw, str) and raw.isdigit() else raw, head)
         tail = bytearray(self.text.write(values, head) if self.text is not None else b"")
         for block in self.blocks:
+            whole = len(tail) + block.always
             if block.carries(values, channel):
                 tail += block.layout.write(values, channel)
                 if block.when is not None:
                     block.when.place.place(block.when.test.example, head)
                 if isinstance(block.count, Bytes):
                     block.count.place(1, head)
+            tail += bytes(max(whole - len(tail), 0))
         if self.records is not None:
             tail += self.records.write(values, channel)
         return head + tail
@@ -287,6 +289,12 @@ class Block:
             return False
         said = any(key in values for part in self.layout.parts() for key in part.keys)
         return said or (self.when is None and not self.optional and self.count is None)
+
+    @property
+    def always(self) -> int:
+        """The bytes that it takes in every frame, also where it says nothing: a fixed number of repetitions."""
+        fixed = isinstance(self.count, int) and self.when is None and not self.optional and not self.layout.open
+        return self.layout.length * self.count if fixed and isinstance(self.count, int) else 0
 
     def _asked(self, data: bytes, into: Gathered) -> bool:
         assert self.when is not None

@@ -192,7 +192,7 @@ def test_what_is_encoded_is_decoded_again(data: st.DataObject, model: str) -> No
     got: dict[str, object] = {}
     for message in messages:
         for sample in heard(profile, message, "a1"):
-            if sample.channel == channel:
+            if sample.channel == channel and not sample.element:  # a memory of fixed length is filled up
                 got.update(sample.values)
                 told = sample.time
                 # A device whose clock counts seconds tells the nearest one.
@@ -248,7 +248,7 @@ def test_what_was_decoded_is_encoded_to_the_same_values(profile: Profile) -> Non
             again: dict[str, object] = {}
             for message in messages:
                 for heard_again in profile.decode(as_uplink(profile, message)).samples:
-                    if heard_again.channel == sample.channel:
+                    if heard_again.channel == sample.channel and not heard_again.element:
                         again.update(heard_again.values)
             for key in values.keys() & again.keys():
                 near = tolerance(profile, sample.channel, key, values[key]) if isinstance(values[key], float) else 0
