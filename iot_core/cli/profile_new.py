@@ -96,7 +96,7 @@ def new(
         draft = replace(draft, topic=ask.topic(topic, draft.model))
     said = _sample(ask.optional("sample", sample), draft.way)
     draft = replace(draft, entries=_entries(ask, draft, device_class, values, said))
-    draft = replace(draft, length=_length(draft, said), **_read_by(draft, said))
+    draft = _divided(replace(draft, length=_length(draft, said)), said)
     path = _write(known, draft, key, where, said, force=force)
     show_one({"file": str(path), "model": draft.model, "class": key}, lambda: _print(path, draft))
 
@@ -206,7 +206,7 @@ def _entries(ask: _Asker, draft: Draft, device_class: DeviceClass, values: tuple
     return entries
 
 
-def _read_by(draft: Draft, said: bytes) -> dict[str, str]:
+def _divided(draft: Draft, said: bytes) -> Draft:
     """Say what a message is divided by, or where it says its time: as its sample has it."""
     import msgspec
 
@@ -217,15 +217,15 @@ def _read_by(draft: Draft, said: bytes) -> dict[str, str]:
         fields = [each.keys["field"] for each in draft.entries]
         named = any(isinstance(each, str) for each in fields)
         if not named and fields == [0] and not said:
-            return {}
+            return draft
         between, pairs = splitting(said.decode("utf-8", "replace"), named=named)
-        return {"split": between or ("," if any(fields) else ""), "pairs": pairs}
+        return replace(draft, split=between or ("," if any(fields) else ""), pairs=pairs)
     if draft.way == "json" and said:
         try:
-            return {"time": moment_of(msgspec.json.decode(said))}
+            return replace(draft, time=moment_of(msgspec.json.decode(said)))
         except msgspec.MsgspecError:
-            return {}
-    return {}
+            return draft
+    return draft
 
 
 def _from_json(ask: _Asker, device_class: DeviceClass, said: bytes) -> list[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
@@ -19,8 +20,6 @@ from iot_core.profiles.table import Table
 from iot_core.profiles.times import parse_time
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from iot_core.errors import ConfigError
     from iot_core.profiles.document import Document, Place
     from iot_core.profiles.profile import Profile
@@ -165,9 +164,8 @@ def uplink_of(
             own = port if port is not None else max(fitting, 1)
             data = found.format.wrap(data, own, Context(time=time, address="0101010101010101"))
             topic = topic or found.concrete("0101010101010101")
-    heard = {} if time is None else {"received_at": time}
     return Uplink(
-        **heard,
+        received_at=time or datetime.now(UTC),
         driver={"iot": "mqtt", "lorawan": "mqtt"}.get(scheme, scheme),
         address=profile.address.replace("{address}", "example"),
         topic=topic,
