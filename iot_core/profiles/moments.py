@@ -66,8 +66,9 @@ class Moment:
             return (arrival - time).total_seconds()
         if self.form in {"seconds", "milliseconds"}:
             return time.timestamp() * (1000 if self.form == "milliseconds" else 1)
-        if self.form:
-            return time.astimezone(self.zone or UTC).strftime(self.form)
+        if self.form:  # without fractions it tells the nearest second
+            nearest = time if "%f" in self.form else time + timedelta(seconds=0.5)
+            return nearest.astimezone(self.zone or UTC).strftime(self.form)
         return time.astimezone(UTC).isoformat()
 
     def _placed(self, time: datetime) -> datetime | None:
