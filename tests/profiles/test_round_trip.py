@@ -136,6 +136,8 @@ def tolerance(profile: Profile, channel: str, key: str, value: float) -> float:
             powers = profile.modbus is not None and any(
                 each.power and each.codec is codec for _, each in profile.modbus.points
             )
+            if codec.polynomial:
+                return codec.step * sum(map(abs, codec.polynomial[1:])) + 1e-6  # as steep as it gets where it is used
             return codec.step / 2 + 1e-6 + (2e-4 * abs(value) if powers else 0)  # four digits and a power of ten
     return max(abs(value), 1) * 1e-8
 
