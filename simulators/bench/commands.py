@@ -233,6 +233,7 @@ def play(name: str, chosen: dict[str, Any]) -> int:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from iot_core.cli.logs import log_to_stderr
+    from simulators.bench.report import busy
 
     log_to_stderr()
     # What was started must end with us, also when a supervisor's patience ends: as by Ctrl-C, which asyncio.run knows.
@@ -244,6 +245,8 @@ def play(name: str, chosen: dict[str, Any]) -> int:
         def say(step: str, done: float) -> None:
             progress.update(bar, description=text(step), completed=min(done, 1.0))
 
+        others = busy()
         result = asyncio.run(module.run(module.Options(**chosen), say))
+    result["machine"]["busy_before"] = others
     click.echo(json.dumps(result))
     return 0 if result["ok"] else 1

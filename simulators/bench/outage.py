@@ -71,12 +71,13 @@ async def run(options: Options, say: Say) -> dict[str, Any]:
             sent = await said
         await settled(stage, sent.acknowledged, say)
         rows, held = await count(stage)
-        memory = stage.memory_peak_mb()
+        memory, broker_memory = stage.memory_peak_mb(), stage.broker_memory_peak_mb()
     lost, duplicate = max(sent.acknowledged - rows, 0), max(rows - sent.written, 0)
     return report(
         "outage", options, ok=lost == duplicate == held == 0 and live_s is not None and live_s < _TARGET_S,
         versions=versions, messages=sent.acknowledged, away_s=round(away_s, 1), behind_at_return=away,
-        live_again_s=live_s, target_s=_TARGET_S, memory_peak_mb=memory, lost=lost, duplicate=duplicate, held=held,
+        live_again_s=live_s, target_s=_TARGET_S, memory_peak_mb=memory,
+        broker_memory_peak_mb=broker_memory, lost=lost, duplicate=duplicate, held=held,
     )  # fmt: skip
 
 

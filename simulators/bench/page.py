@@ -19,6 +19,7 @@ __all__ = ["written"]
 
 Result = Mapping[str, Any]
 _FRAME: Final = frozenset({"bench", "ok", "settings", "machine", "versions", "profile", "targets_per_s"})
+_IDLE: Final = 0.1
 _PARTS: Final = ("core", "broker", "database", "publisher")
 
 
@@ -52,13 +53,13 @@ def _marks(results: Sequence[Result], failed: Sequence[Result]) -> str:
 
 def _machine(results: Sequence[Result]) -> str:
     machines = {each["machine"]["cpu"] + each["machine"]["system"]: each["machine"] for each in results}
-    loads = [each["machine"].get("load_before", 0.0) for each in results]
+    shares = [each["machine"].get("busy_before", 0.0) for each in results]
     versions = {name: version for each in results for name, version in each["versions"].items()}
     lines = [f"- {m['cores']} cores, {m['cpu']}, {m['memory_gb']} GB, {m['system']}" for m in machines.values()]
-    if loads and max(loads) > 1:
+    if shares and max(shares) > _IDLE:
         lines.append(
-            f"- **It was not idle**: its load before the runs was {min(loads)} to {max(loads)}, so CPU figures hold,"
-            " messages a second, latencies and the baseline do not"
+            f"- **It was not idle**: {min(shares):.0%} to {max(shares):.0%} of its cores were in use before the runs, so CPU"
+            " figures hold, messages a second, latencies and the baseline do not"
         )
     return "\n".join([*lines, "- " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))])
 

@@ -12,10 +12,9 @@ from typing import Any, Final
 import msgspec
 import psutil
 
-__all__ = ["percentiles", "report"]
+__all__ = ["busy", "percentiles", "report"]
 
-_LOAD: Final = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-"""What else the machine was doing when the benchmark began."""
+_LOOK_S: Final = 1.0
 _SHARES: Final = (50, 95, 99)
 
 
@@ -40,6 +39,14 @@ def report(
     }
 
 
+def busy() -> float:
+    """Give the share of the machine's cores that others use just now, 0 to 1; it takes a second to look.
+
+    Not the load average: that still holds what the benchmark before this one did.
+    """
+    return round(psutil.cpu_percent(_LOOK_S) / 100, 2)
+
+
 def percentiles(values: Sequence[float], *, digits: int = 1) -> dict[str, float]:
     """Give p50, p95, p99 and the largest of `values`; nothing of nothing."""
     ordered = sorted(values)
@@ -56,7 +63,6 @@ def _machine() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
-        "load_before": round(_LOAD, 1),
     }
 
 

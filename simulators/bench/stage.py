@@ -75,10 +75,11 @@ class Stage:
 
     def memory_peak_mb(self) -> float:
         """Give the most that the core ever held, in MB."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM"):
-                return round(int(line.split()[1]) / 1024, 1)
-        return 0.0
+        return _memory_peak_mb(self.process)
+
+    def broker_memory_peak_mb(self) -> float:
+        """Give the most that the broker ever held, in MB."""
+        return round(sum(_memory_peak_mb(each) for each in self._brokers()), 1)
 
     async def metrics(self) -> dict[str, float]:
         """Give the core's own figures as /metrics says them: `iot_events_total{event="ingest_stored"}` -> 5.0."""
@@ -119,6 +120,13 @@ class Stage:
             and str(self.folder) in " ".join(process.info["cmdline"] or ())
         ]
         return [each for process in found for each in (process, *_children(process))]
+
+
+def _memory_peak_mb(process: psutil.Process) -> float:
+    for line in Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return 0.0
 
 
 async def versions_of(dsn: str) -> dict[str, str]:

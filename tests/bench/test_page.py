@@ -50,3 +50,13 @@ def test_a_miss_is_named_and_the_cost_of_many_devices_compared() -> None:
     assert rows[name, "the core's memory, most during the run"] == ("400.0 MB", "**no**")
     assert rows[name, "the core's CPU a message, against few devices"] == ("1.04 x", "yes")
     assert rows[name, "the database's CPU a message, against few devices"] == ("2.44 x", "**no**")
+
+
+def test_what_was_waited_for_in_vain_is_a_miss_and_what_was_not_asked_has_no_row() -> None:
+    storm = {"storm": {"quiet_s": None, "fire_to_receipt_ms": {"p99": 1400.0}}}
+    alarms = {"bench": "alarms", "settings": {"devices": 6000}, **storm}
+    rows = {what: (figure, held) for _, what, _, figure, held in judged([alarms])}
+    assert rows == {
+        "a storm of 5,000 until the screen is quiet": ("not in the time it was given", "**no**"),
+        "a fire in it, its uplink to its receipt, p99": ("1,400.0 ms", "**no**"),
+    }
