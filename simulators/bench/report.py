@@ -44,7 +44,8 @@ def busy() -> float:
 
     Not the load average: that still holds what the benchmark before this one did.
     """
-    return round(psutil.cpu_percent(_LOOK_S) / 100, 2)
+    share: float = psutil.cpu_percent(_LOOK_S)
+    return round(share / 100, 2)
 
 
 def percentiles(values: Sequence[float], *, digits: int = 1) -> dict[str, float]:
