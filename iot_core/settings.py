@@ -78,7 +78,7 @@ class Mqtt(_Section, frozen=True, kw_only=True):
     client_id: str = "iot-core-ingest"
     window: Positive = 6000
     queued_messages: Positive = 1_000_000
-    """What our own Mosquitto keeps while the database is away: 16 minutes of 1,000 messages a second, in about 1.3 GB."""
+    """What our own Mosquitto keeps while the database is away: 16 minutes of 1,000 messages a second, about 1.3 GB."""
     keepalive_s: Positive = 30
     receipts: bool = True
     tls_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0

@@ -58,8 +58,8 @@ def _machine(results: Sequence[Result]) -> str:
     lines = [f"- {m['cores']} cores, {m['cpu']}, {m['memory_gb']} GB, {m['system']}" for m in machines.values()]
     if shares and max(shares) > _IDLE:
         lines.append(
-            f"- **It was not idle**: {min(shares):.0%} to {max(shares):.0%} of its cores were in use before the runs, so CPU"
-            " figures hold, messages a second, latencies and the baseline do not"
+            f"- **It was not idle**: {min(shares):.0%} to {max(shares):.0%} of its cores were in use before the runs:"
+            " CPU figures hold, messages a second, latencies and the baseline do not"
         )
     return "\n".join([*lines, "- " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))])
 
