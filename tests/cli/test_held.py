@@ -23,7 +23,7 @@ def test_held_is_searched_shown_and_replayed(core: Core) -> None:
     assert "unknown_metric" in preview
     assert "will replace" in preview
     done = core("held", "replay", "--id", str(one["id"]), "--yes")
-    assert "1 uplinks replayed: 1 observations stored" in done.out
+    assert "1 uplink replayed: 1 observation stored" in done.out
     (row,) = core.json("telemetry", "get", "sl-replay", "--from", "2026-11-20")
     assert row["values"]["power"] == 2.0
     assert [each["reason"] for each in core.json("held", "--device", "sl-replay")] == ["unknown_metric"]

@@ -68,7 +68,7 @@ async def test_units_behind_one_gateway_share_one_connection_one_request_at_a_ti
         async with running(driver, mounted, edges.ingest):
             await until(lambda: len({uplink.address for uplink in edges.ingest.uplinks}) == 8)
             await driver.listening()
-            assert driver.address_line() == "polling 8 units behind 1 gateways"
+            assert driver.address_line() == "polling 8 units behind 1 gateway"
     assert gateway.connections == 1
     assert most == 1
 
@@ -254,7 +254,7 @@ async def test_units_come_and_go_while_it_runs(free_port: Callable[[], int]) -> 
             mounted.dismount(at(two.port, 1))
             await until(lambda: two.open_now == 0)
             mounted.dismount(at(one.port, 8))
-            await until(lambda: driver.address_line() == "polling 1 units behind 1 gateways")
+            await until(lambda: driver.address_line() == "polling 1 unit behind 1 gateway")
             asked = len(one.blocks(8))
             seen = len(edges.ingest.of(at(one.port, 9)))
             await until(lambda: len(edges.ingest.of(at(one.port, 9))) >= seen + 4)
