@@ -71,6 +71,7 @@ from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.refresh import Refresh
 from iot_core.store.reseal import reseal
 from iot_core.store.server import embedded
+from iot_core.store.sessions import StoredSessions
 from iot_core.store.tier import Found, Tier
 from iot_core.store.vault import NAME, Vault
 from iot_core.supervisor import supervise
@@ -193,6 +194,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
             count=counters.count,
             claim=claiming,
             claim_tls=None if claim_tls is None else claim_tls.context,
+            sessions=StoredSessions(pool),
             spool=state.path / "spool",
         )
         drivers = _drivers(context)

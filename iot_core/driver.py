@@ -24,6 +24,7 @@ from iot_core.model import Uplink
 
 if TYPE_CHECKING:
     import ssl
+    from datetime import datetime
 
     from iot_core.model import Command, CommandState, Credential, MountedUnit
     from iot_core.profiles import Profiles
@@ -98,6 +99,34 @@ class Credentials(Protocol):
         ...
 
 
+class Sessions(Protocol):
+    """What a driver must know of its sessions again after a restart, by address, in the driver's own form."""
+
+    async def recall(self, address: str) -> Mapping[str, bytes]:
+        """Give what was remembered of an address and of those below it (`ADDRESS/...`). Raises StoreUnavailable."""
+        ...
+
+    async def remember(self, states: Mapping[str, bytes]) -> None:
+        """Remember states by address, in place of those before. Raises StoreUnavailable."""
+        ...
+
+    async def waiting(self, address: str, since: datetime, after: int) -> Sequence[tuple[int, bytes, Uplink]]:
+        """Give some of the uplinks that are held of an address until it is born: number, mark and message.
+
+        Received after `since`, with a number above `after`, the oldest first; none when there are no more. Raises
+        StoreUnavailable.
+        """
+        ...
+
+    async def mend(self, mark: bytes, payload: bytes) -> None:
+        """Hold a message with this payload in place of the one that it came with. Raises StoreUnavailable."""
+        ...
+
+    async def let_go(self, mark: bytes) -> None:
+        """Hold a message no longer: it went through the path again. Raises StoreUnavailable."""
+        ...
+
+
 class ClaimState(StrEnum):
     """What becomes of a claim for now."""
 
@@ -160,6 +189,8 @@ class DriverContext:
     """Where claims of new devices go; None where nobody takes them."""
     claim_tls: ssl.SSLContext | None = None
     """What the claims' TLS listener shows; None where there is none."""
+    sessions: Sessions | None = None
+    """What drivers remember over a restart; None where nothing is."""
     spool: Path | None = None
     """A folder of the state directory where a driver keeps what it cannot hand over while the store is away."""
 

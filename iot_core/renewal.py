@@ -24,7 +24,7 @@ from iot_core.profiles.load import load_tolerant
 from iot_core.registry.directory import Directory
 from iot_core.settings import Settings
 from iot_core.store.completeness import note_models
-from iot_core.store.connection import AWAY
+from iot_core.store.connection import AWAY, RETRY
 
 log = structlog.get_logger()
 
@@ -50,30 +50,34 @@ class Renewal:
         await follow_profiles(self.store.profiles, self.folder, self._renewed, load=self._load)
 
     async def _load(self, folder: Path, running: Profiles) -> Profiles:
-        """Load beside what runs, and make the tables of classes that are new. Raises StoreUnavailable."""
+        """Load beside what runs; make or extend the tables of classes that are new or changed. Raises StoreUnavailable.
+
+        Two who want the same locks in another order is no reason to give up: at the next look.
+        """
         found = await asyncio.to_thread(load_tolerant, folder, running)
         try:
             async with self.pool.acquire() as connection:
-                if found.classes.keys() - running.classes.keys():
-                    found = await self._with_new_classes(connection, folder, running, found)
+                if _changed(running, found):
+                    found = await self._with_changed_classes(connection, folder, running, found)
                 await note_models(connection, models_of(found))
                 await hold_broken(connection, found)
-        except AWAY as exc:
+        except (*AWAY, *RETRY) as exc:
             raise StoreUnavailable(str(exc)) from exc
         return found
 
-    async def _with_new_classes(
+    async def _with_changed_classes(
         self, connection: asyncpg.Connection, folder: Path, running: Profiles, found: Profiles
     ) -> Profiles:
-        """Let new classes have what a start would give them, before anybody can say anything of them."""
+        """Let classes have what a start would give them, before anybody can say anything new of them."""
         store = self.store
         again = partial(load_tolerant, folder, running)
         found, tables = await with_tables(connection, found, again, self.settings, store.found.tier)
-        new = {key: table for key, table in tables.items() if key not in store.tables}
-        await store.add(connection, new, found, self.settings)
-        self.flush.add(new)
-        self.loader.add(new)
-        log.info("profiles.new_classes", classes=sorted(new))
+        changed = {key: table for key, table in tables.items() if table != store.tables.get(key)}
+        new = sorted(changed.keys() - store.tables.keys())
+        await store.add(connection, changed, found, self.settings)
+        self.flush.add(changed)
+        self.loader.add(changed)
+        log.info("profiles.classes", new=new, changed=sorted(changed.keys() - new))
         return found
 
     async def _renewed(self) -> None:
@@ -83,3 +87,8 @@ class Renewal:
         async with self.pool.acquire() as connection:
             await self.evaluator.load(connection)
         await self.broker.refresh()
+
+
+def _changed(running: Profiles, found: Profiles) -> bool:
+    """Say whether any class is new, or not what it was."""
+    return any(running.class_file(key) != found.class_file(key) for key in found.classes)

@@ -114,7 +114,7 @@ class SimDevice:
         return [
             (sample.time, {key: value for key, value in sample.values.items() if isinstance(value, float | int | str)})
             for sample in decoded.samples
-            if not sample.channel
+            if sample.channel == self.plan.voice.channel
         ]
 
 

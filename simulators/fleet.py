@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from iot_core.errors import NotFoundError
 from iot_core.profiles import native_model
+from iot_core.sparkplug import SCHEME
 from simulators.city import Building, buildings, somewhere, within
 from simulators.physics import (
     AirStation,
@@ -79,6 +80,8 @@ class Voice:
     content_format: int | None = None
     buffered: int = 1
     """How many observations go into one message."""
+    channel: str = ""
+    """Of a gateway or panel that says nothing of itself: the channel that speaks of the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +107,13 @@ class Planned:
 
     @property
     def model(self) -> str:
-        """The key of its profile."""
+        """The key of its profile, or of that of the gateway which speaks for it."""
         return self.voice.profile.model
+
+    @property
+    def gateway(self) -> str:
+        """The key of the gateway or panel whose channel it is; empty for a device that speaks itself."""
+        return f"{self.key}-gw" if self.voice.channel else ""
 
 
 def voices(profiles: Profiles, class_key: str) -> tuple[Voice, ...]:
@@ -124,12 +132,13 @@ def voices(profiles: Profiles, class_key: str) -> tuple[Voice, ...]:
 
 
 def voice_of(profile: Profile) -> Voice | None:
-    """Say how a model speaks; None for one that only feeds devices behind it, or whose driver asks and is not told."""
-    if "" not in profile.channels:
-        return None
+    """Say how a model speaks; None for one whose driver asks and is not told.
+
+    One that only feeds devices behind it speaks of one device, by its first channel.
+    """
     if profile.modbus is not None:
-        return Voice("modbus", profile)
-    if profile.model == native_model(profile.class_key) or profile.address.startswith(("mqtt:", "lorawan:")):
+        return Voice("modbus", profile, channel="" if "" in profile.channels else profile.channels[0])
+    if profile.model == native_model(profile.class_key) or profile.address.startswith(("mqtt:", "lorawan:", SCHEME)):
         return Voice("mqtt", profile)
     return Voice("coap", profile, _SENML_CBOR) if profile.address.startswith("iot:") else None
 
@@ -162,9 +171,7 @@ def plan_of(profiles: Profiles, models: Sequence[str], *, devices: int, seed: in
     for model in models:
         voice = voice_of(profiles.get(model))
         if voice is None:
-            asked = profiles.get(model)
-            behind = any(asked.channels)
-            raise NotFoundError("demo.not_played" if behind else "demo.asked_itself", model=asked.model)
+            raise NotFoundError("demo.asked_itself", model=model)
         voices.append(voice)
     numbers: Counter[str] = Counter()
     planned: list[Planned] = []

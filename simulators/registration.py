@@ -16,6 +16,8 @@ import msgspec
 
 from iot_core.api.shapes import AreaNew, Device, DeviceNew, DeviceState
 from iot_core.model import Lifecycle
+from iot_core.profiles import native_model
+from iot_core.sparkplug import SCHEME
 from iot_core.state import write_private
 from simulators.city import PROVINCE, PROVINCE_CODE, PROVINCE_EN, PROVINCE_KEY, WARDS
 from simulators.device import SimDevice
@@ -95,6 +97,7 @@ async def register(
         bridge.behind = [device for device in result.devices if device.plan.bridged]
     new = [device for device in result.devices if device.key not in there]
     await _add(client, [_new(device) for device in new if not device.plan.bridged], memory)
+    await _add_gateways(client, new)
     gateway = "" if bridge is None else bridge.key
     await _add(client, [_new(device, gateway) for device in new if device.plan.bridged], memory)
     for device in result.devices:
@@ -131,7 +134,8 @@ def _plays(device: Device) -> bool:
 
 async def _make_room(client: Client, devices: Sequence[SimDevice], there: Mapping[str, Device], *, sole: bool) -> int:
     """Retire simulated devices that stand in a place of ours, or all that are not ours."""
-    ours, addresses = {device.key for device in devices}, {device.address for device in devices}
+    ours = {key for device in devices for key in (device.key, device.plan.gateway)}
+    addresses = {device.address for device in devices}
     strangers = [
         device.key
         for device in there.values()
@@ -172,8 +176,10 @@ async def _settled(client: Client, each: Planned, place: Place | None, there: Ma
     for number in count(1):
         key = each.key if number == 1 else f"{each.key}-{number}"
         device = SimDevice(replace(each, key=key), _address(each, key, place))
-        found = there.get(key)
-        if found is None or (found.simulated and await _hardware(client, found) == (each.model, device.address)):
+        found = there.get(device.plan.gateway or key)
+        if found is None and key not in there:
+            return device
+        if found is not None and found.simulated and await _hardware(client, found) == (each.model, device.address):
             return device
     raise AssertionError("count is endless")
 
@@ -193,29 +199,49 @@ async def _take_back(client: Client, device: SimDevice, found: Device, memory: M
         if not lost:
             return
         await client.remove_device(device.key)
+    if device.plan.gateway:
+        await client.restore_device(device.plan.gateway)
+        await _feed(client, device)
     restored = await client.restore_device(device.key, fresh_secret=lost)
     if restored.secret is not None:
         memory.secrets[device.key] = restored.secret
 
 
 def _address(each: Planned, key: str, place: Place | None) -> str:
+    template = each.voice.profile.address
     inner = key if place is None else f"{place.host}:{place.port}/{place.unit_id}"
-    return each.voice.profile.address.replace("{address}", inner)
+    return template.replace("{address}", f"sim/{key}" if template.startswith(SCHEME) else inner)
 
 
 def _new(device: SimDevice, gateway: str = "") -> DeviceNew:
     plan = device.plan
+    behind = bool(plan.gateway)  # it has no address of its own
     return DeviceNew(
         key=plan.key,
         name=plan.name,
-        profile=plan.model,
+        profile=native_model(plan.class_key) if behind else plan.model,
         area=plan.ward,
         latitude=plan.latitude,
         longitude=plan.longitude,
-        address=device.address,
+        address=None if behind else device.address,
         gateway=gateway or None,
         simulated=True,
     )
+
+
+async def _add_gateways(client: Client, new: Sequence[SimDevice]) -> None:
+    """Add the gateways and panels whose channels speak of devices, and say which channel is whose."""
+    for device in new:
+        plan = device.plan
+        if plan.gateway:
+            await client.add_device(
+                DeviceNew(key=plan.gateway, profile=plan.model, area=plan.ward, address=device.address, simulated=True)
+            )
+            await _feed(client, device)
+
+
+async def _feed(client: Client, device: SimDevice) -> None:
+    await client.feed_channel(device.plan.gateway, device.plan.voice.channel, device.key)
 
 
 async def _add(client: Client, new: Sequence[DeviceNew], memory: Memory) -> None:

@@ -55,7 +55,8 @@ class ModbusDriver(Driver):
         self._gateways: dict[Place, tuple[Gateway, asyncio.Task[None]]] = {}
         self._atoms: dict[tuple[str, ...], tuple[Profile, tuple[Block, ...]]] = {}
         """What the units of a model with the same channels are asked, and the profile that said so."""
-        self._unusable: set[tuple[str, str]] = set()
+        self._unusable: dict[str, str] = {}
+        """Address -> why it cannot be polled, as the log was told."""
         self._ready = asyncio.Event()
 
     async def run(self, units: Units, emit: Emit) -> None:
@@ -182,6 +183,7 @@ class ModbusDriver(Driver):
             if isinstance(place, Line) and lines.setdefault(place.port, place) != place:
                 self._leave_out(unit, "modbus.line_differs")
                 continue
+            self._unusable.pop(unit.address, None)
             plans[place][unit.address] = plan
         return dict(plans)
 
@@ -211,8 +213,8 @@ class ModbusDriver(Driver):
         )
 
     def _leave_out(self, unit: MountedUnit, code: str) -> None:
-        if (unit.address, code) not in self._unusable:
-            self._unusable.add((unit.address, code))
+        if self._unusable.get(unit.address) != code:
+            self._unusable[unit.address] = code
             log.warning("modbus.unusable", unit=unit.address, device=unit.device_key, reason=code)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from drivers.mqtt.claims import Listener
 from drivers.mqtt.downlink import Outgoing, outgoing
-from drivers.mqtt.intake import Intake
+from drivers.mqtt.intake import Asks, Intake
 from drivers.mqtt.outlet import Outlet
 from drivers.mqtt.receipts import Receipts
 from drivers.mqtt.topics import Topics
@@ -39,7 +39,8 @@ class MqttDriver(Driver):
         self._outlet = Outlet(context)
         self._receipts = Receipts(context) if context.settings.mqtt.receipts else None
         committed = self._receipts.note if self._receipts is not None else _untold
-        self._intake = Intake(context, Topics(context.profiles), committed)
+        self._asks = Asks(self._outlet.ask)
+        self._intake = Intake(context, Topics(context.profiles), committed, self._asks)
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Deliver uplinks until cancelled; a broker that is away is tried again by ourselves, with the same session."""
@@ -47,6 +48,7 @@ class MqttDriver(Driver):
             for listener in self._claims():
                 group.create_task(listener.run(), name="mqtt claims")
             group.create_task(self._outlet.run(), name="mqtt outlet")
+            group.create_task(self._asks.run(), name="mqtt asks")
             group.create_task(self._intake.run(units, emit), name="mqtt intake")
             if self._receipts is not None:
                 group.create_task(self._receipts.run(), name="mqtt receipts")

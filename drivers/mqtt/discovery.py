@@ -3,7 +3,8 @@
 tasmota/discovery/MAC/config   {"t": "den_001", "ft": "%prefix%/%topic%/", "tp": ["cmnd", "stat", "tele"], "md": ...}
 tasmota/discovery/MAC/sensors  {"sn": {what its next SENSOR message will say}, "ver": 1}
 
-Source: arendst/Tasmota, tasmota/tasmota_xdrv_driver/xdrv_12_discovery.ino.
+Source: arendst/Tasmota 080cdb4, tasmota/tasmota_xdrv_driver/xdrv_12_discovery.ino (SetOption19 0, the default, is on);
+GetTopic_P of support.ino for what the words of a full topic stand for.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ class _Config(msgspec.Struct, frozen=True):
     @property
     def sensor_topic(self) -> str:
         """The topic that its measurements come on."""
-        whole = self.ft if self.ft.endswith("/") else f"{self.ft}/"
-        parts = {"prefix": self.tp[_TELE], "topic": self.t, "hostname": self.hn, "id": self.mac[-6:]}
+        whole = self.ft
+        parts = {"prefix": self.tp[_TELE], "topic": self.t, "hostname": self.hn, "id": self.mac}
         for name, value in parts.items():
             whole = whole.replace(f"%{name}%", value)
-        return f"{whole}SENSOR"
+        whole = whole.replace("#", "").replace("//", "/")
+        return f"{whole}{'' if whole.endswith('/') else '/'}SENSOR"
 
 
 class Discovery:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
@@ -12,18 +14,21 @@ from drivers.mqtt.backoff import Backoff
 from drivers.mqtt.discovery import Discovery, find_in
 from drivers.mqtt.patience import Patience
 from drivers.mqtt.session import opened
+from drivers.mqtt.sparkplug import Births
+from iot_core import sparkplug
 from iot_core.errors import DriverUnavailable, StoreUnavailable
-from iot_core.model import FOUND, Uplink
+from iot_core.model import FOUND, Reason, Uplink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from drivers.mqtt.session import Message, Session
     from drivers.mqtt.topics import Topics
-    from iot_core.driver import DriverContext, Emit, Units
-    from iot_core.model import Numbers
+    from iot_core.driver import DriverContext, Emit, Sessions, Units
+    from iot_core.model import Numbers, Outcome
 
-__all__ = ["Intake"]
+__all__ = ["Asks", "Intake"]
 
 log = structlog.get_logger()
 
@@ -36,14 +41,21 @@ _TOLD: Final = frozenset({"commands/result", "config/reported"})
 """What devices say of what they were told; it is no telemetry."""
 _HEARD_ON: Final = 50_000
 _LAST_WORDS_S: Final = 1.0
+_SPARKPLUG: Final = f"{sparkplug.NAMESPACE}/"
+_BETWEEN_ASKS_S: Final = 0.02
+T = TypeVar("T")
 
 
 class Intake:
     """Connects, hands over, comes back; logs when broker or store go and when they return."""
 
-    def __init__(self, context: DriverContext, topics: Topics, committed: Callable[[Numbers], None]) -> None:
+    def __init__(
+        self, context: DriverContext, topics: Topics, committed: Callable[[Numbers], None], asks: Asks
+    ) -> None:
         self._committed = committed
         self._context = context
+        self._asks = asks
+        self._births = Births(context.count)
         self._topics = topics
         self._discovery = Discovery(topics)
         self._patience_s = context.settings.mqtt.keepalive_s / 2
@@ -69,6 +81,7 @@ class Intake:
     async def _connection(self, units: Units, emit: Emit) -> None:
         async with opened(self._context.broker, self._context.settings.mqtt) as session:
             handover = Handover(session, self._context, self._committed)
+            self._births.connected()
             # A backlog stands in front of the SUBACK: whoever waits for that before reading waits for ever.
             subscribing = asyncio.create_task(self._subscribe(session, units), name="mqtt subscribe")
             try:
@@ -126,6 +139,9 @@ class Intake:
             if Discovery.meant(message.topic):
                 await self._discovered(message, handover, units, emit)
                 continue
+            if message.topic.startswith(_SPARKPLUG):
+                await self._sparkplug(message, handover, units, emit)
+                continue
             sender = self._topics.sender(message.topic, units)
             if sender is None:
                 self._context.count("mqtt_topic_of_nobody")
@@ -153,6 +169,56 @@ class Intake:
             await handover.room()
         await self._hand_over(find_in(handover.uplink(message, address, FOUND), find), emit)
 
+    async def _sparkplug(self, message: Message, handover: Handover, units: Units, emit: Emit) -> None:
+        """Hand over what an edge node says, whole; what was held for want of a birth follows that birth."""
+        topic, memory = sparkplug.Topic.read(message.topic), self._context.sessions
+        if topic is None:
+            self._context.count("mqtt_topic_of_nobody")
+            await handover.decline(message)
+            return
+        if message.retained:  # forbidden, and of any age: nothing is learnt from it
+            await self._hand_over(handover.uplink(message, topic.address, "telemetry"), emit)
+            return
+        await self._stored(partial(self._births.recall, topic, memory))
+        heard = self._births.heard(topic, message.payload, message.received_at)
+        if heard.outdated:
+            await handover.decline(message)
+            return
+        if heard.kept and memory is not None:
+            await self._stored(partial(memory.remember, heard.kept))
+        if heard.ask:
+            self._asks.put(topic)
+        if handover.full:
+            await handover.room()
+        for dead in heard.dead:  # before the node's own word, which is acknowledged after all of them
+            gone = Uplink(driver="mqtt", address=dead.address, topic=dead.text, received_at=message.received_at)
+            await self._hand_over(gone, emit)
+        uplink = handover.uplink(message, topic.address, "telemetry")
+        uplink.payload = heard.payload
+        await self._hand_over(uplink, emit)
+        if heard.waited_since is not None and memory is not None:
+            await self._after_birth(topic, heard.waited_since, memory, units, emit)
+
+    async def _after_birth(
+        self, topic: sparkplug.Topic, since: datetime, memory: Sessions, units: Units, emit: Emit
+    ) -> None:
+        """Let what is held for want of this birth through the path again; it is held no longer once that is stored.
+
+        What a stranger said waits on in the inbox, whole.
+        """
+        after = 0
+        while rows := await self._stored(partial(memory.waiting, topic.address, since, after)):
+            for number, mark, uplink in rows:
+                after = number
+                whole = self._births.completed(topic, uplink.payload)
+                if whole is None:
+                    continue
+                if units.at(topic.address) is None:
+                    await self._stored(partial(memory.mend, mark, whole))
+                    continue
+                uplink.payload, uplink.done = whole, partial(_let_go, memory, mark)
+                await self._hand_over(uplink, emit)
+
     def _note(self, address: str, topic: str) -> None:
         """Remember through which application of a network server a unit speaks: its commands go back that way."""
         if len(self.heard_on) >= _HEARD_ON and address not in self.heard_on:
@@ -160,10 +226,13 @@ class Intake:
         self.heard_on[address] = topic
 
     async def _hand_over(self, uplink: Uplink, emit: Emit) -> None:
-        """Emit; ask again as long as the connection can bear it, but no longer than once when the store was away."""
+        await self._stored(partial(emit, uplink))
+
+    async def _stored(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do what needs the store; again as long as the connection can bear it, but only once when it was away."""
         while True:
             try:
-                await emit(uplink)
+                done = await step()
             except StoreUnavailable:
                 if self._store_away:
                     raise
@@ -173,7 +242,7 @@ class Intake:
                     self._store_away = False
                     self._backoff.succeeded()
                     log.info("mqtt.store_back")
-                return
+                return done
 
     async def _packet_id_twice(self, handover: Handover) -> None:
         """Finish what is under way and begin anew: of two messages with one packet id MQTTium keeps the first only."""
@@ -281,6 +350,36 @@ class Handover:
         while self._unfinished >= bound:
             self._changed.clear()
             await self._changed.wait()
+
+
+class Asks:
+    """Edge nodes that are asked for their births, at a pace that a broker and a mobile network bear."""
+
+    def __init__(self, ask: Callable[[str, bytes], Awaitable[bool]]) -> None:
+        self._ask = ask
+        self._nodes: dict[str, sparkplug.Topic] = {}
+        self._news = asyncio.Event()
+
+    def put(self, topic: sparkplug.Topic) -> None:
+        """Let a node be asked soon, once however often this is said."""
+        self._nodes[topic.node_address] = topic
+        self._news.set()
+
+    async def run(self) -> None:
+        """Ask until cancelled; a question that nobody took is asked when the node speaks again."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._nodes:
+                _, topic = self._nodes.popitem()
+                await self._ask(*sparkplug.rebirth(topic.group, topic.node, round(time.time() * 1000)))
+                await asyncio.sleep(_BETWEEN_ASKS_S)
+
+
+async def _let_go(memory: Sessions, mark: bytes, outcome: Outcome) -> None:
+    """Hold a message no longer, unless it only came when there were too many."""
+    if all(problem.reason is not Reason.RATE for problem in outcome.problems):
+        await memory.let_go(mark)
 
 
 async def _ended(subscribing: asyncio.Task[None]) -> None:

@@ -54,10 +54,10 @@ class Link:
             raise DriverUnavailable("broker.away", detail=_said(exc)) from exc
         notice_cancellation()
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish with QoS 1 and wait for the broker's word. Raises DriverUnavailable without it."""
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> None:
+        """Publish; with QoS 1 wait for the broker's word. Raises DriverUnavailable without it."""
         try:
-            receipt = await self._client.publish(topic, payload, qos=1, retain=retain)
+            receipt = await self._client.publish(topic, payload, qos=qos, retain=retain)
             await receipt.wait()
         except (MQTTError, OSError) as exc:
             raise DriverUnavailable("broker.away", detail=_said(exc)) from exc

@@ -53,6 +53,17 @@ class Outlet:
         except (TimeoutError, DriverUnavailable) as exc:
             raise DeviceUnreachable("broker.not_sent", device=unit.device_key) from exc
 
+    async def ask(self, topic: str, payload: bytes) -> bool:
+        """Publish at QoS 0, as a question that is asked again when nobody answers; False when nobody takes it."""
+        if (link := self._link) is None:
+            return False
+        try:
+            async with asyncio.timeout(_SEND_S):
+                await link.publish(topic, payload, qos=0)
+        except (TimeoutError, DriverUnavailable):
+            return False
+        return True
+
     async def _connection(self) -> None:
         mqtt = self._context.settings.mqtt
         name = f"{mqtt.client_id}-commands"

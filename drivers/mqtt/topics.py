@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from drivers.mqtt import discovery
+from iot_core import sparkplug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +53,7 @@ class Topics:
 
     def filters(self) -> Sequence[str]:
         """List the filters to subscribe to, none of them inside another one (else messages would come twice)."""
-        return _outermost([*NATIVE, *discovery.FILTERS, *self._vendor])
+        return _outermost([*NATIVE, *discovery.FILTERS, *sparkplug.FILTERS, *self._vendor])
 
     def sender(self, topic: str, units: Units) -> tuple[str, str] | None:
         """Give the address and kind of what is published on `topic`; None for a topic of nobody.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from iot_core import sparkplug
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -37,7 +39,7 @@ def core(profiles: Profiles | None = None) -> list[tuple[str, str]]:
         (READ, "$SYS/#"),
         *((WRITE, f"iot/v1/+/{tail}") for tail in _DOWN),
         (WRITE, "iot/alarms/#"),  # push targets on our own broker
-        *((WRITE, topic) for topic in commands),
+        *((WRITE, topic) for topic in (*commands, *sparkplug.COMMANDS)),
     ]
 
 
@@ -56,6 +58,8 @@ def vendor(
             continue
         own = [(WRITE, topic) for topic in granted(profile.address, profile.topics, sender.address)]
         own += [(READ, topic) for topic in granted(profile.address, profile.command_topics, sender.address)]
+        writes, reads = sparkplug.rights(sender.address)
+        own += [*((WRITE, topic) for topic in writes), *((READ, topic) for topic in reads)]
         for username in filter(None, (sender.device_key, sender.gateway)):
             if own:
                 found.setdefault(username, []).extend(own)

@@ -72,7 +72,8 @@ def _print_differences(result: CheckResult) -> None:
 
 def _differs(row: CheckResult) -> str:
     if row.error is not None:
-        return text("profile.file_is_wrong")
+        key = row.error.facts.get("key")
+        return f"{row.line}: {key}" if key and row.line else text("profile.file_is_wrong")
     return "; ".join(f"{each.place}: {each.got} ≠ {each.expected}" for each in row.differences)
 
 

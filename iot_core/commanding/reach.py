@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["NATIVE", "Reach"]
 
 NATIVE: Final = "iot:"
-_BY_MQTT: Final = {"iot": "mqtt", "lorawan": "mqtt"}
+_BY_MQTT: Final = {"iot": "mqtt", "lorawan": "mqtt", "sparkplug": "mqtt"}
 
 
 @dataclass(slots=True)

@@ -97,13 +97,15 @@ class Flush:
         self.add(tables)
 
     def add(self, tables: Mapping[str, ClassTable]) -> None:
-        """Learn of the tables of classes that are new."""
+        """Learn of the tables of classes that are new or changed."""
         for key, table in tables.items():
             self._telemetry[key] = TelemetryTable(table)
             self._bits[key] = {column.name: 1 << column.bit for column in table.columns}
             self._said[key] = {}
             if table.device_class.life_safety:
                 self._life_safety.add(key)
+            else:
+                self._life_safety.discard(key)
 
     async def __call__(self, connection: asyncpg.Connection, works: Sequence[Work], *, now: datetime) -> None:
         """Write a batch in one transaction. Raises whatever the database says; nothing is written then."""

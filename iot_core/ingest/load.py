@@ -59,7 +59,7 @@ class Loader:
         self.add(tables)
 
     def add(self, tables: Mapping[str, ClassTable]) -> None:
-        """Learn of the tables of classes that are new."""
+        """Learn of the tables of classes that are new or changed."""
         for key, table in tables.items():
             self._checkers[key] = Checker(table)
             self._tables[key] = TelemetryTable(table)

@@ -68,8 +68,10 @@ class Prepare:
         self._polls: dict[int, set[tuple[Reason, str]]] = {}
 
     def renew(self) -> None:
-        """Look at the profiles again, and at tables of new classes; they changed."""
-        self._checkers.update({key: Checker(self._tables[key]) for key in self._tables.keys() - self._checkers.keys()})
+        """Look at the profiles again, and at tables of classes that are new or changed."""
+        for key, table in self._tables.items():
+            if key not in self._checkers or self._checkers[key].table is not table:
+                self._checkers[key] = Checker(table)
         # By profile: those that speak the native contract, whose plain messages are read the short way.
         self._express = {
             profile.model: Express(self._tables[profile.class_key])

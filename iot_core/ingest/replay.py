@@ -16,8 +16,9 @@ import asyncpg
 
 from iot_core.ingest.flush import Flush
 from iot_core.ingest.prepare import Prepare, Work
-from iot_core.model import Reason, Uplink
+from iot_core.model import Reason
 from iot_core.store.connection import AWAY, RETRY
+from iot_core.store.held import uplink_of
 
 _CHUNK: Final = 500
 _TRIES: Final = 5
@@ -146,18 +147,3 @@ async def _take(connection: asyncpg.Connection, prepare: Prepare, messages: Sequ
     for row in sorted(await connection.fetch(TAKE, list(messages), until), key=lambda row: int(row["id"])):
         first.setdefault(row["message"], row)
     return [prepare(uplink_of(row), replay=True) for row in first.values()]
-
-
-def uplink_of(row: Any) -> Uplink:
-    """Make the uplink again that a held row keeps, with its own time of arrival."""
-    return Uplink(
-        driver=row["driver"],
-        address=row["address"],
-        topic=row["topic"],
-        kind=row["kind"],
-        payload=row["payload"] or b"",
-        registers=row["registers"],
-        content_format=row["content_format"],
-        retained=row["retained"],
-        received_at=row["received_at"],
-    )

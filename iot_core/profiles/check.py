@@ -13,6 +13,7 @@ from iot_core.profiles.bases import read_document
 from iot_core.profiles.classes import read_class
 from iot_core.profiles.examples import example_uplink
 from iot_core.profiles.load import CLASS_FILE, Broken, Profiles, load, load_file
+from iot_core.profiles.mistakes import mistakes
 from iot_core.profiles.values import number_of
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _check_file(path: Path, known: Profiles) -> list[CheckResult]:
             return []
         profile = load_file(path, known)
     except ConfigError as exc:
-        return [_broken(path.name, exc)]
+        return [_broken(path.name, each) for each in mistakes(path, known) or [exc]]
     return _check_profile(profile)
 
 

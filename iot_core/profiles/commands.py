@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,6 +12,7 @@ from typing import Any, Final
 import cbor2
 import msgspec
 
+from iot_core import sparkplug
 from iot_core.errors import CommandRejected, RequestError
 from iot_core.model import CommandType, Metric, MetricType, Value
 from iot_core.profiles.checksums import Checksum
@@ -19,7 +21,7 @@ from iot_core.profiles.modbus import Point, RegisterWrite
 from iot_core.profiles.places import Bytes
 from iot_core.profiles.values import Codec
 
-__all__ = ["CommandCodec", "Downlink", "Register", "checked_params", "checked_setting"]
+__all__ = ["CommandCodec", "Downlink", "MetricWrite", "Register", "checked_params", "checked_setting"]
 
 CONTENT: Final = {"text": 0, "json": 50, "cbor": 60, "bytes": 42}
 """CoAP content formats of what a command carries."""
@@ -92,6 +94,22 @@ class Register:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MetricWrite:
+    """One metric that a Sparkplug command writes: of a parameter, or of what it always says."""
+
+    name: str
+    parameter: Parameter | None
+    constant: Value | None
+    type: int
+    """0: by the value."""
+
+    def metric(self, params: Mapping[str, Value], time: int) -> sparkplug.Metric:
+        """Make the metric."""
+        raw = self.constant if self.parameter is None else self.parameter.raw(params)
+        return sparkplug.Metric(name=self.name, time=time, type=self.type or sparkplug.type_of(raw), value=raw)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandCodec:
     """How a model writes one command."""
@@ -110,6 +128,7 @@ class CommandCodec:
     """The template: text with `{param}`, data with Parameters in it, or the bytes that parameters are written into."""
     checksum: Checksum | None = None
     registers: tuple[Register, ...] = ()
+    metrics: tuple[MetricWrite, ...] = ()
 
     def encode(self, params: Mapping[str, Value], address: str) -> Downlink:
         """Write it. Raises CommandRejected for a value that the wire cannot hold."""
@@ -118,8 +137,11 @@ class CommandCodec:
             writes = tuple(each.write(params) for each in self.registers)
         except (ValueError, OverflowError) as exc:
             raise CommandRejected("command.unfit", command=self.name, detail=str(exc)) from exc
+        topic = self.topic.replace("{address}", address)
+        if self.metrics:
+            topic = sparkplug.Topic.of(address, node=sparkplug.Kind.NCMD, device=sparkplug.Kind.DCMD).text
         return Downlink(
-            topic=self.topic.replace("{address}", address),
+            topic=topic,
             payload=payload,
             retain=self.retain,
             port=self.port,
@@ -131,6 +153,11 @@ class CommandCodec:
         )
 
     def _payload(self, params: Mapping[str, Value]) -> bytes:
+        if self.metrics:
+            now = round(time.time() * 1000)  # a command says when it was sent
+            return sparkplug.write(
+                sparkplug.Payload(metrics=tuple(each.metric(params, now) for each in self.metrics), time=now)
+            )
         match self.kind:
             case "text":
                 said = str(self.content)

@@ -11,7 +11,14 @@ from iot_core.model import Title, is_key
 from iot_core.profiles.classes import ClassFile, Titles, read_duration
 from iot_core.profiles.compile_bytes import compile_bytes_format
 from iot_core.profiles.compile_commands import compile_commands
-from iot_core.profiles.compile_messages import compile_json, compile_presence, compile_senml, compile_text, json_path
+from iot_core.profiles.compile_messages import (
+    compile_json,
+    compile_presence,
+    compile_senml,
+    compile_sparkplug,
+    compile_text,
+    json_path,
+)
 from iot_core.profiles.compile_modbus import compile_modbus
 from iot_core.profiles.entries import Entries
 from iot_core.profiles.envelope import ANY_PORT, TOPICS, Envelope, LorawanFormat
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["compile_profile"]
 
 _SINGLE: Final = ("native", "json", "cbor", "senml", "text", "bytes")
-_WAYS: Final = (*_SINGLE, "lorawan", "modbus", "coap", "topics")
+_WAYS: Final = (*_SINGLE, "sparkplug", "lorawan", "modbus", "coap", "topics")
 _FORMATS: Final = (*_SINGLE, "presence", "quiet")
 _CARRIED: Final = ("bytes", "text", "json", "cbor", "senml")
 """What a LoRaWAN device may put into its payload."""
@@ -55,8 +62,8 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     """How often it speaks: `30s`, `15m`, `24h`, `7d`. Three missed are silence."""
     address: str = ""
     """The form of a unit's address, with `{address}` once. `iot:{address}` (native MQTT topics and CoAP), `mqtt:...`,
-    `lorawan:{address}` (the DevEUI), `modbus://{address}` (`HOST:PORT/UNIT`), `coap://{address}` (`HOST:PORT`), or the
-    scheme of another driver."""
+    `lorawan:{address}` (the DevEUI), `sparkplug:{address}` (`GROUP/NODE` or `GROUP/NODE/DEVICE`),
+    `modbus://{address}` (`HOST:PORT/UNIT`), `coap://{address}` (`HOST:PORT`), or the scheme of another driver."""
     main: str = ""
     """The channel that is the unit's own device."""
     native: Any = None
@@ -66,6 +73,8 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     senml: Any = None
     text: Any = None
     bytes: Any = None
+    sparkplug: Any = None
+    """Sparkplug B over MQTT: an edge node, or a device behind one."""
     lorawan: Any = None
     modbus: Any = None
     commands: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -176,7 +185,12 @@ class _Compiler:
                 return None, self._format((kind,), kind), ()
 
     def _address(self, spec: ProfileSpec) -> str:
-        ways = {"modbus://{address}": spec.modbus, "lorawan:{address}": spec.lorawan, "coap://{address}": spec.coap}
+        ways = {
+            "modbus://{address}": spec.modbus,
+            "lorawan:{address}": spec.lorawan,
+            "sparkplug:{address}": spec.sparkplug,
+            "coap://{address}": spec.coap,
+        }
         default = next((form for form, way in ways.items() if way), "")
         if not default and not spec.topics:
             default = "iot:{address}"
@@ -213,6 +227,8 @@ class _Compiler:
                 return compile_json(self.entries, place, cbor=kind == "cbor")
             case "senml":
                 return compile_senml(self.entries, place)
+            case "sparkplug":
+                return compile_sparkplug(self.entries, place)
             case "text":
                 return compile_text(self.entries, place)
             case "bytes":

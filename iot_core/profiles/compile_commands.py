@@ -10,7 +10,7 @@ import msgspec
 
 from iot_core.model import CommandType, Metric
 from iot_core.profiles.checksums import CHECKSUMS, Checksum
-from iot_core.profiles.commands import CommandCodec, Parameter, Register
+from iot_core.profiles.commands import CommandCodec, MetricWrite, Parameter, Register
 from iot_core.profiles.compile_bytes import byte_place
 from iot_core.profiles.compile_modbus import register
 from iot_core.profiles.modbus import Numbering, RegisterSpec
@@ -18,6 +18,7 @@ from iot_core.profiles.near import like
 from iot_core.profiles.table import Table
 from iot_core.profiles.values import Scalar, ValueSpec, compile_codec
 from iot_core.profiles.wire import Endian, TypeName
+from iot_core.sparkplug import TYPES
 
 if TYPE_CHECKING:
     from iot_core.profiles.document import Place
@@ -65,6 +66,19 @@ class WriteSpec(RegisterSpec, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Read again what was written; false for a register that only takes."""
 
 
+class MetricWriteSpec(Table, frozen=True, kw_only=True):
+    """One metric that a Sparkplug command writes: a parameter, or a value that is always the same."""
+
+    param: str = ""
+    value: Scalar | None = None
+    datatype: str = ""
+    """As the node's birth says it: `Int32`, `Float`...; without it Boolean, Int64, Double or String by the value."""
+    scale: float | int | str = 1
+    offset: float | int = 0
+    unit: str = ""
+    map: dict[Any, Scalar] = msgspec.field(default_factory=dict)
+
+
 class CommandSpec(Table, frozen=True, kw_only=True):
     """How a model is told to do what its class calls by this name."""
 
@@ -91,6 +105,8 @@ class CommandSpec(Table, frozen=True, kw_only=True):
     """The last bytes of `hex`, as in reading."""
     params: dict[str, ParamSpec] = msgspec.field(default_factory=dict)
     """How the parameters of `text` and `hex` are written."""
+    metrics: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Sparkplug B: the metrics that are written by NCMD or DCMD: `{Outputs/E: {param: "on"}}`."""
     write: list[Any] = msgspec.field(default_factory=list)
     """Modbus: `[{table, address, type, param}]`, one after the other."""
 
@@ -119,14 +135,17 @@ def compile_commands(entries: Entries, numbering: Numbering) -> dict[str, Comman
 def _command(entries: Entries, place: Place, command: CommandType, numbering: Numbering) -> CommandCodec:
     document = entries.document
     spec = document.read(place, CommandSpec)
-    ways = [way for way in ("topic", "put", "post", "write") if getattr(spec, way)]
+    ways = [way for way in ("topic", "put", "post", "metrics", "write") if getattr(spec, way)]
     ways += ["port"] if spec.port is not None else []
     if len(ways) != 1:
-        raise document.error(place, "exactly one of topic, port, put, post and write: where it goes")
+        raise document.error(place, "exactly one of topic, port, put, post, metrics and write: where it goes")
     params = {metric.key: metric for metric in command.params}
     if spec.write:
         writes = tuple(_write(entries, (*place, "write", index), params, numbering) for index in range(len(spec.write)))
         return CommandCodec(name=command.key, registers=writes)
+    if spec.metrics:
+        written = tuple(_metric(entries, (*place, "metrics", each), params) for each in spec.metrics)
+        return CommandCodec(name=command.key, metrics=written)
     kinds = [kind for kind in _KINDS if getattr(spec, kind) is not None]
     if len(kinds) != 1:
         raise document.error(place, f"exactly one of {', '.join(_KINDS)}: what is sent")
@@ -184,7 +203,9 @@ def _template(entries: Entries, place: Place, data: Any, params: dict[str, Metri
     return data
 
 
-def _parameter(entries: Entries, place: Place, spec: ParamSpec | WriteSpec, metric: Metric, size: int = 0) -> Parameter:
+def _parameter(
+    entries: Entries, place: Place, spec: ParamSpec | WriteSpec | MetricWriteSpec, metric: Metric, size: int = 0
+) -> Parameter:
     keys = ValueSpec(scale=spec.scale, offset=spec.offset, unit=spec.unit, map=dict(spec.map))
     codec = compile_codec(entries.document, place, keys, metric)
     if not isinstance(spec, ParamSpec):
@@ -192,6 +213,21 @@ def _parameter(entries: Entries, place: Place, spec: ParamSpec | WriteSpec, metr
     where = partial(byte_place, entries, spec.endian, size)
     found = None if spec.at is None or not size else where(place, spec)
     return Parameter(metric.key, codec, spec.round, found)
+
+
+def _metric(entries: Entries, place: Place, params: dict[str, Metric]) -> MetricWrite:
+    document = entries.document
+    spec = document.read(place, MetricWriteSpec)
+    if bool(spec.param) == (spec.value is not None):
+        raise document.error(place, "exactly one of param and value")
+    if spec.datatype and spec.datatype not in TYPES:
+        known = ", ".join(TYPES)
+        raise document.error((*place, "datatype"), f"one of {known}{like(spec.datatype, TYPES)}")
+    parameter = None
+    if spec.param:
+        _known(entries, (*place, "param"), spec.param, params)
+        parameter = _parameter(entries, place, spec, params[spec.param])
+    return MetricWrite(str(place[-1]), parameter, spec.value, TYPES.get(spec.datatype, 0))
 
 
 def _write(entries: Entries, place: Place, params: dict[str, Metric], numbering: Numbering) -> Register:

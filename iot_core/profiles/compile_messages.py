@@ -1,4 +1,4 @@
-"""The tables `json`, `cbor`, `senml`, `text` and `presence` of a profile -> formats."""
+"""The tables `json`, `cbor`, `senml`, `sparkplug`, `text` and `presence` of a profile -> formats."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from iot_core.profiles.json_format import KEY, JsonFormat, JsonPlace
 from iot_core.profiles.moments import MomentSpec, compile_moment
 from iot_core.profiles.paths import Path, parse_path
 from iot_core.profiles.senml_format import CHANNEL, SenmlFormat, SenmlPlace, own_unit, parted, senml_adjust
+from iot_core.profiles.sparkplug_format import SparkplugFormat
 from iot_core.profiles.table import Table
 from iot_core.profiles.text_format import Split, TextFormat, TextPlace
 from iot_core.profiles.values import Codec, Scalar, ValueSpec, compile_codec
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from iot_core.profiles.document import Place
     from iot_core.profiles.entries import Entries
 
-__all__ = ["compile_json", "compile_presence", "compile_senml", "compile_text", "json_path"]
+__all__ = ["compile_json", "compile_presence", "compile_senml", "compile_sparkplug", "compile_text", "json_path"]
 
 
 class JsonSpec(Table, frozen=True, kw_only=True):
@@ -125,6 +126,43 @@ class SenmlValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields
     """The record that names the unit (IPSO 5701); `units` lists what it may say."""
     units: dict[str | int, str] = msgspec.field(default_factory=dict)
     """What each word of `unit_from` means: `{milliCelsius: mCel}`."""
+
+
+class SparkplugSpec(Table, frozen=True, kw_only=True):
+    """The keys of `sparkplug`: Sparkplug B of an edge node or of a device behind one."""
+
+    values: Any = None
+    states: Any = None
+    extra: Any = None
+    channels: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Values of further devices behind this one, by channel."""
+
+
+class SparkplugAtSpec(Table, frozen=True, kw_only=True):
+    """A metric."""
+
+    metric: str | list[str]
+    path: str = ""
+
+
+class SparkplugWhenSpec(SparkplugAtSpec, frozen=True, kw_only=True):
+    """A condition: what a metric must say, at the same time. Without equals or between: anything but zero and false."""
+
+    equals: Scalar | list[Scalar] | None = None
+    between: tuple[float | int, float | int] | None = None
+    unless: bool = False
+    """Turn it round: fulfilled when it is not so, or when the message does not say it."""
+
+
+class SparkplugValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of one value in Sparkplug B."""
+
+    metric: str | list[str] = msgspec.field(default_factory=list)
+    """Its whole name, folders and all: `Outputs/Lamp 1/Power`; of several the first that is there."""
+    path: str = ""
+    """Inside a DataSet (a list of rows), an array or a Template, as in JSON: `[0].Level`."""
+    when: SparkplugWhenSpec | None = None
+    """What must be said beside it for this to be said."""
 
 
 class TextSpec(Table, frozen=True, kw_only=True):
@@ -262,6 +300,30 @@ def _with_unit(entries: Entries, place: Place, field: Field[Any]) -> Field[Any]:
     codec = compile_codec(entries.document, where, plain, metric, mass)
     given = own_unit(unit, metric.ucum, mass)
     return Field(codec, field.locate, adjust, field.place, field.when, field.beside, given)
+
+
+def compile_sparkplug(entries: Entries, place: Place) -> SparkplugFormat:
+    """Compile a `sparkplug` table. Raises ConfigError."""
+    document = entries.document
+    spec = document.read(place, SparkplugSpec)
+
+    def where(at: Place, asked: Any) -> JsonPlace:
+        names = asked if isinstance(asked, str) else asked.metric
+        inner = () if isinstance(asked, str) or not asked.path else json_path(entries, (*at, "path"), asked.path)
+        paths = tuple((name, *inner) for name in ([names] if isinstance(names, str) else names))
+        if not paths or not all(path[0] for path in paths):
+            raise document.error((*at, "metric"), "the name of a metric")
+        return JsonPlace(paths)
+
+    groups: list[Group[object]] = []
+    if spec.values or spec.states:
+        groups.append(Group("", *entries.read(place, SparkplugValueSpec, where, short="metric")))
+    for name in spec.channels:
+        inside = (*place, "channels", name)
+        groups.append(Group(name, *entries.read(inside, SparkplugValueSpec, where, short="metric")))
+    if not groups:
+        raise document.error(place, "values, states or channels")
+    return SparkplugFormat(tuple(groups))
 
 
 def compile_text(entries: Entries, place: Place) -> TextFormat:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["Document", "Place", "duration"]
+__all__ = ["Document", "Mistake", "Place", "duration"]
 
 Place = tuple[str | int, ...]
 """Where in a document: its keys and list indexes from the top."""
@@ -31,6 +31,15 @@ _LONGEST_NUMBER: Final = 40
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _TAG: Final = "tag:yaml.org,2002:"
+
+
+class Mistake(ConfigError):
+    """A ConfigError that knows its place in the document, so that a check can look for further ones."""
+
+    def __init__(self, place: Place, *, unknown_key: bool, **facts: object) -> None:
+        super().__init__("profile.invalid", **facts)
+        self.place = place
+        self.unknown_key = unknown_key
 
 
 class Document:
@@ -61,13 +70,22 @@ class Document:
         """Say whether a place stands in the file that this one extends."""
         return place in self._foreign
 
-    def error(self, place: Place, expected: str) -> ConfigError:
+    def error(self, place: Place, expected: str, *, unknown_key: bool = False) -> Mistake:
         """Make the error for a place."""
-        shown = _dotted(place)
+        whole, shown = place, _dotted(place)
         while place and place not in self._foreign and place not in self._lines:
             place = place[:-1]
         file, line = self._foreign.get(place) or (self.file, self.line(place))
-        return ConfigError("profile.invalid", file=file, line=line, key=shown or "-", expected=expected)
+        return Mistake(whole, unknown_key=unknown_key, file=file, line=line, key=shown or "-", expected=expected)
+
+    def put(self, place: Place, value: object) -> None:
+        """Put something in place of what stands there; nothing (`None`) takes the key of a table away."""
+        *above, last = place
+        around = self.at(tuple(above))
+        if value is None:
+            del around[last]
+        else:
+            around[last] = value
 
     def extend(self, base: Document) -> None:
         """Take over everything of `base` that this document does not say itself; what it says is null is left out."""
@@ -106,7 +124,8 @@ class Document:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as exc:
             inner, expected = expectation(str(exc), kind, value)
-            raise self.error(place + inner, expected) from exc
+            unknown_key = "unknown field" in str(exc)
+            raise self.error(place + inner, expected, unknown_key=unknown_key) from exc
 
     def at(self, place: Place) -> Any:
         """Give what stands at a place, None when nothing does."""

@@ -77,7 +77,7 @@ class Entries:
             value = value[step]
         if short and isinstance(value, (str, int)) and not isinstance(value, bool):
             return self.document.convert(place, {short: value}, kind)
-        if short == "path" and isinstance(value, list):
+        if short in {"path", "metric"} and isinstance(value, list):
             return self.document.convert(place, {short: value}, kind)
         if not isinstance(value, dict):
             known = {field.name for field in msgspec.structs.fields(kind)}

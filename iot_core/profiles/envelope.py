@@ -1,8 +1,9 @@
 """The envelope of a LoRaWAN network server around a device's bytes: told by its own keys, opened to one form.
 
 ChirpStack v4 and v3, The Things Stack v3, ThingPark (Actility), Netmore. ChirpStack v4 and The Things Stack leave out
-fields that are zero (proto3): a missing fPort or fCnt is 0. ThingPark and Netmore write hexadecimal digits, Netmore
-numbers as text and several uplinks in one array.
+fields that are zero (proto3): a missing fPort or fCnt is 0. Anywhere else a counter that is missing, or no number, is
+none: as 0 it would make every message a redelivery of the first. ThingPark and Netmore write hexadecimal digits,
+Netmore numbers as text and several uplinks in one array.
 """
 
 from __future__ import annotations
@@ -225,7 +226,7 @@ def _open(data: Any) -> list[_Opened]:
     if isinstance(data.get("DevEUI_uplink"), dict):
         return [_thingpark(data["DevEUI_uplink"])]
     if isinstance(data.get("deviceInfo"), dict):
-        return [_chirpstack(data, data.get("devAddr"), data.get("time"))]
+        return [_counted_from_zero(_chirpstack(data, data.get("devAddr"), data.get("time")), data.get("fCnt"))]
     if "data" in data and ("devEUI" in data or "fPort" in data or "rxInfo" in data):
         heard = _first(data.get("rxInfo"))
         time = data.get("publishedAt") or data.get("timestamp") or data.get("time") or heard.get("time")
@@ -245,7 +246,7 @@ def _chirpstack(data: Mapping[str, Any], address: object, time: object) -> _Open
 
 def _things_stack(data: Mapping[str, Any], message: Mapping[str, Any]) -> _Opened:
     ids = data.get("end_device_ids")
-    return _opened(
+    opened = _opened(
         (message.get("frm_payload"), "base64"),
         (message.get("f_port"), message.get("f_cnt")),
         ids.get("dev_addr") if isinstance(ids, dict) else None,
@@ -253,6 +254,7 @@ def _things_stack(data: Mapping[str, Any], message: Mapping[str, Any]) -> _Opene
         _signal(_first(message.get("rx_metadata")), "rssi", "snr"),
         message.get("decoded_payload"),
     )
+    return _counted_from_zero(opened, message.get("f_cnt"))
 
 
 def _thingpark(data: Mapping[str, Any]) -> _Opened:
@@ -278,8 +280,8 @@ def _opened(  # noqa: PLR0917 - what each network server says under other names,
         raise DecodeError(Reason.BAD_FIELD, f"the payload is not {encoding}")
     return _Opened(
         bytes_from_text(text, encoding) if text else b"",
-        _whole(numbers[0]),
-        _whole(numbers[1]),
+        read_count(numbers[0]) or 0,
+        read_count(numbers[1]),
         address if type(address) is str and len(address) <= 64 else "",
         parse_time(time),
         signal,
@@ -287,9 +289,9 @@ def _opened(  # noqa: PLR0917 - what each network server says under other names,
     )
 
 
-def _whole(said: object) -> int:
-    """Read a whole number that may be written as text; what is missing or none is 0."""
-    return read_count(said) or 0
+def _counted_from_zero(opened: _Opened, said: object) -> _Opened:
+    """Let a frame counter that is left out be 0."""
+    return replace(opened, count=0) if said is None else opened
 
 
 def _first(heard: object) -> Mapping[str, Any]:

@@ -33,7 +33,8 @@ _REASONS: Final = tuple(
     for each in (
         Reason.TRUNCATED, Reason.CHECKSUM, Reason.WRONG_FORMAT, Reason.BAD_FIELD, Reason.WRONG_TYPE, Reason.NO_VALUES,
         Reason.BAD_TIME, Reason.NO_TIME, Reason.EMPTY, Reason.NOT_TEXT, Reason.NOT_JSON, Reason.NOT_CBOR,
-        Reason.NOT_SENML, Reason.NOT_AN_OBJECT, Reason.TOO_DEEP, Reason.UNKNOWN_METRIC,
+        Reason.NOT_SENML, Reason.NOT_PROTOBUF, Reason.NOT_AN_OBJECT, Reason.TOO_DEEP, Reason.UNKNOWN_METRIC,
+        Reason.NO_BIRTH,
     )
 )  # fmt: skip
 """Why a message itself can be held; the other reasons come from its device's registry or past."""
@@ -73,7 +74,8 @@ class ExampleSpec(Table, frozen=True, kw_only=True):
     """Why it, or a part of it, is held. `truncated`: shorter than it must be. `checksum`. `wrong_format`: no frame,
     fPort or topic fits. `bad_field`: a place says what it cannot, or bytes are left over. `wrong_type`: no number, no
     word of the `map`. `no_values`: nothing of ours is in it. `bad_time`, `no_time`: of an element. `empty`, `not_text`,
-    `not_json`, `not_cbor`, `not_senml`, `not_an_object`, `too_deep`: it cannot be read at all. `unknown_metric`:
+    `not_json`, `not_cbor`, `not_senml`, `not_protobuf`, `not_an_object`, `too_deep`: it cannot be read at all.
+    `no_birth`: an alias of Sparkplug B that no birth explains. `unknown_metric`:
     of the native contract."""
 
 
@@ -166,7 +168,7 @@ def uplink_of(
             topic = topic or found.concrete("0101010101010101")
     return Uplink(
         received_at=time or datetime.now(UTC),
-        driver={"iot": "mqtt", "lorawan": "mqtt"}.get(scheme, scheme),
+        driver={"iot": "mqtt", "lorawan": "mqtt", "sparkplug": "mqtt"}.get(scheme, scheme),
         address=profile.address.replace("{address}", "example"),
         topic=topic,
         payload=text.encode() if text is not None else data or b"",

@@ -13,10 +13,11 @@ from iot_core.model import DeviceClass
 from iot_core.profiles.bases import Bases, model_of, read_document
 from iot_core.profiles.classes import ClassFile, read_class
 from iot_core.profiles.compile import compile_profile
+from iot_core.profiles.document import Document
 from iot_core.profiles.profile import Profile
 from iot_core.profiles.stand_in import Known, reason_of, stand_in
 
-__all__ = ["CLASS_FILE", "Broken", "Profiles", "load", "load_file", "load_tolerant"]
+__all__ = ["CLASS_FILE", "Broken", "Profiles", "document_of", "load", "load_file", "load_tolerant"]
 
 CLASS_FILE = "class.yaml"
 
@@ -55,7 +56,7 @@ class Profiles:
         }
 
     def renew(self, other: Profiles) -> None:
-        """Take over the profiles of `other`, and its classes: those that were here are the same."""
+        """Take over the profiles of `other`, and its classes; one whose file is gone stays, as its table does."""
         self._profiles = other._profiles
         self._class_files = {**self._class_files, **other._class_files}
         self.classes = {**self.classes, **other.classes}
@@ -110,15 +111,20 @@ def load_tolerant(
 ) -> Profiles:
     """Load as `load` does, but let a broken file of the own folder stop nothing: it is named in `.broken`.
 
-    Beside the profiles of a running core its last good version goes on, and the classes that have tables stay as they
-    are. `refused`: own classes, by key, for which the database has no room, and why. Raises ConfigError for a shipped
-    file, and where there is no folder.
+    Beside the profiles of a running core its last good version goes on, of a class too. `refused`: own classes, by
+    key, for which the database has no room, and why. Raises ConfigError for a shipped file, and where there is no
+    folder.
     """
     return _Loader(tolerant=True, running=running, refused=refused).load(folder)
 
 
 def load_file(path: Path, profiles: Profiles) -> Profile:
     """Compile one profile file. Its class is the folder that it lies in. Raises ConfigError."""
+    return compile_profile(*document_of(path, profiles))
+
+
+def document_of(path: Path, profiles: Profiles) -> tuple[Document, ClassFile]:
+    """Read one profile file and the class that it is compiled against. Raises ConfigError."""
     if not path.is_file():
         raise ConfigError("profile.unreadable", file=path, detail="no such file")
     bases = Bases([path.resolve().parent.parent, *profiles.folders])
@@ -130,7 +136,7 @@ def load_file(path: Path, profiles: Profiles) -> Profile:
     if class_file is None:
         known = ", ".join(profiles.classes)
         raise ConfigError("profile.no_class", file=path, folder=class_key, known=known)
-    return compile_profile(bases.document(path), class_file)
+    return bases.document(path), class_file
 
 
 class _Loader:
@@ -193,8 +199,6 @@ class _Loader:
             return
         try:
             found = read_class(read_document(path), key)
-            if self._running is not None:
-                found = self._as_running(path, key, found)
             if tolerant and key in self._refused:
                 raise self._refused[key]
         except ConfigError as exc:
@@ -206,15 +210,6 @@ class _Loader:
                 return
             found = before
         self._classes[key] = found
-
-    def _as_running(self, path: Path, key: str, found: ClassFile) -> ClassFile:
-        """Give the class that a table stands for; a new one gets its own. Raises ConfigError for one that changed."""
-        assert self._running is not None
-        before = self._running.class_file(key)
-        own = self._running.folders[0] if len(self._running.folders) > 1 else None
-        if before is not None and own is not None and path.is_relative_to(own) and found != before:
-            raise ConfigError("profile.class_waits", file=path, device_class=key)
-        return before or found
 
     def _compiled(self, path: Path, bases: Bases) -> Profile:
         class_file = self._classes.get(path.parent.name)

@@ -13,6 +13,7 @@ from iot_core.profiles.commands import CommandCodec, Downlink
 from iot_core.profiles.fields import Field
 from iot_core.profiles.formats import Context, Format, HeldFormat, NativeFormat, fields_of
 from iot_core.profiles.native import decode_status
+from iot_core.profiles.sparkplug_format import SparkplugFormat
 from iot_core.profiles.values import Codec
 
 if TYPE_CHECKING:
@@ -201,7 +202,8 @@ class Profile:
         context = Context(time=time, seq=seq, run=run, address=address, content_format=content_format, channel=channel)
         if self.format is not None:
             own = self.format.write(values, context)
-            return tuple(Encoded(payload=payload, content_format=content_format) for payload in own)
+            topic = self.format.topic(address) if isinstance(self.format, SparkplugFormat) and address else ""
+            return tuple(Encoded(topic, payload, content_format=content_format) for payload in own)
         said: set[str] = set()
         messages: list[Encoded] = []
         for route in self.routes:

@@ -83,6 +83,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         top.ProfileSpec,
         {
             **_FORMATS,
+            "sparkplug": (_ONE, compile_messages.SparkplugSpec),
             "lorawan": (_ONE, top.LorawanSpec),
             "modbus": (_ONE, compile_modbus.ModbusSpec),
             "coap": (_ONE, resources.CoapSpec),
@@ -100,6 +101,14 @@ SECTIONS: Final[tuple[Section, ...]] = (
     Section("A value in JSON", compile_messages.JsonValueSpec, short=("string", "array"), base=values.ValueSpec),
     Section("`senml`", compile_messages.SenmlSpec, _entries(compile_messages.SenmlValueSpec)),
     Section("A value in SenML", compile_messages.SenmlValueSpec, short=("string",), base=values.ValueSpec),
+    Section(
+        "`sparkplug`",
+        compile_messages.SparkplugSpec,
+        {**_entries(compile_messages.SparkplugValueSpec), "channels": (_MAP, "sparkplug_channel")},
+    ),
+    Section(
+        "A value in Sparkplug B", compile_messages.SparkplugValueSpec, short=("string", "array"), base=values.ValueSpec
+    ),
     Section("`text`", compile_messages.TextSpec, _entries(compile_messages.TextValueSpec)),
     Section("A value in text", compile_messages.TextValueSpec, short=("string", "integer"), base=values.ValueSpec),
     Section("A `time` in JSON and text", moments.MomentSpec, short=("string", "integer")),
@@ -139,7 +148,12 @@ SECTIONS: Final[tuple[Section, ...]] = (
     Section("A sign", detect.SignSpec, base=modbus.RegisterSpec),
     Section("`coap`", resources.CoapSpec, {"resources": (_MAP, "resource")}),
     Section("A resource", resources.ResourceSpec),
-    Section("A command", compile_commands.CommandSpec, {"write": (_LIST, compile_commands.WriteSpec)}),
+    Section(
+        "A command",
+        compile_commands.CommandSpec,
+        {"metrics": (_MAP, compile_commands.MetricWriteSpec), "write": (_LIST, compile_commands.WriteSpec)},
+    ),
+    Section("A metric of a command", compile_commands.MetricWriteSpec),
     Section("A parameter of a command", compile_commands.ParamSpec),
     Section("A write of registers", compile_commands.WriteSpec, base=modbus.RegisterSpec),
     Section("An example", examples.ExampleSpec, {"samples": (_LIST, examples.SampleSpec)}),
@@ -274,6 +288,7 @@ _COMMON: Final = {
 _NAMED_FOR_PEOPLE: Final = {
     "format": "one format",
     "json_channel": "`values`, `states`, `extra`",
+    "sparkplug_channel": "`values`, `states`, `extra`",
     "modbus_channel": "`points`, `states`, `extra`",
     "resource": "one format, and the keys of a resource",
 }
@@ -370,7 +385,11 @@ def _schema(spec: type[msgspec.Struct], name: str, required: list[str]) -> dict[
             sentence = sentences.get(each.name) or _COMMON.get(each.encode_name)
             if sentence:
                 schema["description"] = sentence
-    for key, formats in (("format", _FORMATS), ("json_channel", _entries(compile_messages.JsonValueSpec))):
+    for key, formats in (
+        ("format", _FORMATS),
+        ("json_channel", _entries(compile_messages.JsonValueSpec)),
+        ("sparkplug_channel", _entries(compile_messages.SparkplugValueSpec)),
+    ):
         parts[key] = _choice({other: _held(*what) for other, what in formats.items()})
     parts["modbus_channel"] = _choice(
         {("points" if key == "values" else key): _held(*what) for key, what in _entries(modbus.PointSpec).items()}

@@ -6,6 +6,7 @@ mqtt:tele/{address}      lamp-7                 mqtt:tele/lamp-7
 modbus://{address}       10.0.3.7/12            modbus://10.0.3.7:502/12
 modbus://{address}       /dev/ttyUSB0:9600-8n1/12    modbus:///dev/ttyUSB0:9600-8N1/12
 coap://{address}         10.0.3.8               coap://10.0.3.8:5683
+sparkplug:{address}      park/node-1/lamp-7     sparkplug:park/node-1/lamp-7
 camera://{address}       10.0.3.9               camera://10.0.3.9 (another driver's: as it was typed)
 """
 
@@ -20,7 +21,8 @@ from iot_core.errors import RequestError
 __all__ = ["NATIVE", "address_of", "signs_in"]
 
 NATIVE: Final = "iot:"
-_SCHEMES: Final = ("iot:", "mqtt:", "modbus:", "lorawan:", "coap:")
+_SPARKPLUG: Final = "sparkplug:"
+_SCHEMES: Final = ("iot:", "mqtt:", "modbus:", "lorawan:", "sparkplug:", "coap:")
 _MODBUS: Final = re.compile(
     r"modbus://(?P<rtu>rtu@)?(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/(?P<unit>[0-9]{1,3})"
 )
@@ -56,6 +58,8 @@ def address_of(key: str, template: str, typed: str | None) -> str:
 
 def signs_in(address: str, *, behind_gateway: bool) -> bool:
     """Say whether a unit shows a secret of its own: natively always, else unless a gateway speaks for it."""
+    if address.startswith(_SPARKPLUG):  # an edge node also signs in for the devices behind it
+        return address.count("/") == 1 and not behind_gateway
     return address.startswith(NATIVE) or (address.startswith("mqtt:") and not behind_gateway)
 
 
@@ -85,6 +89,14 @@ def _modbus(key: str, address: str) -> str:
     return f"modbus://{parts['rtu'] or ''}{parts['host'].lower()}:{port_number}/{int(parts['unit'])}"
 
 
+def _sparkplug(key: str, address: str) -> str:
+    levels = address.removeprefix(_SPARKPLUG).split("/")
+    if len(levels) not in {2, 3} or not all(levels):
+        expected = "sparkplug:GROUP/NODE, or sparkplug:GROUP/NODE/DEVICE"
+        raise RequestError("registry.bad_address", key=key, address=address, expected=expected)
+    return address
+
+
 def _coap(key: str, address: str) -> str:
     parts = _COAP.fullmatch(address)
     port = int((parts and parts["port"]) or _COAP_PORT)
@@ -93,4 +105,4 @@ def _coap(key: str, address: str) -> str:
     return f"coap://{parts['host'].lower()}:{port}{(parts['base'] or '').rstrip('/')}"
 
 
-_OWN_FORMS: Final = {"modbus": _modbus, "coap": _coap}
+_OWN_FORMS: Final = {"modbus": _modbus, "coap": _coap, "sparkplug": _sparkplug}

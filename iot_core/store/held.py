@@ -55,6 +55,21 @@ class Held:
     once: bool = False
 
 
+def uplink_of(row: Any) -> Uplink:
+    """Make the uplink again that a held row keeps, with its own time of arrival."""
+    return Uplink(
+        driver=row["driver"],
+        address=row["address"],
+        topic=row["topic"],
+        kind=row["kind"],
+        payload=row["payload"] or b"",
+        registers=row["registers"],
+        content_format=row["content_format"],
+        retained=row["retained"],
+        received_at=row["received_at"],
+    )
+
+
 async def keep(connection: asyncpg.Connection, rows: Sequence[Held]) -> None:
     """Keep held uplinks, inside the caller's transaction. What is held already is not held again."""
     records = [_record(row) for row in _bounded(rows)]

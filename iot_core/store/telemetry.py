@@ -11,6 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from zlib import crc32
 
 import asyncpg
 
@@ -36,7 +37,8 @@ class TelemetryTable:
         self.table = table
         self._packer = Packer(table)
         names = [f'"{column.name}"' for column in table.columns]
-        self._stage_name = f"stage_{table.name}"
+        # A connection keeps its stage; with other columns the class has another one.
+        self._stage_name = f"stage_{table.name}_{crc32(' '.join(names).encode()):08x}"
         stage = f'pg_temp."{self._stage_name}"'
         target = f'telemetry."{table.name}"'
         copied = ", ".join(f'"{name}"' for name in self._packer.copied)

@@ -68,7 +68,7 @@ class Unit:
     def measure(self) -> Cycle:
         """Measure now, as registers and as what they say."""
         device, profile = self.device, self.device.plan.voice.profile
-        encoded = profile.encode(device.measure(now_ms()))
+        encoded = profile.encode(device.measure(now_ms()), channel=device.plan.voice.channel)
         blocks = encoded.registers or {}
         said = device.read_back(Uplink(driver="modbus", address=device.address, registers=blocks))
         return Cycle(dict(_flat(blocks)), [(None, values) for _, values in said])
@@ -119,7 +119,8 @@ def unit_of(device: SimDevice, unit_id: int) -> Unit:
     """Give a device its place behind a gateway."""
     modbus = device.plan.voice.profile.modbus
     assert modbus is not None, device.plan.model
-    reads = modbus.reads(0)
+    channel = device.plan.voice.channel
+    reads = modbus.reads(0, [channel] if channel else ())
     needed = frozenset((read.table, read.address + n) for read in reads for n in range(read.count))
     signs = dict(_flat(modbus.detect.registers())) if modbus.detect is not None else {}
     fields = [each for group in modbus.groups for each in group.fields if each.place is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import aiomqtt
 import msgspec
 
+from iot_core import sparkplug
 from simulators.device import Message, SimDevice
 from simulators.faces.pace import spoken
 from simulators.ledger import Ledger, Sent
@@ -57,7 +59,7 @@ class MqttFace:
                 pause = min(LAST_PAUSE_S, pause * 2)
 
     def _client(self, device: SimDevice) -> aiomqtt.Client:
-        topic = _presence_topic(device)
+        topic, (will, retain) = _presence_topic(device, "offline"), _presence_said(device, "offline")
         return aiomqtt.Client(
             self.host,
             self.port,
@@ -67,7 +69,7 @@ class MqttFace:
             protocol=aiomqtt.ProtocolVersion.V311,
             timeout=ANSWER_S,
             keepalive=30,
-            will=aiomqtt.Will(topic, "offline", qos=1, retain=True) if topic else None,
+            will=aiomqtt.Will(topic, will, qos=1, retain=retain) if topic else None,
         )
 
     async def _publish(self, client: aiomqtt.Client, message: Message, lines: Sequence[Sent]) -> None:
@@ -76,14 +78,26 @@ class MqttFace:
         self.ledger.acknowledge(lines)
 
 
-def _presence_topic(device: SimDevice) -> str:
-    """Give the topic of a native device's presence; vendors have their own ways."""
+def _presence_topic(device: SimDevice, state: str) -> str:
+    """Give the topic of a native device's presence, or of a Sparkplug node's; other vendors have their own ways."""
+    if device.address.startswith(sparkplug.SCHEME):
+        kind = sparkplug.Kind.NBIRTH if state == "online" else sparkplug.Kind.NDEATH
+        inner = device.address.removeprefix(sparkplug.SCHEME)
+        return sparkplug.Topic.of(inner, node=kind, device=kind).text
     return f"iot/v1/{device.key}/status" if device.address.startswith("iot:") else ""
 
 
+def _presence_said(device: SimDevice, state: str) -> tuple[bytes, bool]:
+    """Give what is published of presence, and whether it is retained."""
+    if device.address.startswith(sparkplug.SCHEME):
+        return sparkplug.birth(round(time.time() * 1000), 0), False
+    return state.encode(), True
+
+
 async def _presence(client: aiomqtt.Client, device: SimDevice, state: str) -> None:
-    if topic := _presence_topic(device):
-        await client.publish(topic, state, qos=1, retain=True)
+    if topic := _presence_topic(device, state):
+        payload, retain = _presence_said(device, state)
+        await client.publish(topic, payload, qos=1, retain=retain)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from iot_core.api.shapes import DeviceNew
+from iot_core.client import Client
 from iot_core.errors import CommandRejected, DeviceUnreachable, NotFoundError
 from tests.core import command, core_running, until
 from tests.drivers.modbus_peer import TABLES, Asked, Memory, Writer, peer
@@ -102,3 +103,55 @@ async def test_a_command_from_a_person_is_in_the_devices_registers(
         with pytest.raises(CommandRejected) as refused:
             await client.command("lc-2", "switch", {"on": True})
         assert refused.value.facts["exception"] == 1
+
+
+OWN = """\
+model: acme-meter
+vendor: Acme
+title: {vi: Đồng hồ Acme, en: Acme meter}
+source: "Acme manual, p. 3"
+interval: 1s
+modbus: {points: {flow: {table: holding, address: 0, type: float32, order: CDAB}}}
+"""
+
+
+async def test_an_own_model_that_is_broken_at_the_start_is_polled_once_it_is_mended(
+    dsn: str, state_path: Path, free_ports: Callable[[int], int], free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    file = tmp_path / "own" / "water_meter" / "acme.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(OWN, encoding="utf-8")
+    own = str(tmp_path / "own")
+    async with peer(free_port(), {9: meter}) as at:
+        async with core_running(dsn, state_path, free_ports, profiles=own) as (_, client):
+            await client.add_device(DeviceNew(key="wm-1", profile="acme-meter", address=f"127.0.0.1:{at.port}/9"))
+            await until(lambda: at.asked, what="it is polled")
+        file.write_text(OWN.replace("float32", "float23"), encoding="utf-8")
+        at.asked.clear()
+        async with core_running(dsn, state_path, free_ports, profiles=own) as (core, client):
+            assert [each.model for each in core.profiles.broken] == ["acme-meter"]
+            with pytest.raises(DeviceUnreachable, match="not_polled"):
+                await client.read_now("wm-1")
+            assert not at.asked, "nobody knows what to ask"
+            file.write_text(OWN, encoding="utf-8")
+            await until(lambda: at.asked, what="it is polled again, without a restart")
+            assert {item.metric: item.value for item in (await client.read_now("wm-1")).items} == {"flow": 1.5}
+            # And one whose class is broken: the class is mended, and its models with it.
+            folder = tmp_path / "own" / "trial"
+            folder.mkdir()
+            (folder / "class.yaml").write_text(TRIAL.replace("float", "flaot"), encoding="utf-8")
+            (folder / "trial.yaml").write_text(OWN.replace("acme-meter", "acme-trial"), encoding="utf-8")
+            await until(lambda: len(core.profiles.broken) == 2, what="the class and its model are broken")
+            (folder / "class.yaml").write_text(TRIAL, encoding="utf-8")
+            await until(lambda: not core.profiles.broken, what="both are mended")
+            new = DeviceNew(key="trial-1", profile="acme-trial", address=f"127.0.0.1:{at.port}/9")
+            await client.remove_device("wm-1")
+            await client.add_device(new)
+            await until(lambda: _said(client, "trial-1"), what="it is polled")
+
+
+TRIAL = "title: {vi: Thử, en: Trial}\nmetrics:\n  flow: {title: {vi: Lưu lượng, en: Flow}, ucum: m3/h, type: float}\n"
+
+
+async def _said(client: Client, key: str) -> object:
+    return (await client.device(key)).latest

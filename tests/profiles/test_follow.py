@@ -105,7 +105,7 @@ async def test_an_own_profile_overrides_a_shipped_one_until_it_is_gone(tmp_path:
         assert profiles.get("tasmota-energy").vendor == shipped
 
 
-async def test_a_new_class_counts_at_once_and_a_changed_one_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_class_that_is_new_or_changed_counts_at_once(tmp_path: Path) -> None:
     profiles = load(tmp_path)
     text = "title: {vi: Thử, en: Trial}\nmetrics:\n  dust: {title: {vi: Bụi, en: Dust}, ucum: ug/m3}\n"
     async with following(profiles, tmp_path) as told:
@@ -116,9 +116,11 @@ async def test_a_new_class_counts_at_once_and_a_changed_one_at_the_next_start(tm
         more = text + "  soot: {title: {vi: Muội, en: Soot}, ucum: ug/m3}\n"
         (tmp_path / "trial" / "class.yaml").write_text(more, encoding="utf-8")
         await until(lambda: len(told) == 2)
-        assert [each.error.code for each in profiles.broken] == ["profile.class_waits"]
-        assert [metric.key for metric in profiles.classes["trial"].metrics] == ["dust"]
-    assert [metric.key for metric in load(tmp_path).classes["trial"].metrics] == ["dust", "soot"]
+        assert [metric.key for metric in profiles.classes["trial"].metrics] == ["dust", "soot"]
+        (tmp_path / "trial" / "class.yaml").write_text(more.replace("metrics", "metriks"), encoding="utf-8")
+        await until(lambda: len(told) == 3)
+        assert [each.error.code for each in profiles.broken] == ["profile.invalid"]
+        assert [metric.key for metric in profiles.classes["trial"].metrics] == ["dust", "soot"], "its last good version"
 
 
 def test_a_broken_file_at_the_start_holds_what_its_model_says_even_where_a_shipped_one_has_its_name(

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GUIDE = Path(__file__).parents[2] / "docs" / "profiles.md"
-FORMATS = {"NativeFormat": "JSON, CBOR, SenML", "JsonFormat": "JSON", "SenmlFormat": "SenML"}
+FORMATS = {
+    "NativeFormat": "JSON, CBOR, SenML",
+    "JsonFormat": "JSON",
+    "SenmlFormat": "SenML",
+    "SparkplugFormat": "Sparkplug B",
+}
 
 
 def speaks(profile: Profile) -> str:
@@ -33,9 +38,7 @@ def speaks(profile: Profile) -> str:
 
 def simulated(profile: Profile) -> str:
     """Say whether `iot sim run --model` plays it, and why not."""
-    if voice_of(profile) is not None:
-        return "yes"
-    return "no: it says nothing of itself, only of devices behind it" if any(profile.channels) else "no: it is asked"
+    return "no: it is asked" if voice_of(profile) is None else "yes"
 
 
 def table(profiles: Profiles) -> Iterator[str]:

@@ -34,6 +34,27 @@ def test_netmore_writes_hexadecimal_numbers_as_text_and_an_array(make: Make) -> 
     assert values_of(two) == [{"battery": 95}, {"battery": 95}]
 
 
+@pytest.mark.parametrize(
+    ("whole", "lacking", "port"),
+    [
+        (NETMORE, NETMORE.replace('"fCntUp":"1490",', ""), 100),
+        (NETMORE, NETMORE.replace('"1490"', "null"), 100),
+        (THINGPARK, THINGPARK.replace('"FCntUp":598,', ""), 41),
+        (THINGPARK, THINGPARK.replace("598", '"none"'), 41),
+        (V3, V3.replace('"fCnt":7,', ""), 85),
+    ],
+    ids=["Netmore", "Netmore null", "ThingPark", "ThingPark text", "ChirpStack v3"],
+)
+def test_a_frame_counter_that_is_not_there_is_none_and_not_zero(
+    make: Make, whole: str, lacking: str, port: int
+) -> None:
+    trial = make(f"lorawan: {{port: {port}, bytes: {{length: 1, rest: true, values: {{battery: {{at: 0}}}}}}}}\n")
+    assert [each.seq for each in decode(trial, whole).samples] != [None]
+    assert [each.seq for each in decode(trial, lacking).samples] == [None], (
+        "as 0 the second would be taken for the first"
+    )
+
+
 def test_thingpark_counts_the_port_as_the_first_byte(make: Make) -> None:
     probes = make(
         "lorawan:\n  port_in_front: true\n  bytes:\n    endian: little\n    records:\n"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from iot_core import sparkplug
 from iot_core.profiles import Profile, Profiles, checked_params
 from iot_core.profiles.modbus import RegisterWrite
 
@@ -42,6 +43,19 @@ def test_a_topic_and_a_message_are_what_the_firmware_takes(
 ) -> None:
     sent = profiles.get(model).downlink(command, params, "desk")
     assert (sent.topic, sent.payload.decode()) == (topic, text)
+
+
+@pytest.mark.parametrize(
+    ("address", "topic"),
+    [("park/node-1", "spBv1.0/park/NCMD/node-1"), ("park/node-1/board", "spBv1.0/park/DCMD/node-1/board")],
+)
+def test_a_metric_is_written_to_the_node_or_its_device(profiles: Profiles, address: str, topic: str) -> None:
+    sent = profiles.get("sparkplug-pibrella").downlink("switch", {"on": True}, address)
+    assert sent.topic == topic
+    payload = sparkplug.read(sent.payload)
+    assert payload.seq is None, "commands are not counted"
+    assert payload.time is not None
+    assert [(each.name, each.type, each.value) for each in payload.metrics] == [("Outputs/E", 11, True)]
 
 
 def test_a_panel_is_reset_with_the_code_of_its_manual(profiles: Profiles) -> None:

@@ -105,6 +105,11 @@ async def test_a_core_starts_with_a_broken_profile_holds_what_its_devices_say_an
 
 
 TRIAL = "title: {vi: Thử, en: Trial}\nmetrics:\n  dust: {title: {vi: Bụi, en: Dust}, ucum: ug/m3, type: TYPE}\n"
+MORE = """\
+  soot: {title: {vi: Muội, en: Soot}, ucum: ug/m3}
+rules:
+  sooty: {title: {vi: Muội, en: Soot}, severity: high, when: {metric: soot, above: 50}, source: x}
+"""
 
 
 @pytest.mark.parametrize("any_dsn", ["postgres", "timescaledb"], indirect=True)
@@ -126,7 +131,34 @@ async def test_a_class_written_while_the_core_runs_has_its_table_at_once_and_one
 
         assert await until(heard, what="the reading is stored") == [("dust", 35.2)]
         assert await core.pool.fetchval("SELECT count(*) FROM telemetry.latest WHERE metric = 'dust'") == 1
-    (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "int"), encoding="utf-8")
+        # The class gets another metric and a rule, and the model says it: nothing is started anew.
+        (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "float") + MORE, encoding="utf-8")
+        both = OWN.replace("pm25: dust", "dust: dust, soot: soot").replace("pm25", "dust")
+        (own / "trial" / "acme.yaml").write_text(both, encoding="utf-8")
+        await until(lambda: core.profiles.classes["trial"].metric("soot"), what="the changed class is seen")
+        await until(lambda: "soot" in core.profiles.get("acme-aq4").metrics, what="and the model that says it")
+        body = json.dumps({"dust": 36.5, "soot": 80})
+        assert (await command(*mosquitto_pub(core, "t-1", secret, "acme/t-1/up", body)))[0] == 0
+
+        async def said() -> bool:
+            return await _latest(client, "t-1") == [("dust", 36.5), ("soot", 80.0)]
+
+        await until(said, what="the new metric is stored")
+        alarm = "SELECT value FROM iot.alarm WHERE rule = 'trial.sooty'"
+        assert await until(lambda: core.pool.fetchval(alarm), what="its rule rang") == 80
+        assert await core.pool.fetchval("SELECT count(*) FROM telemetry.latest WHERE metric = 'soot'") == 1
+        assert await core.pool.fetchval("SELECT count(soot_avg) FROM telemetry.trial_1h") is not None
+        assert await core.pool.fetch("SELECT reason, detail FROM iot.held_uplink") == []
+        # A type that the column cannot have is said at once, and what was good goes on.
+        (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "int") + MORE, encoding="utf-8")
+        await until(lambda: core.profiles.broken, what="the mistake is seen")
+        assert [each.error.code for each in core.profiles.broken] == ["store.metric_type"]
+        assert (await command(*mosquitto_pub(core, "t-1", secret, "acme/t-1/up", json.dumps({"dust": 37.5}))))[0] == 0
+
+        async def goes_on() -> bool:
+            return ("dust", 37.5) in await _latest(client, "t-1")
+
+        await until(goes_on, what="the last good version goes on")
     async with core_running(any_dsn, state_path, free_ports, profiles=str(own)) as (core, client):
         assert [each.error.code for each in core.profiles.broken] == ["store.metric_type", "profile.class_broken"]
         await command(*mosquitto_pub(core, "t-1", secret, "acme/t-1/up", json.dumps({"dust": 36.2})))

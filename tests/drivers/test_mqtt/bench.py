@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from drivers.mqtt import MqttDriver
 from iot_core.driver import BrokerEndpoint, DriverContext
-from iot_core.model import Uplink
+from iot_core.model import Outcome, Uplink
 from iot_core.settings import Mqtt, Settings
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ class Ingest:
 
     async def emit(self, uplink: Uplink) -> None:
         self.taken.append(uplink)
-        if self.finish:
+        if self.finish and uplink.settle is None:
+            await uplink.done(Outcome(stored=1))
+        elif self.finish:
             await settle(uplink)
 
     def of(self, address: str) -> list[Uplink]:

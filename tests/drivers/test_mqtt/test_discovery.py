@@ -45,3 +45,20 @@ def test_who_is_known_is_heard_again_without_forgetting_the_others(
     assert set(memory._configs) == {"A", "B"}
     heard(memory, "C", "config", config("C"))
     assert set(memory._configs) == {"C"}
+
+
+@pytest.mark.parametrize(
+    ("full", "topic"),
+    [
+        ("%prefix%/%topic%/", "tele/den_001/SENSOR"),
+        ("%topic%/%prefix%", "den_001/tele/SENSOR"),
+        ("city//%prefix%/%id%/#", "city/tele/DC4F22D3B32F/SENSOR"),
+        ("%hostname%/%prefix%/", "den-001-4911/tele/SENSOR"),
+    ],
+)
+def test_a_full_topic_is_filled_in_as_tasmota_does(memory: Discovery, full: str, topic: str) -> None:
+    said = config("den_001", ft=full, mac="DC4F22D3B32F", hn="den-001-4911")
+    units: Any = None
+    found = memory.heard("tasmota/discovery/DC4F22D3B32F/config", json.dumps(said).encode(), units)
+    assert found is not None
+    assert found[0] == f"mqtt:{topic}"
