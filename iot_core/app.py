@@ -35,7 +35,7 @@ from iot_core.api.notifying import run_notifying
 from iot_core.api.services import Services
 from iot_core.asking import Asking
 from iot_core.claiming import Claiming
-from iot_core.commanding import Commanding, Reach, Scheduler, Twins, run_campaigns
+from iot_core.commanding import Commanding, Handover, Reach, Scheduler, Twins, run_campaigns
 from iot_core.counters import Counters
 from iot_core.driver import BrokerEndpoint, Driver, DriverContext
 from iot_core.errors import StartError
@@ -55,6 +55,7 @@ from iot_core.push.heartbeat import run_heartbeat
 from iot_core.push.reporting import run_reports
 from iot_core.push.senders.base import Access, Home
 from iot_core.push.watchdog import Part, Vitals, Watch, watching
+from iot_core.registry import pending
 from iot_core.registry.authority import Authority, own_names
 from iot_core.registry.credentials import Authenticator
 from iot_core.registry.directory import Directory
@@ -65,7 +66,7 @@ from iot_core.settings import Settings
 from iot_core.state import Running, StateDir
 from iot_core.store import held
 from iot_core.store.columns import ClassTable
-from iot_core.store.connection import open_pool, open_readers
+from iot_core.store.connection import open_pool, open_readers, outlasting
 from iot_core.store.nightly import Nightly
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.refresh import Refresh
@@ -87,6 +88,7 @@ _CANCEL_AGAIN_S: Final = 2.0
 _LISTENING_S: Final = 15.0
 _HOUSEKEEPING_S: Final = 600.0
 _LAG_IS_UNHEALTHY_S: Final = 5.0
+_RENEW_LOOK_S: Final = 3_600.0
 _CLAIMS_FILE: Final = "claims.pem"
 
 
@@ -175,10 +177,12 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         # Not ingest's own: requests that wait for a lock would take every connection, and telemetry would wait too.
         others = await stack.enter_async_context(open_pool(dsn, settings.store))
         reach = Reach(directory)
-        commanding = Commanding(others, reach, profiles)
+        # On the embedded broker everybody hears everything.
+        handover = Handover(others, vault, overheard=broker.kind == "embedded")
+        commanding = Commanding(others, reach, profiles, handover)
         twins = Twins(others, commanding, profiles)
         authenticator = Authenticator(pool)
-        claiming = Claiming(pool, profiles, counters.count, broker.refresh)
+        claiming = Claiming(others, profiles, counters.count, broker.refresh)
         authority = Authority(state.path / "authority")
         async with pool.acquire() as connection:
             claim_tls = await _claim_tls(connection, settings, authority)
@@ -268,6 +272,8 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         for name, shown in (("certificate", tls), ("claims certificate", claim_tls)):
             if shown is not None:
                 own.start(name, shown.follow)
+        if claim_tls is not None and claim_tls.own:
+            own.start("claims renewal", lambda: _renew_claims(pool, settings, authority))
         deadline = asyncio.get_running_loop().time() + _LISTENING_S
         for name, driver in drivers.items():
             say(await _driver_line(name, driver, deadline))
@@ -363,6 +369,7 @@ async def _housekeeping(pool: asyncpg.Pool, tables: Mapping[str, ClassTable], ti
                 days=settings.ingest.held_days,
                 megabytes=settings.ingest.held_mb,
             )
+            await pending.tidy(connection)
             if tier is Tier.PLAIN:
                 for key in tables:
                     await ensure_partitions(connection, key, weeks_around_now())
@@ -379,6 +386,15 @@ async def _claim_tls(connection: asyncpg.Connection, settings: Settings, authori
     await authority.server(connection, own_names(settings.claims.host), _CLAIMS_FILE)
     kept = authority.kept(_CLAIMS_FILE)
     return loaded(kept, kept, own=True)
+
+
+async def _renew_claims(pool: asyncpg.Pool, settings: Settings, authority: Authority) -> None:
+    """Write a new certificate for the claims' listener before the one that it shows ends; `Tls.follow` takes it."""
+    while True:
+        await asyncio.sleep(_RENEW_LOOK_S)
+        with outlasting():
+            async with pool.acquire() as connection:
+                await authority.server(connection, own_names(settings.claims.host), _CLAIMS_FILE)
 
 
 def _check_ports(settings: Settings) -> None:

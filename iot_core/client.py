@@ -601,6 +601,10 @@ class Client:
         body = shapes.SecretRotate(at_once=at_once)
         return await self._send("POST", f"/devices/{_part(key)}/secret", shapes.SecretRotated, body)
 
+    async def rotate_secrets(self, asked: shapes.SecretsRotate) -> shapes.CommandOrder:
+        """Have new secrets brought to devices; the order that does it tells how far it is."""
+        return await self._send("POST", "/secrets/rotate", shapes.CommandOrder, asked)
+
     async def confirm_secret(self, key: str) -> shapes.SecretRotated:
         """Say that a device has its new secret."""
         return await self._send("POST", f"/devices/{_part(key)}/secret/confirm", shapes.SecretRotated)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from iot_core.model import Uplink, Value
 from simulators.obedience import Obedience
 from simulators.physics import Detector
+from simulators.secret import Secrets
 
 if TYPE_CHECKING:
     from iot_core.profiles import Encoded
@@ -39,7 +40,7 @@ class SimDevice:
 
     plan: Planned
     address: str
-    secret: str = ""
+    secrets: Secrets = field(default_factory=Secrets)
     run: str = ""
     seq: int = 0
     physics: Physics = field(init=False)
@@ -52,11 +53,17 @@ class SimDevice:
 
     def __post_init__(self) -> None:
         self.physics = self.plan.physics
+        self.obedience.secrets = self.secrets
 
     @property
     def key(self) -> str:
         """The device's key."""
         return self.plan.key
+
+    @property
+    def secret(self) -> str:
+        """The secret that it shows now."""
+        return self.secrets.shown
 
     def ignite(self, fire: Fire | None) -> None:
         """Let a fire burn below this detector, or none."""

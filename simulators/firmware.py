@@ -23,6 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from iot_core.model import firmware_text
+from simulators.secret import Secrets
 
 __all__ = ["Flash", "Radio", "Updating"]
 
@@ -144,7 +145,7 @@ class Updating:
     """Takes firmware for one device; `trusted` are the signers' public keys that were built into it."""
 
     key: str
-    secret: str
+    secrets: Secrets
     model: str
     flash: Flash
     trusted: Sequence[bytes] = ()
@@ -214,7 +215,7 @@ class Updating:
 
     async def _fetch(self, job: Job) -> str:
         pause = _AGAIN_S
-        who = base64.b64encode(f"{self.key}:{self.secret}".encode()).decode()
+        who = base64.b64encode(f"{self.key}:{self.secrets.shown}".encode()).decode()
         headers = {"Authorization": f"Basic {who}"}
         async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=_ANSWER_S)) as http:
             while (have := self.flash.have()) < job.size:

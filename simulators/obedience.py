@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from simulators.secret import Secrets
+
 __all__ = ["Obedience"]
 
 _REMEMBERED: Final = 100
@@ -18,7 +20,7 @@ Carry = Callable[[str, Mapping[str, Any]], str]
 
 
 def _nothing(name: str, __: Mapping[str, Any]) -> str:
-    return "takes no firmware" if name == "firmware" else ""
+    return f"takes no {name}" if name in {"firmware", "secret"} else ""
 
 
 @dataclass(slots=True)
@@ -28,6 +30,8 @@ class Obedience:
     carry: Carry = _nothing
     known: frozenset[str] | None = None
     """Keys of configuration that it knows; None: all."""
+    secrets: Secrets | None = None
+    """Where it keeps a new secret; None: it takes none."""
     config: dict[str, Any] = field(default_factory=dict)
     version: int = 0
     carried: int = 0
@@ -65,5 +69,7 @@ class Obedience:
         if datetime.fromisoformat(asked["expires"]) <= datetime.now(UTC):
             return {"state": "failed", "detail": "expired"}
         self.carried += 1
+        if asked["name"] == "secret" and self.secrets is not None:
+            return {"state": "succeeded", "proof": self.secrets.take(asked["params"]["secret"])}
         why = self.carry(asked["name"], asked["params"])
         return {"state": "failed", "detail": why} if why else {"state": "succeeded"}

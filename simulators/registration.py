@@ -23,6 +23,7 @@ from simulators.city import PROVINCE, PROVINCE_CODE, PROVINCE_EN, PROVINCE_KEY, 
 from simulators.device import SimDevice
 from simulators.fleet import gateways
 from simulators.ports import LOOPBACK, free_port
+from simulators.secret import Secrets
 
 if TYPE_CHECKING:
     from iot_core.client import Client
@@ -38,6 +39,8 @@ class Memory(msgspec.Struct):
     """What the simulator must remember between runs."""
 
     secrets: dict[str, str] = {}
+    others: dict[str, str] = {}
+    """Second secrets, of devices that were brought a new one and have not been let in with it yet."""
     ports: dict[str, int] = {}
 
     @staticmethod
@@ -51,6 +54,23 @@ class Memory(msgspec.Struct):
     def write(self, folder: Path) -> None:
         """Keep it, for its owner only."""
         write_private(folder / FILE, msgspec.json.encode(self))
+
+    def give(self, device: SimDevice) -> None:
+        """Give a device what its flash holds."""
+        device.secrets.shown = device.secrets.newest = self.secrets.get(device.key, "")
+        device.secrets.other = self.others.get(device.key, "")
+
+    def follow(self, device: SimDevice, folder: Path) -> None:
+        """Write a device's secrets into its flash whenever they change."""
+
+        def keep(now: Secrets) -> None:
+            self.secrets[device.key] = now.shown
+            self.others.pop(device.key, None)
+            if now.other:
+                self.others[device.key] = now.other
+            self.write(folder)
+
+        device.secrets.keep = keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +121,7 @@ async def register(
     gateway = "" if bridge is None else bridge.key
     await _add(client, [_new(device, gateway) for device in new if device.plan.bridged], memory)
     for device in result.devices:
-        device.secret = memory.secrets.get(device.key, "")
+        memory.give(device)
     return result
 
 
@@ -205,6 +225,7 @@ async def _take_back(client: Client, device: SimDevice, found: Device, memory: M
     restored = await client.restore_device(device.key, fresh_secret=lost)
     if restored.secret is not None:
         memory.secrets[device.key] = restored.secret
+        memory.others.pop(device.key, None)
 
 
 def _address(each: Planned, key: str, place: Place | None) -> str:

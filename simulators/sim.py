@@ -106,11 +106,13 @@ async def run_sim(size: Size, target: Target, screen: Screen) -> Summary:
             )  # fmt: skip
         finally:
             memory.write(target.memory)
+    for device in registered.devices:
+        memory.follow(device, target.memory)
     if size.signers:
         for number, device in enumerate(registered.devices):
             flash = Flash(target.memory / "flash" / device.key)
             device.updating = Updating(
-                device.key, device.secret, device.plan.model, flash, size.signers, Radio(size.loss, size.seed + number)
+                device.key, device.secrets, device.plan.model, flash, size.signers, Radio(size.loss, size.seed + number)
             )
     count = Counter(device.plan.voice.protocol for device in registered.devices)
     wards = len({device.plan.ward for device in registered.devices})

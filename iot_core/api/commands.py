@@ -41,13 +41,8 @@ async def send(call: Call[NoQuery], body: shapes.CommandNew) -> shapes.CommandSe
 
 async def order(call: Call[NoQuery], body: shapes.OrderNew) -> shapes.CommandOrder:
     """Keep a command for one device, a list or a selector; it is sent as soon as each device can be told."""
-    if (body.devices is None) == (body.where is None):
-        raise RequestError("command.whom")
     async with call.connection() as connection:
-        keys = list(dict.fromkeys(body.devices)) if body.devices is not None else await _selected(connection, body)
-        if not keys:
-            raise RequestError("command.nobody", selector=body.where or "-")
-        await require_devices(call, connection, keys)
+        keys = await meant(call, connection, body)
     if body.dry:
         return shapes.CommandOrder(
             number=None, name=body.name, params=body.params, selector=body.where or "", total=len(keys), states={},
@@ -60,7 +55,7 @@ async def order(call: Call[NoQuery], body: shapes.OrderNew) -> shapes.CommandOrd
     )  # fmt: skip
     number, new = await _commanding(call, keys[0]).order(asked, keys)
     async with call.connection() as connection:
-        return _order(await commands.get_order(connection, number), repeated=not new)
+        return order_shape(await commands.get_order(connection, number), repeated=not new)
 
 
 async def list_(call: Call[shapes.CommandsQuery]) -> shapes.Commands:
@@ -99,7 +94,7 @@ async def show_order(call: Call[NoQuery]) -> shapes.CommandOrder:
     number = _number(call)
     async with call.connection() as connection:
         await _require_order(call, connection, number)
-        return _order(await commands.get_order(connection, number))
+        return order_shape(await commands.get_order(connection, number))
 
 
 async def confirm(call: Call[NoQuery]) -> shapes.CommandOrder:
@@ -108,7 +103,7 @@ async def confirm(call: Call[NoQuery]) -> shapes.CommandOrder:
     async with call.connection() as connection:
         await _require_order(call, connection, number)
         await commands.confirm(connection, number, by=call.who.name)
-        return _order(await commands.get_order(connection, number))
+        return order_shape(await commands.get_order(connection, number))
 
 
 async def cancel_order(call: Call[NoQuery]) -> shapes.CommandsCancelled:
@@ -141,8 +136,21 @@ async def _cancelled(connection: asyncpg.Connection, rows: Sequence[CommandRow],
     return shapes.CommandsCancelled(ids=tuple(ids), left=len(rows) - len(ids))
 
 
-async def _selected(connection: asyncpg.Connection, body: shapes.OrderNew) -> list[str]:
-    condition, values = where(parse(body.where or ""))
+async def meant(
+    call: Call[Any], connection: asyncpg.Connection, body: shapes.OrderNew | shapes.SecretsRotate
+) -> list[str]:
+    """List the devices of a request that names some or selects them. Refuses those elsewhere, and nobody at all."""
+    if (body.devices is None) == (body.where is None):
+        raise RequestError("command.whom")
+    keys = list(dict.fromkeys(body.devices)) if body.devices is not None else await _selected(connection, body.where)
+    if not keys:
+        raise RequestError("command.nobody", selector=body.where or "-")
+    await require_devices(call, connection, keys)
+    return keys
+
+
+async def _selected(connection: asyncpg.Connection, selector: str | None) -> list[str]:
+    condition, values = where(parse(selector or ""))
     found = (
         f"SELECT d.key FROM iot.device d WHERE d.retired_at IS NULL AND {condition} ORDER BY d.key LIMIT {_MOST + 1}"
     )
@@ -152,7 +160,8 @@ async def _selected(connection: asyncpg.Connection, body: shapes.OrderNew) -> li
     return keys
 
 
-def _order(found: commands.Order, *, repeated: bool = False) -> shapes.CommandOrder:
+def order_shape(found: commands.Order, *, repeated: bool = False) -> shapes.CommandOrder:
+    """Give an order as it is shown."""
     return shapes.CommandOrder(
         number=found.id, name=found.name, params=found.params, selector=found.selector,
         total=sum(found.states.values()), states=found.states, by=found.by, created_at=found.created_at,

@@ -1,16 +1,23 @@
 """A device's own secret: made anew, confirmed, revoked; and where its login may speak for others."""
 
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
 
 import asyncpg
 
-from iot_core.api import shapes
+from iot_core.api import commands, shapes
 from iot_core.api.devices import let_in
 from iot_core.api.roles import Action
-from iot_core.api.routes import Call, NoQuery, delete, post
+from iot_core.api.routes import Call, NoQuery, Reach, delete, post
 from iot_core.api.within import require_devices
 from iot_core.broker.rights import covers, vendor
 from iot_core.registry import bridges, credentials, rotation
+from iot_core.registry import commands as orders
+
+_SAMPLE: Final = 10
+_CAREFUL: Final = 100.0
+"""New secrets a second, when nobody says: what a broker that reads its password file anew twice a second bears."""
 
 
 async def rotate(call: Call[NoQuery], body: shapes.SecretRotate) -> shapes.SecretRotated:
@@ -21,6 +28,26 @@ async def rotate(call: Call[NoQuery], body: shapes.SecretRotate) -> shapes.Secre
     if body.at_once:
         await let_in(call)
     return shapes.SecretRotated(device=key, secret=secret, pending=not body.at_once)
+
+
+async def rotate_many(call: Call[NoQuery], body: shapes.SecretsRotate) -> shapes.CommandOrder:
+    """Make new secrets and bring each to its device over the line on which it has shown its old one.
+
+    The old one holds until the device has shown the new one. Nobody is shown any of them.
+    """
+    async with call.connection() as connection:
+        keys = await commands.meant(call, connection, body)
+        if body.dry:
+            return shapes.CommandOrder(
+                number=None, name=rotation.COMMAND, params={}, selector=body.where or "", total=len(keys), states={},
+                by=call.who.name, devices=tuple(keys[:_SAMPLE]),
+            )  # fmt: skip
+        terms = rotation.Terms(
+            within=timedelta(seconds=body.within_s), selector=body.where or "", rate=body.rate or _CAREFUL,
+            stop_after=body.stop_after,
+        )  # fmt: skip
+        number = await rotation.deliver(connection, call.services.vault, keys, terms, by=call.who.name)
+        return commands.order_shape(await orders.get_order(connection, number))
 
 
 async def confirm(call: Call[NoQuery]) -> shapes.SecretRotated:
@@ -70,4 +97,5 @@ routes = (
     post("/devices/{key}/secret", rotate, Action.DEVICES),
     post("/devices/{key}/secret/confirm", confirm, Action.DEVICES),
     delete("/devices/{key}/secret", revoke, Action.DEVICES),
+    post("/secrets/rotate", rotate_many, Action.DEVICES, most=1024 * 1024, reach=Reach.OWN),
 )

@@ -31,7 +31,7 @@ from iot_core.broker.introduce import introduce
 from iot_core.broker.local import LocalBroker, connects
 from iot_core.children import User
 from iot_core.driver import BrokerEndpoint
-from iot_core.errors import StartError
+from iot_core.errors import IotError, StartError
 from iot_core.messages import text
 from iot_core.registry import credentials
 from iot_core.registry.authority import Authority, own_names
@@ -59,6 +59,8 @@ _RELOAD_TAKES_S: Final = 0.15  # it looks for signals ten times a second and say
 _FIRST_SAVE_S: Final = 3.0  # by then the core has subscribed
 _BETWEEN_SAVES_S: Final = 30.0
 _RETRY_S: Final = 1.0
+_RENEW_LOOK_S: Final = 600.0
+"""How often it is looked whether a certificate grows old, or its file was replaced."""
 
 # autosave_on_changes: what a power cut can take of a queue that grows while the core is away is this many messages.
 # A time would do for busy brokers, but writes the whole state for ever on idle ones; sessions and retained presence,
@@ -185,6 +187,7 @@ class Mosquitto(LocalBroker):
             group.create_task(super().watch(), name="mosquitto process")
             group.create_task(self._follow(), name="mosquitto accounts")
             group.create_task(self._save(), name="mosquitto state")
+            group.create_task(self._renew(), name="mosquitto certificates")
 
     async def refresh(self) -> None:
         """Bring the registry of this moment into force. Raises what the database raises.
@@ -212,6 +215,19 @@ class Mosquitto(LocalBroker):
                         await self._update(notices.connection)
                         await notices.next()
             await asyncio.sleep(_RETRY_S)
+
+    async def _renew(self) -> None:
+        """Give it certificates and lists that were replaced, its own before they end; connections stay."""
+        while self.settings.tls_port:
+            await asyncio.sleep(_RENEW_LOOK_S)
+            with outlasting():
+                try:
+                    async with self._updating, self.pool.acquire() as connection:
+                        if await self._write_certificates(connection):
+                            await self._reload()
+                            log.info("broker.certificates_renewed")
+                except IotError as exc:
+                    log.warning("broker.certificates_not_renewed", code=exc.code, **exc.facts)
 
     async def _save(self) -> None:
         pause = _FIRST_SAVE_S
@@ -254,24 +270,25 @@ class Mosquitto(LocalBroker):
 
         return await asyncio.to_thread(write)  # of 100,000 devices these are 15 MB
 
-    async def _write_certificates(self, connection: asyncpg.Connection) -> None:
-        """Write what the TLS listener needs: another authority's files, else certificates of our own."""
+    async def _write_certificates(self, connection: asyncpg.Connection) -> bool:
+        """Write what the TLS listener needs: another authority's files, else our own. Say whether anything changed."""
         mqtt = self.settings
         if not mqtt.tls_port:
-            return
+            return False
         if not mqtt.tls_cert or (mqtt.client_certificates and not mqtt.client_ca):
             own = await self._authority.ensure(connection, by="core")
         if mqtt.tls_cert:
             certificate, key = _read(mqtt.tls_cert), _read(mqtt.tls_key)
         else:
             certificate, key = await self._authority.server(connection, own_names(mqtt.host))
-        self._put(self.home / "server.pem", certificate)
-        self._put(self.home / "server.key", key)
+        files = {"server.pem": certificate, "server.key": key}
         if mqtt.client_certificates:
-            self._put(self.home / "clients.pem", _read(mqtt.client_ca) if mqtt.client_ca else own)
+            files["clients.pem"] = _read(mqtt.client_ca) if mqtt.client_ca else own
             if mqtt.client_crl:
-                self._put(self.home / "crl.pem", _read(mqtt.client_crl))
+                files["crl.pem"] = _read(mqtt.client_crl)
             await self._write_revoked(connection)
+        changed = [self._put(self.home / name, content) for name, content in files.items()]
+        return any(changed)
 
     async def _write_revoked(self, connection: asyncpg.Connection) -> set[str]:
         """Write the list of revoked certificates where it changed; give the devices that are out since then."""

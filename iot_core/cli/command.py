@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from iot_core.api import shapes
     from iot_core.client import Client
 
-__all__ = ["command"]
+__all__ = ["command", "followed", "say_order", "sure"]
 
 _ASK_ABOVE = 10
 _LOOK_S = 0.3
@@ -122,17 +122,13 @@ def send(
         if dry_run:
             show_one(would, lambda: line("command.would", total=would.total, sample=", ".join(would.devices)))
             return 0
-        if would.total > _ASK_ABOVE and not yes:
-            if not (is_for_people() and sys.stdin.isatty()):
-                raise RequestError("command.sure_needed", total=would.total)
-            line("command.would", total=would.total, sample=", ".join(would.devices))
-            click.confirm(text("command.sure", total=would.total), abort=True)
+        sure(would, yes=yes)
 
     async def order(client: Client) -> shapes.CommandOrder:
-        return await _followed(client, await client.order_command(new), wait_s)
+        return await followed(client, await client.order_command(new), wait_s)
 
     done = ask(order)
-    show_one(done, lambda: _say_order(done))
+    show_one(done, lambda: say_order(done))
     return 1 if done.states.get("failed") or done.states.get("expired") else 0
 
 
@@ -167,7 +163,7 @@ def show(number: int) -> None:
 @click.argument("number", metavar="ORDER", type=int)
 def order(number: int) -> None:
     found = ask(lambda client: client.command_order(number))
-    show_one(found, lambda: _say_order(found))
+    show_one(found, lambda: say_order(found))
 
 
 @command.command(
@@ -190,6 +186,15 @@ def confirm(number: int) -> None:
     show_one(done, lambda: line("command.confirmed", order=done.number, name=done.name, by=done.confirmed_by))
 
 
+def sure(would: shapes.CommandOrder, *, yes: bool) -> None:
+    """Ask before many devices are told something."""
+    if would.total > _ASK_ABOVE and not yes:
+        if not (is_for_people() and sys.stdin.isatty()):
+            raise RequestError("command.sure_needed", total=would.total)
+        line("command.would", total=would.total, sample=", ".join(would.devices))
+        click.confirm(text("command.sure", total=would.total), abort=True)
+
+
 def _read(
     words: tuple[str, ...], *, selector: bool
 ) -> tuple[tuple[str, ...], str, dict[str, bool | int | float | str]]:
@@ -207,7 +212,7 @@ def _dry(new: shapes.OrderNew) -> shapes.OrderNew:
     return replace(new, dry=True)
 
 
-async def _followed(client: Client, order: shapes.CommandOrder, wait_s: float) -> shapes.CommandOrder:
+async def followed(client: Client, order: shapes.CommandOrder, wait_s: float) -> shapes.CommandOrder:
     """Wait until all of an order is over, or nothing can go on before a second person confirms it."""
     import asyncio
 
@@ -230,7 +235,8 @@ async def _followed(client: Client, order: shapes.CommandOrder, wait_s: float) -
             order = await client.command_order(order.number)
 
 
-def _say_order(order: shapes.CommandOrder) -> None:
+def say_order(order: shapes.CommandOrder) -> None:
+    """Say what an order is, and in which states its commands are."""
     states = ", ".join(
         f"{text(f'command.is_{state}')} {order.states[state]}" for state in _STYLE if order.states.get(state)
     )

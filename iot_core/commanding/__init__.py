@@ -7,9 +7,10 @@ Commanding.order -> iot.command -> Sender -> Driver.send -> sent | delivered | s
 """
 
 from iot_core.commanding.campaigns import run_campaigns
+from iot_core.commanding.handover import Handover
 from iot_core.commanding.orders import Commanding, Wanted
 from iot_core.commanding.reach import Reach
 from iot_core.commanding.scheduler import Scheduler
 from iot_core.commanding.twins import Twins
 
-__all__ = ["Commanding", "Reach", "Scheduler", "Twins", "Wanted", "run_campaigns"]
+__all__ = ["Commanding", "Handover", "Reach", "Scheduler", "Twins", "Wanted", "run_campaigns"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from iot_core.commanding import words
+from iot_core.commanding.handover import SOURCE, Handover
 from iot_core.commanding.ledger import Ledger
 from iot_core.commanding.reach import NATIVE, Reach
 from iot_core.commanding.sender import Sender
@@ -63,12 +65,13 @@ class Wanted:
 class Commanding:
     """Takes orders, and hears what devices say of them."""
 
-    def __init__(self, pool: asyncpg.Pool, reach: Reach, profiles: Profiles) -> None:
+    def __init__(self, pool: asyncpg.Pool, reach: Reach, profiles: Profiles, handover: Handover) -> None:
         self._pool = pool
         self._profiles = profiles
+        self._handover = handover
         self.reach = reach
         self.ledger = Ledger(pool)
-        self._sender = Sender(pool, reach, self.ledger)
+        self._sender = Sender(pool, reach, self.ledger, handover)
         self.reported: Callable[[Uplink], Awaitable[None]] | None = None
         """Told of `config/reported` (the twin)."""
 
@@ -85,6 +88,8 @@ class Commanding:
             return
         step = words.result(uplink)
         if step is not None:
+            if step.proof:
+                await self._handover.shown(step.device_key, step.proof)
             await self.ledger.add(step, uplink)
             return
         log.info("command.unreadable_result", address=uplink.address)
@@ -94,7 +99,12 @@ class Commanding:
     async def fetched(self, device_key: str) -> Sequence[Command]:
         """Give what a native device is asked to do to one that fetches it (CoAP): from now on that is sent."""
         async with self._pool.acquire() as connection:
-            return await commands.fetch(connection, device_key, _FETCHED)
+            found = await commands.fetch(connection, device_key, _FETCHED)
+        given = []
+        for command, source in found:
+            with suppress(NotFoundError):  # a secret that another one has overtaken meanwhile
+                given.append(await self._handover.to_give(command, device_key) if source == SOURCE else command)
+        return given
 
     async def order(self, asked: Wanted, keys: Sequence[str]) -> tuple[int, bool]:
         """Keep an order for devices of one class; give its number and whether it is new.

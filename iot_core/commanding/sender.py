@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from iot_core.cancelled import notice_cancellation
+from iot_core.commanding.handover import SOURCE
 from iot_core.commanding.shown import shown
 from iot_core.errors import CommandRejected, DeviceUnreachable, IotError, NotFoundError
 from iot_core.model import Command, CommandState
@@ -25,6 +26,7 @@ from iot_core.store.connection import AWAY, RETRY, wake_on
 if TYPE_CHECKING:
     import asyncpg
 
+    from iot_core.commanding.handover import Handover
     from iot_core.commanding.ledger import Ledger
     from iot_core.commanding.reach import Reach
     from iot_core.model import MountedUnit
@@ -49,10 +51,11 @@ _LONGEST_PAUSE_S: Final = 60.0
 class Sender:
     """Owns the sends in flight, and how fast each order may go on."""
 
-    def __init__(self, pool: asyncpg.Pool, reach: Reach, ledger: Ledger) -> None:
+    def __init__(self, pool: asyncpg.Pool, reach: Reach, ledger: Ledger, handover: Handover) -> None:
         self._pool = pool
         self._reach = reach
         self._ledger = ledger
+        self._handover = handover
         self._wake = asyncio.Event()
         self._in_flight = 0
         self._paces: dict[int, _Pace] = {}
@@ -106,6 +109,8 @@ class Sender:
         command = Command(id=claimed.id, name=claimed.name, params=claimed.params, expires=claimed.expires_at)
         try:
             async with asyncio.timeout(_SEND_S):
+                if claimed.source == SOURCE:
+                    command = await self._handover.to_send(command, claimed.device_key)
                 state = await self._reach.send(unit, claimed.device_key, command)
         except (CommandRejected, NotFoundError) as exc:
             step = Step(id=claimed.id, state="failed", at=datetime.now(UTC), problem=_problem(exc, "rejected"))

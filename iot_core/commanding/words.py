@@ -16,6 +16,8 @@ __all__ = ["result"]
 
 _SAID: Final = frozenset({"delivered", "succeeded", "failed"})
 _LONGEST_DETAIL: Final = 200
+_LONGEST_PROOF: Final = 64
+"""Of a SHA-256 in hexadecimal."""
 _HIGHEST_ID: Final = 2**63 - 1
 
 
@@ -23,6 +25,7 @@ class _Result(msgspec.Struct, frozen=True):
     id: int
     state: str
     detail: str = ""
+    proof: str = ""
 
 
 def result(uplink: Uplink) -> Step | None:
@@ -37,4 +40,7 @@ def result(uplink: Uplink) -> Step | None:
         return None
     detail = said.detail[:_LONGEST_DETAIL].replace("\0", "")
     key = uplink.address.removeprefix(NATIVE)
-    return Step(id=said.id, state=said.state, at=uplink.received_at, detail=detail, said=True, device_key=key)
+    proof = said.proof[:_LONGEST_PROOF] if said.state == "succeeded" else ""
+    return Step(
+        id=said.id, state=said.state, at=uplink.received_at, detail=detail, said=True, device_key=key, proof=proof
+    )

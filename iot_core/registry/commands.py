@@ -70,12 +70,13 @@ WITH due AS (
     FROM due WHERE c.id = due.id
     RETURNING c.id, c.order_id, c.device_id, c.expires_at, c.tries, c.most_tries, c.again, c.presence
 )
-SELECT taken.id, d.key AS device_key, o.name, o.params, taken.expires_at, taken.tries, taken.most_tries,
+SELECT taken.id, d.key AS device_key, o.name, o.params, o.source, taken.expires_at, taken.tries, taken.most_tries,
     taken.again, taken.presence
 FROM taken JOIN iot.command_order o ON o.id = taken.order_id JOIN iot.device d ON d.id = taken.device_id
 ORDER BY taken.id
 """
 # The first column that orders the states decides: nothing goes back. `at` of a step is when it was first true.
+# That a new secret arrived is the device's word; that it took over is shown by the secret itself (pending.py).
 _NOTE: Final = """
 UPDATE iot.command c SET
     state = CASE WHEN c.state = 'expired' AND step.state IN ('succeeded', 'failed') THEN step.state
@@ -93,10 +94,13 @@ UPDATE iot.command c SET
     next_at = coalesce(step.next_at, c.next_at),
     trying_until = CASE WHEN step.said THEN c.trying_until END
 FROM (
-    SELECT DISTINCT ON (each.id) each.*, min(each.at) OVER (PARTITION BY each.id) AS began
+    SELECT DISTINCT ON (each.id) each.id, each.detail, each.problem, each.at, each.next_at, each.said,
+        CASE WHEN o.source = 'rotation' AND each.state = 'succeeded' THEN 'delivered' ELSE each.state END AS state,
+        min(each.at) OVER (PARTITION BY each.id) AS began
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::timestamptz[],
         $8::boolean[], $9::text[]) AS each (id, state, detail, problem, at, next_at, said, device_key)
     JOIN iot.command asked ON asked.id = each.id JOIN iot.device d ON d.id = asked.device_id
+    JOIN iot.command_order o ON o.id = asked.order_id
     WHERE each.device_key IN ('', d.key)
     ORDER BY each.id, array_position($7::text[], each.state) DESC
 ) step
@@ -114,7 +118,7 @@ WITH due AS (
 UPDATE iot.command c SET state = 'sent', sent_at = coalesce(c.sent_at, clock_timestamp()), tries = c.tries + 1,
     problem = NULL, trying_until = NULL
 FROM due, iot.command_order o WHERE c.id = due.id AND o.id = c.order_id
-RETURNING c.id, o.name, o.params, c.expires_at
+RETURNING c.id, o.name, o.params, o.source, c.expires_at
 """
 _STATES: Final = ["queued", "sent", "expired", "delivered", "failed", "succeeded"]
 # What was being sent when its core died, and must not be sent blindly again.
@@ -221,6 +225,7 @@ class Claimed:
     device_key: str
     name: str
     params: Mapping[str, Any]
+    source: str
     expires_at: datetime
     tries: int
     most_tries: int | None
@@ -240,6 +245,8 @@ class Step:
     next_at: datetime | None = None
     said: bool = False
     device_key: str = ""
+    proof: str = ""
+    """What shows that it has the secret which it was sent."""
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -347,11 +354,11 @@ async def claim(connection: asyncpg.Connection, order_id: int, most: int) -> lis
     return [Claimed(**row) for row in await connection.fetch(_CLAIM, order_id, most, _CLAIMED)]
 
 
-async def fetch(connection: asyncpg.Connection, device_key: str, most: int) -> list[Command]:
-    """Give a native device that asks for them its oldest open commands, and note that they left."""
+async def fetch(connection: asyncpg.Connection, device_key: str, most: int) -> list[tuple[Command, str]]:
+    """Give a native device that asks for them its oldest open commands and whence they come; note that they left."""
     rows = await connection.fetch(_FETCH, device_key, most)
     return [
-        Command(id=row["id"], name=row["name"], params=row["params"], expires=row["expires_at"])
+        (Command(id=row["id"], name=row["name"], params=row["params"], expires=row["expires_at"]), row["source"])
         for row in sorted(rows, key=lambda row: row["id"])
     ]
 

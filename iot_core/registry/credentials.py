@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from iot_core.errors import StoreUnavailable
 from iot_core.model import is_key
-from iot_core.registry.audit import Change, record
 from iot_core.registry.directory import CHANNEL
 from iot_core.registry.passwords import check_secret
+from iot_core.registry.pending import PENDING, promote
 from iot_core.store.connection import AWAY, listening, outlasting
 
 if TYPE_CHECKING:
     import asyncpg
 
 __all__ = [
-    "PENDING", "PROMOTE", "Authenticator", "Sender", "accounts", "bridges", "may_sign_in", "new_secret", "senders",
+    "Authenticator", "Sender", "accounts", "bridges", "may_sign_in", "new_secret", "senders",
 ]  # fmt: skip
 
 _SECRET_BYTES: Final = 20
@@ -36,11 +36,6 @@ SELECT coalesce(string_agg(line, E'\n' ORDER BY line), '') FROM (
     WHERE unit.mounted_to IS NULL AND unit.secret_hash IS NOT NULL AND device.retired_at IS NULL
     ORDER BY device.key, unit.mounted_from DESC, unit.id DESC
 ) account
-"""
-PENDING: Final = "CASE WHEN unit.next_since > now() - interval '30 days' THEN unit.next_hash END"
-"""A secret that waits to take over from the one before; one that nobody showed for a month lapses."""
-PROMOTE: Final = """
-UPDATE iot.unit SET secret_hash = next_hash, next_hash = NULL, next_since = NULL WHERE id = $1 AND next_hash = $2
 """
 _HASH: Final = f"""
 SELECT unit.id, unit.secret_hash, {PENDING} AS next_hash
@@ -68,8 +63,10 @@ SELECT EXISTS (SELECT FROM iot.unit JOIN iot.device ON device.id = unit.device_i
 
 
 def new_secret() -> str:
-    """Make a device secret: 160 random bits, in letters that survive a label and a URL."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
+    """Make a device secret: nearly 160 random bits, in letters that survive a label, a URL and a spreadsheet."""
+    while not (made := secrets.token_urlsafe(_SECRET_BYTES))[0].isalnum():
+        pass  # it would look like an option, or a formula
+    return made
 
 
 async def accounts(conn: asyncpg.Connection) -> str:
@@ -138,9 +135,7 @@ class Authenticator:
             return False
         try:
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(PROMOTE, known.unit_id, known.following)
-                change = Change(f"device/{device_key}", after={"secret": "confirmed"})
-                await record(connection, device_key, "device.rotate", change)
+                await promote(connection, known.unit_id, known.following, key=device_key, by=device_key)
         except AWAY as exc:
             raise StoreUnavailable(type(exc).__name__) from exc
         return True

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiomqtt
 import msgspec
+from aiomqtt.exceptions import MqttConnectError
 
 from iot_core import sparkplug
 from simulators.device import Message, SimDevice
@@ -41,6 +42,7 @@ class MqttFace:
             try:
                 async with self._client(device) as client, _obeying(client, device):
                     pause = FIRST_PAUSE_S
+                    device.secrets.opened()
                     await _presence(client, device, "online")
                     while unanswered:
                         await self._publish(client, *unanswered[0])
@@ -52,6 +54,8 @@ class MqttFace:
                     await _presence(client, device, "offline")
                     return
             except aiomqtt.MqttError as exc:
+                if isinstance(exc, MqttConnectError):
+                    device.secrets.refused()
                 self.ledger.problems[f"mqtt: {exc}"] += 1
                 if stop.is_set() and not unanswered:
                     return

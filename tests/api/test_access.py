@@ -73,6 +73,7 @@ ACTIONS = {
     "POST /login": None, "DELETE /login": "sign_in", "POST /me/password": "sign_in",
     "GET /users": "users", "POST /users": "users", "DELETE /users/{name}": "users",
     "POST /users/{name}/rights": "users", "POST /users/{name}/password": "users",
+    "POST /secrets/rotate": "devices",
     "POST /devices/{key}/secret": "devices", "POST /devices/{key}/secret/confirm": "devices",
     "DELETE /devices/{key}/secret": "devices", "POST /devices/{key}/bridge": "devices",
     "POST /ca": "batches", "POST /devices/{key}/certificate": "devices", "GET /certificates": "batches",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from click.testing import CliRunner
 
 from iot_core.api import shapes
 from iot_core.app import Core
+from iot_core.broker import mosquitto
 from iot_core.cli.root import iot
 from iot_core.client import Client
 from iot_core.errors import NotFoundError, RequestError
+from iot_core.registry import authority as ca
 from tests.conftest import missing
 from tests.core import command, core_running, stopwatch, until
 
@@ -62,6 +65,35 @@ async def test_a_password_goes_over_tls_to_a_broker_that_our_authority_vouches_f
         key = state_path / "authority" / "ca.key"
         assert key.stat().st_mode & 0o077 == 0
         assert "PRIVATE" not in str(await core.pool.fetch("SELECT * FROM iot.authority"))
+
+
+async def test_a_certificate_is_renewed_while_the_broker_runs_and_no_connection_notices(
+    dsn: str, state_path: Path, free_ports: Free, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mosquitto, "_RENEW_LOOK_S", 0.1)
+    async with tls_core(dsn, state_path, free_ports) as (core, client, port):
+        added = await client.add_device(shapes.DeviceNew(key="aq-1", profile="native-air-quality"))
+        authority = tmp_path / "ca.pem"
+        authority.write_text((await client.init_ca()).certificate)
+
+        async def shown() -> str:
+            return await asyncio.to_thread(ssl.get_server_certificate, ("localhost", port), ssl.PROTOCOL_TLS_CLIENT)
+
+        first = await shown()
+        async with aiomqtt.Client(
+            "localhost", port, tls_context=ssl.create_default_context(cafile=str(authority)),
+            username="aq-1", password=added.secret,
+        ) as device:  # fmt: skip
+            with monkeypatch.context() as grown_old:
+                grown_old.setattr(ca, "_RENEW_BEFORE", timedelta(days=1_000))
+                await until(lambda: _is_new(shown, first))
+            await device.publish("iot/v1/aq-1/telemetry", BODY, qos=1)
+            await until(lambda: core.counters.total("ingest_stored") == 1)
+        assert await pub(port, "--cafile", authority, "-u", "aq-1", "-P", added.secret or "") == 0
+
+
+async def _is_new(shown: Callable[[], Awaitable[str]], first: str) -> bool:
+    return await shown() != first
 
 
 async def test_a_client_certificate_opens_its_own_device_until_it_is_revoked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from iot_core.api import shapes
+from iot_core import app
+from iot_core.api import certificate, shapes
 from iot_core.app import Core
 from iot_core.client import Client
-from tests.core import command, core_running
+from iot_core.registry import authority as ca
+from tests.core import command, core_running, until
 from tests.provisioning.reference_claim import claim
 
 Free = Callable[[int], int]
@@ -73,6 +76,25 @@ async def test_a_device_claims_itself_over_tls_and_nobody_is_served_in_clear(
         assert not await core.pool.fetchval(
             "SELECT count(*) FROM iot.audit WHERE after::text LIKE '%' || $1 || '%'", got["secret"]
         )
+
+
+async def test_the_claims_certificate_is_renewed_while_the_core_runs(
+    dsn: str, state_path: Path, free_ports: Free, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((app, "_RENEW_LOOK_S"), (certificate, "_LOOK_S")):
+        monkeypatch.setattr(module, name, 0.1)
+    async with tls_core(dsn, state_path, free_ports) as (_, _client, port):
+
+        async def shown() -> str:
+            return await asyncio.to_thread(ssl.get_server_certificate, ("localhost", port), ssl.PROTOCOL_TLS_CLIENT)
+
+        first = await shown()
+
+        async def is_new() -> bool:
+            return await shown() != first
+
+        monkeypatch.setattr(ca, "_RENEW_BEFORE", timedelta(days=1_000))
+        await until(is_new)
 
 
 async def test_the_claims_listener_shows_the_certificate_given_for_the_broker_and_refuses_old_tls(

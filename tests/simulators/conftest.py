@@ -7,6 +7,7 @@ from functools import cache
 from iot_core.profiles import Profiles, load
 from simulators.device import SimDevice
 from simulators.fleet import Planned, plan
+from simulators.secret import Secrets
 
 
 @cache
@@ -26,4 +27,6 @@ def device(model: str, protocol: str, *, address: str = "", buffered: int = 1) -
         if (each.model, each.voice.protocol, each.voice.buffered) == (model, protocol, buffered)
     )
     inner = address or found.key
-    return SimDevice(found, found.voice.profile.address.replace("{address}", inner), secret="s3cret", run="r1")
+    return SimDevice(
+        found, found.voice.profile.address.replace("{address}", inner), secrets=Secrets("s3cret"), run="r1"
+    )

@@ -31,6 +31,7 @@ from simulators.fleet import plan_of
 from simulators.ledger import Ledger
 from simulators.physics import Fire
 from simulators.physics.fire import ULTRA_FAST
+from simulators.secret import Secrets
 from tests.drivers import wire_edges
 from tests.servers import Mosquitto
 from tests.simulators.conftest import device
@@ -213,7 +214,7 @@ def _one_with(content_format: int) -> SimDevice:
         for each in planned(400)
         if each.voice.content_format == content_format and each.model == "native-water-meter"
     )
-    return SimDevice(found, f"iot:{found.key}", secret="s3cret", run="r1")
+    return SimDevice(found, f"iot:{found.key}", secrets=Secrets("s3cret"), run="r1")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from iot_core.model import firmware_text
 from simulators.firmware import Flash, Updating
+from simulators.secret import Secrets
 
 KEY, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))
 IMAGE = b"image"
@@ -32,7 +33,7 @@ def asked(number: int = 1, *, key: Ed25519PrivateKey = KEY, **changes: Any) -> d
 @pytest.fixture
 def lamp(tmp_path: Path) -> Updating:
     """Give a lamp with one signer's key built in."""
-    return Updating("lamp-1", "secret", "lamp", Flash(tmp_path), [KEY.public_key().public_bytes_raw()])
+    return Updating("lamp-1", Secrets("secret"), "lamp", Flash(tmp_path), [KEY.public_key().public_bytes_raw()])
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_second_one_is_refused_while_one_is_under_way_and_a_repeated_one_is_an
     assert lamp.told(asked(1)) == lamp.told(asked(1)) == {"id": 1, "state": "delivered"}
     assert lamp.told(asked(2))["detail"] == "busy with 2"
     lamp.flash.append(IMAGE[:2])
-    again = Updating("lamp-1", "secret", "lamp", Flash(tmp_path), lamp.trusted)
+    again = Updating("lamp-1", Secrets("secret"), "lamp", Flash(tmp_path), lamp.trusted)
     assert (again.flash.job, again.flash.have()) == (lamp.flash.job, 2), "a power cut leaves job and bytes"
     assert again.told(asked(1))["state"] == "delivered"
 
@@ -86,7 +87,7 @@ async def test_a_booted_version_is_told_again_when_the_power_went_before_the_wor
     lamp.told(asked(1))
     lamp.flash.append(IMAGE)
     lamp.flash.boot("2")
-    again = Updating("lamp-1", "secret", "lamp", Flash(tmp_path), lamp.trusted)
+    again = Updating("lamp-1", Secrets("secret"), "lamp", Flash(tmp_path), lamp.trusted)
     answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     running = asyncio.create_task(again.run(answers.put))
     try:

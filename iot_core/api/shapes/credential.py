@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from iot_core.api.shapes.base import Answer, Request
+from iot_core.api.shapes.base import Answer, Key, Request
 
 OSCORE_CORE_ID: Final = "00"
 """The core's own sender id in every OSCORE context, in hexadecimal."""
@@ -52,6 +52,21 @@ class SecretRotate(Request, frozen=True, kw_only=True):
     """With `at_once` the old secret dies now, as when it was stolen."""
 
     at_once: bool = False
+
+
+class SecretsRotate(Request, frozen=True, kw_only=True):
+    """New secrets that are brought to devices over their own lines: to those of a list, or that a selector names.
+
+    They are sent for `within_s` (7 days), `rate` a second, and after `stop_after` failures the rest is not sent. A
+    `dry` run changes nothing.
+    """
+
+    devices: Annotated[tuple[Key, ...], Meta(max_length=10_000)] | None = None
+    where: Annotated[str, Meta(max_length=1_000)] | None = None
+    within_s: Annotated[float, Meta(ge=10, le=30 * 86_400)] = 7 * 86_400
+    rate: Annotated[float, Meta(gt=0, le=10_000)] | None = None
+    stop_after: Annotated[int, Meta(ge=1)] | None = None
+    dry: bool = False
 
 
 class SecretRotated(Answer, frozen=True, kw_only=True):
