@@ -17,7 +17,7 @@ import pytest
 from tests.servers import ROOT
 
 OURS = ("iot_core", "drivers", "simulators", "grafana")
-WORDS = {"model", "hours", "errors", "settings", "messages", "folding", "cancelled"}
+WORDS = {"model", "hours", "errors", "settings", "messages", "folding", "cells", "cancelled"}
 STORE = WORDS | {"state", "children"}
 PATH = WORDS | {"profiles", "store", "registry", "push", "alarms"}
 CORE = PATH | {
@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "errors": set(),
     "folding": set(),
     "sparkplug": {"errors", "model"},
+    "cells": set(),
     "hours": {"errors"},
     "cancelled": set(),
     "counters": set(),

@@ -57,13 +57,15 @@ def _labels(side: Mapping[str, Any] | None) -> Sequence[str]:
     return (side or {}).get("labels") or ()
 
 
-def changed(done: area_changes.Changed, *, dry: bool) -> shapes.Changed:
+def changed(done: area_changes.Changed, *, dry: bool, warnings: Sequence[str] = ()) -> shapes.Changed:
     """Say what an operation changed, or would."""
     shown = tuple(
         shapes.Change(subject=each.subject, before=_plain(each.before), after=_plain(each.after))
         for each in done.changes[:SHOWN]
     )
-    return shapes.Changed(operation=None if dry else done.operation, total=len(done.changes), changes=shown)
+    return shapes.Changed(
+        operation=None if dry else done.operation, total=len(done.changes), changes=shown, warnings=tuple(warnings)
+    )
 
 
 def _plain(side: Mapping[str, Any] | None) -> dict[str, Any] | None:

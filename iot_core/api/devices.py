@@ -17,7 +17,7 @@ from iot_core.api.households import PUBLIC, require_publishing, withheld
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, delete, get, post
 from iot_core.api.telemetry import latest_of
-from iot_core.api.within import require_areas, require_devices, require_places
+from iot_core.api.within import require_areas, require_devices, require_places, require_senders
 from iot_core.errors import NotFoundError, RequestError, StoreUnavailable
 from iot_core.messages import text
 from iot_core.registry import device_edits, device_import, devices, found, maintenance
@@ -116,6 +116,11 @@ async def rows(call: Call[shapes.DeviceRowsQuery]) -> shapes.DeviceRows:
 async def replace(call: Call[NoQuery], body: shapes.DeviceReplace) -> shapes.DeviceAdded:
     """Mount another unit at a device; history and alarms go on, the old secret dies."""
     async with call.connection() as connection:
+        if call.areas is not None and body.address is not None:
+            units = (await found.detail(connection, call.path["key"])).units
+            model = body.profile or (units[0].profile if units else None)
+            asked = devices.NewDevice(key=call.path["key"], profile=model, address=body.address)
+            await require_senders(call, connection, [asked])
         added = await devices.replace_unit(
             connection, call.services.profiles, call.path["key"], by=call.who.name, **msgspec.structs.asdict(body)
         )
@@ -147,6 +152,7 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
         await require_places(call, connection, [(each.key, each.area) for _, each in rows])
         await _require_publishing(call, connection, [each for _, each in rows])
+        await require_senders(call, connection, [each for _, each in rows])
         done = await device_import.import_(
             connection,
             call.services.profiles,
@@ -154,6 +160,7 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
             skip_bad=body.skip_bad or body.dry_run,
             by=call.who.name,
             dry=body.dry_run,
+            before=frozenset(body.before) if body.dry_run else frozenset(),
         )
     if done.added and not body.dry_run:
         await let_in(call)
@@ -207,6 +214,7 @@ async def _add(call: Call[NoQuery], new: Sequence[shapes.DeviceNew]) -> shapes.D
     async with call.connection() as connection:
         await require_places(call, connection, [(each.key, each.area) for each in rows])
         await _require_publishing(call, connection, rows)
+        await require_senders(call, connection, rows)
         added = await devices.add(connection, call.services.profiles, rows, by=call.who.name)
     return await told(call, added)
 

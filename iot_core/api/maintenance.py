@@ -1,5 +1,7 @@
 """Work at devices: maintenance that keeps alarms quiet, tests that mark them; both end by themselves."""
 
+from zoneinfo import ZoneInfo
+
 import msgspec
 
 from iot_core.api import shapes
@@ -8,6 +10,7 @@ from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.within import require_areas, require_devices
 from iot_core.errors import NotFoundError, RequestError
+from iot_core.messages import text
 from iot_core.registry import maintenance
 from iot_core.registry.area_changes import trial
 from iot_core.registry.windows import Kind
@@ -39,8 +42,16 @@ async def begin(call: Call[NoQuery], body: shapes.WindowNew) -> shapes.Changed:
             by=call.who.name,
         )
         # Inside the transaction: what a label or an area covers is known only now.
-        await require_devices(call, connection, [each.subject.partition("/")[2] for each in done.changes])
-    return changed(done, dry=body.dry_run)
+        covered = [each.subject.partition("/")[2] for each in done.changes]
+        await require_devices(call, connection, covered)
+        others = await maintenance.overlapping(connection, done.operation, covered)
+    return changed(done, dry=body.dry_run, warnings=[_warning(call, each) for each in others])
+
+
+def _warning(call: Call[NoQuery], other: maintenance.Overlap) -> str:
+    ends = other.ends.astimezone(ZoneInfo(call.services.settings.timezone))
+    code = f"maintenance.overlaps_{other.kind}"
+    return text(code, call.lang, id=other.id, n=other.devices, device=other.device, ends=f"{ends:%Y-%m-%d %H:%M %z}")
 
 
 async def listed(call: Call[shapes.WindowQuery]) -> shapes.Windows:

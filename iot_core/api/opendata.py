@@ -13,6 +13,7 @@ from aiohttp import web
 from iot_core.api import shapes
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
+from iot_core.cells import disarmed
 from iot_core.errors import NotFoundError, RequestError
 from iot_core.model import DeviceClass, MetricType
 from iot_core.push import reporting
@@ -92,13 +93,8 @@ def _csv(rows: list[dict[str, Any]]) -> web.Response:
     writer = csv.DictWriter(out, heads or ["key", "time"], lineterminator="\r\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
+        writer.writerow({name: disarmed(value) for name, value in row.items()})
     return web.Response(text=out.getvalue(), content_type="text/csv", charset="utf-8")
-
-
-def _cell(value: Any) -> Any:
-    """Keep a spreadsheet from taking a name for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
 
 
 def _geojson(rows: list[dict[str, Any]]) -> web.Response:

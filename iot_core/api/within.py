@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from iot_core.api.roles import Action, outside
-from iot_core.errors import ForbiddenError
+from iot_core.broker.rights import covers, granted
+from iot_core.errors import ForbiddenError, IotError
 from iot_core.registry.audit import Change
+from iot_core.registry.devices import NewDevice, completed
 from iot_core.registry.rights import standing
 from iot_core.registry.selector import parse
 from iot_core.registry.tokens import Token
@@ -18,12 +21,18 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from iot_core.api.routes import Call
+    from iot_core.profiles import Profiles
 
 __all__ = [
-    "require_areas", "require_devices", "require_path", "require_places", "require_selector", "require_subjects",
+    "require_areas", "require_devices", "require_path", "require_places", "require_selector", "require_senders",
+    "require_subjects",
 ]  # fmt: skip
 
 _KNOWN: Final = "SELECT key FROM iot.area WHERE key = ANY($1) AND NOT id = ANY($2) ORDER BY key LIMIT 1"
+_BRIDGES: Final = """
+SELECT bridge.topic, device.area_id, area.key AS area FROM iot.bridge JOIN iot.device ON device.id = bridge.device_id
+LEFT JOIN iot.area ON area.id = device.area_id WHERE device.retired_at IS NULL
+"""
 _THERE: Final = "SELECT key FROM iot.device WHERE key = ANY($1)"
 _MEANT: Final = "SELECT id FROM iot.area WHERE key = $1 OR code = $1"
 _PLACE: Final = {"device": "area", "area": "parent"}
@@ -56,6 +65,27 @@ async def require_places(
     await require_devices(call, connection, [key for key, _ in rows])
     there = {row["key"] for row in await connection.fetch(_THERE, [key for key, _ in rows])}
     await require_areas(call, connection, [area for key, area in rows if area is not None or key not in there])
+
+
+async def require_senders(call: Call[Any], connection: asyncpg.Connection, new: Sequence[NewDevice]) -> None:
+    """Refuse devices at topics below a bridge that stands elsewhere: what it carries is not the asker's to take."""
+    if call.areas is None or call.action is None:
+        return
+    bridges = await connection.fetch(_BRIDGES)
+    for each in new if bridges else ():
+        for topic in _topics(each, call.services.profiles):
+            over = [bridge for bridge in bridges if covers(f"{bridge['topic']}/#", topic)]
+            if over and not any(bridge["area_id"] in call.areas for bridge in over):
+                raise outside(call.who, call.action, over[0]["area"] or "-")
+
+
+def _topics(new: NewDevice, profiles: Profiles) -> Sequence[str]:
+    """List the vendor's topics on which a device would be heard; what cannot be added has none."""
+    with suppress(IotError):
+        done = completed(new, profiles)
+        profile = profiles.get(done.profile or "")
+        return granted(profile.address, profile.topics, done.address or "")
+    return ()
 
 
 async def require_selector(call: Call[Any], connection: asyncpg.Connection, selector: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from iot_core.api import shapes
 from iot_core.cli import sheets
 from iot_core.errors import RequestError
+from iot_core.messages import text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,10 @@ def read(path: Path) -> tuple[tuple[shapes.AreaNew, ...], str]:
     if path.suffix.lower() in {".geojson", ".json"}:
         return _geojson(path)
     sheet = sheets.read(path)
+    for row in sheet.rows:
+        for heading, code in row.doubtful.items():
+            if any(heading in names for names in _COLUMNS.values()):
+                raise RequestError("sheet.bad_row", file=path, row=row.number, detail=f"{heading}: {text(code)}")
     areas = tuple(_area(path, row.number, _known(row.cells), {}) for row in sheet.rows)
     return areas, sheet.dialect
 

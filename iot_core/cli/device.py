@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ import click
 from iot_core.cli.base import LazyGroup, option
 from iot_core.cli.connect import facts
 from iot_core.cli.keys import AREA, CLASS, DEVICE, MODEL, NEW_KEY
-from iot_core.cli.output import Column, cut, fact_lines, line, note, show_one, show_rows
+from iot_core.cli.output import Column, cut, fact_lines, is_for_people, line, note, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age
 from iot_core.cli.words import STATE_STYLE, word
-from iot_core.messages import text
+from iot_core.errors import RequestError
+from iot_core.messages import text, title
+from iot_core.model import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -175,13 +178,20 @@ def show(key: str) -> None:
     show_one(found, lambda: print_portrait(found))
 
 
-@device.command("remove", help=text("cli.help_device_remove"), examples=["iot device remove sl-0101"])
+@device.command(
+    "remove",
+    help=text("cli.help_device_remove"),
+    examples=["iot device remove sl-0101", "iot device remove smoke-1 --yes"],
+)
 @click.argument("key", type=DEVICE)
-def remove(key: str) -> None:
+@option("--yes", is_flag=True, help=text("remove.opt_yes"))
+def remove(key: str, *, yes: bool) -> None:
     async def work(client: Client) -> tuple[shapes.Device, int]:
         gone = await client.remove_device(key)
         return gone, (await client.alarms(open_only=True, device=key, limit=1)).total
 
+    if not yes:
+        _ask_about_alarms(ask(lambda client: client.device(key)))
     removed, alarms = ask(work)
     show_one(removed, lambda: line("cli.device_removed", key=removed.key))
     if alarms:
@@ -198,6 +208,18 @@ def remove(key: str) -> None:
 def restore(key: str, *, fresh_secret: bool) -> None:
     restored, where = ask(lambda client: with_endpoints(client, client.restore_device(key, fresh_secret=fresh_secret)))
     show_one(restored, lambda: say_added(restored, where, "cli.device_restored"))
+
+
+def _ask_about_alarms(found: shapes.DeviceDetail) -> None:
+    """Ask before a device goes that something is urgently wrong at: nobody would be told of it any more."""
+    open_ = [title(alarm.title) for alarm in found.alarms if alarm.severity is Severity.CRITICAL]
+    if not open_:
+        return
+    said = {"key": found.key, "alarms": ", ".join(open_)}
+    if not (is_for_people() and sys.stdin.isatty()):
+        raise RequestError("remove.confirm", **said)
+    line("remove.critical", **said)
+    click.confirm(text("remove.sure", key=found.key), abort=True)
 
 
 async def with_endpoints(

@@ -12,6 +12,7 @@ import click
 from iot_core.cli.base import Command, option
 from iot_core.cli.keys import AREA, DEVICE, MODEL
 from iot_core.cli.output import Column, is_for_people, line, note, print_rows, show_one
+from iot_core.cli.pieces import Pieces, gateways_first
 from iot_core.cli.preview import ASK_ABOVE, carry_out
 from iot_core.cli.session import ask
 from iot_core.cli.times import Day
@@ -60,8 +61,10 @@ def import_(
     note("lists.read", file=file, rows=len(found.rows) + len(found.problems), dialect=found.dialect)
     if found.ignored:
         note("lists.ignored", headings=", ".join(found.ignored))
-    tried = _send(found.rows, dry_run=True, skip_bad=True, secrets=None)
+    rows = gateways_first(found.rows)
+    tried = _send(rows, dry_run=True, skip_bad=True, secrets=None)
     problems = sorted([*found.problems, *tried["problems"]], key=lambda each: each.row)
+    bad = {each.row for each in problems}
     _say_problems(problems)
     if dry_run or (problems and not skip_bad):
         show_one({**tried, "problems": problems, "dry_run": True}, lambda: _say_counts(tried, "lists.would"))
@@ -75,7 +78,7 @@ def import_(
         _say_counts(tried, "lists.would")
         click.confirm(text("change.sure", total=total), abort=True)
     where = secrets or file.with_name(f"{file.stem}-secrets.csv")
-    done = _send(found.rows, dry_run=False, skip_bad=skip_bad, secrets=where)
+    done = _send([row for row in rows if row.row not in bad], dry_run=False, skip_bad=skip_bad, secrets=where)
     show_one({**done, "problems": problems, "dry_run": False}, lambda: _say_counts(done, "lists.done"))
     if done["secrets"]:
         note("lists.secrets", file=where, n=done["secrets"])
@@ -207,14 +210,20 @@ def _send(
     from iot_core.cli.progress import bar
 
     total: dict[str, Any] = {"added": 0, "changed": 0, "unchanged": 0, "problems": [], "operations": [], "secrets": 0}
+    gateways = {row.gateway for row in rows if row.gateway is not None}
+    pieces = Pieces()
 
     async def work(client: Client) -> None:
         with bar(text("lists.checking" if dry_run else "lists.writing"), len(rows)) as advance:
             for begin in range(0, len(rows), CHUNK):
                 part = tuple(rows[begin : begin + CHUNK])
-                body = shapes.DeviceImport(rows=part, dry_run=dry_run, skip_bad=skip_bad)
+                fresh = pieces.without_doubles(part) if dry_run else part
+                before = tuple(sorted(gateways & pieces.added)) if dry_run else ()
+                body = shapes.DeviceImport(rows=fresh, dry_run=dry_run, skip_bad=skip_bad, before=before)
                 done = await client.import_devices(body)
                 total["added"] += len(done.added)
+                if dry_run:
+                    total["added"] -= pieces.note(fresh, done)
                 total["changed"] += done.changed
                 total["unchanged"] += done.unchanged
                 total["problems"] += done.problems
@@ -224,6 +233,7 @@ def _send(
                 advance(len(part))
 
     ask(work)
+    total["problems"] += pieces.problems
     return total
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.api import shapes
+from iot_core.cells import disarmed
 from iot_core.cli import sheets
-from iot_core.cli.endings import reason
 from iot_core.errors import RequestError
 from iot_core.folding import fold
+from iot_core.messages import text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,7 @@ def read(path: Path) -> DeviceList:
     for line in sheet.rows:
         try:
             said = {names[heading]: cell for heading, cell in line.cells.items() if heading in names}
+            _refuse_doubtful({names[heading]: code for heading, code in line.doubtful.items() if heading in names})
             rows.append(_row(line.number, said))
         except _Bad as bad:
             problems.append(
@@ -74,16 +76,19 @@ def read(path: Path) -> DeviceList:
     return DeviceList(tuple(rows), tuple(problems), sheet.dialect, ignored)
 
 
+def _refuse_doubtful(columns: Mapping[str, str]) -> None:
+    for column, code in columns.items():
+        raise _Bad(column, text(code))
+
+
 def _job(path: Path) -> DeviceList:
     """Read the `devices` of a job file that was written on site (`iot modbus scan --save`)."""
     import msgspec
 
     try:
-        said = msgspec.json.decode(path.read_bytes())
+        said = msgspec.json.decode(sheets.content(path))
         rows = said["devices"]
-    except OSError as exc:
-        raise RequestError("sheet.unreadable", file=path, detail=reason(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as exc:
         raise RequestError("sheet.no_job", file=path) from exc
     good: list[shapes.DeviceRow] = []
     problems: list[shapes.RowProblem] = []
@@ -146,5 +151,4 @@ def _row(number: int, said: Mapping[str, str]) -> shapes.DeviceRow:
 def _cell(value: object) -> object:
     if isinstance(value, tuple | list):
         value = ", ".join(str(each) for each in value)
-    # A spreadsheet would take these for formulas.
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+    return disarmed(value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
+from iot_core.cells import disarmed
 from iot_core.cli.layout import GAP, Room, fit
 from iot_core.cli.session import chosen
 from iot_core.messages import text
@@ -269,5 +270,5 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def _csv_cell(cell: object) -> object:
-    """Write truth and nesting as JSON does; a script should not need to know Python's words for them."""
-    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, (bool, dict, list, tuple)) else cell
+    """Write truth and nesting as JSON does, for a script should not need to know Python's words; and no formulas."""
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, (bool, dict, list, tuple)) else disarmed(cell)

@@ -58,6 +58,8 @@ def _say(changed: shapes.Changed, *, dry: bool) -> None:
     if changed.total > SAMPLE:
         line("change.more", more=changed.total - SAMPLE)
     line("change.would" if dry else "change.done", total=changed.total)
+    for warning in changed.warnings:
+        click.echo(printable(warning), err=True)
     if changed.operation is not None:
         note("change.undo", number=changed.operation)
 

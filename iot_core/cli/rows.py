@@ -10,6 +10,8 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any
 
+from iot_core.cells import disarmed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -19,7 +21,6 @@ FORMATS = ("csv", "ndjson")
 FIXED = ("device", "name", "class", "time", "received_at", "quality", "bad", "extra")
 ASIDE = ("line", "why")
 """Columns that a kept-aside row has more; ignored when it is read again."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[object]:
@@ -27,7 +28,7 @@ def csv_cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[object]:
     extra = row.get("extra")
     fixed = [
         row["device"],
-        _unarmed(str(row.get("name") or "")),
+        disarmed(str(row.get("name") or "")),
         row.get("class", ""),
         row["time"],
         row.get("received_at", ""),
@@ -100,7 +101,3 @@ def _typed(cell: str) -> object:
             return float(cell)
         except ValueError:
             return cell
-
-
-def _unarmed(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell

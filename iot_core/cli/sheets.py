@@ -2,20 +2,26 @@
 
     ; or , or tab    UTF-8 with or without a mark, UTF-16, Windows-1258    decimal comma    dd/mm/yyyy
 
-What was found out about a file is said (`Sheet.dialect`), so that a person can see when it was guessed wrong.
+What was found out about a file is said (`Sheet.dialect`), so that a person can see when it was guessed wrong. A file
+may come from anybody: it is bounded before it is taken apart (workbooks.py), and what cannot be meant is refused.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from iot_core.cells import restored
 from iot_core.cli.endings import reason
+from iot_core.cli.workbooks import MOST_COLUMNS, MOST_ROWS, open_book
 from iot_core.errors import RequestError
+from iot_core.messages import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +31,13 @@ __all__ = ["Row", "Sheet", "content", "read", "text_of"]
 
 _DELIMITERS: Final = ",;\t"
 _MOST_BYTES: Final = 64 * 1024 * 1024
-_MOST_UNPACKED: Final = 512 * 1024 * 1024
+_MOST_TABLE: Final = 32 * 1024 * 1024
+_OLD_EXCEL: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""How .xls begins, and .xlsx with a password."""
+_EXACT: Final = 10**15
+"""Excel keeps 15 digits of a number, and makes the rest zeros."""
+_SCIENTIFIC: Final = re.compile(r"\d[.,]\d+E\+\d+", re.IGNORECASE)
+_RANGE: Final = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7})(?::\$?([A-Z]{1,3})\$?(\d{1,7}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,8 @@ class Row:
 
     number: int
     cells: dict[str, str]
+    doubtful: Mapping[str, str] = field(default_factory=dict)
+    """Heading -> the code of the sentence that says why Excel has changed what was typed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,75 +61,105 @@ class Sheet:
 
 def read(path: Path) -> Sheet:
     """Read a table. Raises RequestError naming the file and what is wrong with it."""
-    data = content(path)
-    lines, dialect = _workbook(path, data) if data.startswith(b"PK") else _csv(path, data)
-    return _sheet(path, lines, dialect)
+    data = content(path, _MOST_TABLE)
+    if data.startswith(_OLD_EXCEL):
+        raise RequestError("sheet.old_or_locked", file=path)
+    if not data.startswith(b"PK"):
+        return _sheet(path, *_csv(path, data))
+    book = open_book(path, data)
+    more = "".join(f"; {text(f'sheet.not_looked_at_{each}')}" for each in book.more)
+    sheet = _sheet(path, book.lines, f"XLSX, {book.title}{more}")
+    _refuse_merged(path, sheet, book.merged)
+    return sheet
 
 
-def content(path: Path) -> bytes:
+def content(path: Path, most: int = _MOST_BYTES) -> bytes:
     """Read a file that is not too large. Raises RequestError."""
+    most = min(most, _MOST_BYTES)
     try:
+        if not path.is_file() and path.exists():
+            raise RequestError("sheet.no_file", file=path)
         size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise RequestError("sheet.too_large", file=path, size=size, most=_MOST_BYTES)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(min(size, most) + 1)  # one that grows meanwhile is read no further
     except OSError as exc:
         raise RequestError("sheet.unreadable", file=path, detail=reason(exc)) from exc
+    if len(data) > most:
+        raise RequestError("sheet.too_large", file=path, size=size, most=most)
+    return data
 
 
-def text_of(data: bytes) -> tuple[str, str]:
-    """Decode a text file and name its encoding: by its mark, else UTF-8, else what Excel used before in Vietnam."""
+def text_of(path: Path, data: bytes) -> tuple[str, str]:
+    """Decode a text file and name its encoding: by its mark, else UTF-8, else what Excel used before in Vietnam.
+
+    Raises RequestError naming the line that is in another encoding than the rest.
+    """
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
-            return data.decode(encoding, "replace"), encoding
+            return _decoded(path, data, encoding), encoding
     try:
         return data.decode("utf-8"), "utf-8"
     except UnicodeDecodeError:
+        if _is_mostly_utf8(data):
+            _decoded(path, data, "utf-8")
         # Windows-1258 writes tones as combining marks, so its text is not composed.
-        return unicodedata.normalize("NFC", data.decode("cp1258", "replace")), "windows-1258"
+        return unicodedata.normalize("NFC", _decoded(path, data, "cp1258")), "windows-1258"
+
+
+def _decoded(path: Path, data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise RequestError("sheet.bad_bytes", file=path, line=line, encoding=encoding) from exc
+
+
+def _is_mostly_utf8(data: bytes) -> bool:
+    """Say whether most letters beyond ASCII make sense as UTF-8: then a few bytes are wrong, not the guess."""
+    said = data.decode("utf-8", "replace")
+    wrong = said.count("\ufffd")
+    return len(said) - len(said.encode("ascii", "ignore")) > 2 * wrong
 
 
 def _csv(path: Path, data: bytes) -> tuple[Iterator[Sequence[Any]], str]:
-    said, encoding = text_of(data)
+    said, encoding = text_of(path, data)
     if "\0" in said:
-        raise RequestError("sheet.not_a_table", file=path)
+        raise RequestError("sheet.nul", file=path, line=said.count("\n", 0, said.index("\0")) + 1)
     first = said.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
     shown = "TAB" if delimiter == "\t" else delimiter
     return csv.reader(io.StringIO(said, newline=""), delimiter=delimiter), f"CSV, {encoding}, {shown}"
 
 
-def _workbook(path: Path, data: bytes) -> tuple[Iterator[Sequence[Any]], str]:
-    from zipfile import BadZipFile, ZipFile
-
-    import openpyxl
-
-    try:
-        with ZipFile(io.BytesIO(data)) as packed:  # zipfile itself holds a part to the size that it says here
-            size = sum(each.file_size for each in packed.infolist())
-        if size > _MOST_UNPACKED:
-            raise RequestError("sheet.too_large", file=path, size=size, most=_MOST_UNPACKED)
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-    except (BadZipFile, KeyError, ValueError, IndexError, OSError) as exc:
-        raise RequestError("sheet.not_a_workbook", file=path) from exc
-    return sheet.iter_rows(values_only=True), f"XLSX, {sheet.title}"
-
-
 def _sheet(path: Path, lines: Iterator[Sequence[Any]], dialect: str) -> Sheet:
+    headings: tuple[str, ...] = ()
+    rows: list[Row] = []
+    number = 0
     try:
-        headings = tuple(_cell(cell).strip().lower() for cell in next(lines, ()))
-        if not any(headings):
-            raise RequestError("sheet.no_heading", file=path)
-        rows = [Row(number, _cells(headings, line)) for number, line in enumerate(lines, 2)]
-    except csv.Error as exc:
-        raise RequestError("sheet.not_a_table", file=path) from exc
-    return Sheet(headings, tuple(row for row in rows if row.cells), dialect)
+        for number, line in enumerate(lines, 1):
+            if len(line) > MOST_COLUMNS:
+                raise RequestError("sheet.too_wide", file=path, row=number, most=MOST_COLUMNS)
+            if number > MOST_ROWS:
+                raise RequestError("sheet.too_many_rows", file=path, most=MOST_ROWS)
+            if number == 1:
+                headings = tuple(_cell(cell).strip().lower() for cell in line)
+                continue
+            if not any(headings):
+                break
+            row = _row(number, headings, line)
+            if row.cells:
+                rows.append(row)
+    except csv.Error as exc:  # a cell without end: a quotation mark that nobody closed
+        raise RequestError("sheet.long_cell", file=path, row=number + 1) from exc
+    if not any(headings):
+        raise RequestError("sheet.no_heading", file=path)
+    return Sheet(headings, tuple(rows), dialect)
 
 
-def _cells(headings: Sequence[str], line: Sequence[Any]) -> dict[str, str]:
-    said = ((heading, _cell(cell).strip()) for heading, cell in zip(headings, line, strict=False))
-    return {heading: cell for heading, cell in said if heading and cell}
+def _row(number: int, headings: Sequence[str], line: Sequence[Any]) -> Row:
+    said = [(heading, cell) for heading, cell in zip(headings, line, strict=False) if heading and cell is not None]
+    cells = {heading: written for heading, cell in said if (written := restored(_cell(cell).strip()))}
+    return Row(number, cells, {heading: code for heading, cell in said if (code := _doubt(cell))})
 
 
 def _cell(cell: Any) -> str:
@@ -125,3 +169,31 @@ def _cell(cell: Any) -> str:
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return cell.isoformat() if isinstance(cell, datetime | date) else str(cell)
+
+
+def _doubt(cell: Any) -> str:
+    """Say what Excel made of something else; '' for what stands there as it was typed."""
+    if isinstance(cell, datetime | date | time | timedelta):
+        return "sheet.a_date"
+    if isinstance(cell, int | float) and abs(cell) >= _EXACT:
+        return "sheet.long_number"
+    return "sheet.long_number" if isinstance(cell, str) and _SCIENTIFIC.fullmatch(cell.strip()) else ""
+
+
+def _refuse_merged(path: Path, sheet: Sheet, merged: Sequence[str]) -> None:
+    """Refuse cells that were merged below a heading: all but the first are empty to us, and look full to a person."""
+    for each in merged:
+        found = _RANGE.fullmatch(each)
+        if found is None or int(found[4] or found[2]) == 1:
+            continue
+        first, last = _column(found[1]), _column(found[3] or found[1])
+        if any(sheet.headings[first : last + 1]):
+            raise RequestError("sheet.merged", file=path, cells=each)
+
+
+def _column(letters: str) -> int:
+    """Count columns from 0: A, B, ..., Z, AA."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + ord(letter) - 64
+    return number - 1

@@ -7,6 +7,7 @@ hardware is `replace`, because the old unit's data must stay its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -73,12 +74,15 @@ async def import_(
     skip_bad: bool,
     by: str,
     dry: bool = False,
+    before: AbstractSet[str] = frozenset(),
 ) -> Imported:
     """Add or bring up to date numbered rows in one transaction; with problems only when those are to be skipped.
 
-    `dry`: the caller takes everything back.
+    `dry`: the caller takes everything back. `before` are gateways that the piece before would have added, had it not
+    been dry too.
     """
     done = Imported()
+    rows = [(number, replace(new, gateway=None) if new.gateway in before else new) for number, new in rows]
     async with connection.transaction():
         there = {row["key"]: row for row in await connection.fetch(_UNITS, [new.key for _, new in rows])}
         waves = await _checked(connection, profiles, rows, there, done)

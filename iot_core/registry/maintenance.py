@@ -14,7 +14,20 @@ from iot_core.registry.area_changes import Changed
 from iot_core.registry.audit import Change, record
 from iot_core.registry.windows import Kind, Window, Windows
 
-__all__ = ["LONGEST", "LONGEST_TEST", "Listed", "begin", "end", "end_of", "labelled", "listed", "load", "targets"]
+__all__ = [
+    "LONGEST",
+    "LONGEST_TEST",
+    "Listed",
+    "Overlap",
+    "begin",
+    "end",
+    "end_of",
+    "labelled",
+    "listed",
+    "load",
+    "overlapping",
+    "targets",
+]
 
 LONGEST: Final = timedelta(days=366)
 LONGEST_TEST: Final = timedelta(hours=8)
@@ -47,6 +60,14 @@ WHERE w.ends > $1 AND ($2::integer IS NULL OR w.id = $2) AND ($3::text IS NULL O
 ))
 ORDER BY w.starts, w.id LIMIT 1000
 """
+_OVERLAPPING: Final = """
+SELECT kept.id, kept.kind, min(kept.ends) AS ends, count(DISTINCT device.key) AS devices, min(device.key) AS device
+FROM (SELECT min(starts) AS starts, max(ends) AS ends FROM iot.maintenance WHERE operation = $1) mine
+CROSS JOIN LATERAL iot.maintained(mine.starts, mine.ends) kept JOIN iot.device ON device.id = kept.device_id
+WHERE device.key = ANY($2) AND kept.starts < mine.ends AND kept.id NOT IN (
+    SELECT id FROM iot.maintenance WHERE operation = $1)
+GROUP BY kept.id, kept.kind ORDER BY kept.id LIMIT 10
+"""
 _LOCK: Final = "SELECT id, kind, starts, ends FROM iot.maintenance WHERE id = $1 FOR UPDATE"
 _END: Final = "UPDATE iot.maintenance SET ends = GREATEST($2, starts), ended_by = $3 WHERE id = $1"
 _NOTE: Final = "UPDATE iot.maintenance SET operation = $2 WHERE id = ANY($1)"
@@ -72,6 +93,17 @@ class Listed:
     ended_by: str | None
     devices: int
     suppressed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """Another window over some of the same devices at the same time; `device` is one of them."""
+
+    id: int
+    kind: str
+    ends: datetime
+    devices: int
+    device: str
 
 
 async def load(connection: asyncpg.Connection, now: datetime | None = None) -> Windows:
@@ -134,6 +166,11 @@ async def begin(
         operation = await record(connection, by, f"{kind.value}.start", *changes, effective_at=starts)
         await connection.execute(_NOTE, made, operation)
         return Changed(operation, changes)
+
+
+async def overlapping(connection: asyncpg.Connection, operation: int | None, devices: Sequence[str]) -> list[Overlap]:
+    """List other windows over these devices in the time of those which an operation began, ten at most."""
+    return [Overlap(**row) for row in await connection.fetch(_OVERLAPPING, operation, list(devices))]
 
 
 async def end_of(connection: asyncpg.Connection, operation: int, *, by: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from iot_core.errors import NotFoundError
+from iot_core.errors import ConflictError, NotFoundError
 from iot_core.registry.audit import Change, record
 from iot_core.registry.rights import ROLES, Right, area_ids, cut, user_rights
 
@@ -73,6 +73,7 @@ _USE_UP: Final = f"""
 UPDATE iot.token SET revoked_at = now() WHERE hash = $1 AND kind = 'code' AND {_LIVE}
 RETURNING parent_id, name, role, user_id, area_ids
 """
+_IS_USER: Final = "SELECT EXISTS (SELECT FROM iot.user_account WHERE name = $1)"
 _LIST: Final = f"SELECT {_COLUMNS} FROM iot.token WHERE kind = 'token' AND {_LIVE} ORDER BY id"
 _REVOKE: Final = f"""
 UPDATE iot.token SET revoked_at = now() WHERE id = $1::bigint AND kind = 'token' AND {_LIVE} RETURNING name, role
@@ -153,8 +154,14 @@ async def create(
     areas: Sequence[str] | None = None,
     user_id: int | None = None,
 ) -> tuple[Token, str]:
-    """Make a token; its secret is given here once. Raises NotFoundError for an area that is not there."""
+    """Make a token; its secret is given here once.
+
+    Raises NotFoundError for an area that is not there, ConflictError for a program's that is called like a user: the
+    audit names both by it.
+    """
     async with connection.transaction():
+        if user_id is None and await connection.fetchval(_IS_USER, name):
+            raise ConflictError("user.token_name", name=name)
         ids = None if areas is None else await area_ids(connection, areas)
         token, secret = await _create(
             connection, Kind.TOKEN, name=name, role=role, life=life, secret=secrets.token_urlsafe(32),

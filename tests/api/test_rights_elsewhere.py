@@ -170,6 +170,42 @@ async def test_the_inbox_is_for_technicians_and_what_they_accept_stands_in_their
         await refused(client.reject(addresses=["mqtt:zigbee2mqtt/nobodys"]), "*")
 
 
+async def test_what_a_bridge_elsewhere_carries_is_not_taken_by_adding_importing_or_exchanging_a_device(
+    there: City,
+) -> None:
+    async with there.client() as admin, technician(there, "hong-gai") as client:
+        for key, area in (("gw-1", "hong-gai"), ("gw-2", "bai-chay")):
+            await admin.add_device(shapes.DeviceNew(key=key, profile="native-streetlight", area=area))
+            await admin.set_bridge(key, [f"zigbee2mqtt/{key}"])
+        topic = "zigbee2mqtt/gw-2/hall"
+        await there.path.say("", b'{"smoke": true}', address=f"mqtt:{topic}", topic=topic)
+        facts: dict[str, Any] = {"profile": "zigbee2mqtt-smoke", "area": "hong-gai"}
+        theirs = {**facts, "address": "gw-2/hall"}
+        await refused(client.add_device(shapes.DeviceNew(key="s-1", **theirs)), "bai-chay")
+        await refused(client.add_devices([shapes.DeviceNew(key="s-1", **theirs)]), "bai-chay")
+        for dry in (True, False):
+            rows = (shapes.DeviceRow(row=2, key="s-1", **theirs),)
+            await refused(client.import_devices(shapes.DeviceImport(rows=rows, dry_run=dry)), "bai-chay")
+        await client.add_device(shapes.DeviceNew(key="s-1", **facts, address="gw-1/hall"))
+        await refused(client.replace_device("s-1", shapes.DeviceReplace(address="gw-2/hall")), "bai-chay")
+        await client.replace_device("s-1", shapes.DeviceReplace(address="gw-1/attic"))
+        await admin.add_device(shapes.DeviceNew(key="s-2", **(theirs | {"area": "bai-chay"})))
+
+
+async def test_new_secrets_are_made_in_ones_own_areas_only(there: City) -> None:
+    async with there.client() as admin, technician(there, "hong-gai") as client:
+        wanted = shapes.SecretsRotate
+        for asked in (wanted(where=LAMPS), wanted(devices=("lamp-1", "lamp-2")), wanted(where=LAMPS, dry=True)):
+            await refused(client.rotate_secrets(asked), "bai-chay")
+        assert not await there.path.pool.fetchval("SELECT count(*) FROM iot.unit WHERE next_hash IS NOT NULL")
+        assert (await client.rotate_secrets(wanted(where=f"{LAMPS} and area=hong-gai", dry=True))).total == 1
+        (lamp,) = (await client.rotate_secrets(wanted(devices=("lamp-1",)))).states.items()
+        assert lamp == ("queued", 1)
+        order = (await admin.rotate_secrets(wanted(devices=("lamp-2",)))).number or 0
+        await refused(client.cancel_order(order), "bai-chay")
+        await refused(client.command_order(order), "bai-chay")
+
+
 async def test_a_viewer_of_an_area_does_not_see_what_waits(there: City) -> None:
     async with technician(there, "hong-gai", role="viewer") as client:
         await refused(client.inbox(), "", "api.forbidden")

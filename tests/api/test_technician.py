@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -153,3 +154,24 @@ async def test_what_is_noted_of_a_device_and_its_unit_is_shown_and_can_be_taken_
         shown = await client.device("wm-1")
         unit = shown.units[0]
         assert (shown.photos, shown.notes, unit.firmware, unit.warranty_until) == ((), "", None, None)
+
+
+async def test_a_window_that_overlaps_another_one_says_so(city: City) -> None:
+    for key in ("lamp-1", "lamp-2"):
+        await city.add(key, "streetlight")
+    async with city.client() as client:
+        soon = now()
+
+        async def begin(first: int, last: int, **what: Any) -> tuple[str, ...]:
+            new = shapes.WindowNew(starts=soon + first * HOUR, ends=soon + last * HOUR, **what)
+            return (await client.open_window(new)).warnings
+
+        assert await begin(1, 3, keys=("lamp-1",)) == ()
+        assert await begin(3, 4, keys=("lamp-1",)) == (), "one after the other"
+        assert await begin(1, 3, keys=("lamp-2",)) == (), "another device"
+        (said,) = await begin(2, 3, keys=("lamp-1",), dry_run=True)
+        assert "lamp-1" in said
+        assert "iot maintenance list lamp-1" in said
+        assert len(await begin(2, 5, keys=("lamp-1",))) == 2
+        (said,) = await begin(1, 2, kind="test", keys=("lamp-1",))
+        assert said.startswith("Window")

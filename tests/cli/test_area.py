@@ -101,7 +101,7 @@ def test_a_workbook_and_a_geojson_say_the_same(tmp_path: Path) -> None:
     [
         ("a.csv", b"", "sheet.no_heading"),
         ("a.csv", b"code;name\n1;\n", "sheet.bad_row"),
-        ("a.csv", b"\x00\x01\x02", "sheet.not_a_table"),
+        ("a.csv", b"\x00\x01\x02", "sheet.nul"),
         ("a.xlsx", b"PK\x03\x04 not a workbook", "sheet.not_a_workbook"),
         ("a.geojson", b"[]", "sheet.not_geojson"),
         (

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import openpyxl
 import pytest
 
+from iot_core.api import shapes
 from iot_core.cli import device_sheet
+from iot_core.cli.device_lists import CHUNK
+from iot_core.cli.pieces import gateways_first
 from iot_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -179,3 +182,40 @@ def test_a_list_without_keys_is_refused_with_its_headings(tmp_path: Path) -> Non
     with pytest.raises(RequestError) as caught:
         device_sheet.read(path)
     assert caught.value.facts["headings"] == "x, y"
+
+
+def test_a_dry_run_in_pieces_sees_doubles_across_them_and_gateways_that_stand_below(core: Core) -> None:
+    first = [f"piece-{number:04},native-streetlight,," for number in range(CHUNK)]
+    rows = [
+        "leaf-9,native-streetlight,,hub-9",
+        "hub-9,native-lighting-cabinet,,",
+        "meter-1,tuf-2000m,127.0.0.9/7,",
+        *first,
+        "meter-2,tuf-2000m,127.0.0.9/7,",
+        "piece-0007,native-streetlight,,",
+        "leaf-10,native-streetlight,,nobody",
+    ]
+    path = core.folder / "pieces.csv"
+    path.write_text("key,profile,address,gateway\n" + "\n".join(rows) + "\n")
+    refused = core("device", "import", str(path), "--dry-run", "--output", "json")
+    assert refused.code == 1
+    said = json.loads(refused.out)
+    problems = {(each["row"], each["column"]): each["code"] for each in said["problems"]}
+    last = len(rows) + 1
+    assert problems == {
+        (last - 2, "address"): "registry.row_twice",
+        (last - 1, "key"): "registry.row_twice",
+        (last, "gateway"): "registry.no_gateway",
+    }
+    assert said["added"] == len(rows) - 3
+    (twice,) = [each["detail"] for each in said["problems"] if each["column"] == "key"]
+    assert "12" in twice, "the row where it stands already"
+
+
+def test_rows_come_after_their_gateways_and_a_ring_of_gateways_ends() -> None:
+    pairs = [("c", "b"), ("x", None), ("b", "a"), ("a", None), ("p", "q"), ("q", "p")]
+    rows = [
+        shapes.DeviceRow(row=number, key=key, profile="native-streetlight", gateway=gateway)
+        for number, (key, gateway) in enumerate(pairs, 2)
+    ]
+    assert [row.key for row in gateways_first(rows)] == ["x", "a", "b", "c", "p", "q"]

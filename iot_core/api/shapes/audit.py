@@ -24,6 +24,8 @@ class Changed(Answer, frozen=True, kw_only=True):
     operation: int | None
     total: int
     changes: tuple[Change, ...]
+    warnings: tuple[str, ...] = ()
+    """What somebody may not have thought of, as sentences."""
 
 
 class AuditQuery(Query, frozen=True, kw_only=True):

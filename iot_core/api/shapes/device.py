@@ -73,6 +73,8 @@ class DeviceImport(Request, frozen=True, kw_only=True):
     rows: Annotated[tuple[DeviceRow, ...], Meta(max_length=MAX_BATCH)]
     dry_run: bool = False
     skip_bad: bool = False
+    before: Annotated[tuple[Key, ...], Meta(max_length=100_000)] = ()
+    """For a dry run of a list in pieces: gateways that an earlier piece would have added."""
 
 
 class RowProblem(Answer, frozen=True, kw_only=True):
