@@ -80,13 +80,12 @@ def content(path: Path, most: int = _MOST_BYTES) -> bytes:
         if not path.is_file() and path.exists():
             raise RequestError("sheet.no_file", file=path)
         size = path.stat().st_size
+        if size > most:
+            raise RequestError("sheet.too_large", file=path, size=size, most=most)
         with path.open("rb") as file:
-            data = file.read(min(size, most) + 1)  # one that grows meanwhile is read no further
+            return file.read(size)  # one that grows meanwhile is read no further
     except OSError as exc:
         raise RequestError("sheet.unreadable", file=path, detail=reason(exc)) from exc
-    if len(data) > most:
-        raise RequestError("sheet.too_large", file=path, size=size, most=most)
-    return data
 
 
 def text_of(path: Path, data: bytes) -> tuple[str, str]:
