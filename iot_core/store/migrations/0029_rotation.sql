@@ -1,5 +1,5 @@
 -- a new secret goes to a device by itself: sealed until the device has shown that it has it
--- depends: 0027_first_taken
+-- depends: 0028_driver_session
 
 -- migrate: apply
 ALTER TABLE iot.credential DROP CONSTRAINT credential_kind_check;
