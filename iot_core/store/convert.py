@@ -24,6 +24,9 @@ SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace 
 WHERE c.relkind = 'p' AND n.nspname = ANY ($1) ORDER BY 1, 2
 """
 _PARTS: Final = "SELECT inhrelid::regclass::text AS part FROM pg_inherits WHERE inhparent = to_regclass($1) ORDER BY 1"
+_VIEWS: Final = """
+SELECT oid::regclass::text AS view FROM pg_class WHERE relkind = 'v' AND relnamespace = 'telemetry'::regnamespace
+"""
 _OTHERS: Final = """
 SELECT count(*) FROM pg_stat_activity WHERE application_name = 'iot-core' AND datname = current_database()
 """
@@ -42,6 +45,8 @@ async def convert(
     for row in await connection.fetch(_PARTITIONED, ["telemetry", "telemetry_rollup"]):
         # The indexes keep their names with the table, so they step aside with it.
         await connection.execute(f'ALTER TABLE {row["schema"]}."{row["name"]}" SET SCHEMA {ASIDE}')
+    for row in await connection.fetch(_VIEWS):  # they stand on the tables that stepped aside, and are made anew
+        await connection.execute(f"COMMENT ON VIEW {row['view']} IS NULL")
     found = await find_tier(connection, converting=True)
     await ensure_tables(connection, classes, found.tier)
     for row in await connection.fetch(_PARTITIONED, [ASIDE]):

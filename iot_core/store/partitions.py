@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,9 +13,7 @@ WEEK: Final = timedelta(days=7)
 AHEAD: Final = 4
 HOURS_SPAN: Final = WEEK * 4
 # Not to_regclass: it would go on answering from a cache what it found before another worker made the partition.
-_THERE: Final = """
-SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relnamespace = 'telemetry_part'::regnamespace)
-"""
+_THERE: Final = "SELECT relname FROM pg_class WHERE relname = ANY($1) AND relnamespace = 'telemetry_part'::regnamespace"
 
 
 def week_of(time: datetime) -> datetime:
@@ -31,8 +29,8 @@ def weeks_around_now(now: datetime | None = None) -> list[datetime]:
 
 async def ensure_partitions(connection: asyncpg.Connection, class_key: str, weeks: Iterable[datetime]) -> None:
     """Make the missing ones of a class's table, each in a transaction of its own."""
-    for week in weeks:
-        await _ensure(connection, f'telemetry."{class_key}"', f"{class_key}_{week:%Y%m%d}", week, week + WEEK)
+    starts = {f"{class_key}_{week:%Y%m%d}": week for week in weeks}
+    await _ensure(connection, f'telemetry."{class_key}"', starts, WEEK)
 
 
 async def ensure_hour_partitions(
@@ -40,10 +38,11 @@ async def ensure_hour_partitions(
 ) -> None:
     """Make the missing ones of a class's kept hours, for all times from `first` to `last`."""
     start = _MONDAY + (first - _MONDAY) // HOURS_SPAN * HOURS_SPAN
+    starts: dict[str, datetime] = {}
     while start <= last:
-        name = f"{class_key}_1h_{start:%Y%m%d}"
-        await _ensure(connection, f'telemetry_rollup."{class_key}_1h"', name, start, start + HOURS_SPAN)
+        starts[f"{class_key}_1h_{start:%Y%m%d}"] = start
         start += HOURS_SPAN
+    await _ensure(connection, f'telemetry_rollup."{class_key}_1h"', starts, HOURS_SPAN)
 
 
 def start_of_part(name: str) -> datetime:
@@ -51,14 +50,20 @@ def start_of_part(name: str) -> datetime:
     return datetime.strptime(name.rpartition("_")[2], "%Y%m%d").replace(tzinfo=UTC)
 
 
-async def _ensure(connection: asyncpg.Connection, table: str, name: str, start: datetime, end: datetime) -> None:
+async def _ensure(connection: asyncpg.Connection, table: str, starts: Mapping[str, datetime], span: timedelta) -> None:
+    """Make the partitions, by name and start, that are not there."""
+    there = {row["relname"] for row in await connection.fetch(_THERE, list(starts))}
+    for name, start in starts.items():
+        if name not in there:
+            await _make(connection, table, name, start, start + span)
+
+
+async def _make(connection: asyncpg.Connection, table: str, name: str, start: datetime, end: datetime) -> None:
     """Make one partition. CREATE and ATTACH in two steps: `PARTITION OF` would lock the whole table against readers."""
     part = f'telemetry_part."{name}"'
-    if await connection.fetchval(_THERE, name):
-        return
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", part)
-        if await connection.fetchval(_THERE, name):
+        if await connection.fetch(_THERE, [name]):
             return
         await connection.execute(f"CREATE TABLE {part} (LIKE {table} INCLUDING ALL)")
         await connection.execute(

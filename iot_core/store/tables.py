@@ -16,7 +16,7 @@ from iot_core.model import DeviceClass, MetricType
 from iot_core.store.aggregates import ensure_aggregates, read_sources
 from iot_core.store.calendar import Calendar, counts_whole_hours
 from iot_core.store.columns import ClassTable, column, sql_type
-from iot_core.store.kept import columns_of, ensure_kept, ensure_views, read_rollup
+from iot_core.store.kept import columns_of, ensure_kept, ensure_views, read_rollup, replace_view
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.rollups import Rollup
 from iot_core.store.tier import Tier
@@ -26,12 +26,14 @@ MAX_METRICS: Final = 63
 _LOCK: Final = 0x696F742D746162  # "iot-tab"
 _CHUNK: Final = "7 days"
 
-ASSIGN_BIT = """
+ASSIGN_BITS = """
 INSERT INTO iot.metric (class_key, key, bit, sql_type, ucum, title_vi, title_en, counter)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+SELECT $1, * FROM unnest($2::text[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[])
 ON CONFLICT (class_key, key) DO UPDATE
 SET ucum = excluded.ucum, title_vi = excluded.title_vi, title_en = excluded.title_en, counter = excluded.counter,
     retired_at = NULL
+WHERE (metric.ucum, metric.title_vi, metric.title_en, metric.counter, metric.retired_at)
+    IS DISTINCT FROM (excluded.ucum, excluded.title_vi, excluded.title_en, excluded.counter, NULL::timestamptz)
 """
 RETIRE = "UPDATE iot.metric SET retired_at = now() WHERE class_key = $1 AND retired_at IS NULL AND NOT key = ANY($2)"
 _STORED: Final = "SELECT class_key FROM iot.rollup_state ORDER BY class_key"
@@ -135,12 +137,14 @@ async def _assign_columns(connection: asyncpg.Connection, device_class: DeviceCl
         bit = before["bit"] if before is not None else next(free, None)
         if bit is None:
             raise ConfigError("store.too_many_metrics", device_class=device_class.key, most=MAX_METRICS)
-        title = metric.title
-        await connection.execute(
-            ASSIGN_BIT, device_class.key, metric.key, bit, wanted, metric.ucum, title.vi, title.en, metric.counter
-        )
         columns.append(column(metric, bit, wanted))
-    await connection.execute(RETIRE, device_class.key, [metric.key for metric in device_class.metrics])
+    metrics = device_class.metrics
+    await connection.execute(
+        ASSIGN_BITS, device_class.key, [each.key for each in metrics], [each.bit for each in columns],
+        [each.sql_type for each in columns], [each.ucum for each in metrics], [each.title.vi for each in metrics],
+        [each.title.en for each in metrics], [each.counter for each in metrics],
+    )  # fmt: skip
+    await connection.execute(RETIRE, device_class.key, [each.key for each in metrics])
     return ClassTable(device_class, tuple(columns))
 
 
@@ -169,10 +173,10 @@ async def _create_latest(connection: asyncpg.Connection, tables: Iterable[ClassT
     for table in tables:
         name = f'telemetry."{table.name}_latest"'
         arms = " UNION ALL ".join(_latest_arm(table, index) for index in range(len(table.columns)))
-        await connection.execute(f"CREATE OR REPLACE VIEW {name} AS {arms}")
+        await replace_view(connection, name, arms)
         parts.append(f"SELECT '{table.name}'::text AS class_key, * FROM {name}")
     if parts:
-        await connection.execute("CREATE OR REPLACE VIEW telemetry.latest AS " + " UNION ALL ".join(parts))
+        await replace_view(connection, "telemetry.latest", " UNION ALL ".join(parts))
 
 
 def _latest_arm(table: ClassTable, index: int) -> str:

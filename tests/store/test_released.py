@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from iot_core.cli.root import iot
+from iot_core.errors import StartError
 from iot_core.profiles import load
 from iot_core.store import due
+from iot_core.store.convert import convert
 from iot_core.store.migrate import migrate
 from iot_core.store.refresh import Refresh
 from iot_core.store.tables import ensure_tables, read_rollups
@@ -83,18 +85,41 @@ async def test_two_cores_that_start_at_once_migrate_once(empty_dsn: str) -> None
     assert len(applied) == len({row[0] for row in applied})
 
 
+async def died(dsn: str) -> int:
+    """Convert one partition that has rows, and die; give how many rows came so far."""
+    came: list[int] = []
+
+    def told(_: str, rows: int) -> None:
+        came.append(rows)
+        if rows:
+            raise InterruptedError
+
+    connection = await asyncpg.connect(dsn)
+    try:
+        with pytest.raises(InterruptedError):
+            await convert(connection, load().classes.values(), told=told)
+    finally:
+        await connection.close()
+    return sum(came)
+
+
 @pytest.mark.timescaledb
 async def test_tables_become_hypertables_where_they_are(timescale_dsn: str) -> None:
     await restored(timescale_dsn, RELEASED[0])
     await brought_up(timescale_dsn)
     before = await counted(timescale_dsn)
+    first = await died(timescale_dsn)
+    with pytest.raises(StartError, match=r"store\.converting"):
+        await brought_up(timescale_dsn)
     done = await asyncio.to_thread(
         lambda: CliRunner().invoke(
             iot, ["--output", "json", "db", "move", "--in-place"], env={"IOT_STORE_DSN": timescale_dsn}
         )
     )
     assert done.exit_code == 0, (done.output, done.exception)
-    assert json.loads(done.stdout)["rows"] >= 120
+    said = json.loads(done.stdout)
+    assert min(first, said["rows"]) > 0, "it goes on where it stood"
+    assert first + said["rows"] >= 120
     tier, day = await brought_up(timescale_dsn)
     assert tier is not Tier.PLAIN
     assert await counted(timescale_dsn) == before

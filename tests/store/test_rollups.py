@@ -163,11 +163,19 @@ async def one_more(dsn: str) -> None:
 LATER = replace(PROBE, metrics=(*PROBE.metrics, replace(PROBE.metrics[0], key="fresh", minimum=None)))
 
 
+FILES = """
+SELECT oid::integer, relfilenode::bigint FROM pg_class WHERE relkind = 'r' AND relnamespace = ANY(
+    SELECT oid FROM pg_namespace WHERE nspname LIKE 'telemetry%' OR nspname = '_timescaledb_internal')
+"""
+
+
 async def test_a_new_metric_is_a_column_on_the_next_start(dsn: str) -> None:
     async with probe(dsn) as store:
         await store.say(observation({"level": 1.0}))
         await store.refresh()
+        before = await store.connection.fetch(FILES)
     async with probe(dsn, LATER) as store:
+        assert set(before) <= set(await store.connection.fetch(FILES)), "a column is added without a rewrite"
         await store.say(observation({"fresh": 2.5}, time=T0 + timedelta(minutes=1)))
         await store.refresh()
         (hour,) = await store.hours()
