@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from iot_core.cells import disarmed
 
@@ -21,6 +23,9 @@ FORMATS = ("csv", "ndjson")
 FIXED = ("device", "name", "class", "time", "received_at", "quality", "bad", "extra")
 ASIDE = ("line", "why")
 """Columns that a kept-aside row has more; ignored when it is read again."""
+_LONGEST_CELL = 16 * 1024 * 1024
+"""Python's own limit is half of what `extra` may be."""
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def csv_cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[object]:
@@ -42,6 +47,7 @@ def csv_cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[object]:
 
 def read_csv(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Read rows with their line numbers; a row that cannot be one comes as the reason (a code)."""
+    csv.field_size_limit(_LONGEST_CELL)
     source = iter(lines)
     head = next(source, "").lstrip("\ufeff").rstrip("\r\n")
     separator = ";" if head.count(";") > head.count(",") else ","
@@ -74,7 +80,7 @@ def read_ndjson(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | st
         if not line.strip():
             continue
         try:
-            row = json.loads(line.lstrip("\ufeff"))
+            row = json.loads(line.lstrip("\ufeff"), parse_constant=_refused)
         except ValueError:
             yield number, "load.not_json"
             continue
@@ -82,6 +88,11 @@ def read_ndjson(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | st
             yield number, {key: value for key, value in row.items() if key not in ASIDE}
         else:
             yield number, "load.not_json"
+
+
+def _refused(name: str) -> NoReturn:
+    """Refuse NaN and Infinity: no JSON has them, and on the way to the core they would turn into nothing."""
+    raise ValueError(name)
 
 
 def _plain(value: object) -> object:
@@ -94,10 +105,10 @@ def _typed(cell: str) -> object:
     """Read a cell: truth and numbers as JSON writes them, else a name."""
     if cell in {"true", "false", "TRUE", "FALSE"}:
         return cell.lower() == "true"
+    if not _NUMBER.fullmatch(cell):
+        return cell  # also what only Python takes for a number: nan, 1_000
     try:
         return int(cell)
     except ValueError:
-        try:
-            return float(cell)
-        except ValueError:
-            return cell
+        number = float(cell)
+        return number if isfinite(number) else cell

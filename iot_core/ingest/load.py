@@ -104,7 +104,7 @@ class Loader:
         if row.bad is not None:
             bits = self._bits[device["class_key"]]
             problems_of_bad = [key for key in row.bad if key not in bits]
-            bad = sum(bits[key] for key in row.bad if key in values)
+            bad = sum(bits[key] for key in set(row.bad) if key in values)
             refused += [Refused(index, "held.unknown_metric", key, whole=False) for key in problems_of_bad]
         whole = not values and not row.extra
         refused += [Refused(index, f"held.{each.reason}", each.detail, whole=whole) for each in problems]

@@ -78,6 +78,7 @@ class TelemetryTable:
         span = _span(observations)
         rows = await connection.fetch(self._conflicts, *span)
         await connection.execute(self._fill, *span)
+        await connection.execute(self._empty_stage)  # what conflicts here is not the next merge's of this transaction
         return [Conflict(row["device_id"], row["time"], tuple(row["metrics"])) for row in rows]
 
     async def _stage_and_insert(self, connection: asyncpg.Connection, observations: Sequence[Observation]) -> int:

@@ -145,6 +145,32 @@ async def test_each_row_that_cannot_be_taken_is_named_and_the_others_are_stored(
     assert [tuple(row) for row in found] == [(2.0, 7.0, None), (None, None, 4.0), (5.0, None, None)]
 
 
+async def test_a_row_that_contradicts_is_named_once_beside_rows_that_stand_twice(city: City) -> None:
+    await city.add("aq-1", "air_quality")
+    at = [(AT + timedelta(minutes=minute)).isoformat() for minute in range(3)]
+    await city.path.say("aq-1", json.dumps({"time": at[1], "pm25": 1}))
+    said = [(0, 5, 7), (1, 5, 7), (2, 5, 7), (0, 6, 8), (2, 5, 7)]
+    rows: list[dict[str, Any]] = [
+        {"device": "aq-1", "time": at[n], "values": {"pm25": pm25, "pm10": pm10}} for n, pm25, pm10 in said
+    ]
+    async with city.client() as client:
+        done = await client.load(rows)
+    assert [(each.index, each.code, each.detail) for each in done.refused] == [
+        (1, "held.conflict", "pm25"), (3, "held.conflict", "pm25, pm10"),
+    ]  # fmt: skip
+    found = await city.path.pool.fetch("SELECT pm25, pm10 FROM telemetry.air_quality ORDER BY time")
+    assert [tuple(row) for row in found] == [(5.0, 7.0), (1.0, 7.0), (5.0, 7.0)]
+
+
+async def test_a_mark_that_stands_twice_in_a_file_is_one_mark(city: City) -> None:
+    await city.add("aq-1", "air_quality")
+    row = {"device": "aq-1", "time": AT.isoformat(), "values": {"pm25": 5, "pm10": 7}, "bad": ["pm25", "pm25"]}
+    async with city.client() as client:
+        assert (await client.load([row])).refused == ()
+        (found,) = [msgspec.json.decode(line) async for line in client.export(ExportQuery())]
+    assert found["bad"] == ["pm25"]
+
+
 async def test_only_an_admin_may_write_history(city: City) -> None:
     async with city.client("operator") as client:
         with pytest.raises(ForbiddenError):
@@ -178,6 +204,26 @@ def test_any_row_comes_back_from_csv_as_it_was(rows: list[tuple[str, dict[str, A
         name = after.pop("name", "")
         assert not name.startswith(("=", "+", "-", "@"))
         assert after == {key: value for key, value in before.items() if key != "name"}
+
+
+def test_a_cell_may_be_as_long_as_a_message() -> None:
+    row = {"device": "a", "time": "t", "values": {}, "extra": {"note": "ồ" * 200_000}}
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows([FIXED, csv_cells(row, [])])
+    ((_, back),) = read_csv(io.StringIO(out.getvalue(), newline=""))
+    assert isinstance(back, dict)
+    assert back["extra"] == row["extra"]
+
+
+def test_what_is_no_number_is_never_taken_for_one_nor_for_nothing() -> None:
+    cells = ["nan", "Infinity", "1_000", "1e999", "٣", "0x10", "1e5", "-.5", "7."]
+    head = ",".join(f"m{n}" for n in range(len(cells)))
+    ((_, row),) = read_csv([f"device,time,{head}\n", f"a,t,{','.join(cells)}\n"])
+    assert isinstance(row, dict)
+    assert list(row["values"].values()) == ["nan", "Infinity", "1_000", "1e999", "٣", "0x10", 100_000.0, -0.5, 7.0]
+    assert [row for _, row in read_ndjson(['{"values": {"pm25": NaN}}', '{"values": {"pm25": 1}}'])] == [
+        "load.not_json", {"values": {"pm25": 1}},
+    ]  # fmt: skip
 
 
 def test_a_cell_that_would_be_a_formula_is_text() -> None:
