@@ -64,7 +64,7 @@ from iot_core.registry.tokens import ensure_local_token
 from iot_core.renewal import Renewal
 from iot_core.settings import Settings
 from iot_core.state import Running, StateDir
-from iot_core.store import held
+from iot_core.store import held, status
 from iot_core.store.columns import ClassTable
 from iot_core.store.connection import open_pool, open_readers, outlasting
 from iot_core.store.nightly import Nightly
@@ -370,6 +370,7 @@ async def _housekeeping(pool: asyncpg.Pool, tables: Mapping[str, ClassTable], ti
                 megabytes=settings.ingest.held_mb,
             )
             await pending.tidy(connection)
+            await status.trim_seqs(connection, keep=max(map(settings.retention.raw, tables)))
             if tier is Tier.PLAIN:
                 for key in tables:
                     await ensure_partitions(connection, key, weeks_around_now())

@@ -31,7 +31,8 @@ log = structlog.get_logger()
 Run = tuple[str, str]
 """A device's key and its run."""
 _EVERY_S: Final = 0.2
-_MOST_WAITING: Final = 100_000
+_MOST_WAITING: Final = 500_000
+"""Numbers. The broker may refuse this connection for long while it takes the one that telemetry comes over."""
 _REMEMBERED: Final = 100_000
 
 
@@ -42,19 +43,19 @@ class Receipts:
         self._context = context
         self._most = most
         self._waiting: dict[Run, list[int]] = {}
+        self._numbers = 0
         self._told: dict[Run, tuple[int, int]] = {}
         self._news = asyncio.Event()
         self._backoff = Backoff()
 
     def note(self, numbers: Mapping[Run, Sequence[int]]) -> None:
-        """Take up what a flush committed; beyond its bound it is dropped and counted."""
+        """Take up what a flush committed; beyond its bound it is dropped and counted: the device sends it again."""
         for run, mine in numbers.items():
-            if run in self._waiting:
-                self._waiting[run] += mine
-            elif len(self._waiting) < self._most:
-                self._waiting[run] = list(mine)
-            else:
-                self._context.count("mqtt_receipts_dropped")
+            if self._numbers + len(mine) > self._most:
+                self._context.count("mqtt_receipts_dropped", len(mine))
+                continue
+            self._numbers += len(mine)
+            self._waiting.setdefault(run, []).extend(mine)
         self._news.set()
 
     async def run(self) -> None:
@@ -73,7 +74,7 @@ class Receipts:
             while session.up:
                 await self._news.wait()
                 self._news.clear()
-                waiting, self._waiting = self._waiting, {}
+                waiting, self._waiting, self._numbers = self._waiting, {}, 0
                 if not session.publish(self._messages(waiting)):
                     self.note(waiting)
                     return

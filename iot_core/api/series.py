@@ -52,6 +52,7 @@ async def chart(call: Call[shapes.ChartQuery]) -> shapes.Chart:
         device_class = class_of(profiles, device.class_key)
         metric = metrics_of(device_class, metric_keys(device_class, asked.metric)[:1])[0]
         keys = (metric.key,)
+        interval = await interval_of(connection, profiles, device)
         chosen = await choose_level(connection, device_class, device.id, asked_span, keys=keys, asked=asked.level)
         points = await _points(connection, device_class, device.id, metric, chosen)
     kept = await asyncio.to_thread(lttb, [(each.time.timestamp(), each.value) for each in points], asked.points)
@@ -65,7 +66,7 @@ async def chart(call: Call[shapes.ChartQuery]) -> shapes.Chart:
         start=chosen.start,
         end=chosen.end,
         items=tuple(points[position] for position in kept),
-        gaps=gaps_of([each.time for each in points], chosen, interval_of(profiles, device.profile)),
+        gaps=gaps_of([each.time for each in points], chosen, interval),
         of=len(points),
     )
 

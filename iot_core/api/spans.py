@@ -121,12 +121,16 @@ def metrics_of(device_class: DeviceClass, keys: Sequence[str]) -> list[Metric]:
     return [metric for metric in device_class.metrics if not keys or metric.key in keys]
 
 
-def interval_of(profiles: Profiles, model: str | None) -> timedelta | None:
-    """Say how often a device speaks by its profile; None when that is not installed or does not say."""
-    if model is None:
-        return None
+_CONFIGURED: Final = "SELECT every FROM iot.configured_interval WHERE device_id = $1"
+
+
+async def interval_of(connection: asyncpg.Connection, profiles: Profiles, device: Scoped) -> timedelta | None:
+    """Say how often a device speaks: as it was set to, else by its profile; None where that says nothing."""
+    configured: timedelta | None = await connection.fetchval(_CONFIGURED, device.id)
+    if configured is not None or device.profile is None:
+        return configured
     try:
-        return profiles.get(model).interval
+        return profiles.get(device.profile).interval
     except NotFoundError:
         return None
 

@@ -66,6 +66,7 @@ async def span(call: Call[shapes.TelemetryQuery]) -> shapes.Telemetry:
         device_class = class_of(profiles, device.class_key)
         keys = metric_keys(device_class, asked.metrics)
         metrics = metrics_of(device_class, keys)
+        interval = await interval_of(connection, profiles, device)
         chosen = await choose_level(connection, device_class, device.id, asked_span, keys=keys, asked=asked.level)
         if chosen.level is Level.RAW:
             rows, cut = await _rows(connection, (device_class, device.id), chosen, keys, asked.limit)
@@ -87,7 +88,7 @@ async def span(call: Call[shapes.TelemetryQuery]) -> shapes.Telemetry:
             shapes.Bucket(time=each.time, values={key: spread(one, named[key]) for key, one in each.spreads.items()})
             for each in found
         ),
-        gaps=gaps_of(times, chosen, interval_of(profiles, device.profile), cut=cut),
+        gaps=gaps_of(times, chosen, interval, cut=cut),
         cut=cut,
     )
 

@@ -24,6 +24,8 @@ Heard = dict[int, tuple[datetime, datetime | None, int]]
 
 
 _LATE: Final = 500
+_MOST_LEARNT: Final = 10_000
+"""A sender may say its metrics in another order every time."""
 _DECOMPRESS: Final = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
 """TimescaleDB refuses a transaction that touches many compressed rows; ours are few and wanted."""
 
@@ -151,7 +153,9 @@ class Flush:
             return
         days = {(each.class_key, each.time.date()) for work in works for each in work.observations}
         needed = {(class_key, week_of(datetime.combine(day, time(), UTC))) for class_key, day in days}
-        for class_key, week in sorted(needed - self._weeks):
+        # A replay may be of any age: a week that was here once may have been dropped since.
+        known: set[tuple[str, datetime]] = set() if any(work.replay for work in works) else self._weeks
+        for class_key, week in sorted(needed - known):
             await ensure_partitions(connection, class_key, [week])
             self._weeks.add((class_key, week))
 
@@ -233,8 +237,10 @@ class Flush:
         return heard
 
     def _learn(self, class_key: str, names: tuple[str, ...]) -> int:
-        bits = self._bits[class_key]
-        said = self._said[class_key][names] = sum(bits[name] for name in names)
+        bits, known = self._bits[class_key], self._said[class_key]
+        if len(known) >= _MOST_LEARNT:
+            known.clear()
+        said = known[names] = sum(bits[name] for name in names)
         return said
 
 

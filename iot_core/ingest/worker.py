@@ -211,7 +211,12 @@ class Ingest:
                 notice_cancellation()
                 self._store_away(exc)
                 await asyncio.sleep(_FIRST_WAIT_S)
-            except Exception:
+            except Exception as exc:
+                if isinstance(exc, asyncpg.ForeignKeyViolationError) and work.unit is not None:
+                    # Its device was taken out of the registry after it was prepared: it is a stranger's now.
+                    work.unit = None
+                    work.numbers.clear()
+                    continue
                 # Not acknowledged, so it comes again; meanwhile it must not stop the others.
                 self._store_back()
                 log.exception("ingest.cannot_hold", address=work.uplink.address)

@@ -22,15 +22,14 @@ SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0
 """
 _BITS: Final = "SELECT key, bit FROM iot.metric WHERE class_key = $1"
 PARTS: Final = ("min", "max", "avg", "last", "count", "bad", "used")
-"""What is read of a metric; `used` is a counter's consumption."""
+"""What is read of a metric; the last, `used`, is a counter's consumption."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
     """One metric over a bucket or a span. Numbers as stored: a bool is 0 or 1, an enum its member's number.
 
-    `average` of a bool is its share of true. `bad` counts implausible values, `used` is what a counter consumed
-    (None where no rollup says it).
+    `average` of a bool is its share of true. `bad` counts implausible values, `used` is what a counter consumed.
     """
 
     count: int
@@ -152,8 +151,10 @@ def _summed(number: int) -> str:
 
 _FEW: Final = 20
 _DUE: Final = """
-SELECT min(first) AS first, max(last) AS last FROM iot.rollup_due
-WHERE class_key = $1 AND (devices IS NULL OR devices && $2) AND last >= $3 AND first < $4
+SELECT min(due.first) AS first, max(due.last) AS last, state.raw_from
+FROM iot.rollup_due due JOIN iot.rollup_state state USING (class_key)
+WHERE class_key = $1 AND (devices IS NULL OR devices && $2) AND last >= greatest($3, raw_from) AND first < $4
+GROUP BY raw_from
 """
 
 
@@ -169,14 +170,17 @@ async def _exact(
     """Write the SELECT of a few devices' buckets with its arguments: those not redone yet are worked out from raw."""
     which, ids = "device_id = ANY($3)", list(device_ids)
     kept = await _source(connection, device_class, level, metrics, which)
-    row = await connection.fetchrow(_DUE, device_class.key, ids, *span)
-    if row["first"] is None:
+    row = None if level is Level.RAW else await connection.fetchrow(_DUE, device_class.key, ids, *span)
+    if row is None:
         return kept, [*span, ids]
-    there = (await read_calendar(connection)).zone
-    touched = whole_buckets(row["first"], row["last"] + timedelta(microseconds=1), level, there)
-    live = await _computed_source(connection, device_class, level, metrics, f"{which} AND time >= $4 AND time < $5")
+    zone, tick = (await read_calendar(connection)).zone, timedelta(microseconds=1)
+    first, end = whole_buckets(row["first"], row["last"] + tick, level, zone)
+    if first < row["raw_from"]:  # the rows of these buckets are gone, all of them or some
+        first = whole_buckets(row["raw_from"] - tick, row["raw_from"], level, zone)[1]
+    within = "greatest($1::timestamptz, $4)", "least($2::timestamptz, $5)"
+    live = await _computed_source(connection, device_class, level, metrics, which, span=within)
     both = f"SELECT * FROM ({kept}) kept WHERE time < $4 OR time >= $5 UNION ALL SELECT * FROM ({live}) live"
-    return both, [*span, ids, *touched]
+    return both, [*span, ids, first, end]
 
 
 async def _source(
@@ -198,21 +202,37 @@ async def _source(
 
 
 async def _computed_source(
-    connection: asyncpg.Connection, device_class: DeviceClass, level: Level, metrics: Sequence[Metric], which: str
+    connection: asyncpg.Connection,
+    device_class: DeviceClass,
+    level: Level,
+    metrics: Sequence[Metric],
+    which: str,
+    *,
+    span: tuple[str, str] = ("$1", "$2"),
 ) -> str:
-    """Write the same SELECT over raw readings."""
-    where = "time >= $1 AND time < $2" + (f" AND {which}" if which else "")
+    """Write the same SELECT over raw readings; what a counter consumed is asked of its steps."""
+    start, end = span
+    where = f"time >= {start} AND time < {end}" + (f" AND {which}" if which else "")
     bits = {row["key"]: 1 << row["bit"] for row in await connection.fetch(_BITS, device_class.key)}
-    parts = ", ".join(
-        f"{expression} AS m{number}_{part}"
-        for number, metric in enumerate(metrics)
-        for part, expression in _computed(metric, bits[metric.key]).items()
-    )
+    hours = await connection.fetch(_COLUMNS, relation_of(device_class.key, Level.HOUR))
+    stepped = {row["attname"].removesuffix("_consumption") for row in hours if row["attname"].endswith("_consumption")}
     calendar = await read_calendar(connection)
-    start = {Level.RAW: "time", Level.HOUR: calendar.hour("time"), Level.DAY: calendar.day("time")}[level]
+    bucket = {Level.RAW: "time", Level.HOUR: calendar.hour("time"), Level.DAY: calendar.day("time")}[level]
+    named, made, joined = [], [], ""
+    for number, metric in enumerate(metrics):
+        counts = metric.key in stepped
+        named += [f"m{number}_{part}" for part in PARTS[:-1]]
+        named.append(f"u{number}.used AS m{number}_used" if counts else f"NULL::double precision AS m{number}_used")
+        made += [f"{said} AS m{number}_{part}" for part, said in _computed(metric, bits[metric.key]).items()]
+        if counts:
+            steps = f"'{device_class.key}', '{metric.key}', {'$3' if which else 'NULL'}, {start}, {end}"
+            joined += (
+                f" LEFT JOIN (SELECT {bucket} AS time, device_id, sum(consumption) AS used"
+                f" FROM telemetry.meter_steps({steps}) GROUP BY 1, 2) u{number} USING (time, device_id)"
+            )
     return (
-        f"SELECT {start} AS time, device_id, {parts} FROM {relation_of(device_class.key, Level.RAW)}"
-        f" WHERE {where} GROUP BY 1, 2"
+        f"SELECT time, device_id, {', '.join(named)} FROM (SELECT {bucket} AS time, device_id, {', '.join(made)}"
+        f" FROM {relation_of(device_class.key, Level.RAW)} WHERE {where} GROUP BY 1, 2) r{joined}"
     )
 
 
@@ -243,7 +263,6 @@ def _computed(metric: Metric, bit: int) -> dict[str, str]:
         "last": f"(array_agg({value} ORDER BY time DESC) {fine})[1]",
         "count": f"count(*) {fine}",
         "bad": f"count(*) FILTER (WHERE {name} IS NOT NULL AND {marked})",
-        "used": "NULL::double precision",
     }
 
 

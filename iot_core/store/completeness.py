@@ -107,11 +107,16 @@ async def complete(
 async def gaps_of(
     connection: asyncpg.Connection, class_key: str, intervals: dict[int, timedelta], *, start: datetime, end: datetime
 ) -> dict[int, list[Gap]]:
-    """Find where devices said nothing for three intervals and more, the ends of the span included."""
+    """Find where devices said nothing for three intervals while a unit was mounted, the ends of the span included."""
     rows = await connection.fetch(
         f"""
         WITH wanted AS (
             SELECT * FROM unnest($1::integer[], $2::interval[]) AS w (device_id, allowed)
+        ), mounted AS (
+            SELECT fed.device_id, range_agg(tstzrange(unit.mounted_from, unit.mounted_to)) AS spans
+            FROM (SELECT id AS unit_id, device_id FROM iot.unit UNION SELECT unit_id, device_id FROM iot.channel) fed
+            JOIN iot.unit ON unit.id = fed.unit_id
+            WHERE fed.device_id = ANY($1) GROUP BY fed.device_id
         ), said AS (
             SELECT t.device_id, t.time FROM telemetry."{class_key}" t
             WHERE t.device_id = ANY($1) AND t.time >= $3 AND t.time < $4
@@ -120,8 +125,10 @@ async def gaps_of(
             SELECT device_id, time, coalesce(lag(time) OVER (PARTITION BY device_id ORDER BY time), $3) AS before
             FROM said
         )
-        SELECT p.device_id, p.before, p.time FROM paired p JOIN wanted w ON w.device_id = p.device_id
-        WHERE p.time - p.before > w.allowed ORDER BY p.device_id, p.time
+        SELECT p.device_id, lower(gap) AS before, upper(gap) AS time
+        FROM paired p JOIN wanted w ON w.device_id = p.device_id JOIN mounted m ON m.device_id = p.device_id
+        CROSS JOIN LATERAL unnest(m.spans * tstzmultirange(tstzrange(p.before, p.time))) AS gap
+        WHERE p.time - p.before > w.allowed AND upper(gap) - lower(gap) > w.allowed ORDER BY 1, 2
         """,
         list(intervals),
         [interval * _MISSED for interval in intervals.values()],

@@ -31,11 +31,12 @@ WHERE received_at < now() - $1::interval
    OR id <= (SELECT id FROM iot.held_uplink ORDER BY id DESC OFFSET $2 LIMIT 1)
 """
 SIZE = "SELECT pg_total_relation_size('iot.held_uplink')"
-# TOASTed payloads are not read for their length. 300: a row without its payload, with its index entries.
+# What is TOASTed is not read for its length. 300: a row without what was said, with its index entries.
 TOO_LARGE = """
 DELETE FROM iot.held_uplink WHERE id <= (
     SELECT max(id) FROM (
-        SELECT id, sum(300 + coalesce(octet_length(payload), 0)) OVER (ORDER BY id DESC) AS above FROM iot.held_uplink
+        SELECT id, sum(300 + coalesce(octet_length(payload), 0) + coalesce(pg_column_size(part), 0)
+            + coalesce(pg_column_size(registers), 0)) OVER (ORDER BY id DESC) AS above FROM iot.held_uplink
     ) kept WHERE above > $1
 )
 """

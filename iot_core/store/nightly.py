@@ -31,6 +31,7 @@ LOOK_EVERY_S: Final = 600.0
 _HOUR: Final = 2
 """Local hour from which on it may begin: the day before is complete, and few people look."""
 _LATELY: Final = timedelta(days=3)
+_COLUMNSTORE_LOCK: Final = 0x696F742D636F6C  # "iot-col"
 _CLAIM: Final = """
 UPDATE iot.rollup_state SET checked_at = now() WHERE class_key = $1 AND checked_at < $2 RETURNING checked_to, raw_from
 """
@@ -105,18 +106,23 @@ async def ensure_columnstore(
     """Let TimescaleDB compress what is older than the settings say: segments of a device, newest first."""
     if tier is not Tier.COMMUNITY:
         return
-    for key, rollup in rollups.items():
-        after = retention.columnstore_after(key)
-        before = await connection.fetchval(f"SELECT ({_POLICY})::interval", key)
-        if before == after:
-            continue
-        if before is None:
-            await connection.execute(
-                f"ALTER TABLE {rollup.raw} SET (timescaledb.enable_columnstore,"
-                " timescaledb.segmentby = 'device_id', timescaledb.orderby = 'time DESC')"
-            )
-        await connection.execute(f"CALL remove_columnstore_policy('{rollup.raw}', if_exists => true)")
-        await connection.execute(f"CALL add_columnstore_policy('{rollup.raw}', after => interval '{after.days} days')")
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _COLUMNSTORE_LOCK)
+        for key, rollup in rollups.items():
+            await _compress_after(connection, rollup, retention.columnstore_after(key))
+
+
+async def _compress_after(connection: asyncpg.Connection, rollup: Rollup, after: timedelta) -> None:
+    before = await connection.fetchval(f"SELECT ({_POLICY})::interval", rollup.class_key)
+    if before == after:
+        return
+    if before is None:
+        await connection.execute(
+            f"ALTER TABLE {rollup.raw} SET (timescaledb.enable_columnstore,"
+            " timescaledb.segmentby = 'device_id', timescaledb.orderby = 'time DESC')"
+        )
+    await connection.execute(f"CALL remove_columnstore_policy('{rollup.raw}', if_exists => true)")
+    await connection.execute(f"CALL add_columnstore_policy('{rollup.raw}', after => interval '{after.days} days')")
 
 
 def say_wrong(rollup: Rollup, wrong: list[Difference]) -> None:

@@ -23,6 +23,8 @@ _EPOCH: Final = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _LENGTH: Final = struct.Struct(">i")
 _NULL: Final = _LENGTH.pack(-1)
 _JSONB_VERSION: Final = b"\x01"
+_MOST_LAYOUTS: Final = 1_000
+"""A sender may say its metrics in another order every time."""
 _FIXED: Final = dict(zip(FIXED_COLUMNS, "qqqih", strict=True))
 
 Values = Mapping[str, Value]
@@ -57,6 +59,8 @@ class Packer:
         said = tuple(values)
         found = self._layouts.get(said)
         if found is None:
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
             found = self._layouts[said] = self._compile(frozenset(said))
         pack, between, take = found
         if self._members:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -40,7 +40,7 @@ ACTIVE = "UPDATE iot.device SET lifecycle = 'active' WHERE id = ANY($1) AND life
 ADD_SEQS = """
 INSERT INTO iot.seq_range (unit_id, run, seqs)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::text[]::int8multirange[])
-ON CONFLICT (unit_id, run) DO UPDATE SET seqs = seq_range.seqs + excluded.seqs
+ON CONFLICT (unit_id, run) DO UPDATE SET seqs = seq_range.seqs + excluded.seqs, changed_at = now()
 WHERE NOT seq_range.seqs @> excluded.seqs
 """
 LOCK_RUNS = """
@@ -58,6 +58,20 @@ SELECT asked.unit_id, asked.run, asked.seq
 FROM unnest($1::integer[], $2::text[], $3::bigint[]) AS asked (unit_id, run, seq)
 JOIN iot.seq_range r ON r.unit_id = asked.unit_id AND r.run = asked.run AND r.seqs @> asked.seq
 """
+
+FORGET_RUNS = "DELETE FROM iot.seq_range WHERE changed_at < now() - $1::interval"
+# A range takes 17 bytes: below that size nothing is counted.
+NEWEST_RANGES = """
+UPDATE iot.seq_range r SET seqs = kept.seqs
+FROM iot.seq_range long CROSS JOIN LATERAL (
+    SELECT count(*) AS number, range_agg(each) FILTER (WHERE place <= $1) AS seqs
+    FROM (SELECT each, row_number() OVER (ORDER BY each DESC) AS place FROM unnest(long.seqs) AS each) ranges
+) kept
+WHERE pg_column_size(long.seqs) > $1 AND kept.number > $1 AND (r.unit_id, r.run) = (long.unit_id, long.run)
+    AND r.seqs = long.seqs
+"""
+MOST_RANGES = 2_000
+"""Kept of a unit's run: one that sends a clock for a number would have a range for each message."""
 
 Heard = Mapping[int, tuple[datetime, datetime | None, int]]
 """Device id -> (newest arrival, newest measured time, bits of the metrics it said)."""
@@ -129,6 +143,12 @@ async def add_seqs(connection: asyncpg.Connection, seqs: Iterable[Seq]) -> None:
     await connection.execute(
         ADD_SEQS, [unit_id for unit_id, _ in keys], [run for _, run in keys], [multirange(by_run[key]) for key in keys]
     )
+
+
+async def trim_seqs(connection: asyncpg.Connection, *, keep: timedelta) -> None:
+    """Forget runs that nothing was added to for `keep`, and the lowest numbers of a run of very many ranges."""
+    await connection.execute(FORGET_RUNS, keep)
+    await connection.execute(NEWEST_RANGES, MOST_RANGES)
 
 
 def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:

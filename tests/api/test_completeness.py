@@ -28,9 +28,11 @@ async def any_city(any_shipped_dsn: str, free_port: Callable[[], int]) -> AsyncI
         yield made
 
 
-async def mount(city: City, key: str, since: datetime = DAY - timedelta(days=1)) -> timedelta:
+async def mount(
+    city: City, key: str, since: datetime = DAY - timedelta(days=1), area: str | None = "ward"
+) -> timedelta:
     """Add a device that speaks as often as its profile says; give that interval."""
-    await city.add(key, "air_quality", area="ward")
+    await city.add(key, "air_quality", area=area)
     await city.path.pool.execute("UPDATE iot.unit SET mounted_from = $1 WHERE address = 'iot:' || $2", since, key)
     await city.path.reload()
     interval: timedelta = city.path.prepare._profiles.get("native-air-quality").interval
@@ -99,6 +101,44 @@ async def test_silent_and_undeclared_metrics_and_missing_numbers_are_named(any_c
     assert found.silent == ("co2",)
     assert found.undeclared == {"pm99": 1}
     assert [(each.run, each.first, each.last) for each in found.missing] == [("", last + 1, 8_999)]
+
+
+async def test_no_gap_is_where_no_unit_was_mounted(city: City) -> None:
+    every = await mount(city, "aq-1", DAY + timedelta(hours=6), None)
+    pool = city.path.pool
+    await pool.execute("UPDATE iot.unit SET mounted_to = $1", DAY + timedelta(hours=9))
+    await pool.execute(
+        "INSERT INTO iot.unit (device_id, profile, address, mounted_from) SELECT device_id, profile, address, $1"
+        " FROM iot.unit",
+        DAY + timedelta(hours=12),
+    )
+    await city.path.reload()
+    await say(city, "aq-1", DAY + timedelta(hours=13), DAY + timedelta(hours=14), every)
+    await rolled_up(city)
+    async with city.client() as client:
+        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1"))).items
+    assert (found.expected, found.stored) == (15 * timedelta(hours=1) // every, timedelta(hours=1) // every)
+    assert [((gap.start - DAY) / MINUTE, (gap.end - DAY) / MINUTE) for gap in found.gaps] == [
+        (360, 540), (720, 780), (840 - every / MINUTE, 1440),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reported", "interval_s"), [({"interval": 600}, 600.0), ({"interval": "soon"}, 60.0), ({"interval": 0}, 60.0)]
+)
+async def test_what_a_device_was_set_to_is_what_is_expected_of_it(
+    city: City, reported: dict[str, object], interval_s: float
+) -> None:
+    await mount(city, "aq-1", area=None)
+    await city.path.pool.execute("INSERT INTO iot.twin (device_id, reported) SELECT id, $1 FROM iot.device", reported)
+    await say(city, "aq-1", DAY, DAY_END, timedelta(minutes=10))
+    await rolled_up(city)
+    async with city.client() as client:
+        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1"))).items
+        read = await client.telemetry("aq-1", start=DAY, end=DAY_END)
+    assert bool(read.gaps) is (interval_s == 60.0)
+    assert (found.interval_s, found.expected, found.stored) == (interval_s, 86_400 // interval_s, 144)
+    assert (found.gaps == ()) is (interval_s == 600.0)
 
 
 async def test_a_span_that_is_not_over_expects_nothing_of_the_future(any_city: City) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from iot_core.api.shapes import AreaNew, Level, StatsQuery
@@ -52,12 +53,12 @@ async def fill(city: City, key: str, minutes: range, **values: str) -> None:
         await due.note(connection, [("air_quality", ends[0][1], ends[1][1], "")])
 
 
-async def rolled_up(city: City) -> None:
+async def rolled_up(city: City, class_key: str = "air_quality") -> None:
     """Work out the rollups that are due."""
     async with city.path.pool.acquire() as connection:
         tier = (await find_tier(connection)).tier
-        await Refresh(await read_rollups(connection, ["air_quality"]), tier).once(connection)
-        assert await connection.fetchval("SELECT count(*) FROM telemetry.air_quality_1h") > 0
+        await Refresh(await read_rollups(connection, [class_key]), tier).once(connection)
+        assert await connection.fetchval(f"SELECT count(*) FROM telemetry.{class_key}_1h") > 0
 
 
 async def test_a_long_span_is_answered_by_the_hour_and_says_so(any_city: City) -> None:
@@ -202,6 +203,34 @@ async def test_aggregates_are_the_same_at_every_level_and_by_every_group(any_cit
     assert [(each.device, each.count) for each in by_device.items] == [("aq-1", 429), ("aq-2", 273)]
     assert sum(each.count for each in one.items) == 273
     assert {each.devices for each in one.items} == {1}
+
+
+async def test_what_a_meter_counted_is_whole_before_and_after_its_rollup(any_city: City) -> None:
+    await any_city.add("wm-1", "water_meter")
+    start = NOW - timedelta(hours=30)
+
+    async def say(*hours: int) -> None:
+        at = [{"time": (start + timedelta(hours=hour)).isoformat(), "volume": 100 + hour} for hour in hours]
+        await any_city.path.say("wm-1", json.dumps(at))
+
+    await say(*range(20))
+    await rolled_up(any_city, "water_meter")
+    await say(*range(22, 29), 20)  # and one that comes late makes old hours due
+    whole = StatsQuery(devices="wm-1", start=start, end=NOW, metrics="volume")
+    lately = StatsQuery(devices="wm-1", start=NOW - timedelta(hours=5), end=NOW, metrics="volume")
+
+    async def counted() -> list[float | None]:
+        found: list[float | None] = []
+        async with any_city.client() as client:
+            for asked in (whole, lately, *(msgspec.structs.replace(whole, level=level) for level in Level)):
+                (item,) = (await client.stats(asked)).items
+                found.append(item.used)
+            hours = await client.telemetry("wm-1", start=start, end=NOW, metrics=["volume"], level=Level.HOUR)
+        return [*found, sum(each.values["volume"].used or 0 for each in hours.buckets)]
+
+    before = await counted()
+    await rolled_up(any_city, "water_meter")
+    assert before == await counted() == [28.0, 4.0, 28.0, 28.0, 28.0, 28.0]
 
 
 async def test_a_reader_that_takes_too_long_is_stopped_with_a_sentence(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
+from iot_core.store import status
 from tests.ingest.harness import running
 
 AT = "2026-11-20T08:00:00+07:00"
@@ -25,6 +27,22 @@ async def test_an_element_that_is_held_for_its_time_is_on_record(dsn: str) -> No
         assert outcome.stored == 1
         rows = await path.pool.fetch("SELECT run, seqs::text AS seqs FROM iot.seq_range ORDER BY run")
         assert [(row["run"], row["seqs"]) for row in rows] == [("", "{[1,4)}"), ("b", "{[4,5)}")]
+
+
+async def test_numbers_are_kept_for_a_while_and_ranges_of_a_run_are_bounded(dsn: str) -> None:
+    async with running(dsn) as path:
+        await path.add("aq-1")
+        clock = [{"seq": 7 * number, "run": "clock", "pm25": 1} for number in range(status.MOST_RANGES + 3)]
+        await path.say("aq-1", json.dumps([*clock, {"seq": 1, "run": "old", "pm25": 1}, {"seq": 1, "pm25": 1}]))
+        await path.pool.execute("UPDATE iot.seq_range SET changed_at = now() - interval '3 days' WHERE run = 'old'")
+        async with path.pool.acquire() as connection:
+            for _ in range(2):
+                await status.trim_seqs(connection, keep=timedelta(days=2))
+        rows = await path.pool.fetch(
+            "SELECT run, lower(seqs) AS first, (SELECT count(*) FROM unnest(seqs)) AS ranges FROM iot.seq_range"
+            " ORDER BY run"
+        )
+        assert [tuple(row) for row in rows] == [("", 1, 1), ("clock", 21, status.MOST_RANGES)]
 
 
 async def test_two_workers_that_get_one_message_in_one_moment_store_it_once(any_shipped_dsn: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import cbor2
 import pytest
 
-from iot_core.model import Decoded
+from iot_core.model import Decoded, Reason
 from iot_core.profiles import Profile
 from tests.ingest.harness import Path, running
 
@@ -57,6 +57,19 @@ async def test_a_frame_counter_that_no_range_can_keep_costs_nothing_but_the_coun
         await path.add("wm-1", "water_meter", "milesight-em300-di", "lorawan:a1")
         outcome = await path.say("", json.dumps({**FRAME_COUNT, **more}), address="lorawan:a1")
         assert (outcome.stored, await path.held()) == (1, [])
+
+
+async def test_what_a_device_says_that_was_just_taken_out_of_the_registry_is_held(dsn: str) -> None:
+    async with running(dsn) as path:
+        await path.add("aq-1")
+        gone = await path.add("aq-2")
+        await path.pool.execute("DELETE FROM iot.unit WHERE device_id = $1", gone)
+        await path.pool.execute("DELETE FROM iot.device WHERE id = $1", gone)
+        async with asyncio.TaskGroup() as group:
+            told = group.create_task(path.say("aq-2", json.dumps({"time": AT, "pm25": 5, "seq": 7})))
+            group.create_task(the_next_is_stored(path, "aq-1"))
+        assert [problem.reason for problem in told.result().problems] == [Reason.REFUSED]
+        assert await path.pool.fetchval("SELECT count(*) FROM iot.held_uplink WHERE address = 'iot:aq-2'") == 1
 
 
 async def test_a_decoder_that_fails_costs_its_own_message_only(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from iot_core.ingest.replay import Replayed, preview, replay_step, select
-from iot_core.model import Reason
+from iot_core.model import Problem, Reason, Uplink
 from iot_core.store import held
 from tests.ingest.harness import Path, running
 
@@ -120,6 +120,21 @@ async def test_what_was_too_old_is_stored_when_a_person_asks(any_shipped_dsn: st
         assert await path.held() == []
 
 
+async def test_a_replay_makes_room_where_old_rows_were_dropped(dsn: str) -> None:
+    async with running(dsn) as path:
+        await path.add("aq-1")
+        await path.say("aq-1", said(pm25=1))
+        await path.say("aq-1", said(1, pm25=2, pm99=1))
+        parts = await path.pool.fetch(
+            "SELECT inhrelid::regclass::text AS name FROM pg_inherits"
+            " WHERE inhparent = 'telemetry.air_quality'::regclass AND inhrelid::regclass::text LIKE 'telemetry_part.%'"
+        )
+        for part in parts:
+            await path.pool.execute(f"DROP TABLE {part['name']}")
+        assert await replayed(path, reason=Reason.UNKNOWN_METRIC) == Replayed(1, 1, 1, None)
+        assert [row["pm25"] for row in await path.rows()] == ([2.0] if parts else [1.0, 2.0])
+
+
 async def test_a_retained_message_makes_no_reading_in_a_replay_either(dsn: str) -> None:
     async with running(dsn) as path:
         await path.add("fire-1", "fire_detector")
@@ -208,6 +223,24 @@ async def test_held_is_bounded_by_number_age_and_size(dsn: str) -> None:
             assert await trimmed(connection) == 5
             newest = await connection.fetchval("SELECT max(id) FROM iot.held_uplink")
         assert newest == 19
+
+
+async def test_parts_and_registers_count_for_the_size_of_what_is_held(dsn: str) -> None:
+    async with running(dsn) as path:
+        device = await path.add("aq-1")
+        part = {"x": os.urandom(50_000).hex()}
+        rows = [
+            held.Held(
+                Uplink(driver="mqtt", address="iot:aq-1", payload=f"{n}".encode()),
+                Problem(Reason.NO_TIME, part=part),
+                None,
+                device,
+            )
+            for n in range(20)
+        ]
+        async with path.pool.acquire() as connection:
+            await held.keep(connection, rows)
+            assert 0 < await trimmed(connection, megabytes=1) < 20
 
 
 async def trimmed(connection: asyncpg.Connection, **bounds: int) -> int:

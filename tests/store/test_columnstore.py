@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,14 @@ async def test_the_settings_decide_when_a_class_is_compressed(timescale_dsn: str
             retention = Retention(classes={"probe": ClassRetention(columnstore_after_days=days)})
             await ensure_columnstore(store.connection, rollups, store.tier, retention)
             assert [row[0] for row in await store.connection.fetch(POLICY)] == [f"{days} days"]
+
+
+async def test_two_cores_that_start_at_once_make_one_policy(timescale_dsn: str) -> None:
+    async with probe(timescale_dsn) as store, probe(timescale_dsn) as other:
+        async with asyncio.TaskGroup() as group:
+            for each in (store, other):
+                group.create_task(ensure_columnstore(each.connection, each.refresher.rollups, each.tier, Retention()))
+        assert [row[0] for row in await store.connection.fetch(POLICY)] == ["14 days"]
 
 
 async def test_a_column_is_added_to_a_compressed_class(timescale_dsn: str) -> None:

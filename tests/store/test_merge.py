@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice, permutations
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,7 @@ from iot_core.model import Metric, MetricType, Observation, Quality, Title, Valu
 from iot_core.store.columns import ClassTable, column
 from iot_core.store.connection import prepare
 from iot_core.store.migrate import migrate
+from iot_core.store.packing import Packer
 from iot_core.store.partitions import ensure_partitions, week_of
 from iot_core.store.tables import ensure_tables
 from iot_core.store.telemetry import Conflict, TelemetryTable
@@ -49,6 +51,17 @@ async def merged(connection: asyncpg.Connection, table: TelemetryTable, *batch: 
 
 async def rows(connection: asyncpg.Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in await connection.fetch("SELECT * FROM telemetry.probe ORDER BY device_id, time")]
+
+
+def test_metrics_said_in_ever_another_order_fill_no_memory() -> None:
+    kinds = {"level": "real", "total": "double precision", "count": "integer", "open": "boolean", "mode": "smallint"}
+    columns = [column(each, bit, kinds[each.key]) for bit, each in enumerate(PROBE.metrics)]
+    more = [column(replace(PROBE.metrics[0], key=f"m{number}"), 5 + number, "real") for number in range(3)]
+    packer = Packer(ClassTable(PROBE, (*columns, *more)))
+    values: dict[str, Value] = {"total": 1.0, "count": 1, "open": True, "mode": "busy", "m0": 1.0, "m1": 1.0, "m2": 1.0}
+    packed = {packer.pack([observation(dict(order))]) for order in islice(permutations(values.items()), 3_000)}
+    assert len(packed) == 1
+    assert len(packer._layouts) <= 1_000
 
 
 async def test_every_type_comes_back_as_it_was_stored(any_migrated_dsn: str) -> None:
