@@ -46,7 +46,7 @@ def test_a_stolen_batch_key_is_seen_ended_and_harms_nobody(terminal: Terminal, c
     assert claim(city, *stolen, "M-2", secrets.token_hex(16))[0] == 403
     for number in range(3):
         assert claim(city, *stolen, f"FAKE-{number}", secrets.token_hex(16))[0] == 202
-    seen = terminal("inbox").has("M-2", "FAKE-0", "FAKE-2", "SHOWN BY OTHERS")
+    seen = terminal("inbox").has("M-2", "FAKE-0", "FAKE-2", "Shown by others")
     numbers = re.findall(r"claim:(\d+) +FAKE", seen.text)
     assert len(numbers) == 3
 
