@@ -175,7 +175,8 @@ class AlarmRule:
     span `over`; `stuck` and `changed` look back over it; `rollup` compares what it makes of it, `times` that mean with
     the reading itself. `derived` names a formula in place of a metric. `devices` counts devices of an area for which
     one of `rules` holds, or held `over` ago; while fewer than `least` do, their own alarms have the severity `alone`.
-    Only areas of the kind `area_kind` count, where it says one.
+    Only areas of the kind `area_kind` count, where it says one, and with `fresh` only devices whose rule began within
+    `over`.
 
     `hysteresis` is in the metric's own unit; `on_delay` is how long the condition must hold, `off_delay` how long it
     must be gone. `steps` make an open alarm rise: at such a value it has that severity. `hours` is when it may ring.
@@ -196,6 +197,7 @@ class AlarmRule:
     rules: tuple[str, ...] = ()
     alone: Severity | None = None
     area_kind: str = ""
+    fresh: bool = False
     derived: str | None = None
     rollup: Rollup | None = None
     times: float | None = None

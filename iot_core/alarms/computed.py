@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from iot_core.alarms import water_flows
 from iot_core.alarms.episodes import Amount
 from iot_core.alarms.rules import State, Step, heard, overdue, read
 from iot_core.alarms.watch import ClassWatch, Watch
-from iot_core.derived import vn_aqi, water
+from iot_core.derived import vn_aqi
 from iot_core.model import Comparison, Quality, Rollup, Value
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ CROSS JOIN LATERAL (
 ) said
 WHERE said.at IS NOT NULL AND ($4::integer[] IS NULL OR d.id = ANY($4)) AND NOT d.id = ANY($5)
 """
-THERE: Final = "SELECT id, simulated FROM iot.device WHERE id = ANY($1) AND retired_at IS NULL"
+THERE: Final = "SELECT id, simulated, area_id FROM iot.device WHERE id = ANY($1) AND retired_at IS NULL"
 HOURS: Final = """
 SELECT device_id, time, {columns} FROM telemetry."{table}_1h" WHERE time >= $1 AND time < $2
     AND ($3::integer[] IS NULL OR device_id = ANY($3))
@@ -67,13 +68,19 @@ Formula = Callable[[asyncpg.Connection, ClassWatch, datetime, Only], Awaitable[d
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one rule finds at one device: whether it wants to be stepped, and how."""
+    """What one rule finds at one device: whether it wants a step, and which. `area_id`: of a formula of an area."""
 
     device_id: int
     rule: str
     simulated: bool
     value: float | None
     step: Callable[[State], Step]
+    area_id: int | None = None
+
+    @property
+    def source(self) -> tuple[str, int]:
+        """Say whose alarm it is."""
+        return ("device", self.device_id) if self.area_id is None else ("area", self.area_id)
 
 
 async def looks(connection: asyncpg.Connection, evaluator: Evaluator, now: datetime) -> list[Look]:
@@ -103,23 +110,36 @@ async def _of(
     if rule.comparison is Comparison.SILENT:
         return await _silent(connection, evaluator, watch, scope)
     if rule.derived is not None:
-        values = await _derived(connection, evaluator, watched, rule.derived, scope.now)
-        beside = set(scope.beside)
-        wanted = [each for each in (scope.only if scope.only is not None else values) if each not in beside]
-        differ = [
-            each
-            for each in wanted
-            if each in values and _has_step(watch, values[each], is_open=rule.key in evaluator.open_at(each))
-        ]
-        rows = await connection.fetch(THERE, differ) if differ else []
-        said: list[tuple[int, bool, Value]] = [(row["id"], row["simulated"], values[row["id"]]) for row in rows]
-    else:
-        said = await _spans(connection, watch, scope)
+        return await _of_formula(connection, evaluator, watched, watch, scope)
     return [
         Look(device_id, rule.key, simulated, shown(value), _stepper(watch, scope.now, value))
-        for device_id, simulated, value in said
+        for device_id, simulated, value in await _spans(connection, watch, scope)
         if _has_step(watch, value, is_open=rule.key in evaluator.open_at(device_id))
     ]
+
+
+async def _of_formula(
+    connection: asyncpg.Connection, evaluator: Evaluator, watched: ClassWatch, watch: Watch, scope: _Scope
+) -> list[Look]:
+    formula, rule = watch.rule.derived or "", watch.rule.key
+    values = await _derived(connection, evaluator, watched, formula, scope.now)
+    beside = set(scope.beside)
+    mine = [
+        each for each in (values if scope.only is None else scope.only) if each in values and each not in beside
+    ]  # fmt: skip
+    of_areas = formula in _OF_AREAS
+    differ = mine if of_areas else [
+        each for each in mine if _has_step(watch, values[each], is_open=rule in evaluator.open_at(each))
+    ]  # fmt: skip
+    found: list[Look] = []
+    for row in await connection.fetch(THERE, differ) if differ else []:
+        value, area_id = values[row["id"]], row["area_id"] if of_areas else None
+        is_open = rule in (evaluator.open_at(row["id"]) if area_id is None else evaluator.open_in(area_id))
+        if _has_step(watch, value, is_open=is_open):
+            found.append(
+                Look(row["id"], rule, row["simulated"], shown(value), _stepper(watch, scope.now, value), area_id)
+            )  # fmt: skip
+    return found
 
 
 def _has_step(watch: Watch, value: Value, *, is_open: bool) -> bool:
@@ -243,63 +263,6 @@ async def _aqi_daily(
     return found
 
 
-async def _continuous_flow(
-    connection: asyncpg.Connection, watched: ClassWatch, now: datetime, only: Only
-) -> dict[int, float]:
-    """Give the lowest flow of a house's last 24 whole hours (iot_core/derived/water.py)."""
-    return await _house_flow(connection, watched, now, only, water.continuous_flow)
-
-
-async def _burst_flow(
-    connection: asyncpg.Connection, watched: ClassWatch, now: datetime, only: Only
-) -> dict[int, float]:
-    """Give the lowest flow of a house's last two whole hours (iot_core/derived/water.py)."""
-    return await _house_flow(connection, watched, now, only, water.burst_flow)
-
-
-async def _house_flow(
-    connection: asyncpg.Connection,
-    watched: ClassWatch,
-    now: datetime,
-    only: Only,
-    formula: Callable[[water.Hours, water.Hours], float | None],
-) -> dict[int, float]:
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    back = [hour - age * _HOUR for age in range(1, water.DAY + 1)]
-    found: dict[int, float] = {}
-    said = await _hours(connection, watched, back[-1], hour, ("flow_min", "flow_max"), only=only)
-    for device_id, hours in said.items():
-        lowest = [hours.get(at, {}).get("flow_min") for at in back]
-        one = formula(lowest, [hours.get(at, {}).get("flow_max") for at in back])
-        if one is not None:
-            found[device_id] = one
-    return found
-
-
-async def _night_flow(
-    connection: asyncpg.Connection, watched: ClassWatch, now: datetime, only: Only
-) -> dict[int, float]:
-    """Give the last whole night's minimum flow against the nights before, by Vietnam's clocks (UTC+7)."""
-    midnight = (now + 7 * _HOUR).replace(hour=0, minute=0, second=0, microsecond=0) - 7 * _HOUR
-    if now < midnight + (water.NIGHT_HOURS[-1] + 1) * _HOUR:
-        midnight -= 24 * _HOUR
-    nights = [midnight - age * 24 * _HOUR for age in range(water.NIGHTS + 1)]
-    said: dict[int, dict[datetime, dict[str, float]]] = {}
-    for night in nights:  # hours of nights only: the days between are eight times as many rows
-        first, end = night + water.NIGHT_HOURS[0] * _HOUR, night + (water.NIGHT_HOURS[-1] + 1) * _HOUR
-        for device_id, hours in (await _hours(connection, watched, first, end, ("flow_avg",), only=only)).items():
-            said.setdefault(device_id, {}).update(hours)
-    found: dict[int, float] = {}
-    for device_id, hours in said.items():
-        of_nights = [
-            [hours.get(night + hour * _HOUR, {}).get("flow_avg") for hour in water.NIGHT_HOURS] for night in nights
-        ]
-        one = water.night_flow_ratio(of_nights)
-        if one is not None:
-            found[device_id] = one
-    return found
-
-
 async def _pollutants(
     connection: asyncpg.Connection, watched: ClassWatch, start: datetime, end: datetime, only: Only
 ) -> dict[int, dict[datetime, dict[str, float]]]:
@@ -340,10 +303,13 @@ _POLLUTANTS: Final = (*vn_aqi.PARTICLES, *vn_aqi.GASES, "o3")
 DERIVED: Final[Mapping[str, Formula]] = {
     "vn_aqi_hourly": _aqi_hourly,
     "vn_aqi_daily": _aqi_daily,
-    "continuous_flow": _continuous_flow,
-    "burst_flow": _burst_flow,
-    "night_flow_ratio": _night_flow,
+    "continuous_flow": water_flows.continuous_flow,
+    "burst_flow": water_flows.burst_flow,
+    "night_flow_ratio": water_flows.night_flow_ratio,
+    "dma_night_flow": water_flows.dma_night_flow,
 }
 """Formulas that a rule can name."""
+_OF_AREAS: Final = frozenset({"dma_night_flow"})
+"""Formulas of an area, which a device in it stands for: its alarm is the area's."""
 _KEPT: Final = timedelta(minutes=10)
 """How long a result of whole hours holds: what late readings correct may be that old."""

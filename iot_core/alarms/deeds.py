@@ -90,7 +90,7 @@ async def act(connection: asyncpg.Connection, alarm_id: int, asked: Asked) -> Al
             if asked.deed is Deed.REOPEN:
                 await _room(connection, alarm)
             _DEEDS[asked.deed](case, alarm, asked)
-        await _shelf(connection, case, asked)
+        await _shelf(connection, case, alarm, asked)
         await save(connection, [case])
         return await one(connection, alarm_id)
 
@@ -143,7 +143,8 @@ def _close(case: Case, row: AlarmRow, asked: Asked) -> None:
 def _reopen(case: Case, row: AlarmRow, asked: Asked) -> None:
     case.open = Slot(row)
     case.slots = [case.open]
-    back = _next(row, closed_at=None, acknowledged_at=None, acknowledged_by=None, cause=None)
+    # What kept it quiet when it closed is over: a person wants it heard.
+    back = _next(row, closed_at=None, acknowledged_at=None, acknowledged_by=None, cause=None, suppressed_by=None)
     case.happen(back, EventKind.REOPENED, asked.now, by=asked.by, note=asked.note, push="alarm.reopened")
 
 
@@ -157,7 +158,10 @@ async def _undo(connection: asyncpg.Connection, case: Case, row: AlarmRow, asked
     if last["kind"] in {"acknowledged", "closed"}:
         if row.closed_at is not None:
             await _room(connection, row)
+            back["suppressed_by"] = None
         back |= {"acknowledged_at": None, "acknowledged_by": None, "cause": None}
+        if row.latched and row.returned_at is not None:  # it stood until the click that was wrong
+            back["cleared_at"] = None
         case.open = Slot(row)
         case.slots = [case.open]
     elif last["kind"] == "assigned":
@@ -180,11 +184,11 @@ def _assigned_before(steps: Sequence[Mapping[str, Any]]) -> str | None:
     return names[-2] if len(names) > 1 else None
 
 
-async def _shelf(connection: asyncpg.Connection, case: Case, asked: Asked) -> None:
+async def _shelf(connection: asyncpg.Connection, case: Case, before: AlarmRow, asked: Asked) -> None:
     row = case.slots[0].row
     if asked.deed in {Deed.SHELVE, Deed.OUT_OF_SERVICE}:
         await connection.execute(SHELVE, *case.key, row.shelved_until, asked.note, asked.by)
-    elif row.shelved_until is None:
+    elif before.shelved_until is not None and row.shelved_until is None:  # not by a word about an older alarm
         await connection.execute(UNSHELVE, *case.key)
 
 

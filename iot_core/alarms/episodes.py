@@ -80,8 +80,10 @@ def episodes(compiled: Compiled, readings: Iterable[Reading], until: datetime, m
     for reading in chain(readings, (None,)):
         clock = reading.clock if reading is not None else until
         transitions: tuple[Transition, ...] = ()
-        if reading is None or (state.due_at is not None and state.due_at < clock):
-            state, transitions = fire(state, clock)  # as the timer would have, before the reading
+        if state.due_at is not None and (reading is None or state.due_at < clock):
+            # As the timer would have, before the reading.
+            rings = state.phase is Phase.ACTIVE or may_ring(rule.hours, state.due_at)
+            state, transitions = fire(state, clock) if rings else withdraw(state, state.due_at)
         if reading is not None:
             if rule.hours and state.phase is not Phase.ACTIVE and not may_ring(rule.hours, clock):
                 state = replace(withdraw(state, clock)[0], last_time=max(state.last_time, clock))

@@ -7,7 +7,7 @@ after COMMIT -> committed(pending): the cache follows the database, never leads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -15,11 +15,11 @@ from typing import Final
 import asyncpg
 import structlog
 
-from iot_core.alarms import history
+from iot_core.alarms import history, origin
 from iot_core.alarms.alarm import EventKind
 from iot_core.alarms.book import RuleBook
 from iot_core.alarms.case import Case, Happening, Key
-from iot_core.alarms.flood import Floods
+from iot_core.alarms.flood import Floods, gather
 from iot_core.alarms.history import History
 from iot_core.alarms.judge import Judging, show_value
 from iot_core.alarms.ledger import lock, save
@@ -141,7 +141,7 @@ class Evaluator:
                     alone=zone.alone(watched.feeds.get(rule, ())) if zone is not None else None,
                 ).judge(group)
                 await show_value(connection, watch, case)
-        await self._judge_areas(connection, cases, zones, now)
+        await self.judge_areas(connection, cases, zones, now)
         return await self.write(connection, cases, now)
 
     async def write(self, connection: asyncpg.Connection, cases: Mapping[Key, Case], now: datetime) -> Pending:
@@ -149,6 +149,13 @@ class Evaluator:
         incidents = await self.floods.group(connection, cases.values(), now)
         every = [*cases.values(), *incidents]
         return self.pending(every, await save(connection, every))
+
+    async def keep_uplinks(
+        self, connection: asyncpg.Connection, pending: Pending, uplinks: Callable[[], origin.Uplinks], now: datetime
+    ) -> None:
+        """Keep the uplinks that raised alarms with them, before COMMIT."""
+        if pending.happenings:
+            await origin.keep(connection, pending.happenings, uplinks, now)
 
     def pending(self, cases: Iterable[Case], happenings: Sequence[Happening]) -> Pending:
         """Gather what `committed` needs."""
@@ -171,6 +178,10 @@ class Evaluator:
     def open_at(self, device_id: int) -> frozenset[str]:
         """Name the rules that the cache holds pending or active at a device."""
         return frozenset(self._open.get(device_id, ()))
+
+    def open_in(self, area_id: int) -> frozenset[str]:
+        """Name the rules that the cache holds pending or active in an area."""
+        return frozenset(self._open_areas.get(area_id, ()))
 
     def open_rules(self) -> Iterable[tuple[int, str]]:
         """Go through the devices and rules that the cache holds pending or active."""
@@ -243,9 +254,25 @@ class Evaluator:
                         looked.add(key)
         return sorted(looked | made), sorted(made)
 
-    async def _judge_areas(
+    async def zones(self, connection: asyncpg.Connection, keys: Iterable[Key]) -> dict[int, Zone]:
+        """Find the areas of devices one of whose rules (the keys) counts in a rule over several devices."""
+        fed = self.book.fed
+        return await zones_of(connection, [source for kind, source, rule in keys if kind == "device" and rule in fed])
+
+    def areas_of(self, zones: Mapping[int, Zone], keys: Iterable[Key]) -> set[Key]:
+        """Give the rules over several devices in which rules of devices (the keys) count."""
+        return {
+            ("area", zone.area_id, watch.rule.key)
+            for kind, source, rule in keys
+            if kind == "device" and (zone := zones.get(source)) is not None
+            for watch in self.book.feeds(rule, source)
+            if zone.counts(watch)
+        }
+
+    async def judge_areas(
         self, connection: asyncpg.Connection, cases: Mapping[Key, Case], zones: Mapping[int, Zone], now: datetime
     ) -> None:
+        """Judge the rules over several devices of which one has changed; all of them are locked."""
         for (kind, area_id, rule), case in cases.items():
             if kind != "area":
                 continue
@@ -257,7 +284,9 @@ class Evaluator:
                 and (zone := zones.get(key[1])) is not None and zone.area_id == area_id
             }  # fmt: skip
             if watch is not None and members:
-                await judge_area(connection, watch, case, members, now)
+                await judge_area(connection, watch, case, members, self.times, now)
+                if watch.rule.fresh:
+                    await gather(connection, case, watch.rule, members.values(), now)
 
     async def _history(
         self, connection: asyncpg.Connection, groups: Mapping[int, Sequence[Observation]]

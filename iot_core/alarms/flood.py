@@ -19,9 +19,9 @@ from iot_core.alarms.case import Case, Happening, Key, Slot
 from iot_core.alarms.ledger import insert, lock
 from iot_core.alarms.rules import Phase, State
 from iot_core.messages import text
-from iot_core.model import Severity, Title
+from iot_core.model import AlarmRule, Severity, Title
 
-__all__ = ["LIMIT", "PREFIX", "SPAN", "Floods", "incident_key"]
+__all__ = ["LIMIT", "PREFIX", "SPAN", "Floods", "gather", "incident_key"]
 
 LIMIT: Final = 20
 """Alarms of one cause that ring one by one. EEMUA 191 calls ten in ten minutes a flood for one operator."""
@@ -50,6 +50,16 @@ WITH adopted AS (
 )
 INSERT INTO iot.alarm_event (alarm_id, kind, at, note)
 SELECT id, 'suppressed', $5, 'incident:' || $1::bigint FROM adopted
+"""
+
+
+STANDING: Final = "SELECT id FROM iot.device WHERE area_id = $1 AND retired_at IS NULL"
+RELEASE: Final = """
+WITH released AS (
+    UPDATE iot.alarm SET incident_id = NULL, suppressed_by = NULL, version = version + 1
+    WHERE incident_id = $1 AND closed_at IS NULL AND cleared_at IS NULL AND NOT id = ANY($3) RETURNING id
+)
+INSERT INTO iot.alarm_event (alarm_id, kind, at) SELECT id, 'unsuppressed', $2 FROM released
 """
 
 
@@ -122,6 +132,28 @@ class Floods:
             for case, _ in mine:
                 _join(case, incident.open.row.id)
         return [incident for incident in incidents.values() if incident.dirty]
+
+
+async def gather(
+    connection: asyncpg.Connection, area: Case, rule: AlarmRule, members: Iterable[Case], now: datetime
+) -> None:
+    """Put the alarms of an outage's devices inside the area's; let go of those that stand when it is over."""
+    slot = area.slots[-1] if area.slots else None
+    if slot is None:
+        return
+    if slot.row.cleared_at is not None:
+        here = [each.row.id for case in members for each in case.slots]
+        await connection.execute(RELEASE, slot.row.id, now, here)
+        return
+    if not slot.row.id:
+        await insert(connection, [slot])
+    if any(each.kind is EventKind.RAISED for each in area.happenings):
+        devices = [row["id"] for row in await connection.fetch(STANDING, area.key[1])]
+        for fed in rule.rules:
+            await connection.execute(ADOPT, slot.row.id, fed, slot.row.raised_at - rule.over, devices, now)
+    for case in members:
+        if any(each.kind is EventKind.RAISED and _may_join(each.as_of) for each in case.happenings):
+            _join(case, slot.row.id)
 
 
 def incident_key(rule: str) -> str:

@@ -18,6 +18,15 @@ _WIDER: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest value of a metric: measured when, on the rule clock when, what."""
+
+    time: datetime
+    clock: datetime
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """Per device: the rule clock of the newest usable reading of a metric, and the rows at the batch's own times."""
 
@@ -78,28 +87,29 @@ async def value_since(connection: asyncpg.Connection, watch: Watch, device_id: i
     return found
 
 
-async def values_before(  # noqa: PLR0917 - whose, of what, when
-    connection: asyncpg.Connection, watched: ClassWatch, watch: Watch, device_id: int, before: datetime, span: timedelta
-) -> dict[str, tuple[datetime, Value]]:
-    """Find the newest usable value of each metric of a rule in the span before a time, with its time."""
+async def values_before(  # noqa: PLR0917 - whose, of what, since when
+    connection: asyncpg.Connection, watched: ClassWatch, watch: Watch, device_id: int, first: datetime, span: timedelta
+) -> dict[str, Newest]:
+    """Find the newest usable value of each metric of a rule that is stored, as far back as `span` before `first`."""
     columns = ", ".join(
         f'(array_agg("{metric}" ORDER BY time DESC) FILTER (WHERE {said}))[1] AS value_{index},'
+        f" (array_agg(least(time, received_at) ORDER BY time DESC) FILTER (WHERE {said}))[1] AS clock_{index},"
         f" max(time) FILTER (WHERE {said}) AS time_{index}"
         for index, (metric, mask) in enumerate(watch.masks.items())
         for said in [f'"{metric}" IS NOT NULL AND bad & {mask}::bigint = 0']
     )
     row = await connection.fetchrow(
         f'SELECT {columns} FROM telemetry."{watch.class_key}"'
-        f" WHERE device_id = $1 AND time >= $2 AND time < $3 AND quality <= {Quality.UNCERTAIN}",
+        f" WHERE device_id = $1 AND time >= $2 AND quality <= {Quality.UNCERTAIN}",
         device_id,
-        before - span,
-        before,
+        first - span,
     )
-    found: dict[str, tuple[datetime, Value]] = {}
+    found: dict[str, Newest] = {}
     for index, key in enumerate(watch.masks):
         metric = watched.device_class.metric(key)
         if row is not None and row[f"time_{index}"] is not None and metric is not None:
-            found[key] = (row[f"time_{index}"], named(metric, row[f"value_{index}"]))
+            value = named(metric, row[f"value_{index}"])
+            found[key] = Newest(row[f"time_{index}"], row[f"clock_{index}"], value)
     return found
 
 

@@ -11,8 +11,8 @@ import asyncpg
 
 from iot_core.alarms.alarm import EventKind
 from iot_core.alarms.case import Case, Occasion
-from iot_core.alarms.history import WHOLE_ROW, History, named, value_since, values_before
-from iot_core.alarms.rules import Change, Phase, State, Step, heard, read, withdraw
+from iot_core.alarms.history import WHOLE_ROW, History, Newest, named, value_since, values_before
+from iot_core.alarms.rules import Change, Phase, State, Step, Transition, fire, heard, read, withdraw
 from iot_core.alarms.times import Times
 from iot_core.alarms.watch import ClassWatch, Watch, number
 from iot_core.alarms.windows import Windows, no_window, quieted
@@ -52,7 +52,6 @@ class Judging:
     times: Times
     alone: Severity | None = None
     _seen: dict[datetime, Value] = field(default_factory=dict, init=False)
-    _latest: dict[str, tuple[datetime, Value]] = field(default_factory=dict, init=False)
 
     async def judge(self, group: Sequence[Observation]) -> None:
         """Judge all observations of the device."""
@@ -60,9 +59,10 @@ class Judging:
             self._hear(group)
             return
         if self.watch.asked is not None:
-            await self._remember(group)
+            await self._judge_group(group)
+            return
         judged = self.watch.metric.key if self.watch.metric is not None else WHOLE_ROW
-        last = self.stored.last.get((self.case.key[1], judged)) if self.watch.asked is None else None
+        last = self.stored.last.get((self.case.key[1], judged))
         if last is not None and last > self.case.state.last_time:
             self.case.state = replace(self.case.state, last_time=last)
         for observation in sorted(group, key=self.stored.clock):
@@ -72,55 +72,100 @@ class Judging:
 
     async def _step(self, observation: Observation, said: _Said) -> None:
         clock = self.stored.clock(observation)
-        state = self._judged_before(observation)
         first = self._first(observation, said)
         reading = first is None or observation.correction
-        if not reading:
-            # Stored before, or held as a conflict: no reading, so it can at most raise what is latched, late.
-            if first is not None and self.watch.compiled.raises(first):
-                return
-            state = replace(state, last_time=max(state.last_time, clock))
+        if first is not None and not reading and self.watch.compiled.raises(first):
+            return
         self._seen.setdefault(observation.time, said.value)
-        compiled = self.watch.compiled
-        if compiled.rule.hours and state.phase is not Phase.ACTIVE and not self.times.open(compiled.rule.hours, clock):
-            self.case.move(compiled.rule, *_outside_hours(state, clock), Occasion(received_at=clock, now=self.now))
+        if reading:
+            await self._hear_news(observation, said, clock)
+        else:  # stored before, or held as a conflict
+            await self._hear_late(observation, said, clock)
+
+    async def _judge_group(self, group: Sequence[Observation]) -> None:
+        """Ask a rule over several metrics of the newest value of each, whatever the order in which they came."""
+        assert self.watch.asked is not None
+        first = min(each.time for each in group)
+        span = self.watch.rule.over or TOGETHER
+        latest = await values_before(self.connection, self.watched, self.watch, self.case.key[1], first, span)
+        news: dict[datetime, tuple[Observation, _Said]] = {}  # of one time of the clock, the last word counts
+        for observation in sorted(group, key=self.stored.clock):
+            clock = self.stored.clock(observation)
+            fresh = {
+                metric: Newest(observation.time, clock, value)
+                for metric, value in self._usable(observation).items()
+                if metric not in latest or observation.time > latest[metric].time
+            }
+            if not fresh:
+                continue
+            latest |= fresh
+            until = max(each.time for each in latest.values())
+            holds = self.watch.asked({key: each.value for key, each in latest.items() if each.time >= until - span})
+            if holds is not None:
+                shown = next(iter(fresh))
+                metric = self.watched.device_class.metric(shown)
+                assert metric is not None
+                said = _Said(value=holds, metric=shown, shown=number(metric, fresh[shown].value))
+                news[max(each.clock for each in latest.values())] = observation, said
+        for clock in sorted(news):
+            await self._hear_news(*news[clock], clock)
+
+    async def _hear_news(self, observation: Observation, said: _Said, clock: datetime) -> None:
+        if clock > self.case.state.last_time:
+            self._read(observation, said, clock)
+        else:
+            await self._hear_late(observation, said, clock)
+
+    async def _hear_late(self, observation: Observation, said: _Said, clock: datetime) -> None:
+        """Take what is no reading, or comes too late to be one: it can at most raise what is latched, once."""
+        late = self.watch.rule.latched and self.watch.compiled.raises(said.value) and self._may_ring(clock)
+        if late and not await self._raised_before(clock):
+            transition = Transition(Change.LATE, clock, said.value)
+            self.case.move(self.watch.rule, self.case.state, (transition,), self._occasion(observation, said, clock))
+
+    def _read(self, observation: Observation, said: _Said, clock: datetime) -> None:
+        """Let a reading that is news change the state."""
+        rule = self.watch.rule
+        self._let_timer_go_first(clock, observation)
+        if self.case.state.phase is not Phase.ACTIVE and not self._may_ring(clock):
+            occasion = Occasion(received_at=clock, now=self.now)
+            self.case.move(rule, *_outside_hours(self.case.state, clock), occasion)
             return
-        new, transitions = read(compiled, state, clock, said.value)
-        if any(each.change is Change.LATE for each in transitions) and await self._raised_before(clock):
+        state, transitions = read(self.watch.compiled, self.case.state, clock, said.value)
+        occasion = self._occasion(observation, said, clock)
+        self.case.move(rule, state, transitions, occasion)
+        if rule.steps and state.phase is Phase.ACTIVE:
+            self.case.rise(self.watch.compiled.severity(said.value), clock, occasion)
+
+    def _let_timer_go_first(self, clock: datetime, observation: Observation) -> None:
+        """Do what a timer asks for that fell due before a reading; its own time decides whether it may ring."""
+        state = self.case.state
+        if state.due_at is None or state.due_at >= clock:
             return
-        suppressed_by, test = quieted(self.window, self.case.key[1], clock) if transitions else (None, False)
+        rings = state.phase is Phase.ACTIVE or self._may_ring(state.due_at)
+        step = fire(state, clock) if rings else withdraw(state, state.due_at)
+        by, test = quieted(self.window, self.case.key[1], state.due_at)
         occasion = Occasion(
+            received_at=observation.received_at, now=self.now, simulated=observation.simulated,
+            severity=self.alone, suppressed_by=by, test=test,
+        )  # fmt: skip
+        self.case.move(self.watch.rule, *step, occasion)
+
+    def _occasion(self, observation: Observation, said: _Said, clock: datetime) -> Occasion:
+        suppressed_by, test = quieted(self.window, self.case.key[1], clock)
+        return Occasion(
             received_at=observation.received_at,
             now=self.now,
             metric=said.metric,
             value=said.shown,
             simulated=observation.simulated,
-            severity=self.alone or compiled.severity(said.value),
+            severity=self.alone or self.watch.compiled.severity(said.value),
             suppressed_by=suppressed_by,
             test=test,
         )
-        self.case.move(self.watch.rule, new if reading else self.case.state, transitions, occasion)
-        if reading and compiled.rule.steps and new.phase is Phase.ACTIVE:
-            self.case.rise(compiled.severity(said.value), clock, occasion)
 
-    def _judged_before(self, observation: Observation) -> State:
-        """Give the state with the time up to which the observation's own metrics had been judged."""
-        state = self.case.state
-        if self.watch.asked is None:
-            return state
-        device_id = self.case.key[1]
-        known = [
-            self.stored.last.get((device_id, metric)) for metric in self.watch.masks if metric in observation.values
-        ]
-        if any(each is None for each in known):
-            return state
-        return replace(state, last_time=max(state.last_time, min(each for each in known if each is not None)))
-
-    async def _remember(self, group: Sequence[Observation]) -> None:
-        """Read what the rule's metrics said before this batch."""
-        first = min(each.time for each in group)
-        span = self.watch.rule.over or TOGETHER
-        self._latest = await values_before(self.connection, self.watched, self.watch, self.case.key[1], first, span)
+    def _may_ring(self, clock: datetime) -> bool:
+        return self.times.open(self.watch.rule.hours, clock)
 
     async def _raised_before(self, clock: datetime) -> bool:
         """Say whether a late reading finds its alarm open, or has raised it before: it does so once."""
@@ -133,15 +178,9 @@ class Judging:
         """Give the value that stands already for the same device and time, in the table or earlier in the batch."""
         if observation.time in self._seen:
             return self._seen[observation.time]
-        before = self.stored.value(observation, said.metric) if self.watch.asked is None else None
-        if before is None and self.watch.asked is None:
-            return None
-        if self.watch.asked is not None:
-            there = [self.stored.value(observation, each) for each in self.watch.masks if each in observation.values]
-            return said.value if all(each is not None for each in there) else None
-        if self.watch.metric is None:
-            return said.value  # plausibility: the same value again says the same again
-        assert before is not None
+        before = self.stored.value(observation, said.metric)
+        if before is None or self.watch.metric is None:
+            return None if before is None else said.value  # plausibility: the same value again says the same again
         return named(self.watch.metric, before)
 
     def _hear(self, group: Sequence[Observation]) -> None:
@@ -155,8 +194,6 @@ class Judging:
         if observation.quality >= Quality.CALIBRATION:
             return None
         metric = self.watch.metric
-        if self.watch.asked is not None:
-            return self._said_by_group(observation)
         if metric is None:
             return self._said_of_plausibility(observation)
         value = observation.values.get(metric.key)
@@ -164,25 +201,15 @@ class Judging:
             return None
         return _Said(value, metric.key, number(metric, value))
 
-    def _said_by_group(self, observation: Observation) -> _Said | None:
-        assert self.watch.asked is not None
-        fresh = {
+    def _usable(self, observation: Observation) -> dict[str, Value]:
+        """Give what an observation says of the metrics of a rule over several."""
+        if observation.quality >= Quality.CALIBRATION:
+            return {}
+        return {
             metric: value
             for metric, mask in self.watch.masks.items()
             if (value := observation.values.get(metric)) is not None and not observation.bad & mask
         }
-        if not fresh:
-            return None
-        self._latest.update((metric, (observation.time, value)) for metric, value in fresh.items())
-        oldest = observation.time - (self.watch.rule.over or TOGETHER)
-        known = {metric: value for metric, (at, value) in self._latest.items() if at >= oldest}
-        holds = self.watch.asked(known)
-        if holds is None:
-            return None
-        shown = next(iter(fresh))
-        metric = self.watched.device_class.metric(shown)
-        assert metric is not None
-        return _Said(value=holds, metric=shown, shown=number(metric, fresh[shown]))
 
     def _said_of_plausibility(self, observation: Observation) -> _Said | None:
         for metric in self.watched.device_class.metrics:

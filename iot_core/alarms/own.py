@@ -72,4 +72,7 @@ async def write_spell(connection: asyncpg.Connection, part: Part, since: datetim
 
 def _rule(part: Part) -> AlarmRule:
     title = Title(text(f"watchdog.{part}", "vi"), text(f"watchdog.{part}", "en"))
-    return AlarmRule(key=f"core.{part}", title=title, severity=Severity.CRITICAL, comparison=Comparison.EQUALS)
+    runbook = Title(text(f"watchdog.runbook_{part}", "vi"), text(f"watchdog.runbook_{part}", "en"))
+    return AlarmRule(
+        key=f"core.{part}", title=title, severity=Severity.CRITICAL, comparison=Comparison.EQUALS, runbook=runbook
+    )

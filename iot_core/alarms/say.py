@@ -1,69 +1,88 @@
-"""A rule in one line, alike in every language: `level above 80 (back below 75), for 5m`."""
+"""A rule in one line, in the reader's language: `level above 80, hysteresis 5, for 5m`. Names stay as in the YAML."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from iot_core.model import AlarmRule, Comparison, RuleTerm
+from iot_core.messages import text
+from iot_core.model import AlarmRule, Comparison, Rollup, RuleTerm
 
 __all__ = ["say"]
 
 _ZERO: Final = timedelta(0)
+_LIMITS: Final[Mapping[Comparison, str]] = {
+    Comparison.ABOVE: "say.above",
+    Comparison.BELOW: "say.below",
+    Comparison.EQUALS: "say.equals",
+    Comparison.IN: "say.in",
+    Comparison.NOT_IN: "say.not_in",
+    Comparison.RATE_ABOVE: "say.rate_above",
+    Comparison.RATE_BELOW: "say.rate_below",
+}
+_ROLLUPS: Final[Mapping[Rollup, str]] = {
+    Rollup.MEAN: "say.mean",
+    Rollup.LOWEST: "say.lowest",
+    Rollup.HIGHEST: "say.highest",
+    Rollup.INCREASE: "say.increase",
+}
 
 
-def say(rule: AlarmRule) -> str:
-    """Write it down."""
-    parts = [_condition(rule)]
+def say(rule: AlarmRule, lang: str = "") -> str:
+    """Write it down. `lang` empty: the language of this process."""
+    parts = [_condition(rule, lang)]
     if rule.hysteresis:
-        parts.append(f"hysteresis {rule.hysteresis:g}")
+        parts.append(text("say.hysteresis", lang, value=f"{rule.hysteresis:g}"))
     if rule.on_delay > _ZERO:
-        parts.append(f"for {_span(rule.on_delay)}")
+        parts.append(text("say.for", lang, span=_span(rule.on_delay)))
     if rule.off_delay > _ZERO:
-        parts.append(f"gone for {_span(rule.off_delay)}")
-    parts += [f"{severity} from {at:g}" for at, severity in rule.steps]
+        parts.append(text("say.gone_for", lang, span=_span(rule.off_delay)))
+    for at, severity in rule.steps:
+        word = text(f"alarm.severity_{severity}", lang).lower()
+        parts.append(text("say.step", lang, severity=word, at=f"{at:g}"))
     if rule.hours:
-        parts.append(f"hours {rule.hours}")
+        parts.append(text("say.hours", lang, hours=rule.hours))
     if rule.latched:
-        parts.append("momentary" if rule.momentary else "latched")
+        parts.append(text("say.momentary" if rule.momentary else "say.latched", lang))
     return ", ".join(parts)
 
 
-def _condition(rule: AlarmRule) -> str:
-    of = rule.derived or rule.metric or ""
+def _condition(rule: AlarmRule, lang: str) -> str:
+    of, span = rule.derived or rule.metric or "", _span(rule.over)
     if rule.comparison is Comparison.TERMS:
-        return _group(rule.terms, rule.least)
+        return _group(rule.terms, rule.least, lang)
     if rule.comparison is Comparison.DEVICES:
-        where = f"an area of kind {rule.area_kind}" if rule.area_kind else "an area"
-        return f"{rule.least} devices of {where} with {' or '.join(rule.rules)} within {_span(rule.over)}"
+        where = text("say.area_of_kind" if rule.area_kind else "say.area", lang, kind=rule.area_kind)
+        rules = f" {text('say.or', lang)} ".join(rule.rules)
+        code = "say.devices_fresh" if rule.fresh else "say.devices"
+        return text(code, lang, least=rule.least, where=where, rules=rules, span=span)
     if rule.comparison is Comparison.SILENT:
-        return f"{of} silent for {rule.threshold:g} intervals".strip()
+        return text("say.silent", lang, of=of, intervals=f"{rule.threshold:g}").strip()
     if rule.comparison in {Comparison.STUCK, Comparison.CHANGED}:
-        return f"{of} {rule.comparison} {_span(rule.over)}"
+        return text("say.stuck" if rule.comparison is Comparison.STUCK else "say.changed", lang, of=of, span=span)
     if rule.times is not None:
-        return f"{of} above {rule.times:g} times its {rule.rollup} of {_span(rule.over)}"
+        rollup = text(_ROLLUPS[rule.rollup or Rollup.MEAN], lang)
+        return text("say.times", lang, of=of, times=f"{rule.times:g}", rollup=rollup, span=span)
     if rule.rollup is not None:
-        of = f"{rule.rollup} of {of} over {_span(rule.over)}"
-    said = f"{of} {_limit(rule.comparison, rule.threshold, rule.members)}"
-    return said if rule.comparison not in {Comparison.RATE_ABOVE, Comparison.RATE_BELOW} else f"{said} an hour"
+        of = text("say.rollup", lang, rollup=text(_ROLLUPS[rule.rollup], lang), of=of, span=span)
+    return f"{of} {_limit(rule.comparison, rule.threshold, rule.members, lang)}"
 
 
-def _group(terms: tuple[RuleTerm, ...], least: int) -> str:
-    word = "all" if least == len(terms) else "any" if least == 1 else f"{least}"
-    return f"{word} of ({'; '.join(_term(each) for each in terms)})"
+def _group(terms: tuple[RuleTerm, ...], least: int, lang: str) -> str:
+    code = "say.all" if least == len(terms) else "say.any" if least == 1 else "say.some"
+    return text(code, lang, least=least, terms="; ".join(_term(each, lang) for each in terms))
 
 
-def _term(term: RuleTerm) -> str:
+def _term(term: RuleTerm, lang: str) -> str:
     if term.terms:
-        return _group(term.terms, term.least)
-    return f"{term.metric} {_limit(term.comparison, term.threshold, term.members)}"
+        return _group(term.terms, term.least, lang)
+    return f"{term.metric} {_limit(term.comparison, term.threshold, term.members, lang)}"
 
 
-def _limit(comparison: Comparison, threshold: object, members: frozenset[object]) -> str:
-    if comparison in {Comparison.IN, Comparison.NOT_IN}:
-        return f"{comparison.value.replace('_', ' ')} {', '.join(sorted(map(str, members)))}"
+def _limit(comparison: Comparison, threshold: object, members: frozenset[object], lang: str) -> str:
     limit = str(threshold).lower() if isinstance(threshold, (bool, str)) else f"{threshold:g}"
-    return f"= {limit}" if comparison is Comparison.EQUALS else f"{comparison.value.replace('_', ' ')} {limit}"
+    return text(_LIMITS[comparison], lang, limit=limit, members=", ".join(sorted(map(str, members))))
 
 
 def _span(span: timedelta) -> str:

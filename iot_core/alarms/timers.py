@@ -17,7 +17,7 @@ import structlog
 
 from iot_core.alarms.case import Case, Key, Occasion
 from iot_core.alarms.computed import looks
-from iot_core.alarms.evaluate import Evaluator, Pending
+from iot_core.alarms.evaluate import Evaluator
 from iot_core.alarms.judge import show_value
 from iot_core.alarms.ledger import lock
 from iot_core.alarms.quiet import settle
@@ -40,8 +40,15 @@ WHERE r.due_at <= $1 AND r.rule = ANY($2)
 ORDER BY r.due_at LIMIT $4
 """
 # Who may have fallen silent, and whose silence stands: few of a city that speaks. The rest is asked for these only.
+# Each by its own model's interval: else a model of 30 s makes all meters of an hour look silent.
 QUIET: Final = """
-SELECT device_id FROM iot.device_status WHERE last_received_at < $1
+SELECT f.device_id FROM (
+    SELECT device_id, profile FROM iot.unit WHERE mounted_to IS NULL
+    UNION ALL SELECT c.device_id, u.profile FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
+    WHERE u.mounted_to IS NULL
+) f
+JOIN unnest($3::text[], $4::timestamptz[]) AS p (profile, since) ON p.profile = f.profile
+JOIN iot.device_status s ON s.device_id = f.device_id AND s.last_received_at < p.since AND s.last_received_at < $1
 UNION SELECT source_id FROM iot.rule_state WHERE source_kind = 'device' AND state = 'active' AND rule = ANY($2)
 """
 # One row for each of these whose silence and state disagree. `own` is when it falls silent by itself, `due` also counts
@@ -87,6 +94,21 @@ WHERE r.source_kind = 'device' AND r.state <> 'normal' AND (
     d.id IS NULL OR d.lifecycle = 'retired' OR NOT r.rule = ANY($1)
     OR (r.rule = ANY($2) AND d.lifecycle NOT IN ('provisioned', 'active')))
 LIMIT $3
+"""
+# The same of areas: nobody is left there, the rule is no more, or no device's rule that it counts holds any more.
+ORPHAN_AREAS: Final = """
+SELECT r.source_kind, r.source_id, r.rule, false AS simulated FROM iot.rule_state r
+WHERE r.source_kind = 'area' AND r.state <> 'normal' AND NOT starts_with(r.rule, 'incident.') AND (
+    NOT r.rule = ANY($1)
+    OR NOT EXISTS (
+        SELECT FROM iot.device d
+        WHERE d.area_id = r.source_id AND d.class_key = split_part(r.rule, '.', 1) AND d.retired_at IS NULL)
+    OR (r.rule = ANY($2) AND NOT EXISTS (
+        SELECT FROM unnest($2::text[], $3::text[]) AS f (rule, fed)
+        JOIN iot.rule_state m ON m.source_kind = 'device' AND m.rule = f.fed AND m.state = 'active'
+        JOIN iot.device d ON d.id = m.source_id AND d.area_id = r.source_id
+        WHERE f.rule = r.rule)))
+LIMIT $4
 """
 MARK_SILENT: Final = "UPDATE iot.device_status SET silent_since = $2 WHERE device_id = $1"
 
@@ -222,9 +244,10 @@ class Timers:
         async with self.pool.acquire() as connection:
             found = await looks(connection, self.evaluator, now)
         keyed = [
-            {"source_kind": "device", "source_id": look.device_id, "rule": look.rule, "simulated": look.simulated,
-             "value": look.value, "look": look}
+            {"source_kind": kind, "source_id": source_id, "rule": look.rule, "simulated": look.simulated,
+             "value": look.value, "look": look, "device_id": look.device_id}
             for look in found
+            for kind, source_id in [look.source]
         ]  # fmt: skip
         for start in range(0, len(keyed), _BATCH):
             await self._step(keyed[start : start + _BATCH], lambda case, row: row["look"].step(case.state), now)
@@ -251,6 +274,8 @@ class Timers:
         """Return states to normal that no reading will change any more."""
         silences = [watch.rule.key for watch in self.evaluator.silences()]
         rows = await self.pool.fetch(ORPHANS, self.evaluator.rules(), silences, _BATCH)
+        counted = [(watch.rule.key, fed) for watch in self.evaluator.book.all() for fed in watch.rule.rules]
+        areas = await self.pool.fetch(ORPHAN_AREAS, self.evaluator.rules(), *_turned(counted, 2), _BATCH)
 
         async def mark(connection: asyncpg.Connection, cases: Sequence[Case]) -> None:
             await _mark_silent(connection, [case for case in cases if case.key[2] in silences])
@@ -260,16 +285,19 @@ class Timers:
             for device_id, rule in self.evaluator.open_rules()
             if self.evaluator.watch(rule, device_id) is None
         ]
-        await self._step([*rows, *off[:_BATCH]], lambda case, _: withdraw(case.state, now), now, mark)
+        await self._step([*rows, *areas, *off[:_BATCH]], lambda case, _: withdraw(case.state, now), now, mark)
 
     async def _disagreeing(self, now: datetime) -> list[asyncpg.Record]:
         silences, profiles = self.evaluator.silences(), self.evaluator.profiles.all()
         if not silences or not profiles:
             return []
         forms = self.evaluator.forms_of_silence()
-        shortest = min(each.interval for each in profiles) * min(float(rule.threshold) for rule in forms)
-        since = now - shortest - min(rule.on_delay for rule in forms)
-        ids = [row["device_id"] for row in await self.pool.fetch(QUIET, since, [each.rule.key for each in silences])]
+        times, delay = min(float(rule.threshold) for rule in forms), min(rule.on_delay for rule in forms)
+        since = [now - each.interval * times - delay for each in profiles]
+        quiet = await self.pool.fetch(
+            QUIET, max(since), [each.rule.key for each in silences], [each.model for each in profiles], since
+        )
+        ids = [row["device_id"] for row in quiet]
         if not ids:
             return []
         watched = [
@@ -303,41 +331,40 @@ class Timers:
             return
         async with self.pool.acquire() as connection:
             async with connection.transaction():
-                cases = await lock(connection, by_key, by_key)
-                pending = await self._take(connection, cases, by_key, step, now)
+                zones = await self.evaluator.zones(connection, by_key)
+                keys = {*by_key, *self.evaluator.areas_of(zones, by_key)}  # rules over devices count timers too
+                cases = await lock(connection, keys, keys)
+                for key, case in cases.items():
+                    if key in by_key:
+                        await self._take(connection, case, by_key[key], step, now)
+                await self.evaluator.judge_areas(connection, cases, zones, now)
+                pending = await self.evaluator.write(connection, cases, now)
                 if also is not None:
                     await also(connection, [case for case in cases.values() if case.dirty])
             self.evaluator.committed(pending)
 
     async def _take(
-        self,
-        connection: asyncpg.Connection,
-        cases: dict[Key, Case],
-        rows: dict[Key, _Row],
-        step: Callable[[Case, _Row], Step],
-        now: datetime,
-    ) -> Pending:
-        for key, case in cases.items():
-            state, transitions = step(case, rows[key])
-            kind, source_id, name = key
-            watch = self.evaluator.watch(name, source_id if kind == "device" else None)
-            rule = watch.rule if watch is not None else None
-            at = transitions[-1].at if transitions else now
-            may_ring = rule is None or self.evaluator.times.open(rule.hours, at)
-            if not may_ring and case.state.phase is not Phase.ACTIVE:
-                state, transitions = withdraw(case.state, now)
-            quiet, test = quieted(self.evaluator.window, source_id, at) if kind == "device" else (None, False)
-            value = rows[key].get("value")
-            severity = watch.compiled.severity(value) if watch is not None and value is not None else None
-            occasion = Occasion(
-                received_at=now, now=now, simulated=rows[key]["simulated"], suppressed_by=quiet, test=test,
-                value=value, severity=severity,
-            )  # fmt: skip
-            case.move(rule, state, transitions, occasion)
-            if severity is not None and case.state.phase is Phase.ACTIVE:
-                case.rise(severity, at, occasion)
-            await show_value(connection, watch, case)
-        return await self.evaluator.write(connection, cases, now)
+        self, connection: asyncpg.Connection, case: Case, row: _Row, step: Callable[[Case, _Row], Step], now: datetime
+    ) -> None:
+        state, transitions = step(case, row)
+        kind, source_id, name = case.key
+        watch = self.evaluator.watch(name, source_id if kind == "device" else row.get("device_id"))
+        rule = watch.rule if watch is not None else None
+        at = transitions[-1].at if transitions else now
+        may_ring = rule is None or self.evaluator.times.open(rule.hours, at)
+        if not may_ring and case.state.phase is not Phase.ACTIVE:
+            state, transitions = withdraw(case.state, at)
+        quiet, test = quieted(self.evaluator.window, source_id, at) if kind == "device" else (None, False)
+        value = row.get("value")
+        severity = watch.compiled.severity(value) if watch is not None and value is not None else None
+        occasion = Occasion(
+            received_at=now, now=now, simulated=row["simulated"], suppressed_by=quiet, test=test, value=value,
+            severity=severity,
+        )  # fmt: skip
+        case.move(rule, state, transitions, occasion)
+        if severity is not None and case.state.phase is Phase.ACTIVE:
+            case.rise(severity, at, occasion)
+        await show_value(connection, watch, case)
 
 
 async def _mark_silent(connection: asyncpg.Connection, cases: Sequence[Case]) -> None:

@@ -22,9 +22,11 @@ from iot_core.alarms.computed import DERIVED, of_span, shown
 from iot_core.alarms.episodes import Bucket, Episode, Reading, episodes, spans
 from iot_core.alarms.history import named
 from iot_core.alarms.judge import TOGETHER
+from iot_core.alarms.rules import NEVER
 from iot_core.alarms.terms import terms_of
 from iot_core.alarms.times import Times
 from iot_core.alarms.watch import ClassWatch, Watch, number
+from iot_core.alarms.zones import still
 from iot_core.derived.coincidence import Signal, confirmed
 from iot_core.model import Comparison, Metric, MetricType, Quality, Value
 
@@ -330,7 +332,7 @@ def _of_spans(watch: Watch, rows: Iterable[Mapping[str, Any]], width: timedelta)
 def _of_area(watch: Watch, signals: Sequence[Signal]) -> Iterator[Reading]:
     """Say at each change of a device's rule whether the area's rule holds, as `zones.judge_area` would."""
     times = sorted({at for each in signals for at in (each.since, each.until) if at is not None})
-    holding = False
+    holding, began = False, NEVER
     for at in times:
         known = [
             Signal(each.source, each.since, each.until if each.until is not None and each.until <= at else None)
@@ -338,9 +340,10 @@ def _of_area(watch: Watch, signals: Sequence[Signal]) -> Iterator[Reading]:
             if each.since <= at and (each.until is None or each.until >= at - watch.rule.over)
         ]
         if holding:
-            holding = any(each.until is None for each in known)
+            holding = still(watch.rule, began, known)
         else:
-            holding = confirmed(known, watch.rule.least, watch.rule.over) is not None
+            holding = confirmed(known, watch.rule.least, watch.rule.over, fresh=watch.rule.fresh) is not None
+            began = at if holding else began
         yield Reading(at, holding, float(len({each.source for each in known})))
 
 

@@ -152,6 +152,7 @@ def implausible_rule(class_key: str) -> AlarmRule:
         severity=Severity.HIGH,
         comparison=Comparison.EQUALS,
         threshold=True,
+        runbook=Title(text("alarm.implausible_runbook", "vi"), text("alarm.implausible_runbook", "en")),
     )
 
 

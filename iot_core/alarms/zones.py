@@ -14,11 +14,12 @@ import asyncpg
 
 from iot_core.alarms.case import Case, Key, Occasion
 from iot_core.alarms.rules import NEVER, Phase, read
+from iot_core.alarms.times import Times
 from iot_core.alarms.watch import Watch
 from iot_core.derived.coincidence import Signal, confirmed
-from iot_core.model import Severity
+from iot_core.model import AlarmRule, Severity
 
-__all__ = ["Zone", "judge_area", "zones_of"]
+__all__ = ["Zone", "judge_area", "still", "zones_of"]
 
 ZONES: Final = """
 SELECT d.id, d.area_id, a.kind, (
@@ -31,8 +32,8 @@ SIGNALS: Final = """
 SELECT s.source_id, s.rule, s.state, s.since FROM iot.rule_state s JOIN iot.device d ON d.id = s.source_id
 WHERE s.source_kind = 'device' AND d.area_id = $1 AND s.rule = ANY($2)
     AND (s.state = 'active' OR (s.state = 'normal' AND s.since >= $3 AND EXISTS (
-        SELECT FROM iot.alarm a WHERE a.device_id = s.source_id AND a.rule = s.rule AND a.raised_at <= s.since
-            AND a.raised_at >= $3)))
+        SELECT FROM iot.alarm a WHERE a.device_id = s.source_id AND a.rule = s.rule
+            AND (a.returned_at = s.since OR a.cleared_at = s.since))))
 """
 
 
@@ -62,11 +63,12 @@ async def zones_of(connection: asyncpg.Connection, devices: Sequence[int]) -> di
     return {row["id"]: Zone(row["area_id"], row["devices"], row["kind"]) for row in rows}
 
 
-async def judge_area(
+async def judge_area(  # noqa: PLR0917 - the rule, its state, what it counts, when
     connection: asyncpg.Connection,
     watch: Watch,
     case: Case,
     members: Mapping[Key, Case],
+    times: Times,
     now: datetime,
 ) -> None:
     """Judge an area's rule from the states of its devices' rules; `members`: those this transaction has locked."""
@@ -82,11 +84,12 @@ async def judge_area(
         known.pop((device_id, name), None)
         if name in rule.rules and (signal := _signal(device_id, member)) is not None:
             known[device_id, name] = signal
-    at = confirmed(known.values(), rule.least, rule.over)
-    holds = (
-        at is not None if case.state.phase is not Phase.ACTIVE else any(each.until is None for each in known.values())
-    )
-    state, transitions = read(watch.compiled, case.state, max(clock, at or clock), holds)
+    at = confirmed(known.values(), rule.least, rule.over, fresh=rule.fresh)
+    holds = at is not None if case.state.phase is not Phase.ACTIVE else still(rule, case.state.since, known.values())
+    clock = max(clock, at or clock)
+    if case.state.phase is not Phase.ACTIVE and not times.open(rule.hours, clock):
+        return
+    state, transitions = read(watch.compiled, case.state, clock, holds)
     newest = max(members, key=lambda key: members[key].state.since)
     happened = members[newest].happenings
     received = max((each.as_of.received_at for each in happened), default=now)
@@ -99,6 +102,14 @@ async def judge_area(
         suppressed_by=last.suppressed_by if last is not None else None, test=last is not None and last.test,
     )  # fmt: skip
     case.move(rule, state, transitions, occasion)
+
+
+def still(rule: AlarmRule, since: datetime, signals: Iterable[Signal]) -> bool:
+    """Say whether an area's rule goes on: one device's does; of an outage, enough of those that it began with."""
+    standing = {
+        each.source for each in signals if each.until is None and (not rule.fresh or each.since >= since - rule.over)
+    }
+    return len(standing) >= (rule.least if rule.fresh else 1)
 
 
 def _signal(device_id: int, member: Case) -> Signal | None:

@@ -37,7 +37,7 @@ async def at_device(call: Call[NoQuery]) -> shapes.RulesAt:
         device=key,
         items=tuple(
             shapes.RuleAt(
-                rule=rule.key, title=rule.title, severity=rule.severity, said=say(rule) if holds else None,
+                rule=rule.key, title=rule.title, severity=rule.severity, said=say(rule, call.lang) if holds else None,
                 source=rule.source, changes=tuple(_laid(row) for row in laid),
             )
             for rule, laid, holds in found
@@ -65,7 +65,8 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
             after = {"where": body.where or "class", "body": body.body}
             await record(connection, call.who.name, "rule.change", Change(f"rule/{rule}", None, after))
     return shapes.RuleChanged(
-        rule=rule, where=body.where or f"class={device_class.key}", said=None if found is None else say(found),
+        rule=rule, where=body.where or f"class={device_class.key}",
+        said=None if found is None else say(found, call.lang),
         severity=None if found is None else found.severity, devices=devices, applied=not body.preview,
         life_safety=device_class.life_safety,
     )  # fmt: skip
@@ -121,7 +122,8 @@ async def try_(call: Call[NoQuery], body: shapes.RuleTry) -> shapes.RuleTried:
         found = await Trial(book=then, **span).at(part)
         before = found if then is now else await Trial(book=now, **span).at(part)
     return shapes.RuleTried(
-        rule=rule, where=body.where or f"class={device_class.key}", said=say(watch.rule), devices=len(part.devices),
+        rule=rule, where=body.where or f"class={device_class.key}", said=say(watch.rule, call.lang),
+        devices=len(part.devices),
         raised=tuple(
             shapes.RuleRaised(
                 source=each.source, raised_at=each.episode.raised_at, cleared_at=each.episode.cleared_at,

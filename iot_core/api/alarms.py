@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from iot_core.alarms.alarm import AlarmEvent, AlarmRow, EventKind
+from iot_core.alarms.changes import rules_at
 from iot_core.alarms.deeds import Asked, Deed, act
 from iot_core.alarms.figures import handover, kpis
 from iot_core.alarms.lifecycle import (
@@ -16,6 +18,7 @@ from iot_core.alarms.lifecycle import (
     list_alarms,
     silent_children,
 )
+from iot_core.alarms.say import say
 from iot_core.api import shapes
 from iot_core.api.households import withheld
 from iot_core.api.roles import Action
@@ -76,7 +79,18 @@ async def way(call: Call[NoQuery]) -> shapes.AlarmTrace:
         if known and alarm.device_id is not None:  # a reading of a household is for who may see it
             home = [(alarm.device_id, alarm.class_key or "")]
             known = not await withheld(call, connection, home, Action.DEVICES)
-        return await trace(connection, alarm.id, known=known)
+        rule = await _rule_in_words(connection, alarm, call)
+        return await trace(connection, alarm.id, known=known, rule=rule)
+
+
+async def _rule_in_words(connection: asyncpg.Connection, alarm: AlarmRow, call: Call[NoQuery]) -> str | None:
+    """Say the alarm's rule as it holds at its device now."""
+    classes = call.services.profiles.classes
+    if alarm.device_key is not None and alarm.class_key in classes:
+        rules = [rule for rule, *_ in await rules_at(connection, classes, alarm.device_key)]
+    else:
+        rules = [rule for each in classes.values() for rule in each.rules]
+    return next((say(rule, call.lang) for rule in rules if rule.key == alarm.rule), None)
 
 
 async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.AlarmDone:

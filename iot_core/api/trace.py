@@ -1,4 +1,4 @@
-"""The whole way of an alarm: the reading in the table, the alarm, its events, each message and its receipt."""
+"""The whole way of an alarm: the uplink's bytes, the reading, the rule, the alarm, its events, messages, receipts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import asyncpg
 
 from iot_core.alarms.alarm import AlarmRow
 from iot_core.alarms.lifecycle import get_alarm
+from iot_core.alarms.origin import of_alarm
 from iot_core.api import shapes
 from iot_core.push import receipts
 
@@ -18,31 +19,68 @@ __all__ = ["trace"]
 _MOST: Final = 1_000
 _AROUND: Final = timedelta(days=2)
 RECORDED: Final = "SELECT recorded_at FROM iot.alarm WHERE id = $1"
-# The row as it is now: what was stored of the uplink. The payload itself is kept of held uplinks only.
+# The row as it is now: what was stored of the uplink.
 READING: Final = """
 SELECT to_jsonb(t) - 'device_id' AS row, t.time, t.received_at FROM telemetry."{class_key}" t
 WHERE t.device_id = $1 AND t.time >= $2 AND t.time <= $3 AND t.received_at = $4 ORDER BY t.time DESC LIMIT 1
 """
 
 
-async def trace(connection: asyncpg.Connection, alarm_id: int, *, known: bool) -> shapes.AlarmTrace:
-    """Give an alarm's way in the order of time. `known`: its class is one of ours. Raises NotFoundError."""
+async def trace(
+    connection: asyncpg.Connection, alarm_id: int, *, known: bool, rule: str | None = None
+) -> shapes.AlarmTrace:
+    """Give an alarm's way in the order of time.
+
+    `known`: its class is one of ours, and the asker may see what its device says; `rule`: its rule in words, as it is
+    now. Raises NotFoundError.
+    """
     found = await get_alarm(connection, alarm_id)
     row = found.alarm
-    steps = [
-        _step(row.received_at, "received", row.device_key or row.source_kind),
-        _step(
-            await connection.fetchval(RECORDED, alarm_id), "raised", row.rule, severity=row.severity, value=row.value
-        ),
-    ]
+    recorded = await connection.fetchval(RECORDED, alarm_id)
+    steps: list[shapes.TraceStep] = []
     if known and row.device_id is not None:
         steps += await _reading(connection, row)
+    steps += await _uplink(connection, row, known=known)
+    steps.append(
+        _step(
+            recorded, "raised", row.rule, severity=row.severity, metric=row.metric, value=row.value,
+            threshold=row.threshold, when=rule, late=row.late or None,
+        )
+    )  # fmt: skip
     for event in found.events:
         detail = {"by": event.by, "note": event.note, "happened": event.at.isoformat()}
         steps.append(_step(event.recorded_at, "event", event.kind, **detail))
     for message in await receipts.log(connection, None, alarm_id, None, _MOST):
         steps += _message(message)
     return shapes.AlarmTrace(alarm=alarm_id, steps=tuple(sorted(steps, key=lambda step: step.at)))
+
+
+async def _uplink(connection: asyncpg.Connection, row: AlarmRow, *, known: bool) -> list[shapes.TraceStep]:
+    """Tell of the uplink that raised it; of an alarm that a clock or what is stored raised, there is none."""
+    subject, uplink = row.device_key or row.source_kind, await of_alarm(connection, row.id)
+    if uplink is None:
+        return [_step(row.received_at, "received", subject)]
+    said: dict[str, Any] = {"driver": uplink["driver"], "address": uplink["address"], "topic": uplink["topic"] or None}
+    if known:
+        said |= _payload(uplink)
+    steps = [
+        _step(uplink["received_at"], "received", subject, **said),
+        _step(uplink["flushed_at"], "flushed", subject),
+        _step(uplink["written_at"], "stored", subject),
+    ]
+    again = row.received_at > uplink["received_at"]  # it was raised anew since: its bytes were not kept
+    return [*steps, _step(row.received_at, "received", subject)] if again else steps
+
+
+def _payload(uplink: asyncpg.Record) -> dict[str, Any]:
+    payload, size = uplink["payload"] or b"", uplink["size"]
+    if not size:
+        return {"registers": uplink["registers"]}
+    try:
+        said = {"payload": payload.decode()}
+    except UnicodeDecodeError:
+        said = {"payload_hex": payload.hex(" ")}
+    return {"bytes": size, **said, "cut": len(payload) if len(payload) < size else None}
 
 
 async def _reading(connection: asyncpg.Connection, row: AlarmRow) -> list[shapes.TraceStep]:

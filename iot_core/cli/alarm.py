@@ -10,7 +10,7 @@ import click
 from iot_core.cli.base import Group, option
 from iot_core.cli.endings import complain, sentence
 from iot_core.cli.keys import ALARM, DEVICE
-from iot_core.cli.output import Column, Stream, cut, fact_lines, line, show_one, show_rows
+from iot_core.cli.output import Column, Stream, cut, fact_lines, line, printable, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
@@ -201,7 +201,7 @@ def _print_way(way: shapes.AlarmTrace) -> None:
     before = way.steps[0].at
     for step in way.steps:
         after = (step.at - before).total_seconds() * 1000
-        facts = "  ".join(f"{name}={value}" for name, value in step.detail.items())
+        facts = printable("  ".join(f"{name}={value}" for name, value in step.detail.items()))
         said = text(f"pushing.way_{step.what}")
         click.echo(f"{local(step.at, millis=True)}  {after:>+10.1f} ms  {said}  {step.subject}  {facts}".rstrip())
         before = step.at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final, Protocol
@@ -12,7 +12,7 @@ import msgspec
 
 from iot_core.ingest.check import merge_values
 from iot_core.ingest.prepare import Work
-from iot_core.model import Observation, Problem, Reason
+from iot_core.model import Observation, Problem, Reason, Uplink
 from iot_core.store import due, held, status
 from iot_core.store.columns import ClassTable
 from iot_core.store.partitions import ensure_partitions, week_of
@@ -37,6 +37,11 @@ class Rules(Protocol):
         self, connection: asyncpg.Connection, observations: Sequence[Observation], *, now: datetime
     ) -> Any:
         """Write what these observations change, inside the flush's transaction and before they are merged."""
+
+    async def keep_uplinks(
+        self, connection: asyncpg.Connection, pending: Any, uplinks: Callable[[], Any], now: datetime
+    ) -> None:
+        """Keep with the alarms that were raised the uplinks that raised them."""
 
     def committed(self, pending: Any) -> None:
         """Take the changes into memory, after COMMIT."""
@@ -118,6 +123,7 @@ class Flush:
                 await connection.execute(_DECOMPRESS)
             batch = self._merge(works, await _redelivered(connection, works))
             pending = await self._write(connection, batch, now)
+            await self._rules.keep_uplinks(connection, pending, lambda: _uplinks(works), now)
             await self._write_status(connection, works, heard)
         self._rules.committed(pending)
         for work, problem in batch.conflicts:
@@ -242,6 +248,13 @@ class Flush:
             known.clear()
         said = known[names] = sum(bits[name] for name in names)
         return said
+
+
+def _uplinks(works: Sequence[Work]) -> dict[tuple[int, datetime], tuple[datetime, Uplink]]:
+    """Find the uplink of each device and arrival."""
+    return {
+        (each.device_id, each.received_at): (each.time, work.uplink) for work in works for each in work.observations
+    }
 
 
 def _next_turn(batch: _Batch, key: Moment, number: int) -> _Turn:

@@ -20,7 +20,9 @@ _ZERO: Final = timedelta(0)
 _FEW: Final = timedelta(hours=1)
 
 
-FORMULAS: Final = ("vn_aqi_hourly", "vn_aqi_daily", "continuous_flow", "burst_flow", "night_flow_ratio")
+FORMULAS: Final = (
+    "vn_aqi_hourly", "vn_aqi_daily", "continuous_flow", "burst_flow", "night_flow_ratio", "dma_night_flow",
+)  # fmt: skip
 """What `derived` may name; iot_core/alarms/computed.py works them out."""
 
 
@@ -76,6 +78,8 @@ class ConditionSpec(Table, frozen=True, kw_only=True):
     """Beside `devices`: the severity of a single device's alarm in an area that has enough devices to confirm it."""
     area_kind: str | None = None
     """Beside `devices`: only areas of this kind, as `fire_zone`; else every area in which devices stand."""
+    fresh: Literal[True] | None = None
+    """Beside `devices`: only devices whose rule began `within`: what is broken since weeks is no outage."""
 
 
 class StepSpec(Table, frozen=True, kw_only=True):
@@ -207,6 +211,7 @@ class _Reader:
             "alone": Severity(when.alone) if when.alone is not None else None,
             "over": read_duration(self.document, (*self.place, "within"), when.within or "60s"),
             "area_kind": when.area_kind or "",
+            "fresh": when.fresh is True,
         }
 
     def _computed(self, when: ConditionSpec) -> dict[str, Any]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-RAISED: Final = "alarm.raised"
+_BEGIN: Final = frozenset({"alarm.raised", "alarm.severity", "alarm.reopened"})
+"""What puts an alarm on the escalation chains that are for it, where it is on none: also that it is more urgent now."""
 _ORDER: Final = tuple(Severity)  # the most urgent first
 
 TARGETS: Final = """
@@ -237,7 +238,7 @@ async def enqueue(connection: asyncpg.Connection, notices: Sequence[Notice]) -> 
     if not targets:
         return 0
     places = await _places(connection, notices)
-    chains = await connection.fetch(CHAINS) if any(notice.type == RAISED for notice in notices) else []
+    chains = await connection.fetch(CHAINS) if any(notice.type in _BEGIN for notice in notices) else []
     rows: list[tuple[object, ...]] = []
     started: list[tuple[int, int, timedelta]] = []
     for notice in notices:
@@ -247,7 +248,7 @@ async def enqueue(connection: asyncpg.Connection, notices: Sequence[Notice]) -> 
             body = _body(notice, place, wanted[0]["core"])
             urgency = _ORDER.index(notice.severity)
             rows += [(target["id"], notice.alarm_id, new_message_id(), body, urgency) for target in wanted]
-        if notice.type == RAISED:
+        if notice.type in _BEGIN:
             started += [
                 (notice.alarm_id, chain["id"], timedelta(seconds=chain["steps"][0]["after_s"]))
                 for chain in chains

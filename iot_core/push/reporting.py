@@ -39,11 +39,18 @@ COLUMNS: Final = """
 SELECT m.key, m.bit FROM iot.metric m WHERE m.class_key = $1 AND m.retired_at IS NULL AND m.key = ANY($2)
     AND m.sql_type NOT IN ('boolean', 'smallint')
 """
-FIRST: Final = "SELECT min(period) FROM iot.report_file WHERE device_id = $1"
+FIRST: Final = """
+SELECT min(period) AS first, min(period) FILTER (WHERE again) AS again FROM iot.report_file WHERE device_id = $1
+"""
 ADD: Final = """
 INSERT INTO iot.report_file (device_id, period, name, lines, digest, body) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT DO NOTHING
+ON CONFLICT (device_id, period) DO UPDATE SET name = excluded.name, lines = excluded.lines, digest = excluded.digest,
+    body = excluded.body, made_at = clock_timestamp(), attempts = 0, next_at = clock_timestamp(), last_error = NULL,
+    sent_at = NULL, again = false
+WHERE report_file.again
 """
+# What was asked for anew and has no data any more keeps the file that it had.
+DONE: Final = "UPDATE iot.report_file SET again = false WHERE device_id = $1 AND again AND period <= $2"
 WAITING: Final = """
 SELECT id, name, body FROM iot.report_file WHERE sent_at IS NULL AND next_at <= clock_timestamp()
 ORDER BY period, id LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -66,9 +73,8 @@ WITH gone AS (DELETE FROM iot.report_file WHERE period < clock_timestamp() - $1:
 SELECT count(*) AS files, count(*) FILTER (WHERE sent_at IS NULL) AS unsent FROM gone
 """
 AGAIN: Final = """
-DELETE FROM iot.report_file f USING iot.device d
-WHERE d.id = f.device_id AND d.key = $1 AND f.period > $2 AND f.period <= $3 AND f.period > (
-    SELECT min(period) FROM iot.report_file WHERE device_id = f.device_id)
+UPDATE iot.report_file f SET again = true FROM iot.device d
+WHERE d.id = f.device_id AND d.key = $1 AND f.period > $2 AND f.period <= $3
 """
 
 
@@ -96,8 +102,10 @@ async def write_files(connection: asyncpg.Connection, reports: Reports, zone: st
         columns = await connection.fetch(COLUMNS, device["class_key"], list(SYMBOLS))
         end = _floor(now - _SETTLE)
         # A station's first file is of now: what was before it was configured is nobody's gap.
-        start = await connection.fetchval(FIRST, device["id"])
-        begin = end - PERIOD if start is None else max(start, end - GAPS)
+        known = await connection.fetchrow(FIRST, device["id"])
+        begin = end - PERIOD if known["first"] is None else max(known["first"] - PERIOD, end - GAPS)
+        if known["again"] is not None:
+            begin = min(begin, known["again"] - PERIOD)
         for period, samples in (await _missing(connection, device, columns, begin, end)).items():
             file = make(station, period, samples, name=reports.name, zone=zone)
             if file is not None:
@@ -105,6 +113,8 @@ async def write_files(connection: asyncpg.Connection, reports: Reports, zone: st
                     ADD, device["id"], period, file.name, file.lines, file.digest, file.body
                 )  # fmt: skip
                 made += 1
+        if known["again"] is not None:
+            await connection.execute(DONE, device["id"], end)
     return made
 
 
@@ -125,7 +135,7 @@ async def _missing(
         f"SELECT {period} + interval '5 minutes' AS period, t.quality, t.bad, {names}"
         f' FROM telemetry."{device["class_key"]}" t WHERE t.device_id = $1 AND t.time > $2 AND t.time <= $3'
         f" AND ({said})"
-        f" AND NOT EXISTS (SELECT FROM iot.report_file f WHERE f.device_id = $1"
+        f" AND NOT EXISTS (SELECT FROM iot.report_file f WHERE f.device_id = $1 AND NOT f.again"
         f" AND f.period = {period} + interval '5 minutes') ORDER BY t.time LIMIT 200000",
         device["id"], begin, end,
     )  # fmt: skip

@@ -186,7 +186,11 @@ class City:
             if mine:
                 await TelemetryTable(table).merge(connection, list(mine.values()))
         known = {row["id"] for row in await connection.fetch("SELECT id FROM iot.device")}
-        heard = {each.device_id: (each.received_at, each.time, 0) for each in observations if each.device_id in known}
+        heard = {
+            each.device_id: (each.received_at, each.time, 0)
+            for each in sorted(observations, key=lambda each: each.time)
+            if each.device_id in known
+        }
         await status.mark_heard(connection, heard)
         return pending
 

@@ -62,6 +62,23 @@ async def test_wrong_click_is_undone_and_rings_for_the_next_person(city: City) -
     assert await pushed(city) == ["alarm.raised", "alarm.acknowledged", "alarm.reopened"]
 
 
+async def test_undone_acknowledgement_of_a_latched_alarm_makes_it_active_again(city: City) -> None:
+    detector = await city.device("fire-1", "detector")
+    await city.flush(smoke(detector, 0), smoke(detector, 60, smoke=False))
+    (alarm,) = await city.alarms()
+    await take(city, alarm.id)
+    assert (await do(city, alarm.id, Deed.UNDO)).state is AlarmState.UNACKNOWLEDGED
+
+
+async def test_word_about_an_old_alarm_leaves_the_new_one_shelved(city: City) -> None:
+    old = await raised(city)
+    await take(city, old)
+    await city.flush(seen(1, 60, level=10), seen(1, 120, level=95))
+    await do(city, old + 1, Deed.OUT_OF_SERVICE, note="tower is rebuilt")
+    await do(city, old, Deed.COMMENT, note="it was the pump")
+    assert await city.pool.fetchval("SELECT count(*) FROM iot.shelf") == 1
+
+
 async def test_each_assignment_is_undone_to_the_one_before_it_and_tells_nobody_outside(city: City) -> None:
     alarm = await raised(city)
     for before, name in ((None, "an"), (None, "binh"), ("an", None)):

@@ -37,7 +37,7 @@ def condition(rule: AlarmRule) -> str:
         return f"silent for {rule.threshold:g} intervals"
     if rule.metric is None or rule.over or rule.hours:
         bare = replace(rule, hysteresis=0.0, on_delay=timedelta(0), latched=False, momentary=False)
-        return say(bare).replace(f"{rule.key.partition('.')[0]}.", "")
+        return say(bare, "en").replace(f"{rule.key.partition('.')[0]}.", "")
     limit = str(rule.threshold).lower() if isinstance(rule.threshold, bool | str) else f"{rule.threshold:g}"
     word = "=" if rule.comparison is Comparison.EQUALS else rule.comparison.value
     return f"`{rule.metric}` {word} {limit}"
@@ -60,6 +60,22 @@ def table() -> Iterator[str]:
                 rule.source,
             )
             yield f"| {' | '.join(cells)} |"
+
+
+def test_every_default_rule_says_what_to_do() -> None:
+    rules = [rule for device_class in load().classes.values() for rule in device_class.rules]
+    assert [rule.key for rule in rules if rule.runbook is None or not (rule.runbook.vi and rule.runbook.en)] == []
+
+
+def test_default_rules_are_said_in_vietnamese_too() -> None:
+    english = re.compile(r"\b(above|below|silent|all of|any of|for|gone|latched|within|hours|rate|devices)\b")
+    for device_class in load().classes.values():
+        for rule in device_class.rules:
+            said = say(rule, "vi")
+            assert not english.search(re.sub(r"\w+\.\w+", "", said)), said  # names of rules stay
+            assert "{" not in said
+    quick = next(rule for rule in load().classes["fire_detector"].rules if rule.key == "fire_detector.co_300")
+    assert say(quick, "vi") == "co trên 300, độ trễ 20, kéo dài 2m, giữ đến khi tiếp nhận"
 
 
 def test_table_of_default_rules_is_that_of_the_classes() -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iot_core.alarms.book import laid_over, read_body
-from iot_core.alarms.lifecycle import acknowledge
+from iot_core.alarms.lifecycle import acknowledge, list_alarms
 from iot_core.alarms.rules import Phase, compile_rule, fire, read
 from iot_core.alarms.rules import State as RuleState
 from iot_core.errors import ConfigError
 from iot_core.model import AlarmRule, Severity
-from tests.alarms.city import MINUTE, SECOND, T0, TANK, City, seen, smoke
+from tests.alarms.city import MINUTE, SECOND, T0, TANK, City, at, seen, smoke
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,6 +160,35 @@ async def test_reading_outside_a_rules_hours_asks_nothing_of_the_database(city: 
     assert await city.events() == ["raised", "raised", "cleared", "cleared"]
 
 
+async def test_timer_rings_only_where_its_own_time_is_within_the_hours(city: City) -> None:
+    await have(city, "tank.day", {"metric": "level", "above": 50}, hours="daily 09:00-10:10", **{"for": "5m"})
+    in_time, too_late = await city.device("tank-1"), await city.device("tank-2")
+    await city.flush(seen(in_time, 0, level=60), seen(too_late, 7 * 60, level=60))
+    await city.flush(*(seen(tank, 30 * 60, level=60) for tank in (in_time, too_late)))
+    assert [(each.device_key, each.raised_at) for each in await city.alarms()] == [("tank-1", T0 + 5 * MINUTE)]
+
+
+async def test_late_reading_outside_a_rules_hours_drops_nothing(city: City) -> None:
+    await have(city, "tank.day", {"metric": "level", "above": 50}, hours="daily 10:05-12:00", **{"for": "5m"})
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 6 * 60, level=60))
+    await city.flush(at(tank, 4 * 60, 7 * 60, level=60))
+    assert await city.state(tank, "tank.day") == "pending"
+
+
+async def test_group_is_asked_of_the_newest_value_of_each_metric(city: City) -> None:
+    await have(city, "tank.both", {"all": [{"metric": "level", "above": 50}, {"metric": "pressure", "below": 4}]})
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 100, level=10))
+    await city.flush(at(tank, 50, 101, level=60, pressure=3))  # kept since 50 s: the level has fallen since
+    assert await city.events() == []
+    await city.flush(seen(tank, 120, level=60))
+    await city.flush(at(tank, 60, 121, pressure=3.5))
+    assert await city.events() == ["raised"]
+    await city.flush(seen(tank, 130, pressure=5), seen(tank, 140, level=60))
+    assert await city.events() == ["raised", "cleared"]
+
+
 async def area(city: City, key: str, parent: int | None = None) -> int:
     made: int = await city.pool.fetchval(
         "INSERT INTO iot.area (key, name, parent_id) VALUES ($1, $1, $2) RETURNING id", key, parent
@@ -258,6 +287,75 @@ async def test_detectors_that_do_not_confirm_each_other(city: City) -> None:
         ("detector.smoke", Severity.CRITICAL),
         ("detector.smoke", Severity.HIGH),
     ]
+
+
+async def test_confirmed_fire_of_detectors_that_are_gone_returns(city: City) -> None:
+    await have(city, "detector.fire", ZONE, severity="critical")
+    floor = await area(city, "floor-1")
+    detectors = [await city.device(f"smoke-{number}", "detector") for number in range(2)]
+    for detector in detectors:
+        await place(city, detector, floor)
+    await city.flush(*(smoke(detector, 0) for detector in detectors))
+    city.now = T0 + MINUTE
+    await city.timers().look(healthy=True)
+    assert [each.rule for each in await city.alarms(open_only=True) if each.cleared_at] == []
+    await city.pool.execute("UPDATE iot.device SET lifecycle = 'retired', retired_at = now()")
+    for _ in range(2):  # first the devices, then the area
+        await city.timers().look(healthy=True)
+    assert [each.rule for each in await city.alarms() if each.cleared_at] == ["detector.fire"]
+
+
+async def test_rule_over_devices_counts_what_a_timer_raised_and_returned(city: City) -> None:
+    await have(city, "tank.dry_street", {"devices": ["dry"], "at_least": 2, "within": "60s"})
+    street = await area(city, "street-1")
+    tanks = [await city.device(f"tank-{number}") for number in range(2)]
+    for tank in tanks:
+        await place(city, tank, street)
+    await city.flush(*(seen(tank, 0, pressure=0.5) for tank in tanks))
+    city.now = T0 + 6 * MINUTE
+    await city.timers().fire_due(city.now)
+    found = [(each.rule, each.area_key, each.raised_at) for each in await city.alarms()]
+    assert ("tank.dry_street", "street-1", T0 + 5 * MINUTE) in found
+    await city.flush(*(seen(tank, 400, pressure=5) for tank in tanks))
+    assert (await city.events())[-3:] == ["cleared"] * 3
+
+
+async def test_outage_is_one_alarm_with_its_devices_inside_and_old_faults_are_none_of_it(city: City) -> None:
+    when = {"devices": ["high", "stuck"], "at_least": 2, "within": "10m", "area_kind": "street", "fresh": True}
+    await have(city, "tank.outage", when, severity="medium")
+    street = await area(city, "street-1")
+    await city.pool.execute("UPDATE iot.area SET kind = 'street' WHERE id = $1", street)
+    old, *lamps = [await city.device(f"tank-{number}") for number in range(4)]
+    for tank in (old, *lamps):
+        await place(city, tank, street)
+    await city.flush(seen(old, 0, level=90))
+    await city.flush(seen(lamps[0], 3600, level=90))
+    assert {each.rule for each in await city.alarms()} == {"tank.high"}, "the old one began an hour before"
+    await city.flush(seen(lamps[1], 3660, valve="stuck"))
+    async with city.pool.acquire() as connection:
+        shown = await list_alarms(connection)
+    assert sorted((each.rule, each.device_key, each.members) for each in shown) == [
+        ("tank.high", "tank-0", 0), ("tank.outage", "tank-2", 2),
+    ]  # fmt: skip
+    await city.flush(seen(lamps[2], 3700, level=90))
+    await city.flush(seen(lamps[1], 3800, valve="open"), seen(lamps[0], 3800, level=10))
+    assert await city.state(street, "tank.outage") == "normal"
+    async with city.pool.acquire() as connection:
+        assert {each.device_key for each in await list_alarms(connection) if each.cleared_at is None} == {
+            "tank-0", "tank-3",
+        }  # fmt: skip
+
+
+async def test_smoke_that_lasted_long_still_confirms_a_fire_just_after_it(city: City) -> None:
+    await have(city, "detector.fire", ZONE, severity="critical", latched=True)
+    floor = await area(city, "floor-1")
+    first, second = [await city.device(f"smoke-{number}", "detector") for number in range(2)]
+    for detector in (first, second):
+        await place(city, detector, floor)
+    await city.flush(smoke(first, 0))
+    await city.flush(smoke(first, 300, smoke=False))
+    await city.flush(smoke(second, 320))
+    assert sorted(each.rule for each in await city.alarms()) == ["detector.fire", "detector.smoke", "detector.smoke"]
 
 
 async def test_rule_over_devices_looks_at_areas_of_its_kind_only(city: City) -> None:

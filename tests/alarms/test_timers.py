@@ -243,6 +243,19 @@ async def test_nobody_is_looked_at_closely_while_the_whole_city_speaks(city: Cit
     assert [alarm.device_key for alarm in await city.alarms()] == ["tank-1"]
 
 
+async def test_device_that_speaks_seldom_is_not_looked_at_closely_for_the_sake_of_a_quick_one(city: City) -> None:
+    quick, slow = await city.device("tank-1"), await city.device("tank-2", profile="slow")
+    await city.flush(seen(quick, 600, level=10), seen(slow, 0, level=10))
+    timers = city.timers()
+    timers.watching_since = T0
+    async with city.pool.acquire() as connection:
+        timers.pool = pool = OneConnection(connection)
+        await timers.watch_silence(T0 + 11 * MINUTE)
+        assert pool.asked == [QUIET]
+        await timers.watch_silence(T0 + 31 * MINUTE)
+    assert {alarm.device_key for alarm in await city.alarms()} == {"tank-1", "tank-2"}
+
+
 async def test_retired_device_and_vanished_rule_return_to_normal(city: City) -> None:
     tank, detector = await city.device("tank-1"), await city.device("fire-1", "detector")
     await city.flush(seen(tank, 0, level=91), smoke(detector, 0))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from iot_core.alarms.evaluate import Evaluator
+from iot_core.alarms.lifecycle import list_alarms
 from iot_core.alarms.timers import Timers
 from iot_core.profiles import load
 from iot_core.store.refresh import Refresh
@@ -66,13 +67,52 @@ async def test_high_flow_of_two_hours_is_a_burst_but_in_a_main(city: City) -> No
     assert await look(city, MIDNIGHT + 4 * HOUR) == []
 
 
+async def district(city: City, *meters: tuple[str, str]) -> None:
+    """Make a DMA with its meters: their keys and labels."""
+    area = await city.path.pool.fetchval(
+        "INSERT INTO iot.area (key, name, kind) VALUES ('dma-7', 'DMA 7', 'dma') RETURNING id"
+    )
+    for key, label in meters:
+        await city.add(key, "water_meter")
+        await city.path.pool.execute(
+            "UPDATE iot.device SET area_id = $1, labels = ARRAY[$2] WHERE key = $3", area, label, key
+        )
+
+
+async def districts(city: City) -> list[tuple[str, float, str]]:
+    """Give the open alarms of areas: area, value, state."""
+    async with city.path.pool.acquire() as connection:
+        found = await list_alarms(connection)
+    return [
+        (each.area_key or "", round(each.value or 0, 3), each.state.value) for each in found if each.device_id is None
+    ]
+
+
 async def test_night_flow_of_a_district_is_held_against_its_own_nights(city: City) -> None:
-    await city.add("dma", "water_meter")
-    for night in range(6):
-        await flows(city, "dma", MIDNIGHT + 24 * night * HOUR + 2 * HOUR, [11.0, 10.0, 12.0])
+    await district(city, ("north", "inlet"), ("south", "inlet"), ("on", "outlet"), ("house", "household"))
+    nights = [[10.0, 10.5]] * 6 + [[13.0, 12.0], [10.0, 10.5]]
+    for night, flow in enumerate(nights):
+        at = MIDNIGHT + 24 * night * HOUR + 2 * HOUR
+        await flows(city, "north", at, flow)
+        await flows(city, "south", at, [4.0, 4.0])
+        await flows(city, "on", at, [4.0, 4.0])
+        await flows(city, "house", at, [0.3 * night, 0.3 * night])
     assert await look(city, MIDNIGHT + (24 * 5 + 6) * HOUR) == []
-    await flows(city, "dma", MIDNIGHT + (24 * 6 + 2) * HOUR, [13.0, 12.0, 14.0])
-    assert await look(city, MIDNIGHT + (24 * 6 + 4) * HOUR) == [], "the night is not over"
-    assert await look(city, MIDNIGHT + (24 * 6 + 6) * HOUR) == [("dma", "night_flow", False)]
-    await flows(city, "dma", MIDNIGHT + (24 * 7 + 2) * HOUR, [11.0, 10.0, 12.0])
-    assert await look(city, MIDNIGHT + (24 * 7 + 6) * HOUR) == []
+    await look(city, MIDNIGHT + (24 * 6 + 3) * HOUR)
+    assert await districts(city) == [], "the night is not over"
+    assert await look(city, MIDNIGHT + (24 * 6 + 6) * HOUR) == [], "no meter's alarm"
+    assert await districts(city) == [("dma-7", 1.2, "unacknowledged")]
+    assert await look(city, MIDNIGHT + (24 * 6 + 7) * HOUR) == []
+    assert await districts(city) == [("dma-7", 1.2, "unacknowledged")], "one alarm"
+    await look(city, MIDNIGHT + (24 * 7 + 6) * HOUR)
+    assert await districts(city) == [("dma-7", 1.2, "returned")]
+
+
+async def test_night_that_one_inlet_did_not_tell_of_is_no_district_s_night(city: City) -> None:
+    await district(city, ("north", "inlet"), ("south", "inlet"))
+    for night in range(7):
+        at = MIDNIGHT + 24 * night * HOUR + 2 * HOUR
+        await flows(city, "north", at, [10.0, 10.0])
+        await flows(city, "south", at, [10.0, 10.0] if night < 6 else [20.0])
+    await look(city, MIDNIGHT + (24 * 6 + 6) * HOUR)
+    assert await districts(city) == []

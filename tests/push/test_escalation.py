@@ -155,6 +155,15 @@ async def test_chain_goes_on_until_someone_takes_the_alarm_and_begins_anew_when_
     assert await pool.fetchval("SELECT count(*) FROM iot.escalation") == 0
 
 
+@pytest.mark.parametrize("kind", ["alarm.severity", "alarm.reopened"])
+async def test_alarm_that_is_more_urgent_now_or_open_again_starts_its_chain(chained: asyncpg.Pool, kind: str) -> None:
+    one = await alarm(chained)
+    await tell(chained, one, severity=Severity.MEDIUM)
+    assert await chained.fetchval("SELECT count(*) FROM iot.escalation") == 0
+    await tell(chained, one, kind, "alarm.comment", severity=Severity.HIGH)
+    assert await chained.fetchval("SELECT count(*) FROM iot.escalation") == 1
+
+
 async def test_what_is_over_and_not_critical_wakes_nobody(chained: asyncpg.Pool) -> None:
     await tell(chained, await alarm(chained))
     await chained.execute("UPDATE iot.alarm SET cleared_at = now()")

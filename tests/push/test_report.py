@@ -106,6 +106,31 @@ async def test_every_period_gets_its_file_also_late_and_after_an_outage(city: Ci
         assert {row["name"][-10:] for row in await ledger(connection)} == {"091000.txt", "091500.txt", "092500.txt"}
 
 
+async def test_file_that_is_asked_for_anew_is_made_of_what_is_stored_now_the_first_one_too(
+    city: City, tmp_path: Path
+) -> None:
+    await city.add("aq-1", "air_quality")
+    reports = Reports(folder=str(tmp_path), stations={"aq-1": "S1"})
+    await say(city, NINE + timedelta(minutes=1), 1)
+    assert await written(city, reports, NINE + timedelta(minutes=6)) == 1
+    await _hand_over_waiting(city.path.pool, reports)
+    await say(city, NINE + timedelta(minutes=2), 3)  # came after its period's file
+    await say(city, NINE + timedelta(minutes=6), 5)
+    assert await written(city, reports, NINE + timedelta(minutes=11)) == 1
+    await _hand_over_waiting(city.path.pool, reports)
+    first, second = sorted(tmp_path.rglob("*.txt"))
+    assert first.read_text().startswith("PM2,5\t1\t")
+    async with city.path.pool.acquire() as connection:
+        assert await again(connection, "aq-1", NINE, NINE + timedelta(minutes=10)) == 2
+    await city.path.pool.execute("UPDATE telemetry.air_quality SET pm25 = NULL WHERE pm25 = 5")  # nothing left to tell
+    assert await written(city, reports, NINE + timedelta(minutes=12)) == 1
+    assert await written(city, reports, NINE + timedelta(minutes=12)) == 0
+    await _hand_over_waiting(city.path.pool, reports)
+    assert [path.read_text().split("\t")[1] for path in (first, second)] == ["2", "5"]
+    async with city.path.pool.acquire() as connection:
+        assert await ledger(connection, waiting=True) == []
+
+
 async def test_files_arrive_by_sftp_only_at_the_server_that_is_known(
     city: City, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:

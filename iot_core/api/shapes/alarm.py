@@ -106,7 +106,8 @@ class AlarmPush(Answer, frozen=True, kw_only=True):
 class TraceStep(Answer, frozen=True, kw_only=True):
     """One thing that happened on an alarm's way, at which time, with what is known of it.
 
-    `what` is `measured`, `received`, `stored`, `raised`, `event`, `queued`, `tried`, `delivered` or `dead`.
+    `what` is `measured`, `received` (with its bytes where a message raised the alarm), `flushed`, `stored`, `raised`,
+    `event`, `queued`, `tried`, `delivered` or `dead`.
     """
 
     at: datetime
