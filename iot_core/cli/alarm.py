@@ -201,9 +201,9 @@ def _print_way(way: shapes.AlarmTrace) -> None:
     before = way.steps[0].at
     for step in way.steps:
         after = (step.at - before).total_seconds() * 1000
-        facts = printable("  ".join(f"{name}={value}" for name, value in step.detail.items()))
+        facts = "  ".join((step.subject, *(f"{name}={value}" for name, value in step.detail.items())))
         said = text(f"pushing.way_{step.what}")
-        click.echo(f"{local(step.at, millis=True)}  {after:>+10.1f} ms  {said}  {step.subject}  {facts}".rstrip())
+        click.echo(f"{local(step.at, millis=True)}  {after:>+10.1f} ms  {said}  {printable(facts)}".rstrip())
         before = step.at
 
 
@@ -225,7 +225,8 @@ def _print(found: shapes.AlarmDetail) -> None:
     )
     click.echo(f"\n{text('cli.head_events')}")
     for event in found.events:
-        click.echo(f"  {local(event.at)}  {word('event', event.kind)}  {event.by or ''} {_noted(event)}".rstrip())
+        who = printable(f"{event.by or ''} {_noted(event)}")
+        click.echo(f"  {local(event.at)}  {word('event', event.kind)}  {who}".rstrip())
     if found.pushes:
         click.echo(f"\n{text('cli.head_pushes')}")
     for push in found.pushes:

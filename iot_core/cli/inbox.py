@@ -12,7 +12,7 @@ from iot_core.cli.base import LazyGroup, option
 from iot_core.cli.endings import reason
 from iot_core.cli.held import glance
 from iot_core.cli.keys import AREA, DEVICE, MODEL, NEW_KEY
-from iot_core.cli.output import Column, is_for_people, line, plain, print_rows, show_one
+from iot_core.cli.output import Column, is_for_people, line, plain, print_rows, printable, show_one
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.errors import RequestError
@@ -213,7 +213,7 @@ def _accept_all(asked: shapes.InboxAcceptAll, *, dry_run: bool, yes: bool) -> No
 
 def _say_all(said: shapes.InboxAccepted, *, dry: bool) -> None:
     for each in said.preview[:SAMPLE]:
-        click.echo(f"  {each.address} → {each.key} ({each.profile})")
+        click.echo(printable(f"  {each.address} → {each.key} ({each.profile})"))
     if len(said.preview) > SAMPLE:
         line("change.more", more=len(said.preview) - SAMPLE)
     if said.left:

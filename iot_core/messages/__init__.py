@@ -8,10 +8,11 @@ logs are language-free and never come through here.
 from __future__ import annotations
 
 import gettext
+import re
 import string
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from iot_core.settings import environment
 
@@ -78,6 +79,10 @@ def title(both: Title, lang: str = "") -> str:
     return both.vi if (lang or language()) == "vi" else both.en
 
 
+_STEERING: Final = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]")
+"""What steers a terminal, or turns the direction of writing: facts may be a stranger's words."""
+
+
 class _Formatter(string.Formatter):
     """Leaves a placeholder without a fact as it is: a poor sentence is better than a second error."""
 
@@ -90,7 +95,7 @@ class _Formatter(string.Formatter):
         one, several, many = format_spec.partition("|")
         if several:
             return one if str(value) == "1" else many
-        return str(super().format_field(value, format_spec))
+        return _STEERING.sub("·", str(super().format_field(value, format_spec)))
 
 
 @cache

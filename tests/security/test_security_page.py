@@ -49,3 +49,14 @@ def test_security_md_says_where_to_report_and_which_versions_are_supported() -> 
     for heading in ("## Reporting a vulnerability", "## Supported versions"):
         assert heading in page
     assert "90 days" in page
+
+
+def test_dependencies_are_locked_with_hashes_and_installed_by_them() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pinned = re.findall(
+        r"^([a-z0-9][^\s=]*)==\S+ ?([^\n]*)\n((?: +--hash=sha256:[0-9a-f]{64}[ \\]*\n)*)", lock, re.MULTILINE
+    )
+    assert len(pinned) > 50
+    assert not [name for name, _, hashes in pinned if not hashes]
+    assert not re.findall(r"^[a-z0-9][^=\n]*$", lock, re.MULTILINE), "what is not pinned"
+    assert "--require-hashes -r requirements.lock" in (ROOT / "scripts" / "setup").read_text(encoding="utf-8")
