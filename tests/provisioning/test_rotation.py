@@ -14,9 +14,11 @@ from typing import Any
 
 import aiomqtt
 import pytest
+from click.testing import CliRunner
 
 from iot_core.api import shapes
 from iot_core.app import Core
+from iot_core.cli.root import iot as cli
 from iot_core.client import Client
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import CommandState
@@ -27,10 +29,9 @@ from simulators.faces.mqtt import MqttFace
 from simulators.ledger import Ledger
 from simulators.secret import Secrets
 from tests.conftest import missing
-from tests.core import command, core_running, until
+from tests.core import core_running, until
 from tests.provisioning.test_secrets import over_coap, over_mqtt
 from tests.simulators.conftest import device
-from tests.whole.test_command_life import IOT
 
 pytestmark = pytest.mark.timeout(120)
 LAMP = "native-streetlight"
@@ -225,14 +226,17 @@ async def test_a_fleet_is_rotated_by_selector_at_a_rate_and_who_cannot_be_told_i
     running: tuple[Core, Client, Path],
 ) -> None:
     core, client, _ = running
-    lamps = [simulated(f"lamp-{n}", await added(client, f"lamp-{n}")) for n in range(12)]
-    await client.add_device(shapes.DeviceNew(key="vendor-1", profile="tasmota-energy", address="kerb_7"))
+    new = [shapes.DeviceNew(key=f"lamp-{n}", profile=LAMP) for n in range(12)]
+    vendor = shapes.DeviceNew(key="vendor-1", profile="tasmota-energy", address="kerb_7")
+    there = (await client.add_devices([*new, vendor])).items
+    lamps = [simulated(each.device.key, each.secret) for each in there if each.secret and each.device.key != "vendor-1"]
     where = ("--url", core.url, "--token", core.token)
 
     async def iot(*words: str, code: int = 0) -> tuple[str, str]:
-        done, out, err = await command(*IOT, "device", "rotate", *words, *where, "--lang", "en")
-        assert (done, "Traceback" in err) == (code, False), (words, out, err)
-        return out, err
+        said = ["device", "rotate", *words, *where, "--lang", "en"]
+        ended = await asyncio.to_thread(lambda: CliRunner().invoke(cli, said))
+        assert ended.exit_code == code, (words, ended.output)
+        return ended.stdout, ended.stderr
 
     assert (
         "12" in (await iot("--where", "class=streetlight and label!=x and profile=native-streetlight", "--dry-run"))[0]
@@ -246,11 +250,11 @@ async def test_a_fleet_is_rotated_by_selector_at_a_rate_and_who_cannot_be_told_i
     assert "vendor-1 --show" in (await iot("vendor-1", code=1))[1]
     async with living(core, *lamps):
         out, _ = await iot(
-            *(f"lamp-{n}" for n in range(12)), "vendor-1", "--rate", "8", "--yes", "--wait", "60", "--output", "json",
+            *(f"lamp-{n}" for n in range(12)), "vendor-1", "--rate", "20", "--yes", "--wait", "60", "--output", "json",
             code=1,
         )  # fmt: skip
     done = json.loads(out)
-    assert (done["states"], done["rate"], done["params"]) == ({"succeeded": 12, "failed": 1}, 8.0, {})
+    assert (done["states"], done["rate"], done["params"]) == ({"succeeded": 12, "failed": 1}, 20.0, {})
     took = await core.pool.fetchval(
         "SELECT max(sent_at) - min(sent_at) FROM iot.command WHERE order_id = $1", done["number"]
     )
