@@ -50,6 +50,7 @@ class SimDevice:
     behind: list[SimDevice] = field(default_factory=list)
     """Devices that it publishes for."""
     _buffer: list[Message] = field(default_factory=list)
+    _spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.physics = self.plan.physics
@@ -73,7 +74,17 @@ class SimDevice:
     def measure(self, now: datetime) -> dict[str, Value]:
         """Give the values that its model carries."""
         carried = self.plan.voice.profile.metrics
-        return {key: value for key, value in self.physics.at(now).items() if key in carried}
+        return {key: self._sayable(key, value) for key, value in self.physics.at(now).items() if key in carried}
+
+    def _sayable(self, key: str, value: Value) -> Value:
+        """Bound a number by what the model's wire can say: its makers chose that for what it measures."""
+        if isinstance(value, (bool, str)):
+            return value
+        if key not in self._spans:
+            self._spans[key] = self.plan.voice.profile.span(key)
+        low, high = self._spans[key]
+        bounded = min(max(value, low), high) if low <= high else value
+        return value if bounded == value else bounded
 
     def messages(self, now: datetime) -> list[Message]:
         """Measure, and give what is to be sent now: nothing while a buffer fills."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from iot_core.profiles.fields import Field
 from iot_core.profiles.formats import Context, Format, HeldFormat, NativeFormat, fields_of
 from iot_core.profiles.native import decode_status
 from iot_core.profiles.sparkplug_format import SparkplugFormat
-from iot_core.profiles.values import Codec
+from iot_core.profiles.values import Codec, apply
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Encoded", "Example", "Profile", "Route"]
 
 _NAME_FOR_PLUS = "city"
+_WHOLE = frozenset({"uint", "int", "bcd"})
+"""Wires that hold whole numbers only, of a few bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +231,27 @@ class Profile:
 
     def rollover(self, key: str) -> float | None:
         """Say at which value, in the metric's own unit, a counter starts from 0 again; None when nobody can know."""
-        if self.modbus is not None:
-            fields: list[Field[Any]] = [each for _, each in self.modbus.points]
-        else:
-            fields = [each for spoken in self._formats() for each in fields_of(spoken)]
-        found = {each.wraps for each in fields if isinstance(each.codec, Codec) and each.codec.key == key}
+        found = {each.wraps for each in self._fields() if isinstance(each.codec, Codec) and each.codec.key == key}
         return found.pop() if len(found) == 1 else None
+
+    def span(self, key: str) -> tuple[float, float]:
+        """Say between which values, in the metric's own unit, every place on its wire can say a metric."""
+        low, high = -math.inf, math.inf
+        for each in self._fields():
+            codec, wire = each.codec, getattr(each.place, "wire", None)
+            if not isinstance(codec, Codec) or codec.key != key or wire is None or wire.kind not in _WHOLE:
+                continue
+            if codec.map or codec.test or codec.curve:
+                continue
+            first, last = each.place.limits
+            ends = [apply(each.given, apply(codec.linear, raw)) for raw in (first + 1, last - 1)]  # often the unknown
+            low, high = max(low, min(ends)), min(high, max(ends))
+        return low, high
+
+    def _fields(self) -> list[Field[Any]]:
+        if self.modbus is not None:
+            return [each for _, each in self.modbus.points]
+        return [each for spoken in self._formats() for each in fields_of(spoken)]
 
     def _formats(self) -> tuple[Format, ...]:
         own = (self.format,) if self.format is not None else ()
