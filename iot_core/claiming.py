@@ -11,7 +11,7 @@ MQTT  iot/v1/claim    /
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -39,6 +39,8 @@ _LET_IN_S: Final = 5.0
 _NOTE_AGAIN_S: Final = 60.0
 _MOST_NOTED: Final = 600
 _TRIES: Final = 3
+_AT_ONCE: Final = 4
+"""Claims that are with the database at a time: more would only wait there, and take connections from everybody else."""
 
 Short = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 REPLY: Final = r"^[A-Za-z0-9_-]{22,128}$"
@@ -68,8 +70,9 @@ class Claiming:
         self._profiles = profiles
         self._count = count
         self._refresh = refresh
+        self._gate = asyncio.Semaphore(_AT_ONCE)
         self._noted: dict[tuple[str, str, str], float] = {}
-        self._decided = asyncio.Event()
+        self._awaited: dict[str, set[asyncio.Future[None]]] = {}
 
     async def __call__(
         self, said: bytes, *, driver: str, came_from: str | None, login: tuple[str, str] | None = None
@@ -92,7 +95,7 @@ class Claiming:
     async def admits(self, batch: str, key: str, *, driver: str, came_from: str | None) -> bool:
         """Say whether somebody with this batch key may ask at all. Raises StoreUnavailable."""
         try:
-            async with self._pool.acquire() as connection:
+            async with self._gate, self._pool.acquire() as connection:
                 refusal = await claims.admitted(connection, batch, key, came_from)
         except AWAY as exc:
             raise StoreUnavailable(type(exc).__name__) from exc
@@ -108,19 +111,35 @@ class Claiming:
             async with asyncio.timeout(_LET_IN_S):
                 await self._refresh()
 
-    def decided(self) -> None:
-        """Tell those who keep a connection open that a person has decided."""
-        told, self._decided = self._decided, asyncio.Event()
-        told.set()
+    def decision(self, said: bytes) -> asyncio.Future[None]:
+        """Give what is done once a person has decided about this claim's serial number; cancel it to wait no more.
 
-    async def decision(self) -> None:
-        """Wait until a person has decided about some claim."""
-        await self._decided.wait()
+        Raises RequestError for what is no claim.
+        """
+        serial = _ask(said, "", None, None).serial
+        told = asyncio.get_running_loop().create_future()
+        self._awaited.setdefault(serial, set()).add(told)
+
+        def forget(_: object) -> None:
+            if waiting := self._awaited.get(serial):
+                waiting.discard(told)
+                if not waiting:
+                    del self._awaited[serial]
+
+        told.add_done_callback(forget)
+        return told
+
+    def decided(self, serials: Iterable[str]) -> None:
+        """Tell those who keep a connection open that a person has decided about these."""
+        for serial in serials:
+            for told in self._awaited.get(serial, ()):
+                if not told.done():
+                    told.set_result(None)
 
     async def _given(self, ask: Ask) -> Given:
         for attempt in range(1, _TRIES + 1):
             try:
-                async with self._pool.acquire() as connection:
+                async with self._gate, self._pool.acquire() as connection:
                     return await claims.claim(connection, self._profiles, ask)
             except (asyncpg.UniqueViolationError, *RETRY):  # two batches and one serial number in one moment
                 if attempt == _TRIES:

@@ -371,9 +371,12 @@ class Client:
         """Give devices with all that a list holds, in key order; go on with `after` the last key."""
         return await self._get("/devices/rows", shapes.DeviceRows, shapes.DeviceRowsQuery(where=where, after=after))
 
-    async def import_devices(self, body: shapes.DeviceImport) -> shapes.DevicesImported:
-        """Add or bring up to date the devices of a list (5,000 rows at most)."""
-        return await self._send("POST", "/devices/import", shapes.DevicesImported, body)
+    async def import_devices(self, body: shapes.DeviceImport, *, key: str | None = None) -> shapes.DevicesImported:
+        """Add or bring up to date the devices of a list (5,000 rows at most).
+
+        With the idempotency `key` of a request that was cut off its answer is given once more, for ten minutes.
+        """
+        return await self._send("POST", "/devices/import", shapes.DevicesImported, body, key=key)
 
     # ------------------------------------------------------------ telemetry
     async def latest(self, key: str) -> shapes.LatestValues:
@@ -857,9 +860,11 @@ class Client:
     async def _get(self, path: str, answer: type[A], asked: shapes.Query | None = None) -> A:
         return await self._request("GET", path, answer, params=_parameters(asked))
 
-    async def _send(self, method: str, path: str, answer: type[A], body: shapes.Request | None = None) -> A:
+    async def _send(
+        self, method: str, path: str, answer: type[A], body: shapes.Request | None = None, *, key: str | None = None
+    ) -> A:
         data = b"{}" if body is None else msgspec.json.encode(body)
-        headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key or uuid.uuid4().hex}
         return await self._request(method, path, answer, data=data, headers=headers)
 
     async def _request(self, method: str, path: str, answer: type[A], **options: Any) -> A:

@@ -23,6 +23,7 @@ from iot_core.errors import CommandRejected
 from iot_core.model import Uplink
 
 if TYPE_CHECKING:
+    import asyncio
     import ssl
     from datetime import datetime
 
@@ -163,8 +164,11 @@ class Claim(Protocol):
         """Return when the broker knows the secrets of this moment, or it takes too long."""
         ...
 
-    async def decision(self) -> None:
-        """Wait until a person has decided about some claim, so that it is worth asking again."""
+    def decision(self, said: bytes) -> asyncio.Future[None]:
+        """Give what is done once a person has decided about this claim, so that it is worth asking again.
+
+        Cancelled by whoever waits no more. Raises RequestError for what is no claim.
+        """
         ...
 
 

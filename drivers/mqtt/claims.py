@@ -119,28 +119,19 @@ class _Visit:
         self._login = ("", "")
         self._listens = False
         self._alive_s: float | None = None
-        self._waiting: bytes | None = None
-        """A claim that waits for a person's word: asked again when somebody decided."""
+        self._waiting: asyncio.Task[None] | None = None
+        """Waits for a person's word about a claim, and asks again then."""
 
     async def serve(self) -> None:
         async with asyncio.timeout(_FIRST_WORD_S):
             await self._greet()
-        watching = asyncio.create_task(self._watch(), name="claim waiting")
         try:
             while True:
                 async with asyncio.timeout(self._alive_s):
                     first, body = await self._packet()
                 await self._take(first, body)
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-
-    async def _watch(self) -> None:
-        """Answer a claim that waits, once a person has decided."""
-        while True:
-            await self._claim.decision()
-            if self._waiting is not None:
-                await self._answer(self._waiting, only_news=True)
+            await self._wait_no_more()
 
     async def _greet(self) -> None:
         first, body = await self._packet()
@@ -235,10 +226,49 @@ class _Visit:
         if meant:
             await self._answer(payload)
 
-    async def _answer(self, payload: bytes, *, only_news: bool = False) -> None:
-        """Ask for a claim, and publish what becomes of it to its own topic."""
+    async def _answer(self, payload: bytes) -> None:
+        """Ask for a claim, and again once a person has decided about one that waits."""
         if not self._listens:
             return  # nobody would hear the secret, and it is given once
+        await self._wait_no_more()
+        decided = self._decision(payload)  # from before it is asked, so that no word is missed
+        try:
+            waits = await self._ask(payload)
+        except BaseException:
+            decided.cancel()
+            raise
+        if waits:
+            self._waiting = asyncio.create_task(self._ask_again(payload, decided), name="claim waiting")
+        else:
+            decided.cancel()
+
+    async def _ask_again(self, payload: bytes, decided: asyncio.Future[None]) -> None:
+        try:
+            while True:
+                await decided
+                decided = self._decision(payload)
+                if not await self._ask(payload, only_news=True):
+                    return
+        except (OSError, _Broken):
+            self._writer.close()
+        finally:
+            decided.cancel()
+
+    async def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            await asyncio.gather(self._waiting, return_exceptions=True)
+            self._waiting = None
+
+    def _decision(self, payload: bytes) -> asyncio.Future[None]:
+        try:
+            return self._claim.decision(payload)
+        except RequestError:
+            self._count("claims_malformed")
+            raise _Broken from None
+
+    async def _ask(self, payload: bytes, *, only_news: bool = False) -> bool:
+        """Ask for a claim, publish what becomes of it to its own topic, and say whether it waits."""
         try:
             claimed = await self._claim(payload, driver="mqtt", came_from=self._came_from, login=self._login)
         except RequestError:
@@ -247,12 +277,11 @@ class _Visit:
         except StoreUnavailable:
             raise _Broken from None
         waits = claimed.state is ClaimState.WAITING
-        self._waiting = payload if waits else None
-        if waits and only_news:
-            return
-        topic = (ANSWERS + self._client_id).encode()
-        body = len(topic).to_bytes(2, "big") + topic + (b"\x00" if self._modern else b"") + claimed.body
-        await self._say(b"\x30" + encode_vbi(len(body)) + body)
+        if not (waits and only_news):
+            topic = (ANSWERS + self._client_id).encode()
+            body = len(topic).to_bytes(2, "big") + topic + (b"\x00" if self._modern else b"") + claimed.body
+            await self._say(b"\x30" + encode_vbi(len(body)) + body)
+        return waits
 
     async def _packet(self) -> tuple[int, bytes]:
         (first,) = await self._reader.readexactly(1)

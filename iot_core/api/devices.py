@@ -163,7 +163,8 @@ async def import_(call: Call[NoQuery], body: shapes.DeviceImport) -> shapes.Devi
             before=frozenset(body.before) if body.dry_run else frozenset(),
         )
     if done.added and not body.dry_run:
-        await let_in(call)
+        if not body.more:
+            await let_in(call)
         await _replay(call, [each.address for each in done.added])
     return shapes.DevicesImported(
         added=tuple(

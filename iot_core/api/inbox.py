@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -119,7 +119,7 @@ async def accept(call: Call[NoQuery], body: shapes.InboxAccept) -> shapes.Device
         else:
             (added,) = await devices.add(connection, call.services.profiles, [plan.new], by=call.who.name)
         await _settle(call, connection, [plan])
-    _decided(call)
+    _decided(call, [plan.claim])
     return (await told(call, [added])).items[0]
 
 
@@ -149,7 +149,7 @@ async def accept_all(call: Call[NoQuery], body: shapes.InboxAcceptAll) -> shapes
     )
     if body.dry_run:
         return shapes.InboxAccepted(items=(), left=tuple(left), preview=preview)
-    _decided(call)
+    _decided(call, (each.claim for each in plans))
     items = (await told(call, added)).items if added else ()
     return shapes.InboxAccepted(items=items, left=tuple(left), preview=preview)
 
@@ -157,14 +157,15 @@ async def accept_all(call: Call[NoQuery], body: shapes.InboxAcceptAll) -> shapes
 async def reject(call: Call[NoQuery], body: shapes.InboxReject) -> shapes.InboxRejected:
     """Refuse claims for good; forget what senders said (they come again when they speak again)."""
     async with call.connection() as connection, connection.transaction():
-        for number in body.claims:
-            await claims.reject(connection, await claims.one(connection, number), by=call.who.name)
+        rejected = [await claims.one(connection, number) for number in dict.fromkeys(body.claims)]
+        for each in rejected:
+            await claims.reject(connection, each, by=call.who.name)
         gone = 0
         if body.addresses:
             gone = int((await connection.execute(_FORGET, list(body.addresses))).rpartition(" ")[2])
             changes = [Change(f"inbox/{address}", after={"forgotten": True}) for address in body.addresses]
             await record(connection, call.who.name, "inbox.forget", *changes)
-    _decided(call)
+    _decided(call, rejected)
     return shapes.InboxRejected(claims=len(body.claims), messages=gone)
 
 
@@ -272,9 +273,9 @@ async def _mount(call: Call[Any], connection: asyncpg.Connection, plan: _Plan) -
 
 async def _settle(call: Call[Any], connection: asyncpg.Connection, plans: Sequence[_Plan]) -> None:
     """Tie claims to the units that were mounted for them."""
-    for each in plans:
-        if each.claim is not None:
-            await claims.accept(connection, each.claim, each.new.key, by=call.who.name)
+    claimed = [(each.claim, each.new.key) for each in plans if each.claim is not None]
+    if claimed:
+        await claims.accept(connection, claimed, by=call.who.name)
 
 
 async def _carried(call: Call[Any], connection: asyncpg.Connection) -> Callable[[Any], str | None]:
@@ -309,9 +310,9 @@ def _made_up(inner: str, model: str) -> str:
     return key[:63].rstrip("-")
 
 
-def _decided(call: Call[Any]) -> None:
+def _decided(call: Call[Any], decided: Iterable[claims.Claim | None]) -> None:
     if call.services.claiming is not None:
-        call.services.claiming.decided()
+        call.services.claiming.decided(each.serial for each in decided if each is not None)
 
 
 def _sender(row: asyncpg.Record, profiles: Profiles) -> shapes.Sender:

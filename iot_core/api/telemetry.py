@@ -128,9 +128,10 @@ async def latest_of(
     connection: asyncpg.Connection, profiles: Profiles, device_id: int, class_key: str
 ) -> tuple[shapes.Latest, ...]:
     """Read a device's newest values, in the order of its class."""
-    metrics = {metric.key: metric for metric in class_of(profiles, class_key).metrics}
+    device_class = class_of(profiles, class_key)
+    metrics = {metric.key: metric for metric in device_class.metrics}
     order = list(metrics)
-    found = [row for row in await read.latest(connection, [device_id]) if row.metric in metrics]
+    found = [row for row in await read.latest(connection, [device_id], device_class) if row.metric in metrics]
     return tuple(
         latest_shape(row, metrics[row.metric]) for row in sorted(found, key=lambda row: order.index(row.metric))
     )

@@ -55,6 +55,7 @@ CORE: Final = "_core"
 """The core's login; no device key can look like it."""
 LARGEST_MESSAGE: Final = 1024 * 1024
 _BETWEEN_RELOADS_S: Final = 0.5
+_GATHER_S: Final = 0.02
 _RELOAD_TAKES_S: Final = 0.15  # it looks for signals ten times a second and says nothing when it has read its files
 _FIRST_SAVE_S: Final = 3.0  # by then the core has subscribed
 _BETWEEN_SAVES_S: Final = 30.0
@@ -134,6 +135,7 @@ class Mosquitto(LocalBroker):
         self._updating = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None
         """An update that has not begun to read yet."""
+        self._updates: set[asyncio.Task[None]] = set()
         self._authority = Authority(state.path / "authority")
         self._revoked: set[str] | None = None
         """Numbers of the certificates in the list that the broker has; None before it was written."""
@@ -183,24 +185,33 @@ class Mosquitto(LocalBroker):
 
     async def watch(self) -> None:
         """Keep it running, its accounts fresh and its state on disk, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(super().watch(), name="mosquitto process")
-            group.create_task(self._follow(), name="mosquitto accounts")
-            group.create_task(self._save(), name="mosquitto state")
-            group.create_task(self._renew(), name="mosquitto certificates")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(super().watch(), name="mosquitto process")
+                group.create_task(self._follow(), name="mosquitto accounts")
+                group.create_task(self._save(), name="mosquitto state")
+                group.create_task(self._renew(), name="mosquitto certificates")
+        finally:
+            for update in self._updates:
+                update.cancel()
+            await asyncio.gather(*self._updates, return_exceptions=True)
 
     async def refresh(self) -> None:
         """Bring the registry of this moment into force. Raises what the database raises.
 
-        A thousand devices that are let in at once share the few updates that two a second allow.
+        A thousand devices that are let in at once share the few updates that two a second allow, and so does the
+        registry's own notice of them.
         """
         if self._next is None:
             self._next = asyncio.create_task(self._next_update(), name="mosquitto refresh")
+            self._updates.add(self._next)
+            self._next.add_done_callback(self._updates.discard)
         await asyncio.shield(self._next)
 
     async def _next_update(self) -> None:
         try:
             async with self._updating:
+                await asyncio.sleep(max(_GATHER_S, self._until_reload()))  # before it reads, so that more come along
                 self._next = None  # whoever asks from now on may know more than this one reads
                 async with self.pool.acquire() as connection:
                     await self._bring_up_to_date(connection)
@@ -212,7 +223,7 @@ class Mosquitto(LocalBroker):
             with outlasting():
                 async with listening(self.pool, CHANNEL) as notices:
                     while True:
-                        await self._update(notices.connection)
+                        await self.refresh()
                         await notices.next()
             await asyncio.sleep(_RETRY_S)
 
@@ -237,10 +248,6 @@ class Mosquitto(LocalBroker):
                 self.child.send(signal.SIGUSR1)
             pause = _BETWEEN_SAVES_S
 
-    async def _update(self, connection: asyncpg.Connection) -> None:
-        async with self._updating:
-            await self._bring_up_to_date(connection)
-
     async def _bring_up_to_date(self, connection: asyncpg.Connection) -> None:
         thrown_out = await self._write_revoked(connection)
         if await self._write_accounts(connection) or thrown_out:
@@ -250,12 +257,14 @@ class Mosquitto(LocalBroker):
 
     async def _reload(self) -> None:
         """Have it read its files, at most twice a second: each time it checks every connected client again."""
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._reloaded_at + _BETWEEN_RELOADS_S - loop.time()))
-        self._reloaded_at = loop.time()
+        await asyncio.sleep(self._until_reload())
+        self._reloaded_at = asyncio.get_running_loop().time()
         if self.child is not None:
             self.child.send(signal.SIGHUP)
             await asyncio.sleep(_RELOAD_TAKES_S)
+
+    def _until_reload(self) -> float:
+        return max(0.0, self._reloaded_at + _BETWEEN_RELOADS_S - asyncio.get_running_loop().time())
 
     async def _write_accounts(self, connection: asyncpg.Connection) -> bool:
         """Write both files from the registry; say whether either changed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ import click
 from iot_core.cli.base import Command, option
 from iot_core.cli.keys import AREA, DEVICE, MODEL
 from iot_core.cli.output import Column, is_for_people, line, note, print_rows, show_one
-from iot_core.cli.pieces import Pieces, gateways_first
 from iot_core.cli.preview import ASK_ABOVE, carry_out
 from iot_core.cli.session import ask
 from iot_core.cli.times import Day
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["edit", "export", "import_", "replace"]
 
-CHUNK = 2_500
 SHOWN = 50
 DAY = Day()
 PATH = click.Path(dir_okay=False, path_type=pathlib.Path)
@@ -52,19 +49,19 @@ PATH = click.Path(dir_okay=False, path_type=pathlib.Path)
 def import_(
     file: pathlib.Path, *, template: str | None, dry_run: bool, skip_bad: bool, secrets: pathlib.Path | None, yes: bool
 ) -> None:
-    from iot_core.cli import device_sheet
+    from iot_core.cli import device_sheet, importing
+    from iot_core.cli.progress import bar
 
     if template is not None:
         _write_template(file, template)
         return
-    found = device_sheet.read(file)
+    with bar(text("lists.reading"), None):
+        found = device_sheet.read(file)
     note("lists.read", file=file, rows=len(found.rows) + len(found.problems), dialect=found.dialect)
     if found.ignored:
         note("lists.ignored", headings=", ".join(found.ignored))
-    rows = gateways_first(found.rows)
-    tried = _send(rows, dry_run=True, skip_bad=True, secrets=None)
+    tried, good = importing.check(found.rows)
     problems = sorted([*found.problems, *tried["problems"]], key=lambda each: each.row)
-    bad = {each.row for each in problems}
     _say_problems(problems)
     if dry_run or (problems and not skip_bad):
         show_one({**tried, "problems": problems, "dry_run": True}, lambda: _say_counts(tried, "lists.would"))
@@ -78,12 +75,10 @@ def import_(
         _say_counts(tried, "lists.would")
         click.confirm(text("change.sure", total=total), abort=True)
     where = secrets or file.with_name(f"{file.stem}-secrets.csv")
-    done = _send([row for row in rows if row.row not in bad], dry_run=False, skip_bad=skip_bad, secrets=where)
-    show_one({**done, "problems": problems, "dry_run": False}, lambda: _say_counts(done, "lists.done"))
-    if done["secrets"]:
-        note("lists.secrets", file=where, n=done["secrets"])
-    if done["operations"]:
-        note("change.undo", number=" ".join(str(number) for number in done["operations"]))
+    done = importing.write(good, where, skip_bad=skip_bad, new=tried["added"] > 0)
+    _say_imported(done, problems, where)
+    if done["problems"] and not skip_bad:
+        raise RequestError("lists.wrong_meanwhile", rows=len(done["problems"]))
 
 
 @click.command(
@@ -202,55 +197,6 @@ def _write_template(file: pathlib.Path, model: str) -> None:
     line("lists.template", file=file)
 
 
-def _send(
-    rows: Sequence[shapes.DeviceRow], *, dry_run: bool, skip_bad: bool, secrets: pathlib.Path | None
-) -> dict[str, Any]:
-    """Send rows in pieces, with a bar; each piece is whole, so an import that was cut off is simply run again."""
-    from iot_core.api import shapes
-    from iot_core.cli.progress import bar
-
-    total: dict[str, Any] = {"added": 0, "changed": 0, "unchanged": 0, "problems": [], "operations": [], "secrets": 0}
-    gateways = {row.gateway for row in rows if row.gateway is not None}
-    pieces = Pieces()
-
-    async def work(client: Client) -> None:
-        with bar(text("lists.checking" if dry_run else "lists.writing"), len(rows)) as advance:
-            for begin in range(0, len(rows), CHUNK):
-                part = tuple(rows[begin : begin + CHUNK])
-                fresh = pieces.without_doubles(part) if dry_run else part
-                before = tuple(sorted(gateways & pieces.added)) if dry_run else ()
-                body = shapes.DeviceImport(rows=fresh, dry_run=dry_run, skip_bad=skip_bad, before=before)
-                done = await client.import_devices(body)
-                total["added"] += len(done.added)
-                if dry_run:
-                    total["added"] -= pieces.note(fresh, done)
-                total["changed"] += done.changed
-                total["unchanged"] += done.unchanged
-                total["problems"] += done.problems
-                total["operations"] += done.operations
-                if secrets is not None:
-                    total["secrets"] += _keep(secrets, done.added)
-                advance(len(part))
-
-    ask(work)
-    total["problems"] += pieces.problems
-    return total
-
-
-def _keep(path: pathlib.Path, added: Sequence[shapes.SecretOnce]) -> int:
-    """Append secrets to a file that only its owner reads, and have them on the disk before going on."""
-    import csv
-
-    told = [each for each in added if each.secret is not None]
-    if told:
-        path.touch(mode=0o600)  # one that is there keeps the mode that its owner gave it
-        with path.open("a", encoding="utf-8", newline="") as out:
-            csv.writer(out).writerows((each.key, each.address, each.secret) for each in told)
-            out.flush()
-            os.fsync(out.fileno())
-    return len(told)
-
-
 _PROBLEMS: list[Column[shapes.RowProblem]] = [
     Column("lists.col_row", lambda row: row.row, right=True, whole=True),
     Column("lists.col_column", lambda row: row.column),
@@ -263,6 +209,17 @@ def _say_problems(problems: Sequence[shapes.RowProblem]) -> None:
         print_rows(problems[:SHOWN], _PROBLEMS)
         if len(problems) > SHOWN:
             line("change.more", more=len(problems) - SHOWN)
+
+
+def _say_imported(done: dict[str, Any], before: Sequence[shapes.RowProblem], where: pathlib.Path) -> None:
+    """Say what was written, and what was wrong by then; `before` was said already."""
+    _say_problems(done["problems"])
+    problems = sorted([*before, *done["problems"]], key=lambda each: each.row)
+    show_one({**done, "problems": problems, "dry_run": False}, lambda: _say_counts(done, "lists.done"))
+    if done["secrets"]:
+        note("lists.secrets", file=where, n=done["secrets"])
+    if done["operations"]:
+        note("change.undo", number=" ".join(str(number) for number in done["operations"]))
 
 
 def _say_counts(counts: dict[str, Any], code: str) -> None:

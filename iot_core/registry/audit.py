@@ -15,13 +15,15 @@ import asyncpg
 
 __all__ = ["ASKED", "Asked", "Change", "Entry", "Operation", "changes_of", "entries", "operation", "record"]
 
-_OPERATION: Final = """
-INSERT INTO iot.operation (by, action, effective_at, undoes, request) VALUES ($1, $2, $3, $4, $5) RETURNING id
-"""
-_ADD: Final = """
-INSERT INTO iot.audit (by, action, operation, subject, before, after, address, via)
-SELECT $1, $2, $3, change.subject, change.before, change.after, $7, $8
-FROM unnest($4::text[], $5::jsonb[], $6::jsonb[]) AS change (subject, before, after)
+_RECORD: Final = """
+WITH operation AS (
+    INSERT INTO iot.operation (by, action, effective_at, undoes, request) VALUES ($1, $2, $3, $4, $5) RETURNING id
+), rows AS (
+    INSERT INTO iot.audit (by, action, operation, subject, before, after, address, via)
+    SELECT $1, $2, operation.id, change.subject, change.before, change.after, $9, $10
+    FROM operation, unnest($6::text[], $7::jsonb[], $8::jsonb[]) AS change (subject, before, after)
+)
+SELECT id FROM operation
 """
 _ENTRIES: Final = """
 SELECT audit.id, audit.at, audit.by, audit.action, audit.subject, audit.before, audit.after, audit.operation,
@@ -105,10 +107,11 @@ async def record(
 ) -> int:
     """Write what `by` did, inside the caller's transaction; give the operation's number, by which it can be undone."""
     asked = ASKED.get()
-    number: int = await connection.fetchval(_OPERATION, by, action, effective_at, undoes, asked.request)
-    subjects = [each.subject for each in changes]
-    before, after = [each.before for each in changes], [each.after for each in changes]
-    await connection.execute(_ADD, by, action, number, subjects, before, after, asked.address, asked.via)
+    number: int = await connection.fetchval(
+        _RECORD, by, action, effective_at, undoes, asked.request,
+        [each.subject for each in changes], [each.before for each in changes], [each.after for each in changes],
+        asked.address, asked.via,
+    )  # fmt: skip
     return number
 
 

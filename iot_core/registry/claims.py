@@ -13,6 +13,7 @@ off can be repeated: each time a new secret is made, and the one before it, whic
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -63,7 +64,6 @@ WHERE claim.profile = $1 AND claim.serial = $2 AND claim.state <> 'rejected' FOR
 _REJECTED: Final = """
 SELECT EXISTS (SELECT FROM iot.claim WHERE profile = $1 AND serial = $2 AND reply_hash = $3 AND state = 'rejected')
 """
-_USED: Final = "SELECT count(*) FROM iot.claim WHERE batch_id = $1"
 # Planned and never heard: nobody's secret is taken from them.
 _EXPECTED: Final = """
 SELECT unit.id FROM iot.unit JOIN iot.device ON device.id = unit.device_id
@@ -73,15 +73,21 @@ WHERE unit.mounted_to IS NULL AND device.retired_at IS NULL AND device.lifecycle
 """
 _ADD: Final = """
 INSERT INTO iot.claim (batch_id, profile, serial, reply_hash, driver, came_from, state, unit_id, decided_at)
-VALUES ($1, $2, $3, $4, $5, $6::inet, $7, $8, CASE WHEN $8::integer IS NULL THEN NULL ELSE now() END) RETURNING id
+SELECT $1::integer, $2::text, $3::text, $4::bytea, $5, $6::inet, $7, $8::integer,
+    CASE WHEN $8::integer IS NOT NULL THEN now() END
+WHERE (SELECT count(*) FROM iot.claim WHERE batch_id = $1) < $9 RETURNING id
 """
 _AGAIN: Final = "UPDATE iot.claim SET last_at = now() WHERE id = $1"
 _CONTEST: Final = "UPDATE iot.claim SET contested = contested + 1, last_at = now() WHERE id = $1"
-_GIVE: Final = "UPDATE iot.unit SET secret_hash = $2 WHERE id = $1"
-_GIVEN: Final = "UPDATE iot.claim SET issued_at = coalesce(issued_at, now()), last_at = now() WHERE id = $1"
-_PROVISION: Final = """
-UPDATE iot.device SET lifecycle = 'provisioned' WHERE lifecycle = 'planned'
-    AND id = (SELECT device_id FROM iot.unit WHERE id = $1) RETURNING key
+# One statement: a thousand devices ask within a few seconds, and each word to the database is paid a thousand times.
+_GIVE: Final = """
+WITH unit AS (
+    UPDATE iot.unit SET secret_hash = $2 WHERE id = $1 RETURNING device_id
+), provisioned AS (
+    UPDATE iot.device SET lifecycle = 'provisioned' FROM unit
+    WHERE device.id = unit.device_id AND device.lifecycle = 'planned'
+)
+UPDATE iot.claim SET issued_at = coalesce(issued_at, now()), last_at = now() WHERE id = $3
 """
 _COLUMNS: Final = """
 claim.id, batch.key AS batch, claim.profile, claim.serial, claim.driver, host(claim.came_from) AS came_from,
@@ -95,12 +101,15 @@ _ONE: Final = f"""
 SELECT {_COLUMNS} FROM iot.claim JOIN iot.batch ON batch.id = claim.batch_id WHERE claim.id = $1::bigint
 FOR UPDATE OF claim
 """
-_ACCEPT: Final = "UPDATE iot.claim SET state = 'accepted', unit_id = $2, decided_at = now() WHERE id = $1"
-_REJECT: Final = "UPDATE iot.claim SET state = 'rejected', unit_id = NULL, decided_at = now() WHERE id = $1"
-_UNIT: Final = """
-SELECT unit.id FROM iot.unit JOIN iot.device ON device.id = unit.device_id
-WHERE device.key = $1 AND unit.mounted_to IS NULL ORDER BY unit.id DESC LIMIT 1
+_ACCEPT: Final = """
+UPDATE iot.claim SET state = 'accepted', unit_id = mounted.id, decided_at = now()
+FROM unnest($1::integer[], $2::text[]) AS given (id, key) JOIN iot.device ON device.key = given.key
+CROSS JOIN LATERAL (
+    SELECT max(unit.id) AS id FROM iot.unit WHERE unit.device_id = device.id AND unit.mounted_to IS NULL
+) mounted
+WHERE claim.id = given.id AND claim.state = 'waiting' AND mounted.id IS NOT NULL RETURNING claim.id
 """
+_REJECT: Final = "UPDATE iot.claim SET state = 'rejected', unit_id = NULL, decided_at = now() WHERE id = $1"
 
 
 class Refusal(StrEnum):
@@ -192,16 +201,25 @@ async def one(connection: asyncpg.Connection, number: int) -> Claim:
     return Claim(**row)
 
 
-async def accept(connection: asyncpg.Connection, found: Claim, device_key: str, *, by: str) -> None:
-    """Give a waiting claim the unit now mounted at a device: when it asks again, it gets that unit's secret."""
-    if found.state != "waiting":
-        raise ConflictError("batch.claim_decided", id=found.id, state=found.state)
-    unit_id = await connection.fetchval(_UNIT, device_key)
-    if unit_id is None:
-        raise NotFoundError("registry.no_device", key=device_key)
-    await connection.execute(_ACCEPT, found.id, unit_id)
-    after = {"serial": found.serial, "profile": found.profile, "device": device_key}
-    await record(connection, by, "claim.accept", Change(f"batch/{found.batch}", after=after))
+async def accept(connection: asyncpg.Connection, given: Sequence[tuple[Claim, str]], *, by: str) -> None:
+    """Give waiting claims the units now mounted at devices (keys): who asks again gets that unit's secret.
+
+    Raises ConflictError for one that somebody else decided about, NotFoundError for a device without a unit; the
+    caller takes all back then.
+    """
+    rows = await connection.fetch(_ACCEPT, [found.id for found, _ in given], [key for _, key in given])
+    done = {row["id"] for row in rows}
+    for found, key in given:
+        if found.id not in done:
+            now = await one(connection, found.id)
+            if now.state != "waiting":
+                raise ConflictError("batch.claim_decided", id=found.id, state=now.state)
+            raise NotFoundError("registry.no_device", key=key)
+    changes = [
+        Change(f"batch/{found.batch}", after={"serial": found.serial, "profile": found.profile, "device": key})
+        for found, key in given
+    ]
+    await record(connection, by, "claim.accept", *changes)
 
 
 async def reject(connection: asyncpg.Connection, found: Claim, *, by: str) -> None:
@@ -264,17 +282,15 @@ async def _begin(connection: asyncpg.Connection, batch: Any, profile: str, ask: 
         return Given(refusal=Refusal.REJECTED)
     if batch["until"] <= datetime.now(UTC):
         return Given(refusal=Refusal.EXPIRED)
-    await connection.execute(_ONE_BY_ONE, batch["id"])  # only here the batch's count matters
-    if await connection.fetchval(_USED, batch["id"]) >= batch["most"]:
-        return Given(refusal=Refusal.EXHAUSTED)
     expected = await connection.fetch(_EXPECTED, profile, ask.serial)
     unit_id = expected[0]["id"] if len(expected) == 1 else None
     state = "waiting" if unit_id is None else "accepted"
     address = _address(ask.came_from)
     came_from = None if address is None else str(address)
-    await connection.execute(
-        _ADD, batch["id"], profile, ask.serial, _digest(ask.reply), ask.driver, came_from, state, unit_id
-    )
+    row = (batch["id"], profile, ask.serial, _digest(ask.reply), ask.driver, came_from, state, unit_id)
+    await connection.execute(_ONE_BY_ONE, batch["id"])  # from here on the batch's count matters
+    if await connection.fetchval(_ADD, *row, batch["most"]) is None:
+        return Given(refusal=Refusal.EXHAUSTED)
     after = {"serial": ask.serial, "profile": profile, "from": came_from, "driver": ask.driver, "state": state}
     await record(connection, ask.batch, "claim.new", Change(f"batch/{ask.batch}", after=after))
     if unit_id is None:
@@ -298,9 +314,7 @@ async def _go_on(connection: asyncpg.Connection, batch: Any, found: Any, ask: As
 
 async def _give(connection: asyncpg.Connection, found: Any) -> Given:
     secret = new_secret()
-    await connection.execute(_GIVE, found["unit_id"], hash_secret(secret))
-    await connection.execute(_GIVEN, found["id"])
-    await connection.execute(_PROVISION, found["unit_id"])
+    await connection.execute(_GIVE, found["unit_id"], hash_secret(secret), found["id"])
     await record(connection, "claim", "device.secret", Change(f"device/{found['device']}", after={"secret": "given"}))
     return Given(found["device"], secret)
 

@@ -30,7 +30,7 @@ _RETRY_S: Final = 1.0
 # Of several mounted units of one device with a secret, the newest speaks.
 # One text, made by the database: a city has 100,000 lines, and ingest turns on the loop that would put them together.
 _ACCOUNTS: Final = """
-SELECT coalesce(string_agg(line, E'\n' ORDER BY line), '') FROM (
+SELECT coalesce(string_agg(line, E'\n'), '') FROM (
     SELECT DISTINCT ON (device.key) device.key || ':' || unit.secret_hash AS line
     FROM iot.unit JOIN iot.device ON device.id = unit.device_id
     WHERE unit.mounted_to IS NULL AND unit.secret_hash IS NOT NULL AND device.retired_at IS NULL

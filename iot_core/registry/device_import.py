@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Imported", "Problem", "import_"]
 
-_AREAS: Final = "SELECT key, code, name, outline FROM iot.area WHERE ended_at IS NULL"
+_AREAS: Final = "SELECT key, code, name FROM iot.area WHERE ended_at IS NULL"
+_OUTLINES: Final = "SELECT key, outline FROM iot.area WHERE key = ANY($1) AND outline IS NOT NULL"
 _UNITS: Final = """
 SELECT device.key, unit.profile, unit.address, unit.serial, device.retired_at IS NOT NULL AS retired
 FROM iot.device LEFT JOIN iot.unit ON unit.device_id = device.id AND unit.mounted_to IS NULL
@@ -119,6 +121,9 @@ async def _checked(
     They come in waves: a device stands in a later one than its gateway.
     """
     areas = Areas(await connection.fetch(_AREAS))
+    # Of the areas that are named: a whole country's outlines are large.
+    outlines = await connection.fetch(_OUTLINES, areas.meant(said.area for _, said in rows))
+    areas.outlines = {row["key"]: row["outline"] for row in outlines}
     completed: list[tuple[int, devices.NewDevice]] = []
     for number, said in rows:
         try:
@@ -209,7 +214,7 @@ class Areas:
     """The areas as a list names them: by key, by code even without its zeros, by name where only one has it."""
 
     def __init__(self, rows: Sequence[Any]) -> None:
-        self._outlines = {row["key"]: row["outline"] for row in rows}
+        self.outlines: dict[str, Any] = {}
         self._keys: dict[str, str] = {}
         names: dict[str, list[str]] = {}
         for row in rows:
@@ -231,11 +236,19 @@ class Areas:
         if new.area is None:
             return new
         key = self.find(new.area)
-        outline = self._outlines[key]
+        outline = self.outlines.get(key)
         if outline is None or latitude is None or longitude is None or inside(outline, latitude, longitude):
             return replace(new, area=key)
         turned = inside(outline, longitude, latitude)
         raise Misplaced("latitude", "registry.swapped" if turned else "registry.outside_area")
+
+    def meant(self, said: Iterable[str | None]) -> list[str]:
+        """Give the keys of the areas that rows name, where they can be told."""
+        found: set[str] = set()
+        for each in {each for each in said if each is not None}:
+            with suppress(IotError):
+                found.add(self.find(each))
+        return sorted(found)
 
     def find(self, said: str) -> str:
         """Find the area that a list means. Raises IotError when none or several have that name."""

@@ -19,13 +19,16 @@ from iot_core.errors import StartError
 from iot_core.settings import child_environment
 from iot_core.state import StateDir
 from simulators.bench import Say
+from simulators.bench.beside import beside
+from simulators.bench.claimants import Run
 from simulators.bench.registered import WARD
 from simulators.bench.stage import Stage
 
-__all__ = ["import_file", "let_in"]
+__all__ = ["import_file", "let_in", "let_in_over_mqtt"]
 
 _AT_ONCE: Final = 200
-"""Devices that ask in one moment; a device waits half a minute before it asks again, so a thousand come spread."""
+"""Devices that ask in one moment over HTTP; one waits half a minute before it asks again, so a thousand come spread."""
+_PATIENCE_S: Final = 120.0
 _HEADINGS: Final = "key;name;profile;area;latitude;longitude;serial"
 
 
@@ -83,7 +86,41 @@ async def let_in(stage: Stage, number: int, say: Say) -> dict[str, Any]:
         all_s = time.perf_counter() - began
     if waiting["waiting"] != number or len(accepted.items) != number or given["accepted"] != number:
         raise StartError("bench.core_ended", log=f"{waiting} {len(accepted.items)} {given}")
-    return {"claim_s": round(claimed_s, 2), "accept_s": round(accept_s, 2), "all_s": round(all_s, 2), "secrets": number}
+    return _took(claimed_s, accept_s, all_s, number)
+
+
+async def let_in_over_mqtt(stage: Stage, number: int, say: Say) -> dict[str, Any]:
+    """Let devices claim themselves over MQTT, all at once, and accept all: each hears its secret where it waits."""
+    until = datetime.now(UTC) + timedelta(days=1)
+    made = await stage.client.new_batch(shapes.BatchNew(count=number, until=until, profile="native-water-meter"))
+    host, _, port = (made.mqtt or "").partition(":")
+    serials = tuple(f"MQTT-{n:05}" for n in range(number))
+    said: dict[str, dict[str, float]] = {"began": {}, "waiting": {}, "accepted": {}, "refused": {}}
+    run = Run(host, int(port), made.batch.key, made.secret, serials)
+    async with beside("simulators.bench.claimants", run) as lines:
+        say("bench_registry.step_claims_mqtt", 0.0)
+        await _heard(lines, said, "waiting", number)
+        claimed_s = max(said["waiting"].values()) - min(said["began"].values())
+        say("bench_registry.step_claims_mqtt", 0.5)
+        began = time.monotonic()
+        await stage.client.accept_all(shapes.InboxAcceptAll(driver="claim"))
+        accept_s = time.monotonic() - began
+        await _heard(lines, said, "accepted", number)
+    return _took(claimed_s, accept_s, max(said["accepted"].values()) - began, number)
+
+
+async def _heard(lines: asyncio.StreamReader, said: dict[str, dict[str, float]], what: str, number: int) -> None:
+    """Read until every device has said this."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while len(said[what]) < number:
+            line = (await lines.readline()).decode().split()
+            if not line or line[1] == "refused":
+                raise StartError("bench.publisher_failed", exit_code=1)
+            said[line[1]].setdefault(line[0], float(line[2]))
+
+
+def _took(claim_s: float, accept_s: float, all_s: float, number: int) -> dict[str, Any]:
+    return {"claim_s": round(claim_s, 2), "accept_s": round(accept_s, 2), "all_s": round(all_s, 2), "secrets": number}
 
 
 async def _claimed(session: aiohttp.ClientSession, claims: Sequence[dict[str, str]]) -> dict[str, int]:

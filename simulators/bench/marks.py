@@ -62,6 +62,8 @@ _MARKS: Final[Mapping[str, Sequence[Mark]]] = {
         Mark("10,000 rows imported", "imported.first_s", le, 20, "s"),
         Mark("changes when they are imported again", "imported.again_changes", le, 0, ""),
         Mark("1,000 claims accepted, and their secrets given", "claimed.all_s", le, 10, "s"),
+        Mark("1,000 claims over MQTT at once, until all wait", "claimed_mqtt.claim_s", le, 10, "s"),
+        Mark("those accepted, and their secrets heard", "claimed_mqtt.all_s", le, 10, "s"),
         Mark("a core's start", "start_s", le, 10, "s"),
         Mark("lamps online before they connected", "online_before_connected", le, 0, ""),
         Mark("presence after a lamp's connection, the latest", "presence_s.max", le, 2, "s"),

@@ -15,7 +15,7 @@ async def test_the_registry_bench_asks_imports_accepts_starts_and_commands() -> 
     result = await registry.run(options, lambda step, _: steps.append(step))
     assert set(result["worst_p95_ms"]) == {"list", "search", "show"}
     assert (result["imported"]["added"], result["imported"]["again_changes"]) == (20, 0)
-    assert result["claimed"]["secrets"] == 4
+    assert result["claimed"]["secrets"] == result["claimed_mqtt"]["secrets"] == 4
     assert result["unknown_until_connected"]
     assert result["online_before_connected"] == 0
     assert set(result["presence_s"]) == {"p50", "p95", "p99", "max"}

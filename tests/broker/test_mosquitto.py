@@ -233,6 +233,15 @@ async def test_reloads_are_few_however_many_devices_are_added(pool: asyncpg.Pool
     assert all(later - earlier >= 0.49 for earlier, later in pairwise(told))
 
 
+async def test_an_update_under_way_ends_with_the_core(state: StateDir, pool: asyncpg.Pool) -> None:
+    async with started(state, pool, mqtt()) as broker:
+        asking = [asyncio.create_task(broker.refresh()) for _ in range(3)]
+        await asyncio.sleep(0)
+    assert isinstance(broker, Mosquitto)
+    assert not broker._updates
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
 async def test_what_waits_for_the_core_survives_new_accounts_and_a_restart_of_the_broker(
     pool: asyncpg.Pool, state: StateDir
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from iot_core.api import shapes
 from iot_core.cli import device_sheet
-from iot_core.cli.device_lists import CHUNK
+from iot_core.cli.importing import CHUNK
 from iot_core.cli.pieces import gateways_first
 from iot_core.errors import RequestError
 

@@ -13,12 +13,20 @@ from typing import Any
 
 import aiohttp
 import aiomqtt
+import asyncpg
 import pytest
 
 from iot_core.api import shapes
 from iot_core.app import Core
+from iot_core.claiming import Claiming
 from iot_core.client import Client
+from iot_core.counters import Counters
+from iot_core.driver import ClaimState
 from iot_core.errors import ConflictError, NotFoundError
+from iot_core.registry import batches
+from iot_core.settings import Store
+from iot_core.store.connection import open_pool
+from tests.classes import shipped
 from tests.conftest import missing
 from tests.core import command, core_running, until
 from tests.provisioning.reference_claim import claim as claim_over_mqtt
@@ -148,6 +156,83 @@ async def test_a_claim_over_mqtt_is_answered_while_it_waits_once_a_person_accept
     await client.accept(shapes.InboxAccept(address=f"claim:{waiting.id}", key="meter-9"))
     async with asyncio.timeout(30):
         assert (await asking)["device"] == "meter-9"
+
+
+async def test_who_waits_over_mqtt_is_asked_again_for_its_own_decision_only(
+    running: tuple[Core, Client], tmp_path: Path
+) -> None:
+    core, client = running
+    made = await new_batch(client)
+    assert made.mqtt
+    host, _, port = made.mqtt.partition(":")
+    asking = {
+        serial: asyncio.create_task(
+            claim_over_mqtt((host, int(port)), made.batch.key, made.secret, serial, tmp_path / serial)
+        )
+        for serial in ("S-1", "S-2", "S-3")
+    }
+    await until(lambda: core.counters.total("claims_waiting") == 3)
+    numbers = {each.serial: each.id for each in (await client.inbox()).claims}
+    await client.accept(shapes.InboxAccept(address=f"claim:{numbers['S-2']}", key="meter-2"))
+    async with asyncio.timeout(30):
+        assert (await asking["S-2"])["device"] == "meter-2"
+        await client.reject(claims=[numbers["S-1"]])
+        with pytest.raises(PermissionError):
+            await asking["S-1"]
+    assert core.counters.total("claims_waiting") == 3
+    asking["S-3"].cancel()
+    await asyncio.gather(*asking.values(), return_exceptions=True)
+
+
+async def test_all_that_wait_are_accepted_in_one_operation_and_each_gets_a_secret_of_its_own(
+    running: tuple[Core, Client],
+) -> None:
+    core, client = running
+    made = await new_batch(client)
+    replies = {f"W-{n}": a_reply() for n in range(4)}
+    for serial, reply in replies.items():
+        assert (await post(core, made, serial, reply))[0] == 202
+    accepted = await client.accept_all(shapes.InboxAcceptAll(driver="claim"))
+    assert sorted(each.device.key for each in accepted.items) == sorted(serial.lower() for serial in replies)
+    query = "SELECT operation, after->>'serial' AS serial FROM iot.audit WHERE action = 'claim.accept'"
+    rows = await core.pool.fetch(query)
+    assert sorted(row["serial"] for row in rows) == sorted(replies)
+    assert len({row["operation"] for row in rows}) == 1
+    answers = [await post(core, made, serial, reply) for serial, reply in replies.items()]
+    assert [status for status, _ in answers] == [200] * 4
+    secrets = {said["device"]: said["secret"] for _, said in answers}
+    assert len(set(secrets.values())) == 4
+    for device, secret in secrets.items():
+        assert await speaks(core, device, secret) == 0
+
+
+async def test_claims_that_wait_for_each_other_leave_connections_to_everybody_else(dsn: str) -> None:
+    async with open_pool(dsn, Store()) as pool, pool.acquire() as other:
+        made, secret = await batches.create(other, shipped(), count=50, until=later(days=1), profile=MODEL, by="test")
+        claiming = Claiming(pool, shipped(), Counters().count, _nothing)
+        async with other.transaction():
+            await other.execute("SELECT pg_advisory_xact_lock(hashtext('iot.claim'), id) FROM iot.batch")
+            asking = [
+                asyncio.create_task(
+                    claiming(
+                        json.dumps({"serial": f"S-{n}", "reply": a_reply()}).encode(),
+                        driver="http", came_from="127.0.0.1", login=(made.key, secret),
+                    )
+                )
+                for n in range(40)
+            ]  # fmt: skip
+            await until(lambda: _waiting_for_a_lock(pool))
+            async with asyncio.timeout(20), pool.acquire() as free:
+                assert await free.fetchval("SELECT count(*) FROM iot.claim") == 0
+        assert {said.state for said in await asyncio.gather(*asking)} == {ClaimState.WAITING}
+
+
+async def _nothing() -> None: ...
+
+
+async def _waiting_for_a_lock(pool: asyncpg.Pool) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return bool(await pool.fetchval(query) >= 3)
 
 
 async def test_exhausted_expired_foreign_and_revoked_claims_get_nothing_and_are_audited(

@@ -107,11 +107,44 @@ async def test_an_address_that_goes_from_one_device_to_another_is_the_others(
     assert state(directory) == await fresh(pool)
 
 
-async def test_a_thousand_at_once_are_read_in_one_go(pool: asyncpg.Pool, directory: Counted) -> None:
+async def test_a_thousand_at_once_are_read_without_reading_everybody(pool: asyncpg.Pool, directory: Counted) -> None:
     async with pool.acquire() as connection:
-        await devices.add(connection, shipped(), [lamp(f"lamp-{number}") for number in range(1_000)], by="test")
-    await until(lambda: len(directory) == 1_000)
+        await devices.add(connection, shipped(), [lamp(f"lamp-{number}") for number in range(1_001)], by="test")
+    await until(lambda: len(directory) == 1_001)
+    assert directory.whole == 1
+    assert state(directory) == await fresh(pool)
+
+
+async def test_more_than_can_be_named_are_read_with_all_others(pool: asyncpg.Pool, directory: Counted) -> None:
+    await pool.execute("SELECT iot.tell_units(ARRAY(SELECT generate_series(1, 10001)))")
+    await until(lambda: directory.whole == 2)
+    await pool.execute("SELECT iot.tell_units(ARRAY[]::integer[])")
+    async with pool.acquire() as connection:
+        await devices.add(connection, shipped(), [lamp("a")], by="test")
+    await until(lambda: len(directory) == 1)
     assert directory.whole == 2
+
+
+async def test_the_units_of_a_protocol_are_those_of_now(pool: asyncpg.Pool, directory: Counted) -> None:
+    def keys(scheme: str) -> list[str]:
+        return sorted(unit.device_key for unit in directory.with_scheme(scheme))
+
+    profiles = shipped()
+    async with pool.acquire() as connection:
+        await devices.add(connection, profiles, [lamp("a")], by="test")
+        await until(lambda: keys("iot") == ["a"])
+        polled = directory.with_scheme("modbus")
+        assert list(polled) == []
+        meter = devices.NewDevice(key="m", profile="tuf-2000m", address="10.0.3.7/4")
+        await devices.add(connection, profiles, [lamp("b"), meter], by="test")
+        await until(lambda: keys("modbus") == ["m"])
+        assert keys("iot") == ["a", "b"]
+        meters = directory.with_scheme("modbus")
+        await devices.remove(connection, "a", by="test")
+        await until(lambda: keys("iot") == ["b"])
+        assert directory.with_scheme("modbus") is meters
+        await devices.remove(connection, "m", by="test")
+        await until(lambda: keys("modbus") == [])
 
 
 async def test_rows_that_are_deleted_are_missed(pool: asyncpg.Pool, directory: Counted) -> None:

@@ -75,6 +75,8 @@ class DeviceImport(Request, frozen=True, kw_only=True):
     skip_bad: bool = False
     before: Annotated[tuple[Key, ...], Meta(max_length=100_000)] = ()
     """For a dry run of a list in pieces: gateways that an earlier piece would have added."""
+    more: bool = False
+    """Another piece follows: only the last one's answer waits until the broker knows who is new."""
 
 
 class RowProblem(Answer, frozen=True, kw_only=True):
