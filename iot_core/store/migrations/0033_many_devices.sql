@@ -1,5 +1,5 @@
 -- many devices that come or go at once: told by number, and taken back without reading everybody's row
--- depends: 0031_alarm_uplink
+-- depends: 0032_report_again
 
 -- migrate: apply
 -- A notice holds 8,000 bytes, so many are told in pieces; above 10,000 reading everything is the shorter way, and notices
