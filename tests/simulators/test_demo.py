@@ -182,18 +182,28 @@ async def test_a_simulated_city_speaks_to_a_core_that_runs_and_is_taken_back_lat
             found = devices["items"] if isinstance(devices, dict) else devices
             assert len(found) == 12
             assert all(each["simulated"] for each in found)
-        models = ("--model", "milesight-em500-udl", "--model", "kamstrup-multical21", "--model", "ucifi-stream-gauge")
-        async with iot(folder, "sim", "run", *models, "--seconds", "6") as sim:
+        models = (
+            "milesight-em500-udl",
+            "kamstrup-multical21",
+            "ucifi-stream-gauge",
+            "sparkplug-pibrella",
+            "intesis-dali",
+        )
+        asked = [word for model in models for word in ("--model", model)]
+        async with iot(folder, "sim", "run", *asked, "--seconds", "6") as sim:
             assert await sim.ended() == 0, sim.lines
             assert sim.last()["unanswered"] == 0
-        async with iot(folder, "device", "list", "--state", "ok", "--output", "json") as listed:
+        async with iot(folder, "device", "list", "--output", "json") as listed:
             await listed.ended()
             devices = json.loads("\n".join(listed.lines))
-            found = devices["items"] if isinstance(devices, dict) else devices
-            assert {each["profile"] for each in found} >= set(models[1::2])  # one of them through a LoRaWAN bridge
+            known = devices["items"] if isinstance(devices, dict) else devices
+            found = [each for each in known if each["state"] == "ok"]
+            assert {each["profile"] for each in found} >= set(models[:4])  # one of them through a LoRaWAN bridge
+            (gateway,) = (each["key"] for each in known if each["profile"] == "intesis-dali")
+            assert gateway.removesuffix("-gw") in {each["key"] for each in found}, "a lamp behind it is heard"
         async with iot(folder, "sim", "remove") as removed:
             assert await removed.ended() == 0
-            assert removed.lines[0] == "Simulated devices retired: 16."
+            assert removed.lines[0] == "Simulated devices retired: 19."
             assert removed.lines[1].startswith("9 areas of the city stay"), removed.lines
 
 
