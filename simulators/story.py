@@ -76,8 +76,10 @@ class CommitEar:
         await connection.add_listener(self.CHANNEL, self._hear)
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        if str(payload).isdigit() and len(self.heard) < 10_000:
-            self.heard.setdefault(int(str(payload)), datetime.now(UTC))
+        now = datetime.now(UTC)
+        for each in str(payload).split(","):
+            if each.isdigit() and len(self.heard) < 10_000:
+                self.heard.setdefault(int(each), now)
 
 
 async def way_of(center: Center, tables: Tables, fires: Fires, ear: CommitEar, since: datetime) -> Way:
@@ -91,7 +93,7 @@ async def way_of(center: Center, tables: Tables, fires: Fires, ear: CommitEar, s
 
 async def _way(receipt: Receipt, tables: Tables, fires: Fires, ear: CommitEar, since: datetime) -> Way | None:
     said = receipt.said.data
-    if said.device is None or said.alarm is None or (sent := fires.first.get(said.device.key)) is None:
+    if said.device is None or said.alarm is None or (sent := fires.first.get(said.device.key or "")) is None:
         return None
     raised = {alarm.id: alarm for alarm in await tables.raised(since)}
     pushed = await tables.pushed(TARGET, [said.alarm.id])

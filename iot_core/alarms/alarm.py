@@ -10,10 +10,13 @@ normal       returned         --->    closed
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
+
+import msgspec
 
 from iot_core.model import Severity, Title
 
@@ -46,8 +49,7 @@ class EventKind(StrEnum):
     UNDONE = "undone"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlarmRow:
+class AlarmRow(msgspec.Struct, frozen=True, kw_only=True):
     """An alarm. `id` is 0 until it is stored; `raised_at` is the rule clock of the latest time it was raised.
 
     `suppressed_by` names what keeps it quiet (`maintenance:ID`, `incident:ID`), `incident_id` the incident it is part
@@ -122,15 +124,21 @@ class AlarmEvent:
 
 
 _DERIVED: Final = {"severity", "title", "runbook"}
-_FIELDS: Final = tuple(each.name for each in fields(AlarmRow) if each.name not in _DERIVED)
+_FIELDS: Final = tuple(name for name in AlarmRow.__struct_fields__ if name not in _DERIVED)
 
 
 def from_record(record: Mapping[str, Any]) -> AlarmRow:
     """Build an alarm from a row of iot.alarm, with or without the facts of its device."""
-    known = {name: record[name] for name in _FIELDS if name in record.keys()}  # noqa: SIM118 - a Record iterates values
+    known = {name: record[name] for name in _among(tuple(record.keys()))}
     return AlarmRow(
         severity=Severity(record["severity"]),
         title=Title(record["title_vi"], record["title_en"]),
         runbook=Title(record["runbook_vi"], record["runbook_en"]) if record["runbook_vi"] is not None else None,
         **known,
     )
+
+
+@cache
+def _among(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the fields that a row has; there are few kinds of rows."""
+    return tuple(name for name in _FIELDS if name in columns)

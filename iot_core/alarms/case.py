@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from iot_core.alarms.alarm import AlarmRow, EventKind
 from iot_core.alarms.rules import Change, Phase, State, Transition
@@ -19,8 +22,7 @@ Key = tuple[str, int, str]
 """Source kind, source id, rule: how state rows are named, and the order in which they are locked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occasion:
+class Occasion(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the uplink (or timer) that made a transition. `now` is our clock: when an alarm closed."""
 
     received_at: datetime
@@ -55,8 +57,7 @@ class Slot:
     changed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
+class Happening(msgspec.Struct, frozen=True):
     """An event to be written, with the alarm as it was then. `push` is its type for the world outside, if any."""
 
     slot: Slot

@@ -6,12 +6,13 @@ Each deed is one transaction under the lock of the alarm's source and rule, refu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 import asyncpg
+from msgspec.structs import replace
 
 from iot_core.alarms.alarm import AlarmRow, EventKind
 from iot_core.alarms.case import Case, Slot
@@ -208,7 +209,7 @@ def ring_again(case: Case, now: datetime) -> None:
 
 
 def _next(row: AlarmRow, **changes: object) -> AlarmRow:
-    return replace(row, version=row.version + 1, **changes)  # type: ignore[arg-type]
+    return replace(row, version=row.version + 1, **changes)
 
 
 _DEEDS: Final[Mapping[Deed, Callable[[Case, AlarmRow, Asked], None]]] = {

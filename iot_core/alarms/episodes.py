@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final
 
+import msgspec
+
 from iot_core.alarms.rules import Change, Compiled, Phase, State, Transition, fire, read, withdraw
 from iot_core.model import Severity, Value
 
@@ -86,7 +88,7 @@ def episodes(compiled: Compiled, readings: Iterable[Reading], until: datetime, m
             state, transitions = fire(state, clock) if rings else withdraw(state, state.due_at)
         if reading is not None:
             if rule.hours and state.phase is not Phase.ACTIVE and not may_ring(rule.hours, clock):
-                state = replace(withdraw(state, clock)[0], last_time=max(state.last_time, clock))
+                state = msgspec.structs.replace(withdraw(state, clock)[0], last_time=max(state.last_time, clock))
             else:
                 state, more = read(compiled, state, clock, reading.value)
                 transitions += more

@@ -7,6 +7,7 @@ after COMMIT -> committed(pending): the cache follows the database, never leads 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -51,6 +52,9 @@ class Pending:
 
 
 _NOTHING: Final = Pending()
+_AT_A_TIME: Final = 100
+_LOGGED: Final = 10
+"""Changes of one flush that have a line in the log each."""
 _Touched = dict[int, set[str]]
 
 
@@ -122,7 +126,9 @@ class Evaluator:
         cases = await lock(connection, [*_keys(touched), *looked], [*_keys(wanted), *made])
         groups = _by_device(observations, {source for kind, source, _ in cases if kind == "device"})
         known = await self._history(connection, groups)
-        for (kind, device_id, rule), case in cases.items():
+        for number, ((kind, device_id, rule), case) in enumerate(cases.items(), 1):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # a storm is judged in one transaction, and others are not kept waiting by it
             group, watch = groups.get(device_id), self.watch(rule, device_id)
             if kind != "device" or not group or watch is None or watch.class_key != group[0].class_key:
                 continue
@@ -171,9 +177,11 @@ class Evaluator:
                 rules.discard(rule)
                 if not rules:
                     del cache[source_id]
-        for each in pending.happenings:
+        for each in pending.happenings[:_LOGGED]:
             row = each.as_of
             log.info("alarm.changed", to=each.kind.value, rule=row.rule, source=f"{row.source_kind}:{row.source_id}")
+        if len(pending.happenings) > _LOGGED:  # a storm is in the alarms' own history, line by line
+            log.info("alarms.changed", more=len(pending.happenings) - _LOGGED)
 
     def open_at(self, device_id: int) -> frozenset[str]:
         """Name the rules that the cache holds pending or active at a device."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
+from msgspec.structs import replace
 
 from iot_core.alarms.alarm import AlarmRow, EventKind
 from iot_core.alarms.case import Case, Happening, Key, Slot

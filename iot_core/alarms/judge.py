@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
+from msgspec.structs import replace
 
 from iot_core.alarms.alarm import EventKind
 from iot_core.alarms.case import Case, Occasion

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 import asyncpg
+from msgspec.structs import replace
 
 from iot_core.alarms.alarm import AlarmRow, from_record
 from iot_core.alarms.case import Case, Happening, Key, Shelf, Slot
 from iot_core.alarms.rules import NEVER, Phase, State
 from iot_core.model import Title
 from iot_core.push import Notice, enqueue
+from iot_core.store.many import columns_of, turned
 
 CREATE: Final = """
 INSERT INTO iot.rule_state (source_kind, source_id, rule, state, since, last_time)
@@ -36,26 +37,46 @@ OPEN: Final = """
 SELECT a.* FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
 JOIN iot.alarm a ON (a.source_kind, a.source_id, a.rule) = (k.kind, k.id, k.rule) AND a.closed_at IS NULL
 """
-INSERT_ALARM: Final = """
-INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, metric, value, threshold,
-    latched, late, simulated, raised_at, received_at, cleared_at, acknowledged_at, acknowledged_by, closed_at, version,
-    returned_at, shelved_until, shelved_by, shelved_reason, suppressed_by, incident_id, assigned_to, cause, test,
-    runbook_vi, runbook_en)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-    $25, $26, $27, $28, $29, $30, $31) RETURNING id
+# One statement for everything of a flush, whatever its number: a storm costs rows, not round trips. Their order is the
+# order in which things happened, so that ids tell it.
+_ALARM: Final = {
+    "source_kind": "text", "source_id": "bigint", "device_id": "integer", "rule": "text", "severity": "text",
+    "title_vi": "text", "title_en": "text", "metric": "text", "value": "float8", "threshold": "float8",
+    "latched": "boolean", "late": "boolean", "simulated": "boolean", "raised_at": "timestamptz",
+    "received_at": "timestamptz", "cleared_at": "timestamptz", "acknowledged_at": "timestamptz",
+    "acknowledged_by": "text", "closed_at": "timestamptz", "version": "integer", "returned_at": "timestamptz",
+    "shelved_until": "timestamptz", "shelved_by": "text", "shelved_reason": "text", "suppressed_by": "text",
+    "incident_id": "bigint", "assigned_to": "text", "cause": "text", "test": "boolean", "runbook_vi": "text",
+    "runbook_en": "text",
+}  # fmt: skip
+_GIVEN_ONCE: Final = frozenset({
+    "source_kind", "source_id", "device_id", "rule", "title_vi", "title_en", "threshold", "latched", "simulated",
+    "runbook_vi", "runbook_en",
+})  # fmt: skip
+_CHANGES: Final = tuple(name for name in _ALARM if name not in _GIVEN_ONCE)
+INSERT_ALARM: Final = f"""
+INSERT INTO iot.alarm ({", ".join(_ALARM)})
+SELECT {", ".join(_ALARM)} FROM unnest({columns_of(_ALARM.values())})
+    WITH ORDINALITY AS n ({", ".join(_ALARM)}, ordinality) ORDER BY ordinality
+RETURNING id, source_kind, source_id, rule
 """
-UPDATE_ALARM: Final = """
-UPDATE iot.alarm SET metric = $2, value = $3, late = $4, raised_at = $5, received_at = $6, cleared_at = $7,
-    acknowledged_at = $8, acknowledged_by = $9, closed_at = $10, version = $11, severity = $12, returned_at = $13,
-    shelved_until = $14, shelved_by = $15, shelved_reason = $16, suppressed_by = $17, incident_id = $18,
-    assigned_to = $19, cause = $20, test = $21 WHERE id = $1
+UPDATE_ALARM: Final = f"""
+UPDATE iot.alarm a SET {", ".join(f"{name} = n.{name}" for name in _CHANGES)}
+FROM unnest({columns_of(["bigint", *(_ALARM[name] for name in _CHANGES)])}) AS n (id, {", ".join(_CHANGES)})
+WHERE a.id = n.id
 """
 INSERT_EVENT: Final = """
-INSERT INTO iot.alarm_event (alarm_id, kind, at, by, value, note) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO iot.alarm_event (alarm_id, kind, at, by, value, note)
+SELECT alarm_id, kind, at, by, value, note
+FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[], $5::float8[], $6::text[])
+    WITH ORDINALITY AS n (alarm_id, kind, at, by, value, note, ordinality) ORDER BY ordinality
 """
 UPDATE_STATE: Final = """
-UPDATE iot.rule_state SET state = $4, since = $5, due_at = $6, last_time = $7, alarm_id = $8
-WHERE (source_kind, source_id, rule) = ($1, $2, $3)
+UPDATE iot.rule_state s SET state = n.state, since = n.since, due_at = n.due_at, last_time = n.last_time,
+    alarm_id = n.alarm_id
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+    $8::bigint[]) AS n (kind, id, rule, state, since, due_at, last_time, alarm_id)
+WHERE (s.source_kind, s.source_id, s.rule) = (n.kind, n.id, n.rule)
 """
 
 
@@ -78,26 +99,30 @@ async def save(connection: asyncpg.Connection, cases: Iterable[Case]) -> list[Ha
     changed = [case for case in cases if case.dirty or case.happenings]
     slots = [slot for case in changed for slot in case.slots if slot.changed]
     # Before the new ones: a closed alarm makes room for the next of its source and rule.
-    old = [slot.row for slot in slots if slot.row.id]
-    if old:
-        await connection.executemany(UPDATE_ALARM, [_changes(row) for row in old])
+    await _write(connection, UPDATE_ALARM, [_changes(slot.row) for slot in slots if slot.row.id])
     await insert(connection, [slot for slot in slots if not slot.row.id])
     happenings = [happening for case in changed for happening in case.happenings]
-    if happenings:
-        await connection.executemany(INSERT_EVENT, [_event(happening) for happening in happenings])
-    if changed:
-        await connection.executemany(UPDATE_STATE, [_state_values(case) for case in changed])
+    await _write(connection, INSERT_EVENT, [_event(happening) for happening in happenings])
+    await _write(connection, UPDATE_STATE, [_state_values(case) for case in changed])
     await enqueue(connection, [_notice(each) for each in happenings if each.push])
     return happenings
 
 
 async def insert(connection: asyncpg.Connection, slots: Sequence[Slot]) -> None:
-    """Insert new alarms; their slots learn their ids."""
+    """Insert new alarms; their slots learn their ids, those of one source and rule in their order."""
     if not slots:
         return
-    rows = await connection.fetchmany(INSERT_ALARM, [_facts(slot.row) for slot in slots])
-    for slot, row in zip(slots, rows, strict=True):
-        slot.row = replace(slot.row, id=row["id"])
+    given: dict[Key, list[int]] = {}
+    for row in await connection.fetch(INSERT_ALARM, *turned([_facts(slot.row) for slot in slots])):
+        given.setdefault(_key(row), []).append(row["id"])
+    for slot in slots:
+        row = slot.row
+        slot.row = replace(row, id=given[row.source_kind, row.source_id, row.rule].pop(0))
+
+
+async def _write(connection: asyncpg.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if rows:
+        await connection.execute(statement, *turned(rows))
 
 
 def _columns(keys: Sequence[Key]) -> tuple[list[str], list[int], list[str]]:
@@ -113,62 +138,23 @@ def _state(row: asyncpg.Record) -> State:
 
 
 def _facts(row: AlarmRow) -> tuple[object, ...]:
+    """Give the columns of `_ALARM`."""
     return (
-        row.source_kind,
-        row.source_id,
-        row.device_id,
-        row.rule,
-        row.severity,
-        row.title.vi,
-        row.title.en,
-        row.metric,
-        row.value,
-        row.threshold,
-        row.latched,
-        row.late,
-        row.simulated,
-        row.raised_at,
-        row.received_at,
-        row.cleared_at,
-        row.acknowledged_at,
-        row.acknowledged_by,
-        row.closed_at,
-        row.version,
-        *_more(row),
+        row.source_kind, row.source_id, row.device_id, row.rule, row.severity, row.title.vi, row.title.en, row.metric,
+        row.value, row.threshold, row.latched, row.late, row.simulated, row.raised_at, row.received_at, row.cleared_at,
+        row.acknowledged_at, row.acknowledged_by, row.closed_at, row.version, row.returned_at, row.shelved_until,
+        row.shelved_by, row.shelved_reason, row.suppressed_by, row.incident_id, row.assigned_to, row.cause, row.test,
         *((row.runbook.vi, row.runbook.en) if row.runbook is not None else (None, None)),
-    )
-
-
-def _more(row: AlarmRow) -> tuple[object, ...]:
-    return (
-        row.returned_at,
-        row.shelved_until,
-        row.shelved_by,
-        row.shelved_reason,
-        row.suppressed_by,
-        row.incident_id,
-        row.assigned_to,
-        row.cause,
-        row.test,
-    )
+    )  # fmt: skip
 
 
 def _changes(row: AlarmRow) -> tuple[object, ...]:
+    """Give the id and the columns of `_CHANGES`."""
     return (
-        row.id,
-        row.metric,
-        row.value,
-        row.late,
-        row.raised_at,
-        row.received_at,
-        row.cleared_at,
-        row.acknowledged_at,
-        row.acknowledged_by,
-        row.closed_at,
-        row.version,
-        row.severity,
-        *_more(row),
-    )
+        row.id, row.severity, row.metric, row.value, row.late, row.raised_at, row.received_at, row.cleared_at,
+        row.acknowledged_at, row.acknowledged_by, row.closed_at, row.version, row.returned_at, row.shelved_until,
+        row.shelved_by, row.shelved_reason, row.suppressed_by, row.incident_id, row.assigned_to, row.cause, row.test,
+    )  # fmt: skip
 
 
 def _event(happening: Happening) -> tuple[object, ...]:

@@ -8,12 +8,13 @@ Idempotent twice: a message id counts once, and an event older than the last one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 import asyncpg
+from msgspec.structs import replace
 
 from iot_core.alarms.alarm import AlarmRow, EventKind
 from iot_core.alarms.case import Case, Happening, Occasion

@@ -6,11 +6,11 @@ Looked at every few seconds by each worker; the rows' locks let each step happen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+from msgspec.structs import replace
 
 from iot_core.alarms.alarm import EventKind
 from iot_core.alarms.case import Case, Key, Occasion

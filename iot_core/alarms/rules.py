@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from iot_core.model import AlarmRule, Comparison, Severity, Value
 
@@ -52,8 +55,7 @@ class Change(StrEnum):
     BACK = "back"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(msgspec.Struct, frozen=True, kw_only=True):
     """Where a rule stands, as its row keeps it. `due_at` is the timer of a pending rule, or of an active one's end."""
 
     phase: Phase = Phase.NORMAL
@@ -62,8 +64,7 @@ class State:
     last_time: datetime = NEVER
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(msgspec.Struct, frozen=True):
     """One change at a time of the rule clock; `value` is None when a timer and not a reading made it."""
 
     change: Change

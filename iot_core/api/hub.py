@@ -254,8 +254,7 @@ class Hub:
             raise asyncpg.InterfaceError("the listening connection is gone")
 
     def _on_notify(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
-        if payload.isdecimal():
-            self._told.append(int(payload))
+        self._told.extend(int(each) for each in payload.split(",") if each.isdecimal())
         self._wake.set()
 
     def _on_command_step(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:

@@ -78,6 +78,7 @@ class Prepare:
             for profile in self._profiles.all()
             if profile.native and profile.class_key in self._tables
         }
+        self._life_safety = frozenset(key for key, checker in self._checkers.items() if checker.life_safety)
         self._faulty: set[str] = set()
 
     def __call__(self, uplink: Uplink, *, replay: bool = False) -> Work:
@@ -131,6 +132,16 @@ class Prepare:
         fed = (unit.device_id, *unit.channels.values())
         classes = {self._directory.class_of(unit, each) for each in fed}
         return all(key in self._checkers and not self._checkers[key].life_safety for key in classes)
+
+    def urgent(self, address: str) -> bool:
+        """Say whether lives hang on what a sender says. Asked of every uplink: two look-ups."""
+        unit = self._directory.at(address)
+        if unit is None:
+            return False
+        if not unit.channels:
+            return unit.class_key in self._life_safety
+        fed = (unit.device_id, *unit.channels.values())
+        return any(self._directory.class_of(unit, each) in self._life_safety for each in fed)
 
     def above_limit(self, uplink: Uplink, *, sampled: bool) -> Work:
         """Make the work of an uplink above its sender's limit: nothing to store, and to hold only if it is a sample."""

@@ -1,6 +1,10 @@
 """The worker: takes uplinks from the drivers, flushes them by size or age, acknowledges after COMMIT.
 
 While the store is away a batch is tried again until it is written; nothing is acknowledged and `emit` refuses more.
+What people's lives hang on has a lane of its own, so that a fire waits for no storm: its uplinks are neither behind
+others in a queue nor in one transaction with them. A sender is in one lane, so its order is kept, and lanes meet in the
+database no more than workers do.
+
 A batch that the database refuses for its data is bisected until the poison uplink stands alone; that one is held. So is
 one that the database does not write in time, for a whole that is too slow once would be too slow for ever.
 """
@@ -13,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -40,8 +45,17 @@ _UNKNOWN_KEPT: Final = 200
 _UNKNOWN_SENDERS: Final = 10_000
 
 
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """A queue with one writer behind it."""
+
+    urgent: bool = False
+    queue: deque[Uplink] = field(default_factory=deque)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Ingest:
-    """A bounded queue with one writer behind it."""
+    """Two bounded queues with one writer behind each."""
 
     def __init__(
         self,
@@ -59,19 +73,20 @@ class Ingest:
         self._prepare = prepare
         self._flush = flush
         self._counters = counters
-        self._queue: deque[Uplink] = deque()
+        self._ordinary = _Lane()
+        self._urgent = _Lane(urgent=True)
+        self._lanes = (self._ordinary, self._urgent)
         self._most = queue
         self._batch = batch
         self._batch_s = batch_s
         self._limit = limit
-        self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._settled = asyncio.Event()
         self._away_since: datetime | None = None
         self._in_hand = 0
         self._closing = False
         self._unknown: dict[str, int] = {}
-        counters.gauge("ingest_queue", lambda: len(self._queue))
+        counters.gauge("ingest_queue", lambda: sum(len(lane.queue) for lane in self._lanes))
 
     @property
     def away_since(self) -> datetime | None:
@@ -81,42 +96,54 @@ class Ingest:
     @property
     def idle(self) -> bool:
         """Whether everything that was emitted is committed."""
-        return not self._queue and not self._in_hand
+        return not self._in_hand and not any(lane.queue for lane in self._lanes)
 
     def lag_s(self) -> float:
         """Return how long the oldest waiting uplink has waited, in seconds."""
-        return (datetime.now(UTC) - self._queue[0].received_at).total_seconds() if self._queue else 0.0
+        waiting = [lane.queue[0].received_at for lane in self._lanes if lane.queue]
+        return (datetime.now(UTC) - min(waiting)).total_seconds() if waiting else 0.0
 
     async def emit(self, uplink: Uplink) -> None:
         """Take an uplink; wait for room. Raises StoreUnavailable while the store is away."""
-        while self._closing or (len(self._queue) >= self._most and self._away_since is None):
+        lane = self._urgent if self._prepare.urgent(uplink.address) else self._ordinary
+        while self._closing or (len(lane.queue) >= self._most and self._away_since is None):
             self._room.clear()
             await self._room.wait()
         if self._away_since is not None:
             raise StoreUnavailable
-        self._queue.append(uplink)
-        self._news.set()
+        lane.queue.append(uplink)
+        lane.news.set()
 
     async def run(self) -> None:
-        """Flush until cancelled. The next batch is prepared while the database is busy with this one; order is kept."""
+        """Flush until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work(self._ordinary), name="ingest ordinary")
+                group.create_task(self._work(self._urgent), name="ingest urgent")
+        finally:
+            self._in_hand = 0
+
+    async def _work(self, lane: _Lane) -> None:
+        """Empty a lane. The next batch is prepared while the database is busy with this one; order is kept."""
         following: asyncio.Task[list[Work]] | None = None
         try:
             while True:
-                works = await (following or self._next())
-                following = asyncio.create_task(self._next(), name="ingest next")
+                works = await (following or self._next(lane))
+                following = asyncio.create_task(self._next(lane), name="ingest next")
                 for part in self._flush.parts(self._bound_unknown(works), now=datetime.now(UTC)):
                     await self._store_all(part)
                 await self._acknowledge(works)
                 self._in_hand -= len(works)
                 self._settled.set()
         finally:
-            self._in_hand = 0
             if following is not None:
                 following.cancel()
                 await asyncio.wait([following])
 
-    async def _next(self) -> list[Work]:
-        uplinks = await self._collect()
+    async def _next(self, lane: _Lane) -> list[Work]:
+        uplinks = await self._collect(lane)
+        if lane.urgent:  # these have no limit
+            return [self._prepare(uplink) for uplink in uplinks]
         now = time.monotonic()
         above = self._limit.above([uplink.address for uplink in uplinks], now, self._prepare.limited)
         if not above:
@@ -142,17 +169,18 @@ class Ingest:
             self._settled.clear()
             await self._settled.wait()
 
-    async def _collect(self) -> list[Uplink]:
+    async def _collect(self, lane: _Lane) -> list[Uplink]:
         """Take a batch: what is there once the first uplink is `batch_s` old, or `batch` of them."""
-        while not self._queue:
-            self._news.clear()
-            await self._news.wait()
+        queue, news = lane.queue, lane.news
+        while not queue:
+            news.clear()
+            await news.wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._batch_s):
-                while len(self._queue) < self._batch:
-                    self._news.clear()
-                    await self._news.wait()
-        taken = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
+                while len(queue) < self._batch:
+                    news.clear()
+                    await news.wait()
+        taken = [queue.popleft() for _ in range(min(self._batch, len(queue)))]
         self._in_hand += len(taken)
         self._room.set()
         return taken

@@ -14,7 +14,6 @@ import socket
 import threading
 from typing import Any, Final
 
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from iot_core.errors import RequestError
@@ -41,7 +40,7 @@ def is_public(host: str) -> bool:
 def literal(host: str) -> str | None:
     """Give the address if a URL's host is one, in whichever spelling the system takes: `127.1`, `2130706433`.
 
-    aiohttp asks no resolver about a host of digits and points, so what these mean must be known before.
+    The system asks no name server about a host of digits and points, so what these mean must be known before.
     """
     try:
         return str(ipaddress.ip_address(host))
@@ -80,38 +79,21 @@ def shown_url(url: str) -> str:
     return str(parsed.with_query(None)) + ("?…" if parsed.query_string else "")
 
 
-class PinnedResolver(AbstractResolver):
-    """Resolves in a daemon thread of its own, so that a dead name server delays neither other targets nor our end."""
-
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Give the allowed addresses of a name. Raises PrivateAddressError when there is none."""
-        found = await _getaddrinfo(host, port, family)
-        allowed = [(kind, address) for kind, address in found if self._allow_private or is_public(address)]
-        if not allowed:
-            raise PrivateAddressError(host)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=kind,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, address in allowed
-        ]
-
-    async def close(self) -> None:
-        """Nothing is kept."""
+async def allowed_addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """Give the addresses of a host that may be connected to. Raises PrivateAddressError when there is none, OSError."""
+    address = literal(host)
+    found = [address] if address is not None else await resolve(host, port)
+    allowed = [each for each in found if allow_private or is_public(each)]
+    if not allowed:
+        raise PrivateAddressError(host)
+    return allowed
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Give the addresses of a name. Raises OSError."""
+    """Give the addresses of a name. Raises OSError.
+
+    In a daemon thread of its own, so that a dead name server delays neither other targets nor our end.
+    """
     return [address for _, address in await _getaddrinfo(host, port, socket.AF_UNSPEC)]
 
 

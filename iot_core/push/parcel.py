@@ -18,15 +18,22 @@ SENDER: Final = "iot-core"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """What is sent. `subject` is the first line, for what has a subject; `severity` orders what the receiver does."""
+    """What is sent. `severity` orders what the receiver does."""
 
     message_id: str
     type: str
     data: bytes
     content_type: str
-    subject: str
     severity: str
-    area: str = ""
+    area: str
+    body: Mapping[str, Any]
+    language: str
+
+    @property
+    def subject(self) -> str:
+        """Say in a line what it is about; most receivers never ask."""
+        words = template.words_of(self.body, self.language)
+        return f"{words['mark']}{words['severity_said']}: {words['title']}".lstrip(": ")
 
     @property
     def digest(self) -> str:
@@ -47,7 +54,6 @@ def pack(
     zone: str,
 ) -> Parcel:
     """Write a message in a target's format; the same message gives the same bytes on every try."""
-    words = template.words_of(body, language)
     content_type, data = "application/json", b""
     if format_ == "cap":
         issue = Issue(
@@ -56,21 +62,25 @@ def pack(
         )  # fmt: skip
         content_type, data = cap.MEDIA_TYPE, cap.alert(body, issue, earlier)
     elif format_ == "cef":
+        words = template.words_of(body, language)
         content_type, data = "text/plain; charset=utf-8", cef.line(body, words, message_id).encode()
     elif template_ or format_ == "text":
         chosen = template_ or template.DEFAULT
         content_type = "application/json" if template.is_json(chosen) else "text/plain; charset=utf-8"
-        data = template.fill(chosen, words).encode()
+        data = template.fill(chosen, template.words_of(body, language)).encode()
     else:
         data = msgspec.json.encode(body)
+    said = body.get("data")
+    said = said if isinstance(said, Mapping) else {}
     return Parcel(
         message_id=message_id,
         type=str(body.get("type")),
         data=data,
         content_type=content_type,
-        subject=f"{words['mark']}{words['severity_said']}: {words['title']}".lstrip(": "),
-        severity=words["severity"],
-        area=words["area"],
+        severity=(said.get("alarm") or {}).get("severity") or "",
+        area=(said.get("device") or {}).get("area") or "",
+        body=body,
+        language=language,
     )
 
 

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.messages import text
 from iot_core.model import Severity
 from iot_core.push.definition import Definition, checked, shown
-from iot_core.push.outbox import ADD, new_message_id, sealed_as
+from iot_core.push.outbox import ADD, MOST_URGENT, new_message_id, sealed_as
 from iot_core.push.webhook import new_secret
 from iot_core.store.vault import Vault
 
@@ -217,7 +218,8 @@ async def enqueue_test(connection: asyncpg.Connection, key: str) -> str:
         "timestamp": datetime.now(UTC).isoformat(),
         "data": {"target": key, "text": {"vi": text("push.test", "vi"), "en": text("push.test", "en")}},
     }
-    await connection.execute(ADD, target_id, None, message_id, body, 0)
+    encoded = msgspec.json.encode(body).decode()
+    await connection.execute(ADD, [target_id], [None], [message_id], [encoded], [MOST_URGENT])
     return message_id
 
 

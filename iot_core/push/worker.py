@@ -1,7 +1,8 @@
 """The worker that empties the outbox: woken by NOTIFY and a timer, a bounded number of sends for each target.
 
 A target that hangs holds its own places only; its messages wait in the table, not in memory. While a target answers,
-a batch is claimed at once; at its first failure what was not tried goes back.
+batches are claimed ahead and many are on their way at once; at its first failure what was not tried goes back. Receipts
+are written together. Of one alarm the next event is claimed when the one before is written down as delivered.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from heapq import heappop, heappush
 from typing import Final
 
 import asyncpg
@@ -25,19 +26,22 @@ from iot_core.push.answer import Answer
 from iot_core.push.outbox import Endpoint, Message
 from iot_core.push.parcel import Parcel, pack
 from iot_core.push.senders import Access, Sender, make_sender
-from iot_core.push.senders.base import Home
+from iot_core.push.senders.base import PLACES, Home
 from iot_core.settings import Settings
 from iot_core.store.connection import AWAY, RETRY, outlasting, wake_on
 from iot_core.store.vault import Vault
 
 log = structlog.get_logger()
 
-PLACES: Final = 4
-"""Messages on their way to one target at once."""
-BATCH: Final = 40
-"""Messages claimed at once of a target that answers."""
+FEWEST_AHEAD: Final = 40
+MOST_AHEAD: Final = 400
+"""Messages claimed ahead of a target that answers: twice as many each time, from few again after a failure."""
 LONGEST_PAUSE_S: Final = 300.0
 _LOOK_S: Final = 30.0
+_BUSY_LOOK_S: Final = 1.0
+"""How late a second try may be while others are being sent."""
+_ROUND_S: Final = 0.01
+"""Between two rounds of claiming, and of writing receipts, so that each has several."""
 _STORE_AWAY_S: Final = 1.0
 _LEASE_MARGIN_S: Final = 2.0
 _TIDY_S: Final = 3600.0
@@ -75,12 +79,25 @@ class _Lane:
 
     target: Endpoint
     sender: Sender
-    queue: deque[Message] = field(default_factory=deque)
+    queue: list[tuple[int, int, float, Message]] = field(default_factory=list)
+    """A heap: urgency, id, by when to begin (a send that began later could outlive its lease; the loop's clock)."""
     busy: int = 0
+    ahead: int = FEWEST_AHEAD
     failing: bool = False
     flowing: bool = False
-    try_until: float = 0.0
-    """By the loop's clock: a send that began later could outlive its lease."""
+
+    def wants(self) -> tuple[int, int]:
+        """Say how many messages to claim, and how urgent they must be: a fire never waits for a place in the queue."""
+        if not self.flowing:
+            return (0 if self.queue else PLACES - self.busy), outbox.LEAST_URGENT
+        if len(self.queue) <= self.ahead // 2:
+            return self.ahead - len(self.queue), outbox.LEAST_URGENT
+        return self.ahead, outbox.MOST_URGENT
+
+    @property
+    def places(self) -> int:
+        """How many messages may be on their way at once."""
+        return self.sender.places if self.flowing else PLACES
 
 
 class Worker:
@@ -106,7 +123,6 @@ class Worker:
         self._shut: set[str] = set()
         self._receipts: list[tuple[int, int | None, str]] = []
         self._receipt = asyncio.Event()
-        self._marked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def listen(self) -> None:
         """Wake the dispatcher on every COMMIT that put something into the outbox."""
@@ -125,31 +141,40 @@ class Worker:
             await asyncio.sleep(_TIDY_S)
 
     async def mark(self) -> None:
-        """Write down what was delivered: all that came together in one statement."""
+        """Write down what was delivered: all that came together in one statement.
+
+        What cannot be written down comes again when its lease is over, with the same id.
+        """
         while True:
             await self._receipt.wait()
-            self._receipt.clear()
-            receipts, self._receipts = self._receipts, []
-            marked, self._marked = self._marked, asyncio.get_running_loop().create_future()
-            noted = False
-            try:
-                with outlasting(*RETRY):
-                    async with self._pool.acquire() as connection:
-                        await outbox.mark_delivered(connection, receipts)
-                    noted = True
-            finally:
-                if not marked.done():
-                    marked.set_result(noted)
+            await self._write_receipts()
+            self._wake.set()  # of an alarm that we told of, the next event may go
+            await asyncio.sleep(_ROUND_S)
+
+    async def _write_receipts(self) -> None:
+        self._receipt.clear()
+        receipts, self._receipts = self._receipts, []
+        with outlasting(*RETRY):
+            async with self._pool.acquire() as connection:
+                await outbox.mark_delivered(connection, receipts)
 
     async def close(self) -> None:
-        """Give back what the senders keep open."""
-        for lane in self._lanes.values():
-            await lane.sender.close()
+        """Write down what was still delivered, and give back what the senders keep open."""
+        try:
+            if self._receipts:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LEASE_MARGIN_S):
+                        await self._write_receipts()
+        finally:
+            for lane in self._lanes.values():
+                await lane.sender.close()
 
     async def dispatch(self, group: asyncio.TaskGroup) -> None:
         """Claim what is due and hand it to senders, for ever."""
         away = False
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             self._wake.clear()
             try:
                 wait = await self._claim(group)
@@ -166,25 +191,35 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
+            await asyncio.sleep(began + _ROUND_S - loop.time())
 
     async def _claim(self, group: asyncio.TaskGroup) -> float:
         """Start senders for what is due and has a place; say how many seconds nothing will be due."""
         async with self._pool.acquire() as connection:
             for target in outbox.opened(await outbox.ready(connection), self._vault, self._shut):
                 lane = await self._lane(target)
-                places = PLACES - lane.busy
-                if lane.queue or places <= 0:
-                    continue  # a sender that ends wakes us
-                most = BATCH if lane.flowing else places
-                lease_s = (2 if lane.flowing else 1) * self._settings.timeout_s + _LEASE_MARGIN_S
-                now = asyncio.get_running_loop().time()
-                lane.queue.extend(await outbox.claim(connection, target.id, most, timedelta(seconds=lease_s)))
-                lane.try_until = now + lease_s - self._settings.timeout_s
-                for _ in range(min(places, len(lane.queue))):
+                if lane.target != target:
+                    continue  # it was changed: first what was claimed for it as it was goes out
+                most, urgency = lane.wants()
+                if most > 0:  # else a sender that ends wakes us
+                    await self._fill(connection, lane, most, urgency)
+                for _ in range(min(lane.places - lane.busy, len(lane.queue))):
                     lane.busy += 1
                     group.create_task(self._empty(lane), name=f"push {target.key}")
+            if any(lane.queue for lane in self._lanes.values()):
+                return _BUSY_LOOK_S
             next_in = await outbox.until_next(connection)
         return _LOOK_S if next_in is None else min(_LOOK_S, max(0.01, next_in.total_seconds()))
+
+    async def _fill(self, connection: asyncpg.Connection, lane: _Lane, most: int, urgency: int) -> None:
+        timeout_s = self._settings.timeout_s
+        lease_s = (2 if lane.flowing else 1) * timeout_s + _LEASE_MARGIN_S
+        try_until = asyncio.get_running_loop().time() + lease_s - timeout_s
+        claimed = await outbox.claim(connection, lane.target.id, most, timedelta(seconds=lease_s), urgency)
+        for each in claimed:
+            heappush(lane.queue, (each.urgency, each.id, try_until, each))
+        if lane.flowing and len(claimed) == most:
+            lane.ahead = min(MOST_AHEAD, 2 * lane.ahead)
 
     async def _lane(self, target: Endpoint) -> _Lane:
         lane = self._lanes.get(target.id)
@@ -197,17 +232,17 @@ class Worker:
     async def _empty(self, lane: _Lane) -> None:
         """Send what is claimed, one after the other. If the store is away by then, the leases run out."""
         try:
-            while lane.queue:
-                if asyncio.get_running_loop().time() > lane.try_until:
+            while lane.queue and lane.busy <= lane.places:
+                if asyncio.get_running_loop().time() > lane.queue[0][2]:
                     await self._give_back(lane)
                     break
-                await self._deliver(lane, lane.queue.popleft())
+                await self._deliver(lane, heappop(lane.queue)[3])
         finally:
             lane.busy -= 1
             self._wake.set()
 
     async def _give_back(self, lane: _Lane) -> None:
-        rest, lane.queue = list(lane.queue), deque()
+        rest, lane.queue = [message for *_, message in lane.queue], []
         if rest:
             with outlasting(*RETRY):
                 async with self._pool.acquire() as connection:
@@ -230,7 +265,6 @@ class Worker:
         if answer.error is None:
             self._receipts.append((message.id, answer.status, parcel.digest))
             self._receipt.set()
-            await self._marked
             lane.flowing = True
             if lane.failing:
                 lane.failing = False
@@ -240,7 +274,7 @@ class Worker:
                         await outbox.hurry(connection, lane.target.id)
             return
         if not answer.refused:
-            lane.flowing = False
+            lane.flowing, lane.ahead = False, FEWEST_AHEAD
             await self._give_back(lane)
         with outlasting(*RETRY):
             async with self._pool.acquire() as connection:

@@ -19,6 +19,7 @@ import asyncpg
 import msgspec
 
 from iot_core.api import shapes
+from iot_core.settings import Mqtt
 from simulators.bench import Say
 from simulators.bench.brokers import open_broker
 from simulators.bench.stage import Stage, core, database, scratch
@@ -70,7 +71,7 @@ async def ground(store: str) -> AsyncIterator[Ground]:
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(scratch())
         dsn = await stack.enter_async_context(database(folder, store))
-        port = await stack.enter_async_context(open_broker(folder))
+        port = await stack.enter_async_context(open_broker(folder, Mqtt().window))  # as our own would have it
         yield Ground(folder, dsn, port, await stack.enter_async_context(operations_center()))
 
 
@@ -127,7 +128,7 @@ class Speaker:
         first: dict[tuple[str, str], datetime] = {}
         for each in center.raised():
             data = each.said.data
-            if data.alarm is not None and data.device is not None:
+            if data.alarm is not None and data.device is not None and data.device.key is not None:
                 first.setdefault((data.device.key, data.alarm.rule.removeprefix(f"{DETECTOR}.")), each.at)
         return [1000 * (first[key] - at).total_seconds() for key, at in self.said.items() if key in first]
 

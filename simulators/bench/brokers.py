@@ -18,7 +18,7 @@ _READY_S: Final = 10.0
 _CONFIG: Final = """\
 listener {port} 127.0.0.1
 allow_anonymous true
-max_inflight_messages 2000
+max_inflight_messages {window}
 max_queued_messages 1000000
 set_tcp_nodelay true
 log_type error
@@ -26,14 +26,17 @@ log_type error
 
 
 @asynccontextmanager
-async def open_broker(folder: Path) -> AsyncIterator[int]:
-    """Run it while the block lasts; give its port. Raises StartError without Mosquitto."""
+async def open_broker(folder: Path, window: int = 2_000) -> AsyncIterator[int]:
+    """Run it while the block lasts; give its port. Raises StartError without Mosquitto.
+
+    `window`: how many messages it hands over without acknowledgement.
+    """
     program = await installed()
     if program is None:
         raise StartError("bench.no_mosquitto")
     port = free_port()
     config = folder / "open-broker.conf"
-    config.write_text(_CONFIG.format(port=port), encoding="ascii")
+    config.write_text(_CONFIG.format(port=port, window=window), encoding="ascii")
     process = await asyncio.create_subprocess_exec(program, "-c", config, stderr=asyncio.subprocess.DEVNULL)
     try:
         async with asyncio.timeout(_READY_S):

@@ -143,6 +143,29 @@ async def test_events_that_happen_while_the_listening_connection_is_lost_are_tol
         assert (await asyncio.wait_for(anext(alarms), 20)).alarm.device == "smoke-1"
 
 
+async def test_a_thousand_events_of_one_statement_are_all_told(city: City) -> None:
+    await city.add("smoke-1")
+    heard: list[str] = []
+    pool = city.path.pool
+
+    def hear(*said: Any) -> None:
+        heard.append(said[-1])
+
+    async with pool.acquire() as connection:
+        await connection.add_listener("iot_alarm", hear)
+        await city.path.say("smoke-1", FIRE)
+        await pool.execute(
+            "INSERT INTO iot.alarm_event (alarm_id, kind, at)"
+            " SELECT 1, 'commented', now() FROM generate_series(1, 1000)"
+        )
+        async with asyncio.timeout(20):
+            while len(ids := [int(each) for payload in heard for each in payload.split(",")]) < 1001:
+                await connection.execute("SELECT")
+        await connection.remove_listener("iot_alarm", hear)
+    assert ids == sorted(set(ids))
+    assert len(heard) < 10, "not one notice for each"
+
+
 async def test_a_retired_device_leaves_the_map(city: City) -> None:
     await city.add("smoke-1")
     async with city.client() as client, aclosing(client.events()) as events:

@@ -35,6 +35,25 @@ async def test_a_reading_is_stored_with_its_own_time_on_every_tier(any_shipped_d
         assert (row["pm25"], row["humidity"], row["quality"]) == (pytest.approx(37.4), 71.0, 0)
 
 
+async def test_a_fire_waits_for_nothing_that_others_said(dsn: str) -> None:
+    async with running(dsn) as path:
+        station = await path.add("aq-1")
+        await path.add("smoke-1", "fire_detector")
+        assert (await path.say("aq-1", said(pm25=1))).stored == 1
+        other = await asyncpg.connect(dsn)
+        holding = other.transaction()
+        await holding.start()
+        await other.execute("SELECT FROM iot.device_status WHERE device_id = $1 FOR UPDATE", station)
+        waits = asyncio.create_task(path.say("aq-1", '{"pm25": 2}'))
+        fire = await path.say("smoke-1", '{"smoke": true}')
+        assert (fire.stored, waits.done(), path.ingest.idle) == (1, False, False)
+        assert await path.pool.fetchval("SELECT count(*) FROM iot.alarm WHERE rule = 'fire_detector.smoke'") == 1
+        await holding.rollback()
+        await other.close()
+        assert (await waits).stored == 1
+        await path.ingest.drain()
+
+
 async def test_what_is_acknowledged_is_committed(dsn: str) -> None:
     async with running(dsn) as path:
         await path.add("aq-1")

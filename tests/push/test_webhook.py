@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iot_core.push import webhook
-from iot_core.push.addresses import PinnedResolver, PrivateAddressError, is_public
-from iot_core.push.webhook import open_session
+from iot_core.push.addresses import PrivateAddressError, allowed_addresses, is_public
+from iot_core.push.post import Poster
+from iot_core.push.webhook import headers
 from tests.push.receiver import SECRET, receiving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 
 async def post(url: str, *, allow_private: bool = False, timeout_s: float = 5.0) -> tuple[int | None, str | None]:
-    async with open_session(allow_private=allow_private, timeout_s=timeout_s) as session:
-        answer = await webhook.post(
-            session, url, SECRET, "msg_1", b'{"type": "push.test"}', content_type="application/json",
-            allow_private=allow_private,
-        )  # fmt: skip
+    body = b'{"type": "push.test"}'
+    poster = Poster(url, allow_private=allow_private, timeout_s=timeout_s)
+    try:
+        answer = await poster.post(headers(SECRET, "msg_1", body), body)
+    finally:
+        await poster.close()
     return answer.status, answer.error
 
 
@@ -56,11 +57,10 @@ async def test_public_one_of_several_addresses_is_the_one_connected_to(monkeypat
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", both)
-    found = await PinnedResolver(allow_private=False).resolve("ioc.example.vn", 443)
-    assert [each["host"] for each in found] == ["93.184.215.14"]
+    assert await allowed_addresses("ioc.example.vn", 443, allow_private=False) == ["93.184.215.14"]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     with pytest.raises(PrivateAddressError):
-        await PinnedResolver(allow_private=False).resolve("ioc.example.vn", 443)
+        await allowed_addresses("ioc.example.vn", 443, allow_private=False)
 
 
 async def test_failures_are_told_in_codes(free_port: Callable[[], int]) -> None:
@@ -97,6 +97,64 @@ async def test_who_answers_nonsense_has_not_taken_it(free_port: Callable[[], int
         server.close()
         await server.wait_closed()
     assert (status, error) == (None, "disconnected")
+
+
+ANSWERS = {
+    "a length": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "chunks": b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "the end of the line": b"HTTP/1.0 200 OK\r\n\r\nok",
+    "a word before it": b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_every_whole_answer_is_one(free_port: Callable[[], int], kind: str) -> None:
+    async with answering(free_port(), ANSWERS[kind]) as (url, _):
+        status, error = await post(url, allow_private=True)
+    assert (status in {200, 202, 204}, error) == (True, None)
+
+
+async def test_one_line_serves_many_messages_until_the_receiver_closes_it(free_port: Callable[[], int]) -> None:
+    async with answering(free_port(), ANSWERS["a length"], each=3) as (url, lines):
+        poster = Poster(url, allow_private=True, timeout_s=5.0)
+        try:
+            answers = [await poster.post(headers(SECRET, f"msg_{n}", b"{}"), b"{}") for n in range(7)]
+        finally:
+            await poster.close()
+    assert [answer.status for answer in answers] == [200] * 7, "a line that was closed while idle is no failure"
+    assert lines == [3, 3, 1]
+
+
+@contextlib.asynccontextmanager
+async def answering(port: int, answer: bytes, each: int = 1) -> AsyncIterator[tuple[str, list[int]]]:
+    """Answer every request alike; close a line after `each` of them. Gives how many requests each line took."""
+    lines: list[int] = []
+    ended: list[asyncio.Event] = []
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        mine = len(lines)
+        ended.append(end := asyncio.Event())
+        lines.append(0)
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while lines[mine] < each:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+                lines[mine] += 1
+                writer.write(answer)
+                await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        end.set()
+
+    server = await asyncio.start_server(served, "127.0.0.1", port)
+    try:
+        yield f"http://127.0.0.1:{port}/", lines
+    finally:
+        for end in ended:
+            await end.wait()
+        server.close()
+        await server.wait_closed()
 
 
 def test_tls_certificates_are_checked() -> None:

@@ -16,8 +16,10 @@ from aiohttp import web
 
 from iot_core.model import Severity
 from iot_core.push import outbox
+from iot_core.push.senders.base import PLACES
+from iot_core.push.senders.webhook import WebhookSender
 from iot_core.push.targets import delivery, enqueue_test, get_target
-from iot_core.push.worker import PLACES, pause
+from iot_core.push.worker import pause
 from iot_core.store.vault import Vault
 from tests.push.alarms import alarm, pushing, settled, target, tell, tried
 from tests.push.receiver import receiving, serving
@@ -174,6 +176,28 @@ async def test_new_alarm_does_not_queue_behind_failures(pool: asyncpg.Pool, free
         await tell(pool, await alarm(pool), "alarm.raised")
         await settled(pool, 1)
     assert "alarm.raised" in {body["type"] for body in receiver.bodies}
+
+
+async def test_a_fire_is_sent_before_what_is_claimed_already(pool: asyncpg.Pool, free_port: Callable[[], int]) -> None:
+    go = asyncio.Event()
+    async with receiving(free_port()) as receiver, pushing(pool):
+        await target(pool, "ioc", receiver.url)
+        await tell(pool, await alarm(pool))
+        await settled(pool, 1)  # it answers, so that many are claimed ahead
+        receiver.hold = go
+        for _ in range(3 * WebhookSender.places):
+            await tell(pool, await alarm(pool), severity=Severity.LOW)
+        await receiver.arrived(1 + WebhookSender.places)
+        fire = await alarm(pool)
+        await tell(pool, fire, severity=Severity.CRITICAL)
+        async with asyncio.timeout(20):
+            while not await pool.fetchval("SELECT claimed_until FROM iot.outbox WHERE alarm_id = $1", fire):
+                await asyncio.sleep(0.01)
+        go.set()
+        await settled(pool, 3 * WebhookSender.places + 2)
+    place = [body["data"]["alarm"]["id"] for body in receiver.bodies].index(fire)
+    assert place <= 1 + WebhookSender.places, "the first place that was free"
+    assert len(set(receiver.ids)) == len(receiver.ids) == 3 * WebhookSender.places + 2
 
 
 async def test_message_is_given_up_after_its_time_and_lets_the_next_pass(

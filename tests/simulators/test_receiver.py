@@ -92,3 +92,13 @@ async def test_a_signed_message_of_another_shape_is_refused() -> None:
         center.secret = SECRET
         assert await post(center, body, signed(body)) == 400
         assert center.raised() == []
+
+
+async def test_an_alarm_of_no_device_is_taken_as_well() -> None:
+    """An incident is of an area: its device has a class and no key."""
+    data = {"alarm": BODY["data"]["alarm"], "device": {"key": None, "name": None, "class": "air_quality"}}  # type: ignore[index]
+    body = json.dumps(BODY | {"data": data}).encode()
+    async with operations_center() as center:
+        center.secret = SECRET
+        assert await post(center, body, signed(body)) == 204
+        assert len(center.raised()) == 1

@@ -12,7 +12,7 @@ from iot_core.push.addresses import PrivateAddressError, is_public, literal, res
 from iot_core.push.answer import Answer
 from iot_core.push.parcel import Parcel
 
-__all__ = ["Access", "Home", "Sender", "reachable", "word"]
+__all__ = ["PLACES", "Access", "Home", "Sender", "reachable", "word"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,14 @@ class Access:
     home: Home | None = None
 
 
+PLACES: Final = 4
+"""Messages on their way at once to one target of which we do not know that it answers."""
+
+
 class Sender(ABC):
-    """Sends to one target."""
+    """Sends to one target. `places`: how many messages may be on their way at once while it answers."""
+
+    places: int = PLACES
 
     @abstractmethod
     async def send(self, parcel: Parcel) -> Answer:

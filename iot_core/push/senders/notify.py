@@ -15,7 +15,7 @@ from yarl import URL
 
 from iot_core.errors import RequestError
 from iot_core.push.answer import Answer
-from iot_core.push.senders.base import Sender, reachable, word
+from iot_core.push.senders.base import PLACES, Sender, reachable, word
 
 if TYPE_CHECKING:
     from iot_core.push.outbox import Endpoint
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from iot_core.push.senders.base import Access
 
 __all__ = ["NotifySender", "check", "host", "shown"]
-
-PLACES: Final = 4
 
 
 async def check(url: str) -> None:
