@@ -196,7 +196,7 @@ async def test_a_fire_is_sent_before_what_is_claimed_already(pool: asyncpg.Pool,
         go.set()
         await settled(pool, 3 * WebhookSender.places + 2)
     place = [body["data"]["alarm"]["id"] for body in receiver.bodies].index(fire)
-    assert place <= 1 + WebhookSender.places, "the first place that was free"
+    assert place <= 1 + 2 * WebhookSender.places, "one of the first places that were free"
     assert len(set(receiver.ids)) == len(receiver.ids) == 3 * WebhookSender.places + 2
 
 
