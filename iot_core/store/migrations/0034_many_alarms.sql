@@ -1,5 +1,5 @@
 -- thousands of alarms a second: one notice a statement, and a message is claimed without a new entry in any index
--- depends: 0032_report_again
+-- depends: 0033_many_devices
 
 -- migrate: apply
 -- Which alarm events happened, told on COMMIT as `12,13`; a notice holds 8,000 bytes.
