@@ -101,16 +101,16 @@ SELECT {ENDPOINT} FROM iot.push_target t WHERE t.removed_at IS NULL AND EXISTS (
 ORDER BY t.id
 """
 # What has never failed goes first, and of that the urgent: a fire queues neither behind failures nor behind a storm.
-# `OFFSET 0` and `+ 0` have it look each candidate's alarm up in outbox_heads: as a join, or by another index, each
-# waiting message was compared with each other one (4,000 waiting: 1.2 ms of CPU for each that was claimed).
+# `ORDER BY .. OFFSET 0` has it look each candidate's alarm up in outbox_heads: as a join, or by an index without that
+# order, each waiting message was compared with each other one (4,000 waiting: 1.2 ms of CPU for each one claimed).
 CLAIM: Final = f"""
 UPDATE iot.outbox SET claimed_until = clock_timestamp() + $3, attempts = attempts + 1,
     first_tried_at = coalesce(first_tried_at, clock_timestamp())
 WHERE id = ANY (ARRAY(
     SELECT o.id FROM iot.outbox o
     WHERE o.target_id = $1 AND {_OPEN} AND {_FREE} AND o.next_at <= clock_timestamp() AND NOT EXISTS (
-        SELECT FROM iot.outbox e WHERE e.alarm_id = o.alarm_id AND e.target_id + 0 = o.target_id AND e.id + 0 < o.id
-            AND e.delivered_at IS NULL AND e.dead_at IS NULL OFFSET 0)
+        SELECT FROM iot.outbox e WHERE e.alarm_id = o.alarm_id AND e.target_id = o.target_id AND e.id < o.id
+            AND e.delivered_at IS NULL AND e.dead_at IS NULL ORDER BY e.id OFFSET 0)
         AND o.urgency <= $4
     ORDER BY (o.last_error IS NOT NULL), o.urgency, o.id LIMIT $2 FOR UPDATE SKIP LOCKED))
 RETURNING id, alarm_id, message_id, body, attempts, urgency, created_at,
