@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -228,7 +227,7 @@ class Machine(RuleBasedStateMachine):
         """What was said last is said again."""
         said = [each for each in self.plain.accepted if each[1] is not None]
         if said and said[-1][1] is not None:
-            before = replace(self.state)
+            before = self.state
             self.state, transitions = read(self.compiled, self.state, T0 + said[-1][0] * SECOND, said[-1][1])
             assert self.state == before
             assert {each.change for each in transitions} <= {Change.LATE}
