@@ -31,6 +31,8 @@ __all__ = ["Births", "Heard", "State"]
 log = structlog.get_logger()
 
 _NODES: Final = 20_000
+_DEVICES: Final = 2_000
+"""Behind one node. It chooses their names, so births of more are read as they come and not remembered."""
 _ASK_AGAIN_S: Final = 30.0
 _SEQ: Final = 256
 
@@ -55,6 +57,9 @@ class _Node:
     def born(self, device: str) -> Born | None:
         state = self.states.get(device)
         return None if state is None else state.born
+
+    def has_room(self, device: str) -> bool:
+        return device in self.states or not device or len(self.states) < _DEVICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,8 @@ class Births:
             return self._node_died(node, topic, message, payload, at)
         gap = self._count_on(node, topic, message)
         if topic.kind is Kind.DDEATH:
-            return Heard(payload, kept=self._end(node, topic, at, [topic.device]), ask=gap and self._may_ask(node))
+            ended = [topic.device] if node.has_room(topic.device) else []
+            return Heard(payload, kept=self._end(node, topic, at, ended), ask=gap and self._may_ask(node))
         if message is None:
             return Heard(payload)
         if topic.kind.birth:
@@ -142,6 +148,9 @@ class Births:
         return Heard(bytes(message.SerializeToString()) if rests else payload, ask=ask)
 
     def _born(self, node: _Node, topic: Topic, message: Any, payload: bytes, at: datetime) -> Heard:
+        if not node.has_room(topic.device):
+            self._count("sparkplug_too_many_devices")
+            return Heard(payload)
         born, before = sparkplug.born(message), node.states.get(topic.device, State())
         changed = topic.kind is Kind.NBIRTH and before.born is not None and before.born.bd_seq != born.bd_seq
         if topic.kind is Kind.NBIRTH:

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from iot_core.model import Command
     from iot_core.store.vault import Vault
 
-__all__ = ["SOURCE", "Handover"]
+__all__ = ["Handover"]
 
 log = structlog.get_logger()
 
-SOURCE: Final = "rotation"
 _AGAIN_S: Final = 1.0
 
 

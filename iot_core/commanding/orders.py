@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from iot_core.commanding import words
-from iot_core.commanding.handover import SOURCE, Handover
+from iot_core.commanding.handover import Handover
 from iot_core.commanding.ledger import Ledger
 from iot_core.commanding.reach import NATIVE, Reach
 from iot_core.commanding.sender import Sender
@@ -20,7 +20,7 @@ from iot_core.commanding.shown import wanted
 from iot_core.errors import CommandRejected, DeviceUnreachable, IotError, NotFoundError, RequestError
 from iot_core.model import Command, CommandType, DeviceClass, MountedUnit, Uplink, Value
 from iot_core.profiles import checked_params
-from iot_core.registry import commands
+from iot_core.registry import commands, pending
 from iot_core.registry.commands import CommandRow, New
 from iot_core.store.status import online
 
@@ -103,7 +103,7 @@ class Commanding:
         given = []
         for command, source in found:
             with suppress(NotFoundError):  # a secret that another one has overtaken meanwhile
-                given.append(await self._handover.to_give(command, device_key) if source == SOURCE else command)
+                given.append(await self._handover.to_give(command, device_key) if source == pending.SOURCE else command)
         return given
 
     async def order(self, asked: Wanted, keys: Sequence[str]) -> tuple[int, bool]:

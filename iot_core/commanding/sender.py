@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from iot_core.cancelled import notice_cancellation
-from iot_core.commanding.handover import SOURCE
 from iot_core.commanding.shown import shown
 from iot_core.errors import CommandRejected, DeviceUnreachable, IotError, NotFoundError
 from iot_core.model import Command, CommandState
-from iot_core.registry import commands
+from iot_core.registry import commands, pending
 from iot_core.registry.commands import CHANNEL, Claimed, Step
 from iot_core.store.connection import AWAY, RETRY, wake_on
 
@@ -109,7 +108,7 @@ class Sender:
         command = Command(id=claimed.id, name=claimed.name, params=claimed.params, expires=claimed.expires_at)
         try:
             async with asyncio.timeout(_SEND_S):
-                if claimed.source == SOURCE:
+                if claimed.source == pending.SOURCE:
                     command = await self._handover.to_send(command, claimed.device_key)
                 state = await self._reach.send(unit, claimed.device_key, command)
         except (CommandRejected, NotFoundError) as exc:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from iot_core.store.vault import Vault
 
-__all__ = ["PENDING", "clear", "forget", "overtake", "promote", "sealed_name", "shown", "tidy"]
+__all__ = ["PENDING", "SOURCE", "clear", "forget", "overtake", "promote", "sealed_name", "shown", "tidy"]
 
+SOURCE: Final = "rotation"
+"""Of the command orders that bring such a secret."""
 PENDING: Final = "CASE WHEN unit.next_since > now() - interval '30 days' THEN unit.next_hash END"
 """The hash of the one that waits; one that nobody showed for a month lapses."""
 _PROMOTE: Final = """

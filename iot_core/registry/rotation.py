@@ -32,7 +32,6 @@ __all__ = ["COMMAND", "Terms", "confirm", "deliver", "revoke", "rotate"]
 
 COMMAND: Final = "secret"
 """The command that takes a new secret to a device. Its parameter stands in no table: it is filled in when it leaves."""
-_SOURCE: Final = "rotation"
 _UNIT: Final = f"""
 SELECT unit.id, unit.address, unit.secret_hash IS NOT NULL AS has, {PENDING} AS next
 FROM iot.unit JOIN iot.device ON device.id = unit.device_id
@@ -126,7 +125,7 @@ async def deliver(connection: asyncpg.Connection, vault: Vault, keys: Sequence[s
             New(device_id=row["device_id"], presence=True, problem=_problem(refused.get(row["key"]))) for row in rows
         ]
         order, _ = await commands.create(
-            connection, COMMAND, {}, new, by=by, source=_SOURCE, expires_at=datetime.now(UTC) + terms.within,
+            connection, COMMAND, {}, new, by=by, source=pending.SOURCE, expires_at=datetime.now(UTC) + terms.within,
             selector=terms.selector, rate=terms.rate, stop_after=terms.stop_after,
         )  # fmt: skip
         changes = [Change(f"device/{key}", after={"secret": "pending"}) for _, key in meant]

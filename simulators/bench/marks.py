@@ -84,7 +84,7 @@ _MARKS: Final[Mapping[str, Sequence[Mark]]] = {
         Mark("a storm of 5,000 until the screen is quiet", "storm.quiet_s", le, 10, "s", waited=True),
         Mark("a fire in it, its uplink to its receipt, p99", "storm.fire_to_receipt_ms.p99", le, 300, "ms"),
         Mark("10,000 messages to a target that was down for an hour", "drain.drained_s", le, 60, "s"),
-        Mark("fires lost when the core is killed 50 times", "kills.lost", le, 0, ""),
+        Mark("fires lost when the core is killed", "kills.lost", le, 0, ""),
         Mark("fires without a receipt then", "kills.without_receipt", le, 0, ""),
         Mark("doubles with another id then", "kills.doubles_with_another_id", le, 0, ""),
     ),
@@ -129,6 +129,8 @@ def _row(result: Result, mark: Mark, figure: float | None) -> Row:
     name = f"{result['bench']}, {result.get('tier') or settings.get('store', 'embedded')}"
     if "devices" in settings:
         name += f", {settings['devices']:,} devices"
+    if mark.path.startswith("kills."):
+        name += f", {settings['kills']} kills"
     if "digits" in settings:
         name += f", digits of the {settings['digits']}"
     if settings.get("rate"):

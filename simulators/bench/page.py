@@ -54,14 +54,18 @@ def _marks(results: Sequence[Result], failed: Sequence[Result]) -> str:
 def _machine(results: Sequence[Result]) -> str:
     machines = {each["machine"]["cpu"] + each["machine"]["system"]: each["machine"] for each in results}
     shares = [each["machine"].get("busy_before", 0.0) for each in results]
-    versions = {name: version for each in results for name, version in each["versions"].items()}
+    versions: dict[str, dict[str, None]] = {}  # each said once, in the order of the runs
+    for each in results:
+        for name, version in each["versions"].items():
+            if version not in {"", "-"}:
+                versions.setdefault(name, {})[version] = None
     lines = [f"- {m['cores']} cores, {m['cpu']}, {m['memory_gb']} GB, {m['system']}" for m in machines.values()]
     if shares and max(shares) > _IDLE:
         lines.append(
             f"- **It was not idle**: {min(shares):.0%} to {max(shares):.0%} of its cores were in use before the runs:"
             " CPU figures hold, messages a second, latencies and the baseline do not"
         )
-    return "\n".join([*lines, "- " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))])
+    return "\n".join([*lines, "- " + ", ".join(f"{name} {' and '.join(versions[name])}" for name in sorted(versions))])
 
 
 def _ingest(results: Iterable[Result]) -> str:

@@ -258,6 +258,19 @@ async def test_nodes_beyond_the_bound_are_recalled_again(core: Core, monkeypatch
     assert metrics(await core.hears("NDATA", node.message(short(LEVEL, 2), time=MS))) == [("Level", 2, 500)]
 
 
+async def test_devices_of_ever_other_names_fill_no_memory(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_DEVICES", 3)
+    node = Node()
+    await core.hears("NBIRTH", node.birth(LEVEL, time=MS))
+    for number in range(9):
+        birth = node.message(LEVEL, time=MS)
+        assert (await core.hears("DBIRTH", birth, device=f"board-{number}")).payload == birth
+        await core.hears("DDEATH", node.message(time=MS), device=f"gone-{number}")
+    assert len(core.kept.states) == 3
+    assert core.counted["sparkplug_too_many_devices"] > 0
+    assert metrics(await core.hears("NDATA", node.message(short(LEVEL, 2), time=MS))) == [("Level", 2, 192)]
+
+
 async def test_data_before_a_birth_is_asked_for_over_a_real_broker_and_follows_the_birth(mosquitto: Mosquitto) -> None:
     kept, ingest, node = Kept(), Ingest(), Node()
     made = replace(context(mosquitto.port), sessions=kept)
