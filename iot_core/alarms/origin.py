@@ -11,20 +11,21 @@ import asyncpg
 from iot_core.alarms.alarm import EventKind
 from iot_core.alarms.case import Happening
 from iot_core.model import Uplink
+from iot_core.store.many import turned
 
 __all__ = ["MOST_BYTES", "Uplinks", "keep", "of_alarm"]
 
 MOST_BYTES: Final = 4096
 KEEP: Final = """
-INSERT INTO iot.alarm_uplink (alarm_id, driver, address, topic, content_format, payload, size, registers, measured_at,
-    received_at, flushed_at)
+INSERT INTO iot.alarm_uplink (alarm_id, driver, address, topic, content_format, payload, size, registers, received_at,
+    flushed_at)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bytea[], $7::integer[],
-    $8::jsonb[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[]) ON CONFLICT DO NOTHING
+    $8::jsonb[], $9::timestamptz[], $10::timestamptz[]) ON CONFLICT DO NOTHING
 """
 OF_ALARM: Final = "SELECT * FROM iot.alarm_uplink WHERE alarm_id = $1"
 
-Uplinks = Mapping[tuple[int, datetime], tuple[datetime, Uplink]]
-"""Device and arrival -> when it was measured, and the uplink that said it."""
+Uplinks = Mapping[tuple[int, datetime], Uplink]
+"""Device and arrival -> the uplink."""
 
 
 async def keep(
@@ -43,12 +44,12 @@ async def keep(
         return
     known = uplinks()
     rows = [
-        _row(alarm_id, *known[device_id or 0, received_at], flushed_at)
+        _row(alarm_id, known[device_id or 0, received_at], flushed_at)
         for alarm_id, (device_id, received_at) in raised.items()
         if (device_id or 0, received_at) in known
     ]
     if rows:
-        await connection.execute(KEEP, *(list(column) for column in zip(*rows, strict=True)))
+        await connection.execute(KEEP, *turned(rows))
 
 
 async def of_alarm(connection: asyncpg.Connection, alarm_id: int) -> asyncpg.Record | None:
@@ -56,9 +57,9 @@ async def of_alarm(connection: asyncpg.Connection, alarm_id: int) -> asyncpg.Rec
     return await connection.fetchrow(OF_ALARM, alarm_id)
 
 
-def _row(alarm_id: int, measured_at: datetime, uplink: Uplink, flushed_at: datetime) -> tuple[Any, ...]:
+def _row(alarm_id: int, uplink: Uplink, flushed_at: datetime) -> tuple[Any, ...]:
     registers = None if uplink.registers is None else {key: list(words) for key, words in uplink.registers.items()}
     return (
         alarm_id, uplink.driver, uplink.address, uplink.topic, uplink.content_format, uplink.payload[:MOST_BYTES],
-        len(uplink.payload), registers, measured_at, uplink.received_at, flushed_at,
+        len(uplink.payload), registers, uplink.received_at, flushed_at,
     )  # fmt: skip

@@ -250,11 +250,9 @@ class Flush:
         return said
 
 
-def _uplinks(works: Sequence[Work]) -> dict[tuple[int, datetime], tuple[datetime, Uplink]]:
+def _uplinks(works: Sequence[Work]) -> dict[tuple[int, datetime], Uplink]:
     """Find the uplink of each device and arrival."""
-    return {
-        (each.device_id, each.received_at): (each.time, work.uplink) for work in works for each in work.observations
-    }
+    return {(each.device_id, each.received_at): work.uplink for work in works for each in work.observations}
 
 
 def _next_turn(batch: _Batch, key: Moment, number: int) -> _Turn:

@@ -195,17 +195,25 @@ async def core(
         async with asyncio.timeout(_READY_S):
             while not _announced(state, process.pid):
                 if process.returncode is not None:
-                    raise StartError("bench.core_ended", log=(folder / "core.log").read_text()[-2000:])
+                    raise _ended(folder)
                 await asyncio.sleep(0.02)
+        try:
+            running = psutil.Process(process.pid)
+        except psutil.NoSuchProcess as exc:  # it came up, and had enough to do at once to die of it
+            raise _ended(folder) from exc
         took = round(time.perf_counter() - began, 2)
         async with Client(f"http://127.0.0.1:{api}", state.read_token()) as client:
             server = await _server_process(dsn)
             mqtt = int(given["IOT_MQTT_PORT"])
-            yield Stage(folder, dsn, client, mqtt, coap, psutil.Process(process.pid), server, took)
+            yield Stage(folder, dsn, client, mqtt, coap, running, server, took)
     finally:
         if process.returncode is None:
             process.terminate()
             await process.wait()
+
+
+def _ended(folder: Path) -> StartError:
+    return StartError("bench.core_ended", log=(folder / "core.log").read_text()[-2000:])
 
 
 def _announced(state: StateDir, pid: int) -> bool:
