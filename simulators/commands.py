@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import click
+from click.shell_completion import CompletionItem
 
 from iot_core.cli.base import Command, Group, option
 from iot_core.cli.keys import MODEL
@@ -34,9 +35,25 @@ _COAP_PORT: Final = 5683
 _KEY_BYTES: Final = 32
 LOG: Final = "demo.log"
 
+
+class _Fault(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A fault and its share; what is wrong with one is said when the city is planned."""
+
+    name = "fault"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """Offer the faults that begin as typed."""
+        from simulators.faults import ALL, FAULTS
+
+        return [CompletionItem(name) for name in (*FAULTS, ALL) if name.startswith(incomplete)]
+
+
 _devices = option(
     "--devices", type=click.IntRange(_SMALLEST, 2000), default=_CITY, metavar="N", help=text("demo.opt_devices")
 )
+_faults = option(
+    "--fault", "faults", type=_Fault(), multiple=True, metavar="NAME[=SHARE]", help=text("demo.opt_fault"),
+)  # fmt: skip
 _seed = option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="N", help=text("demo.opt_seed"))
 
 
@@ -44,14 +61,21 @@ _seed = option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, metavar="
     "demo",
     cls=Command,
     help=text("demo.help_demo"),
-    examples=["iot demo", "iot demo --seconds 20", "iot demo --devices 500 --seed 7 --state ~/city"],
+    examples=[
+        "iot demo",
+        "iot demo --seconds 20",
+        "iot demo --devices 500 --seed 7 --state ~/city",
+        "iot demo --fault all",
+        "iot demo --fault offline=0.3 --fault broken",
+    ],
 )
 @_devices
 @option("--seconds", type=click.IntRange(min=_SHORTEST_S), metavar="N", help=text("demo.opt_seconds"))
 @_seed
 @option("--state", type=click.Path(path_type=Path), metavar="DIR", help=text("demo.opt_state"))
 @option("--dsn", default="", metavar="DSN", help=text("demo.opt_dsn"))
-def demo(devices: int, seconds: int | None, seed: int, state: Path | None, dsn: str) -> int:
+@_faults
+def demo(*, devices: int, seconds: int | None, seed: int, state: Path | None, dsn: str, faults: tuple[str, ...]) -> int:
     import msgspec
 
     settings = load(None)
@@ -60,7 +84,7 @@ def demo(devices: int, seconds: int | None, seed: int, state: Path | None, dsn: 
     if seconds is None and not sys.stdout.isatty():
         seconds = _UNWATCHED_S
     folder = demo_state() if state is None else state.expanduser()
-    verdict = _play(settings, folder, devices, seconds, seed)
+    verdict = _play(settings, folder, devices=devices, seconds=seconds, seed=seed, faults=faults)
     click.echo(msgspec.json.encode(verdict).decode())
     return 0 if verdict.good else 1
 
@@ -71,17 +95,21 @@ def demo_state() -> Path:
     return real.with_name(f"{real.name}-demo")
 
 
-def _play(settings: Settings, folder: Path, devices: int, seconds: int | None, seed: int) -> Verdict:
+def _play(
+    settings: Settings, folder: Path, *, devices: int, seconds: int | None, seed: int, faults: tuple[str, ...]
+) -> Verdict:
     try:
         from iot_core.state import locked
         from simulators.demo import Options, run_demo
+        from simulators.faults import wishes
         from simulators.screen import screen
     except ImportError as exc:
         raise StartError("cli.client_only", detail=str(exc)) from exc
+    options = Options(devices=devices, seconds=seconds, seed=seed, faults=wishes(faults))
     with locked(folder) as state, screen() as seen:
         _log_to(state.path / LOG)
         seen.line(text("demo.state", state=state.path, log=state.path / LOG))
-        return asyncio.run(run_demo(Options(devices=devices, seconds=seconds, seed=seed), settings, state, seen))
+        return asyncio.run(run_demo(options, settings, state, seen))
 
 
 def _log_to(path: Path) -> None:
@@ -105,6 +133,7 @@ def sim() -> None:
     examples=[
         "iot sim run --devices 50 --seconds 120",
         "iot sim run --model milesight-ct101 --model sdm630 --devices 4",
+        "iot sim run --fault dead=0.1 --fault stuck=0.1",
         "iot sim run --model native-streetlight --devices 20 --firmware-key 5f0c2a91... --loss 0.3",
         "iot --url https://iot.example.vn --token TOKEN sim run",
     ],
@@ -118,13 +147,15 @@ def sim() -> None:
 @option("--host", default="", metavar="ADDRESS", help=text("demo.opt_host"))
 @option("--firmware-key", "signers", multiple=True, metavar="HEX", help=text("demo.opt_firmware_key"))
 @option("--loss", type=click.FloatRange(0, 0.9), default=0.0, metavar="X", help=text("demo.opt_loss"))
+@_faults
 def run(
     *, devices: int | None, models: tuple[str, ...], seconds: int | None, seed: int, mqtt: str, coap: str, host: str,
-    signers: tuple[str, ...], loss: float,
+    signers: tuple[str, ...], loss: float, faults: tuple[str, ...],
 ) -> int:  # fmt: skip
     import msgspec
 
     try:
+        from simulators.faults import wishes
         from simulators.screen import screen
         from simulators.sim import Size, Target, is_here, memory_folder, run_sim
         from simulators.town import Endpoints
@@ -148,7 +179,7 @@ def run(
         count = devices or (len(models) if models else _CITY)
         size = Size(
             devices=count, seconds=seconds, seed=seed, models=models, profiles=load(None).profiles,
-            signers=[_public(each) for each in signers], loss=loss,
+            signers=[_public(each) for each in signers], loss=loss, faults=wishes(faults),
         )  # fmt: skip
         summary = asyncio.run(run_sim(size, target, seen))
     click.echo(msgspec.json.encode(summary).decode())

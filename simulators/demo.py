@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from iot_core.errors import NotFoundError
 from iot_core.messages import text
 from simulators.audit import CommitProbe, Tables
 from simulators.bookkeeper import Bookkeeper
+from simulators.faults import afflict, told
 from simulators.fleet import BURNING, plan
 from simulators.hurry import hurried_profiles
 from simulators.judge import Cast, Stage, judge
@@ -43,6 +44,7 @@ from simulators.verdict import Verdict, by_protocol, percentile, same_values
 if TYPE_CHECKING:
     from iot_core.settings import Settings
     from iot_core.state import StateDir
+    from simulators.faults import Struck, Wish
 
 __all__ = ["SHORTEST_S", "Options", "run_demo"]
 
@@ -59,6 +61,7 @@ class Options:
     devices: int
     seconds: float | None
     seed: int
+    faults: Sequence[Wish] = ()
 
 
 async def run_demo(options: Options, settings: Settings, state: StateDir, screen: Screen) -> Verdict:
@@ -83,8 +86,9 @@ def _program() -> str:
 
 async def _play(options: Options, cast: Cast, state: StateDir) -> Verdict:
     registered = await _prepare(options, cast, state)
+    struck = _strike(options, cast.screen, registered)
     await _meet(cast)
-    async with _stage(cast, registered) as stage:
+    async with _stage(cast, registered, struck) as stage:
         endpoints = Endpoints(mqtt=(cast.core.broker.host, cast.core.broker.port), coap=cast.core.coap)
         async with running_town(registered, endpoints, stage.ledger) as town:
             way = await _run(options, stage, town)
@@ -94,6 +98,15 @@ async def _play(options: Options, cast: Cast, state: StateDir) -> Verdict:
             cast.screen.line(text("demo.resting"))
             await town.rest()
             return await judge(stage, way)
+
+
+def _strike(options: Options, screen: Screen, registered: Registered) -> Struck:
+    """Give the city its faults, and say so; the building that burns has none."""
+    able = [device for device in registered.devices if device.plan.building != BURNING.key]
+    struck = afflict(able, options.faults, options.seed)
+    for line in told(struck):
+        screen.line(line)
+    return struck
 
 
 async def _prepare(options: Options, cast: Cast, state: StateDir) -> Registered:
@@ -130,7 +143,7 @@ async def _meet(cast: Cast) -> None:
 
 
 @asynccontextmanager
-async def _stage(cast: Cast, registered: Registered) -> AsyncIterator[Stage]:
+async def _stage(cast: Cast, registered: Registered, struck: Struck) -> AsyncIterator[Stage]:
     core = cast.core
     classes, ledger, since = core.profiles.classes, Ledger(), datetime.now(UTC)
     class_of = {device.key: device.plan.class_key for device in registered.devices}
@@ -156,6 +169,7 @@ async def _stage(cast: Cast, registered: Registered) -> AsyncIterator[Stage]:
         yield Stage(
             cast=cast,
             registered=registered,
+            struck=struck,
             ledger=ledger,
             tables=story_tables,
             books=books,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from iot_core.model import Uplink, Value
+from simulators.faults import SOUND, Fault
 from simulators.obedience import Obedience
 from simulators.physics import Detector
 from simulators.secret import Secrets
@@ -32,6 +33,10 @@ class Message:
     said: Sequence[Said]
     key: str = ""
     """Whose observations these are."""
+    copies: int = 1
+    """How often it is handed over."""
+    broken: bool = False
+    """Nobody can read it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +52,7 @@ class SimDevice:
     obedience: Obedience = field(default_factory=Obedience)
     updating: Updating | None = None
     """How it takes new firmware; None: not at all."""
+    fault: Fault = SOUND
     behind: list[SimDevice] = field(default_factory=list)
     """Devices that it publishes for."""
     _buffer: list[Message] = field(default_factory=list)
@@ -74,7 +80,8 @@ class SimDevice:
     def measure(self, now: datetime) -> dict[str, Value]:
         """Give the values that its model carries."""
         carried = self.plan.voice.profile.metrics
-        return {key: self._sayable(key, value) for key, value in self.physics.at(now).items() if key in carried}
+        values = self.fault.measured(self, self.physics.at(now), now)
+        return {key: self._sayable(key, value) for key, value in values.items() if key in carried}
 
     def _sayable(self, key: str, value: Value) -> Value:
         """Bound a number by what the model's wire can say: its makers chose that for what it measures."""
@@ -88,13 +95,19 @@ class SimDevice:
 
     def messages(self, now: datetime) -> list[Message]:
         """Measure, and give what is to be sent now: nothing while a buffer fills."""
-        made = self._encode(now) + [message for each in self.behind for message in each.messages(now)]
+        own = self.fault.spoken(self, self._made(now), now)
+        return [*own, *(message for each in self.behind for message in each.messages(now))]
+
+    def last_words(self) -> list[Message]:
+        """Give what a fault has kept back, at the end."""
+        return [message for each in (self, *self.behind) for message in each.fault.last_words(each)]
+
+    def _made(self, now: datetime) -> list[Message]:
+        made = self._encode(now)
         if self.plan.voice.buffered == 1:
             return made
         self._buffer += made
-        if len(self._buffer) < self.plan.voice.buffered:
-            return []
-        return [self.flush()]
+        return [self.flush()] if len(self._buffer) >= self.plan.voice.buffered else []
 
     def flush(self) -> Message:
         """Empty the buffer into one message: an array."""
@@ -107,8 +120,9 @@ class SimDevice:
         self.seq += 1
         inner = inner_address(voice.profile.address, self.address)
         encoded = voice.profile.encode_all(
-            values, time=now, seq=self.seq, run=self.run, address=inner, content_format=voice.content_format
-        )
+            values, time=self.fault.clock(now), seq=self.seq, run=self.run, address=inner,
+            content_format=voice.content_format,
+        )  # fmt: skip
         made = [self._message(each) for each in encoded]
         return [each for each in made if each.said]  # a topic that speaks only of channels says nothing of this device
 

@@ -83,6 +83,11 @@ class Voice:
     channel: str = ""
     """Of a gateway or panel that says nothing of itself: the channel that speaks of the device."""
 
+    @property
+    def native(self) -> bool:
+        """Say whether it speaks our own contract (docs/protocol.md)."""
+        return self.profile.model == native_model(self.profile.class_key)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:

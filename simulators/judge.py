@@ -13,13 +13,14 @@ import msgspec
 from iot_core.cli.times import local
 from iot_core.messages import text
 from simulators.story import TARGET, CommitEar, Fires, Way
-from simulators.verdict import AlarmNumbers, Latency, Percentiles, Verdict, numbers, percentile
+from simulators.verdict import AlarmNumbers, Faults, Latency, Percentiles, Verdict, numbers, percentile
 
 if TYPE_CHECKING:
     from iot_core.app import Core
     from iot_core.client import Client
     from simulators.audit import Raised, Tables
     from simulators.bookkeeper import Bookkeeper
+    from simulators.faults import Struck
     from simulators.ledger import Ledger
     from simulators.receiver import Center
     from simulators.registration import Registered
@@ -57,6 +58,7 @@ class Stage:
 
     cast: Cast
     registered: Registered
+    struck: Struck
     ledger: Ledger
     tables: Tables
     books: Bookkeeper
@@ -84,6 +86,9 @@ async def judge(stage: Stage, way: Way | None) -> Verdict:
             _percentiles(stage.ledger.committed_ms), None if way is None else round(way.ms(way.receipt), 1)
         ),
     )
+    if stage.struck:
+        faults = Faults({fault: len(keys) for fault, keys in stage.struck.items()}, stage.ledger.broken)
+        verdict = msgspec.structs.replace(verdict, faults=faults)
     _say_verdict(stage, verdict, account, raised)
     return verdict
 
@@ -122,9 +127,12 @@ def _say_verdict(stage: Stage, verdict: Verdict, account: Account, raised: Seque
     else:
         line(text("demo.verdict_right", published=published))
     line(text("demo.verdict_held", held=verdict.held))
+    if verdict.faults:
+        line(text("demo.verdict_broken", broken=verdict.faults.broken))
     alarms = msgspec.structs.asdict(verdict.alarms)
     line(text("demo.verdict_alarms", **alarms, rejected=stage.cast.center.rejected))
-    unscripted = [alarm for alarm in raised if not stage.fires.explain(alarm)]
+    faulty = {key for keys in stage.struck.values() for key in keys}
+    unscripted = [alarm for alarm in raised if alarm.device not in faulty and not stage.fires.explain(alarm)]
     if unscripted:
         names = ", ".join(f"{alarm.device} ({alarm.rule})" for alarm in unscripted[:_NAMED])
         line(text("demo.verdict_unscripted", alarms=len(unscripted), names=names))

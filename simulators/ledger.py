@@ -33,6 +33,8 @@ class Ledger:
     sent: list[Sent] = field(default_factory=list)
     published: Counter[str] = field(default_factory=Counter)
     committed_ms: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))
+    broken: int = 0
+    """Messages handed over that nobody can read."""
     problems: Counter[str] = field(default_factory=Counter)
     listeners: list[Callable[[Sent], None]] = field(default_factory=list)
     """Called with each observation at the moment it is sent."""

@@ -17,6 +17,7 @@ from iot_core.client import Client
 from iot_core.messages import text
 from iot_core.profiles import load
 from iot_core.state import make_folder
+from simulators.faults import afflict, told
 from simulators.firmware import Flash, Radio, Updating
 from simulators.fleet import SMALLEST, plan, plan_of
 from simulators.ledger import Ledger
@@ -25,9 +26,10 @@ from simulators.registration import Memory, register
 from simulators.screen import Figures, Screen
 from simulators.signals import ending
 from simulators.town import Endpoints, running_town
-from simulators.verdict import Numbers, by_protocol, numbers
+from simulators.verdict import Faults, Numbers, by_protocol, numbers
 
 if TYPE_CHECKING:
+    from simulators.faults import Wish
     from simulators.fleet import Planned
 
 _FIGURES_S: Final = 0.25
@@ -59,6 +61,7 @@ class Size:
     """Public keys of firmware signers that are built into the devices; none: they take no firmware."""
     loss: float = 0.0
     """Which share of the parts of a firmware image is lost on the way."""
+    faults: Sequence[Wish] = ()
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -68,6 +71,7 @@ class Summary(msgspec.Struct, frozen=True):
     unanswered: int
     firmware_parts: int = 0
     firmware_lost: int = 0
+    faults: Faults | msgspec.UnsetType = msgspec.UNSET
 
 
 def is_here(host: str) -> bool:
@@ -118,6 +122,9 @@ async def run_sim(size: Size, target: Target, screen: Screen) -> Summary:
     wards = len({device.plan.ward for device in registered.devices})
     devices = by_protocol(count)
     screen.line(text("demo.registered", devices=len(registered.devices), wards=wards, **devices))
+    struck = afflict(registered.devices, size.faults, size.seed)
+    for line in told(struck):
+        screen.line(line)
     loop = asyncio.get_running_loop()
     start = loop.time()
     with ending() as ended:
@@ -131,9 +138,11 @@ async def run_sim(size: Size, target: Target, screen: Screen) -> Summary:
             await town.rest()
     unanswered = sum(not line.acknowledged for line in ledger.sent)
     radios = [device.updating.radio for device in registered.devices if device.updating is not None]
+    faults = Faults({fault: len(keys) for fault, keys in struck.items()}, ledger.broken) if struck else msgspec.UNSET
     summary = Summary(
-        numbers(ledger.published), unanswered, sum(each.asked for each in radios), sum(each.cut for each in radios)
-    )
+        numbers(ledger.published), unanswered, sum(each.asked for each in radios), sum(each.cut for each in radios),
+        faults,
+    )  # fmt: skip
     screen.line(text("demo.sim_done", published=ledger.published.total(), unanswered=unanswered))
     for problem, times in ledger.problems.most_common(5):
         screen.line(text("demo.verdict_problem", problem=problem, times=times))

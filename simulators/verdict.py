@@ -203,8 +203,15 @@ class Latency(msgspec.Struct, frozen=True):
     fire_to_receipt: float | None
 
 
+class Faults(msgspec.Struct, frozen=True):
+    """Devices by the fault they were given, and messages that nobody can read: each of those must be held."""
+
+    devices: dict[str, int]
+    broken: int
+
+
 class Verdict(msgspec.Struct, frozen=True):
-    """The last line of the demo."""
+    """The last line of the demo. `faults` only where some were asked for."""
 
     published: Numbers
     stored: Numbers
@@ -213,8 +220,10 @@ class Verdict(msgspec.Struct, frozen=True):
     held: int
     alarms: AlarmNumbers
     latency_ms: Latency
+    faults: Faults | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def good(self) -> bool:
-        """Say whether nothing was lost, nothing doubled, and a fire arrived."""
-        return not self.lost and not self.duplicate and self.latency_ms.fire_to_receipt is not None
+        """Say whether nothing was lost, nothing doubled, what cannot be read is held, and a fire arrived."""
+        kept = not self.faults or self.held >= self.faults.broken
+        return kept and not self.lost and not self.duplicate and self.latency_ms.fire_to_receipt is not None

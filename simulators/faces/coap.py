@@ -44,6 +44,7 @@ class CoapFace:
                         return
                     await asyncio.sleep(PAUSE_S)
                 self.ledger.committed_ms.append(watch.ms())
+                self.ledger.broken += message.broken
                 self.ledger.acknowledge(lines)
                 if loop.time() >= ask_at:
                     ask_at = loop.time() + self.ask_s
@@ -52,11 +53,13 @@ class CoapFace:
             await context.shutdown()
 
     async def _post(self, context: aiocoap.Context, device: SimDevice, message: Message) -> bool:
-        """Post; say whether the server took responsibility."""
-        answer = await self._ask(
-            context, device, "telemetry", aiocoap.POST, payload=message.payload, content_format=message.content_format
-        )
-        return answer is not None
+        """Post; say whether the server took responsibility. It holds what it cannot read, and says 4.00."""
+        said = {"payload": message.payload, "content_format": message.content_format}
+        for _ in range(message.copies):
+            answer = await self._ask(context, device, "telemetry", aiocoap.POST, readable=not message.broken, **said)
+            if answer is None:
+                return False
+        return True
 
     async def _obey(self, context: aiocoap.Context, device: SimDevice) -> None:
         """Fetch what the device is to do, do it, and say so."""
@@ -67,8 +70,9 @@ class CoapFace:
             await self._ask(context, device, "commands/result", aiocoap.POST, payload=result, content_format=50)
 
     async def _ask(
-        self, context: aiocoap.Context, device: SimDevice, tail: str, code: aiocoap.Code = aiocoap.GET, **facts: Any
-    ) -> aiocoap.Message | None:
+        self, context: aiocoap.Context, device: SimDevice, tail: str, code: aiocoap.Code = aiocoap.GET, *,
+        readable: bool = True, **facts: Any,
+    ) -> aiocoap.Message | None:  # fmt: skip
         """Make a request; None, with a problem noted, for anything but success. Refused, it shows its other secret."""
         uri = f"coap://{self.host}:{self.port}/v1/{device.key}/{tail}?token={device.secret}"
         try:
@@ -77,6 +81,8 @@ class CoapFace:
         except (Error, OSError, TimeoutError) as exc:
             self.ledger.problems[f"coap: {type(exc).__name__}"] += 1
             return None
+        if not readable and response.code == aiocoap.BAD_REQUEST:
+            return response
         if not response.code.is_successful():
             self.ledger.problems[f"coap: {response.code.dotted}"] += 1
             if response.code == aiocoap.UNAUTHORIZED:

@@ -103,6 +103,8 @@ class Unit:
         if table is None or written is not None:
             return ExcCodes.ILLEGAL_FUNCTION
         client = _client.get()
+        if self.unit_id not in client.cycles and self.device.fault.away(self.device, now_ms()):
+            return ExcCodes.GATEWAY_NO_RESPONSE
         registers = self.serve(client, table, *client.asked).registers
         for n in range(len(words)):
             at = (table, start + n)

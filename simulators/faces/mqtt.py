@@ -78,7 +78,9 @@ class MqttFace:
 
     async def _publish(self, client: aiomqtt.Client, message: Message, lines: Sequence[Sent]) -> None:
         """Publish, and wait for the broker's word."""
-        await client.publish(message.topic, message.payload, qos=1)
+        for _ in range(message.copies):
+            await client.publish(message.topic, message.payload, qos=1)
+        self.ledger.broken += message.broken
         self.ledger.acknowledge(lines)
 
 

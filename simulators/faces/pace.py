@@ -33,6 +33,8 @@ async def spoken(device: SimDevice, every: float, stop: asyncio.Event, clock: Cl
         for message in device.messages(now):
             yield message
         due = max(due + every, loop.time())
+    for message in device.last_words():
+        yield message
 
 
 async def _passed(stop: asyncio.Event, seconds: float) -> bool:

@@ -18,6 +18,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from simulators.faults import FAULTS
+
 PATIENCE_S = 100
 IOT = (sys.executable, "-m", "iot_core.cli")
 
@@ -98,13 +100,13 @@ async def iot(folder: Path, *arguments: str) -> AsyncIterator[Running]:
         await running.ended()
 
 
-def is_good(verdict: Any, *, alarms: int) -> None:
+def is_good(verdict: Any, *, alarms: int, broken: int = 0) -> None:
     """Hold the last line against the issue: its keys, and a good run."""
     assert list(verdict) == ["published", "stored", "lost", "duplicate", "held", "alarms", "latency_ms"]
     assert list(verdict["published"]) == list(verdict["stored"]) == ["mqtt", "coap", "modbus"]
     assert verdict["published"] == verdict["stored"]
     assert min(verdict["published"].values()) > 0
-    assert (verdict["lost"], verdict["duplicate"], verdict["held"]) == (0, 0, 0)
+    assert (verdict["lost"], verdict["duplicate"], verdict["held"]) == (0, 0, broken)
     assert verdict["alarms"]["raised"] == verdict["alarms"]["pushed"] == verdict["alarms"]["received"] >= alarms
     assert list(verdict["latency_ms"]) == ["commit", "fire_to_receipt"]
     assert 0 < verdict["latency_ms"]["commit"]["p50"] <= verdict["latency_ms"]["commit"]["p99"]
@@ -121,11 +123,15 @@ async def test_the_demo_counts_the_same_everywhere_and_again_on_its_kept_state_u
         passed = [float(line.split()[0]) for line in steps]
         assert len(passed) == 6
         assert passed == sorted(passed)
-    async with iot(folder, "demo", "--seconds", "600", "--devices", "20", "--state", state) as again:
+    arguments = ("--seconds", "600", "--devices", "20", "--fault", "all", "--state", state)
+    async with iot(folder, "demo", *arguments) as again:
         await again.says("signature right")
         again.process.send_signal(signal.SIGINT)
         assert await again.ended() == 0, again.lines
-        is_good(again.last(), alarms=1)  # the second detector may not have seen it yet
+        verdict = again.last()
+        faults = verdict.pop("faults")
+        is_good(verdict, alarms=1, broken=faults["broken"])  # the second detector may not have seen it yet
+        assert faults["devices"] == dict.fromkeys(FAULTS, 1)
         assert any("earlier run acknowledged: 2" in line for line in again.lines)
         assert any("devices retired: 20" in line for line in again.lines)
 

@@ -22,11 +22,12 @@ from drivers.modbus.poller import ModbusDriver
 from drivers.modbus.scan import scan
 from iot_core.profiles import load
 from iot_core.settings import Modbus
-from simulators.device import SimDevice
+from simulators.device import Message, SimDevice
 from simulators.faces.coap import CoapFace
 from simulators.faces.modbus import gateway, unit_of
 from simulators.faces.mqtt import MqttFace
 from simulators.faces.pace import spoken
+from simulators.faults import Broken, Fault
 from simulators.fleet import plan_of
 from simulators.ledger import Ledger
 from simulators.physics import Fire
@@ -182,22 +183,24 @@ async def test_a_detector_does_not_wait_for_its_beat_when_it_sees_smoke() -> Non
 class _Site(resource.Resource):  # type: ignore[misc]
     """Takes posts, refusing the first ones."""
 
-    def __init__(self, refusals: int) -> None:
+    def __init__(self, refusals: int, word: aiocoap.Code) -> None:
         super().__init__()
-        self.refusals = refusals
+        self.refusals, self.word = refusals, word
         self.got: list[tuple[int, bytes, str, bool]] = []
 
     async def render_post(self, request: Any) -> Any:
         confirmable = request.mtype is aiocoap.CON
         self.got.append((int(request.opt.content_format), request.payload, request.opt.uri_query[0], confirmable))
         if len(self.got) <= self.refusals:
-            return aiocoap.Message(code=aiocoap.SERVICE_UNAVAILABLE)
+            return aiocoap.Message(code=self.word)
         return aiocoap.Message(code=aiocoap.CHANGED)
 
 
 @asynccontextmanager
-async def coap_server(port: int, key: str, refusals: int = 0) -> AsyncIterator[_Site]:
-    site, mine = resource.Site(), _Site(refusals)
+async def coap_server(
+    port: int, key: str, refusals: int = 0, word: aiocoap.Code = aiocoap.SERVICE_UNAVAILABLE
+) -> AsyncIterator[_Site]:
+    site, mine = resource.Site(), _Site(refusals, word)
     site.add_resource(("v1", key, "telemetry"), mine)
     context = await aiocoap.Context.create_server_context(site, bind=("127.0.0.1", port))
     try:
@@ -244,6 +247,36 @@ async def test_a_coap_device_says_again_what_the_server_could_not_take(free_port
     assert server.got[0][1] == server.got[1][1] != server.got[2][1]
     assert all(line.acknowledged for line in ledger.sent)
     assert ledger.problems["coap: 5.03"] == 1
+
+
+async def test_a_coap_device_does_not_say_again_what_nobody_can_read(free_port: Callable[[], int]) -> None:
+    ledger, it, port = Ledger(), _one_with(50), free_port()
+    it.fault = _AlwaysBroken()
+    face = CoapFace(host="127.0.0.1", port=port, ledger=ledger, every=0.05)
+    async with coap_server(port, it.key, 1_000, aiocoap.BAD_REQUEST) as server, running(face, it):
+        await until(lambda: len(server.got) >= 3)
+    assert len({payload for _, payload, _, _ in server.got}) == len(server.got) == ledger.broken
+    assert (ledger.sent, ledger.problems) == ([], {})
+
+
+class _AlwaysBroken(Broken):
+    def _strikes(self, _device: SimDevice, _message: Message) -> bool:
+        return True
+
+
+async def test_a_unit_that_is_away_is_its_gateways_word_and_not_counted(free_port: Callable[[], int]) -> None:
+    port, ledger = free_port(), Ledger()
+    (it, unit) = _meters(port, 1)[0]
+    it.fault = _Away()
+    async with gateway([unit_of(it, unit)], port, ledger), AsyncModbusTcpClient("127.0.0.1", port=port) as client:
+        answer = await client.read_holding_registers(0, count=2, device_id=unit)
+    assert answer.exception_code == 11
+    assert ledger.sent == []
+
+
+class _Away(Fault):
+    def away(self, _device: SimDevice, _now: datetime) -> bool:
+        return True
 
 
 def _meters(port: int, *unit_ids: int) -> list[tuple[SimDevice, int]]:
