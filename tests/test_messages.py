@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -44,4 +45,16 @@ def test_headings_begin_with_a_capital_and_helps_of_options_are_sentences(lang: 
                 wrong.append(code)
             if kind in {"opt", "short"} and po.stem != "page" and "{" not in said and not said.endswith("."):
                 wrong.append(code)
+    assert wrong == []
+
+
+def test_an_alarm_is_one_word_in_vietnamese() -> None:
+    """The levels of a flood and the button of a bank are called otherwise by law and trade: docs/words.md."""
+    root = Path(__file__).parents[1]
+    files = [
+        *(FOLDER / "vi").glob("*.po"), *(root / "device_profiles").glob("*/*.yaml"), *(root / "docs/vi").glob("*.md"),
+        root / "iot_core/api/page/words.json", root / "docs/alarms.md",
+    ]  # fmt: skip
+    another = re.compile(r"(?<!mức )(?<!nút )báo\s+động(?! I, II, III)", re.IGNORECASE)
+    wrong = [f"{path.name}: {found[0]}" for path in files for found in another.finditer(path.read_text("utf-8"))]
     assert wrong == []

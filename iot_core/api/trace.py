@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -50,8 +50,9 @@ async def trace(
     for event in found.events:
         detail = {"by": event.by, "note": event.note, "happened": event.at.isoformat()}
         steps.append(_step(event.recorded_at, "event", event.kind, **detail))
+    failed = await receipts.failed_tries(connection, alarm_id)
     for message in await receipts.log(connection, None, alarm_id, None, _MOST):
-        steps += _message(message)
+        steps += _message(message, failed.get(message["message_id"], ()))
     return shapes.AlarmTrace(alarm=alarm_id, steps=tuple(sorted(steps, key=lambda step: step.at)))
 
 
@@ -94,11 +95,13 @@ async def _reading(connection: asyncpg.Connection, row: AlarmRow) -> list[shapes
     return [_step(reading["time"], "measured", row.device_key or "", **values)]
 
 
-def _message(message: asyncpg.Record) -> Iterator[shapes.TraceStep]:
+def _message(message: asyncpg.Record, failed: Sequence[receipts.Try]) -> Iterator[shapes.TraceStep]:
     facts = {"type": message["type"], "message_id": message["message_id"]}
     yield _step(message["created_at"], "queued", message["target"], **facts)
     if message["first_tried_at"] is not None:
         yield _step(message["first_tried_at"], "tried", message["target"], **facts, attempts=message["attempts"])
+    for each in failed:
+        yield _step(each.at, "failed", message["target"], **facts, status=each.status, error=each.error)
     receipt = {"status": message["last_status"], "sha256": message["body_digest"], "error": message["last_error"]}
     for name, what in (("delivered_at", "delivered"), ("dead_at", "dead")):
         if message[name] is not None:

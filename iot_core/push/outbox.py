@@ -132,7 +132,9 @@ FROM unnest($1::bigint[], $2::integer[], $3::text[]) AS d (id, status, digest) W
 """
 FAILED: Final = """
 UPDATE iot.outbox SET claimed_until = NULL, last_status = $2, last_error = $3, next_at = clock_timestamp() + $4,
-    dead_at = CASE WHEN $5 THEN clock_timestamp() END, body_digest = $6
+    dead_at = CASE WHEN $5 THEN clock_timestamp() END, body_digest = $6,
+    tries = CASE WHEN jsonb_array_length(tries) >= 40 THEN tries - 0 ELSE tries END
+        || jsonb_build_object('at', clock_timestamp(), 'status', $2::integer, 'error', $3::text)
 WHERE id = $1 AND delivered_at IS NULL AND dead_at IS NULL
 """
 # After an outage; what the receiver itself refused (4xx) keeps its own pace.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 import asyncpg
+import msgspec
 
 LOG: Final = """
 SELECT o.message_id, t.key AS target, o.body->>'type' AS type, o.alarm_id AS alarm, o.created_at, o.first_tried_at,
@@ -18,6 +20,7 @@ WHERE ($1::text IS NULL OR t.key = $1) AND ($2::bigint IS NULL OR o.alarm_id = $
         WHEN 'delivered' THEN o.delivered_at IS NOT NULL WHEN 'dead' THEN o.dead_at IS NOT NULL ELSE true END
 ORDER BY o.id DESC LIMIT $4
 """
+TRIES: Final = "SELECT message_id, tries FROM iot.outbox WHERE alarm_id = $1 AND tries <> '[]' ORDER BY id"
 PROVE: Final = """
 SELECT a.id AS alarm, a.title_vi, a.title_en, a.severity, d.key AS device, a.raised_at, a.recorded_at AS created_at,
     o.targets, o.delivered, o.first_delivered_at, o.dead, s.at AS seen_at, s.by AS seen_by, t.at AS acknowledged_at,
@@ -34,12 +37,27 @@ WHERE a.recorded_at >= $1 AND a.recorded_at < $2 ORDER BY a.id
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One that failed: when, the status of the answer if there was one, and why in a code."""
+
+    at: datetime
+    status: int | None
+    error: str
+
+
 async def log(
     connection: asyncpg.Connection, target: str | None, alarm: int | None, state: str | None, most: int
 ) -> Sequence[asyncpg.Record]:
     """List messages, the newest first."""
     rows: Sequence[asyncpg.Record] = await connection.fetch(LOG, target, alarm, state, most)
     return rows
+
+
+async def failed_tries(connection: asyncpg.Connection, alarm: int) -> dict[str, list[Try]]:
+    """Give the failed tries of an alarm's messages by message id, the oldest first; of each message the newest 40."""
+    rows = await connection.fetch(TRIES, alarm)
+    return {row["message_id"]: msgspec.convert(row["tries"], list[Try]) for row in rows}
 
 
 async def prove(connection: asyncpg.Connection, day: date, zone: str) -> Sequence[asyncpg.Record]:

@@ -88,6 +88,9 @@ def test_what_became_of_an_alarms_messages_is_said_in_words(core: Core, free_por
         r"away: phát sinh, đang chờ; đã thử \d+ lần, lần cuối: không kết nối được\n",
         core("alarm", "show", number, "--lang", "vi").out,
     )
+    (tried, *_) = [step for step in core.json("alarm", "show", number, "--trace")["steps"] if step["what"] == "failed"]
+    assert (tried["subject"], tried["detail"]["error"]) == ("away", "unreachable")
+    assert "gửi lỗi  away" in core("alarm", "show", number, "--trace", "--lang", "vi").out
     core("push", "remove", "away")
     assert re.search(r"away: raised, given up \S+ \S+ \S+: target was removed\n", core("alarm", "show", number).out)
 

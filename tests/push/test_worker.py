@@ -16,6 +16,7 @@ from aiohttp import web
 
 from iot_core.model import Severity
 from iot_core.push import outbox
+from iot_core.push.receipts import failed_tries
 from iot_core.push.senders.base import PLACES
 from iot_core.push.senders.webhook import WebhookSender
 from iot_core.push.targets import delivery, enqueue_test, get_target
@@ -57,6 +58,22 @@ async def test_wrong_secret_is_refused_and_tried_again(pool: asyncpg.Pool, free_
     async with pool.acquire() as connection:
         listed = await get_target(connection, "ioc")
     assert (listed.backlog, listed.last_status, listed.last_error) == (1, 401, "http_401")
+
+
+async def test_of_a_message_that_fails_for_long_the_newest_tries_are_kept(pool: asyncpg.Pool) -> None:
+    await target(pool, "ioc", "http://127.0.0.1:9/")
+    number = await alarm(pool)
+    await tell(pool, number)
+    async with pool.acquire() as connection:
+        target_id = await connection.fetchval("SELECT id FROM iot.push_target")
+        (message,) = await outbox.claim(connection, target_id, 1, timedelta(seconds=5))
+        for status in range(500, 545):
+            await outbox.mark_failed(
+                connection, message, status=status, error="x", again_in=timedelta(), dead=False, digest=None
+            )
+        tries = (await failed_tries(connection, number))[message.message_id]
+    assert [each.status for each in tries] == list(range(505, 545))
+    assert sorted(tries, key=lambda each: each.at) == tries
 
 
 async def test_a_secret_that_cannot_be_opened_holds_up_its_own_target_only(

@@ -107,7 +107,7 @@ class TraceStep(Answer, frozen=True, kw_only=True):
     """One thing that happened on an alarm's way, at which time, with what is known of it.
 
     `what` is `measured`, `received` (with its bytes where a message raised the alarm), `flushed`, `stored`, `raised`,
-    `event`, `queued`, `tried`, `delivered` or `dead`.
+    `event`, `queued`, `tried` (first), `failed` (one try, with why), `delivered` or `dead`.
     """
 
     at: datetime
