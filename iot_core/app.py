@@ -68,6 +68,7 @@ from iot_core.store import held, status
 from iot_core.store.columns import ClassTable
 from iot_core.store.connection import open_pool, open_readers, outlasting
 from iot_core.store.nightly import Nightly
+from iot_core.store.numbers import run_days
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.refresh import Refresh
 from iot_core.store.reseal import reseal
@@ -247,6 +248,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         own.start("firmware", lambda: run_campaigns(others))
         own.start("schedules", Scheduler(others, commanding, twins, profiles, settings.timezone).run)
         own.start("rollups", lambda: refresh.run(pool))
+        own.start("numbers", lambda: run_days(pool))
         own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))
         counters.gauge("profiles_broken", lambda: float(len(profiles.broken)))
         if own_folder is not None:

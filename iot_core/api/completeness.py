@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 import asyncpg
 
@@ -15,6 +15,7 @@ from iot_core.profiles import Profiles
 from iot_core.registry.scope import Scope, Scoped, scoped
 from iot_core.store import buckets, completeness
 from iot_core.store.levels import Level, whole_buckets
+from iot_core.store.numbers import Numbered, numbered
 from iot_core.store.tables import read_calendar
 
 _MOST_DEVICES: Final = 5_000
@@ -41,38 +42,42 @@ async def complete(call: Call[shapes.CompletenessQuery]) -> shapes.Completeness:
         gaps = await _gaps(connection, devices, found, start, until)
         undeclared = await completeness.undeclared(connection, ids, start=start, end=end)
         silent = await _silent(connection, profiles, devices, start, end)
-        numbers: dict[int, list[completeness.Missing]] = {}
+        numbers = await numbered(connection, ids, start=start, end=end)
+        missing: dict[int, list[completeness.Missing]] = {}
         for each in await completeness.missing_numbers(connection, ids):
-            numbers.setdefault(each.device_id, []).append(each)
+            missing.setdefault(each.device_id, []).append(each)
     items = tuple(
         shapes.DeviceCompleteness(
             device=device.key,
             class_key=device.class_key,
             interval_s=one.interval.total_seconds() if one.interval else None,
-            expected=one.expected,
-            stored=one.stored,
-            share=_share(one.stored, one.expected),
+            source=source,
+            expected=expected,
+            stored=stored,
+            share=_share(stored, expected),
+            numbers=_numbers(numbers.get(device.id)),
             gaps=tuple(shapes.Gap(start=first, end=last) for first, last in gaps.get(device.id, ())),
             silent=tuple(silent.get(device.id, ())),
             undeclared=undeclared.get(device.id, {}),
             missing=tuple(
                 shapes.MissingNumbers(unit=each.unit, run=each.run, first=each.first, last=each.last)
-                for each in numbers.get(device.id, ())
+                for each in missing.get(device.id, ())
             ),
         )
         for device in devices
         if (one := found.get(device.id)) is not None
+        for source, expected, stored in (_counted(one, numbers.get(device.id)),)
     )
     known = [each for each in items if each.expected is not None]
-    expected = sum(each.expected or 0 for each in known)
-    stored = sum(each.stored for each in known)
+    all_expected = sum(each.expected or 0 for each in known)
+    all_stored = sum(each.stored for each in known)
     return shapes.Completeness(
         start=start,
         end=end,
         zone=calendar.zone,
-        expected=expected,
-        stored=stored,
-        share=_share(stored, expected),
+        expected=all_expected,
+        stored=all_stored,
+        share=_share(all_stored, all_expected),
         items=items,
     )
 
@@ -88,7 +93,26 @@ def _span(asked: shapes.CompletenessQuery, today: datetime) -> tuple[datetime, d
 
 
 def _share(stored: int, expected: int | None) -> float | None:
-    return round(stored / expected, 4) if expected else None
+    """Round, but never something missing up to a whole."""
+    if not expected:
+        return None
+    return 1.0 if stored >= expected else min(round(stored / expected, 4), 0.9999)
+
+
+def _counted(
+    one: completeness.Complete, numbers: Numbered | None
+) -> tuple[Literal["interval", "seq"] | None, int | None, int]:
+    """Tell what was expected, by the interval where one is known, else by the numbers; and what is stored of that."""
+    if one.expected is not None:
+        return "interval", one.expected, one.stored
+    return (None, None, one.stored) if numbers is None else ("seq", numbers.expected, numbers.stored)
+
+
+def _numbers(numbers: Numbered | None) -> shapes.NumberedCompleteness | None:
+    if numbers is None:
+        return None
+    share = _share(numbers.stored, numbers.expected)
+    return shapes.NumberedCompleteness(expected=numbers.expected, stored=numbers.stored, share=share)
 
 
 async def _gaps(

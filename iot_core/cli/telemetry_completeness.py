@@ -54,6 +54,7 @@ COLUMNS: list[Column[shapes.DeviceCompleteness]] = [
     ),
     Column("completeness.col_stored", lambda row: row.stored, right=True, drop=1),
     Column("completeness.col_expected", lambda row: row.expected, right=True, drop=1),
+    Column("completeness.col_numbers", lambda row: _numbers(row), right=True, drop=3),  # noqa: PLW0108 - defined below
     Column("completeness.col_gaps", lambda row: _gaps(row)),  # noqa: PLW0108 - defined below
     Column("completeness.col_silent", lambda row: ", ".join(row.silent), drop=2),
     Column(
@@ -89,6 +90,11 @@ def _gaps(row: shapes.DeviceCompleteness) -> str:
     said = [text("completeness.gap", span=span(gap.end - gap.start), start=local(gap.start)) for gap in longest]
     more = len(row.gaps) - len(longest)
     return "; ".join(said) + (text("completeness.more", more=more) if more else "")
+
+
+def _numbers(row: shapes.DeviceCompleteness) -> str:
+    numbers = row.numbers
+    return "" if numbers is None else f"{_percent(numbers.share)} ({numbers.stored}/{numbers.expected})"
 
 
 def _missing(row: shapes.DeviceCompleteness) -> str:

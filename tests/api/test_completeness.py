@@ -10,14 +10,17 @@ import pytest
 
 from iot_core.api.shapes import AreaNew, CompletenessQuery
 from iot_core.store.calendar import Calendar
+from iot_core.store.numbers import KEEP, begin_day
 from iot_core.store.refresh import Refresh
 from iot_core.store.tables import read_rollups
 from iot_core.store.tier import find_tier
 from tests.api.city import City, served
 
 MINUTE = timedelta(minutes=1)
-DAY = Calendar("Asia/Ho_Chi_Minh").day_of(datetime.now(UTC) - timedelta(days=1))
-DAY_END = Calendar("Asia/Ho_Chi_Minh").day_after(DAY)
+CALENDAR = Calendar("Asia/Ho_Chi_Minh")
+DAY = CALENDAR.day_of(datetime.now(UTC) - timedelta(days=1))
+DAY_END = CALENDAR.day_after(DAY)
+ONE = timedelta(days=1)
 
 
 @pytest.fixture
@@ -101,6 +104,83 @@ async def test_silent_and_undeclared_metrics_and_missing_numbers_are_named(any_c
     assert found.silent == ("co2",)
     assert found.undeclared == {"pm99": 1}
     assert [(each.run, each.first, each.last) for each in found.missing] == [("", last + 1, 8_999)]
+
+
+async def began(city: City, day: datetime) -> bool:
+    """Be the core that notes how far the numbers have come when a day begins."""
+    async with city.path.pool.acquire() as connection:
+        return await begin_day(connection, CALENDAR, day + MINUTE)
+
+
+async def count(city: City, *numbers: int, run: str = "") -> None:
+    await city.path.say(
+        "aq-1", json.dumps([{"seq": each, "run": run, "pm25": 5, "time": DAY.isoformat()} for each in numbers])
+    )
+
+
+async def by_numbers(city: City, day: datetime) -> tuple[str | None, int, int] | None:
+    """Give the source, and what the numbers of a civil day make expected and stored; the same in SQL."""
+    async with city.client() as client:
+        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1", start=day, end=day + ONE))).items
+    row = await city.path.pool.fetchrow("SELECT * FROM iot.completeness WHERE day = $1", day)
+    numbers = found.numbers
+    assert (row["numbers_expected"], row["numbers_stored"]) == (
+        numbers and numbers.expected,
+        numbers and numbers.stored,
+    )
+    assert (row["source"], row["expected"], row["stored"]) == (found.source, found.expected, found.stored)
+    return None if numbers is None else (found.source, numbers.expected, numbers.stored)
+
+
+async def test_numbers_say_what_was_expected_of_a_day_where_no_interval_does(city: City) -> None:
+    await mount(city, "aq-1", DAY - 5 * ONE, None)
+    await city.path.pool.execute("UPDATE iot.profile SET every = NULL")
+    await count(city, *range(10))
+    assert await by_numbers(city, DAY) is None  # nobody knows with which number any day began
+    assert await began(city, DAY - ONE)
+    await count(city, 10, 11)
+    assert await began(city, DAY)
+    assert not await began(city, DAY)
+    await count(city, 12, 13, 16, 16, 12, 17)
+    await count(city, 3, 5, run="restarted")
+    assert await began(city, DAY_END)
+    await count(city, 18)
+    assert await by_numbers(city, DAY - 2 * ONE) is None
+    assert await by_numbers(city, DAY - ONE) == ("seq", 2, 2)
+    assert await by_numbers(city, DAY) == ("seq", 6 + 3, 4 + 2)
+    assert await by_numbers(city, DAY_END) == ("seq", 1, 1)
+    await count(city, 15)  # late, from its buffer
+    assert await by_numbers(city, DAY) == ("seq", 9, 7)
+    await city.path.pool.execute("UPDATE iot.profile SET every = interval '1 minute'")
+    assert await by_numbers(city, DAY) == ("interval", 9, 7)
+
+
+async def test_numbers_count_for_the_day_in_which_the_core_last_ran_and_are_known_for_a_while(city: City) -> None:
+    await mount(city, "aq-1", DAY - 5 * ONE, None)
+    assert await began(city, DAY - 3 * ONE)
+    await count(city, 1, 2, 4)
+    assert await began(city, DAY)  # it was away for two midnights
+    await count(city, 5)
+    assert await by_numbers(city, DAY - 3 * ONE) == ("interval", 4, 3)
+    assert await by_numbers(city, DAY - 2 * ONE) is None
+    assert await by_numbers(city, DAY) == ("interval", 1, 1)
+    assert await began(city, DAY + KEEP)  # what was noted is forgotten, but for where the days began that stay
+    await count(city, 6)
+    pool = city.path.pool
+    kept = await pool.fetchval("SELECT count(*) FROM iot.seq_day WHERE start < $1", DAY)
+    marks = await pool.fetch("SELECT start, next FROM iot.seq_mark ORDER BY start")
+    assert (kept, [tuple(mark) for mark in marks]) == (0, [(DAY - 2 * ONE, 5), (DAY + ONE, 6)])
+
+
+async def test_a_share_is_whole_only_if_nothing_is_missing(city: City) -> None:
+    await mount(city, "aq-1", DAY, None)
+    await began(city, DAY)
+    await count(city, 1, 100_000)
+    await city.path.pool.execute("UPDATE iot.seq_range SET seqs = '{[1,50),[51,100000]}'")
+    async with city.client() as client:
+        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1"))).items
+    assert found.numbers is not None
+    assert (found.numbers.expected, found.numbers.stored, found.numbers.share) == (100_000, 99_999, 0.9999)
 
 
 async def test_no_gap_is_where_no_unit_was_mounted(city: City) -> None:

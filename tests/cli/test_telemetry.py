@@ -20,9 +20,9 @@ START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta
 def lamp(core: Core) -> str:
     """A lamp that spoke in two of the last six hours."""
     secret = core.add("sl-levels")
-    for minute in (0, 20, 40, 200, 220):
+    for seq, minute in ((1, 0), (2, 20), (3, 40), (5, 200), (6, 220)):
         at = (START + timedelta(minutes=minute)).isoformat()
-        core.tell("sl-levels", secret, time=at, power=100.0 + minute, on=True)
+        core.tell("sl-levels", secret, time=at, power=100.0 + minute, on=True, seq=seq)
     return "sl-levels"
 
 
@@ -70,4 +70,7 @@ def test_completeness_says_the_share_and_where_the_gaps_are(core: Core, lamp: st
     found = core.json("telemetry", "completeness", "--device", lamp, "--day", "0d")
     assert found["zone"] == "Asia/Ho_Chi_Minh"
     assert [each["device"] for each in found["items"]] == [lamp]
+    assert found["items"][0]["numbers"] == {"expected": 6, "stored": 5, "share": 0.8333}
+    assert found["items"][0]["source"] == "interval"
+    assert "83.33 % (5/6)" in said.out
     assert core("telemetry", "completeness", "--area", "nowhere").code == 1

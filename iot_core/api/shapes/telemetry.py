@@ -297,8 +297,22 @@ class MissingNumbers(Answer, frozen=True, kw_only=True):
     last: int
 
 
+class NumberedCompleteness(Answer, frozen=True, kw_only=True):
+    """What the numbers (`seq`) of a device's messages say of the civil days that a span touches.
+
+    `expected` numbers were used in them, of all runs; `stored` ones of those came, stored or held, whenever that was.
+    """
+
+    expected: int
+    stored: int
+    share: float | None
+
+
 class DeviceCompleteness(Answer, frozen=True, kw_only=True):
-    """A device in a span. `expected` follows from its profile's interval and its mounting; null: nobody knows.
+    """A device in a span. `source` says where `expected` is from; null: nobody knows.
+
+    `interval`: that of its profile, or what it says it is set to, while it was mounted; `stored` counts readings.
+    `seq`: no interval is known, so both are those of `numbers`, which whoever numbers its messages has beside.
 
     `silent` metrics were promised (by the profile, or said before) and not said; `undeclared` ones were said, how
     often, and its class does not have them. `missing` is of all its numbers ever, which have no time.
@@ -307,9 +321,11 @@ class DeviceCompleteness(Answer, frozen=True, kw_only=True):
     device: str
     class_key: str = field(name="class")
     interval_s: float | None
+    source: Literal["interval", "seq"] | None
     expected: int | None
     stored: int
     share: float | None
+    numbers: NumberedCompleteness | None
     gaps: tuple[Gap, ...]
     silent: tuple[str, ...]
     undeclared: dict[str, int]
