@@ -1,5 +1,5 @@
 -- how far each unit's numbers had come when a civil day began, so that `seq` says what was to be expected of a day
--- depends: 0035_alarm_uplink_time
+-- depends: 0036_outbox_tries
 
 -- migrate: apply
 -- Civil days whose beginning is noted. Numbers that come while nothing runs count for the day in which it runs again.
