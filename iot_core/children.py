@@ -25,7 +25,7 @@ __all__ = ["Child", "User", "adopt", "boot", "start", "start_time"]
 
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 """What a child sees: nothing of ours, so that no secret of the core's environment leaks into it."""
-_POLL_S: Final = 0.02
+_POLL_S: Final = 0.5
 _STARTED: Final[list[subprocess.Popen[bytes]]] = []
 """Kept: Python warns of a Popen that goes while its process lives, and ours outlive a killed core on purpose."""
 
@@ -67,9 +67,20 @@ class Child:
                 os.kill(self.pid, number)
 
     async def ended(self) -> None:
-        """Wait until it has ended."""
-        while self.alive():  # noqa: ASYNC110 - an adopted process is nobody's child and tells nobody
-            await asyncio.sleep(_POLL_S)
+        """Wait until it has ended: told by the system where it can, else by looking."""
+        if not hasattr(os, "pidfd_open"):
+            while self.alive():  # noqa: ASYNC110 - an adopted process is nobody's child and tells nobody
+                await asyncio.sleep(_POLL_S)
+            return
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            while self.alive():  # only now: before the handle it could have ended, and another had its pid
+                await _readable(handle)
+        finally:
+            os.close(handle)
 
     async def stop(self, *steps: tuple[signal.Signals, float]) -> None:
         """Ask it to end with each signal in turn, waiting so many seconds; kill it at last, and forget it."""
@@ -81,6 +92,16 @@ class Child:
             if not self.alive():
                 break
         self.record.unlink(missing_ok=True)
+
+
+async def _readable(handle: int) -> None:
+    """Wait until a file handle can be read from; of a process: until it has ended."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(handle, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(handle)
 
 
 def start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -87,3 +88,41 @@ def test_program_that_is_not_there_is_an_os_error(record: Path, tmp_path: Path) 
     with pytest.raises(FileNotFoundError):
         children.start(["no-such-program"], record, log=tmp_path / "log")
     assert not record.exists()
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_the_end_of_a_child_is_noticed_also_of_an_adopted_one(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    if not told:  # as where there is no pidfd
+        monkeypatch.delattr(os, "pidfd_open")
+    child = children.start(["sleep", "60"], record, log=tmp_path / "log")
+    adopted = children.adopt(record)
+    assert adopted is not None
+    waiting = [asyncio.create_task(each.ended()) for each in (child, adopted)]
+    await asyncio.sleep(0)
+    child.send(signal.SIGKILL)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*waiting)
+    await child.ended()  # ended already: at once
+
+
+async def test_waiting_for_a_child_does_not_look_at_it_again_and_again(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = children.start(["sleep", "60"], record, log=tmp_path / "log")
+    looks: list[int] = []
+    start_time = children.start_time
+
+    def look(pid: int) -> str | None:
+        looks.append(pid)
+        return start_time(pid)
+
+    monkeypatch.setattr(children, "start_time", look)
+    waiting = asyncio.create_task(child.ended())
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert looks == [child.pid]
+    child.send(signal.SIGKILL)
+    async with asyncio.timeout(20):
+        await waiting
