@@ -45,11 +45,13 @@ GROUP BY t.device_id, d.simulated
 """
 # Who is heard, and said this metric in the last week, but not for so many of its intervals.
 SAID: Final = """
-SELECT d.id AS device_id, d.simulated, said.at + p.interval * $3 AS due, said.at + p.interval * $3 < $2 AS silent
+SELECT d.id AS device_id, d.simulated, said.at + patience AS due, said.at + patience < $2 AS silent
 FROM unnest($6::text[], $7::interval[]) AS p (profile, interval)
 JOIN iot.unit u ON u.profile = p.profile AND u.mounted_to IS NULL
 JOIN iot.device d ON d.id = u.device_id AND d.class_key = $1 AND d.lifecycle IN ('provisioned', 'active')
-JOIN iot.device_status s ON s.device_id = d.id AND s.last_received_at + p.interval * $3 >= $2
+LEFT JOIN iot.configured_interval c ON c.device_id = d.id
+CROSS JOIN LATERAL (SELECT COALESCE(c.every, p.interval) * $3 AS patience) q
+JOIN iot.device_status s ON s.device_id = d.id AND s.last_received_at + patience >= $2
 CROSS JOIN LATERAL (
     SELECT max(least(t.time, t.received_at)) AS at FROM telemetry."{table}" t
     WHERE t.device_id = d.id AND t."{metric}" IS NOT NULL AND t.time > $2 - interval '7 days'

@@ -40,15 +40,18 @@ WHERE r.due_at <= $1 AND r.rule = ANY($2)
 ORDER BY r.due_at LIMIT $4
 """
 # Who may have fallen silent, and whose silence stands: few of a city that speaks. The rest is asked for these only.
-# Each by its own model's interval: else a model of 30 s makes all meters of an hour look silent.
+# Each by the interval that its unit was set to, else by its model's: else a model of 30 s makes all meters of an hour
+# look silent. `speaker` is the device whose unit speaks for it: a panel for its channels.
 QUIET: Final = """
 SELECT f.device_id FROM (
-    SELECT device_id, profile FROM iot.unit WHERE mounted_to IS NULL
-    UNION ALL SELECT c.device_id, u.profile FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
+    SELECT device_id, device_id AS speaker, profile FROM iot.unit WHERE mounted_to IS NULL
+    UNION ALL SELECT c.device_id, u.device_id, u.profile FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
     WHERE u.mounted_to IS NULL
 ) f
-JOIN unnest($3::text[], $4::timestamptz[]) AS p (profile, since) ON p.profile = f.profile
-JOIN iot.device_status s ON s.device_id = f.device_id AND s.last_received_at < p.since AND s.last_received_at < $1
+JOIN unnest($3::text[], $4::interval[]) AS p (profile, interval) ON p.profile = f.profile
+LEFT JOIN iot.configured_interval c ON c.device_id = f.speaker
+JOIN iot.device_status s ON s.device_id = f.device_id
+    AND s.last_received_at < $1::timestamptz - COALESCE(c.every, p.interval) * $5::float8 - $6::interval
 UNION SELECT source_id FROM iot.rule_state WHERE source_kind = 'device' AND state = 'active' AND rule = ANY($2)
 """
 # One row for each of these whose silence and state disagree. `own` is when it falls silent by itself, `due` also counts
@@ -63,22 +66,25 @@ FROM (
         COALESCE(r.state, 'normal') = 'active' AS active,
         max(GREATEST(s.last_received_at, f.mounted_from) + q.patience) AS own,
         max(GREATEST(s.last_received_at, f.mounted_from) + q.patience) < $1
-            AND max($2::timestamptz + p.grace) < $1 AS overdue,
-        GREATEST(max(GREATEST(s.last_received_at, f.mounted_from) + q.patience), max($2::timestamptz + p.grace)) AS due
+            AND max($2::timestamptz + q.grace) < $1 AS overdue,
+        GREATEST(max(GREATEST(s.last_received_at, f.mounted_from) + q.patience), max($2::timestamptz + q.grace)) AS due
     FROM (
-        SELECT device_id, profile, mounted_from FROM iot.unit
-        WHERE device_id = ANY($10::integer[]) AND mounted_to IS NULL
-        UNION ALL SELECT c.device_id, u.profile, u.mounted_from FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
-        WHERE c.device_id = ANY($10) AND u.mounted_to IS NULL
+        SELECT device_id, device_id AS speaker, profile, mounted_from FROM iot.unit
+        WHERE device_id = ANY($11::integer[]) AND mounted_to IS NULL
+        UNION ALL SELECT c.device_id, u.device_id, u.profile, u.mounted_from
+        FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
+        WHERE c.device_id = ANY($11) AND u.mounted_to IS NULL
     ) f
     JOIN iot.device d ON d.id = f.device_id AND d.lifecycle IN ('provisioned', 'active')
-    JOIN unnest($3::text[], $4::text[], $5::text[], $6::interval[], $7::float8[], $8::interval[], $9::interval[])
-        AS p (rule, class_key, profile, interval, times, delay, grace)
+    JOIN unnest($3::text[], $4::text[], $5::text[], $6::interval[], $7::float8[], $8::interval[])
+        AS p (rule, class_key, profile, interval, times, delay)
         ON p.profile = f.profile AND p.class_key = d.class_key
-    LEFT JOIN unnest($11::integer[], $12::text[], $13::float8[], $14::interval[]) AS o (device_id, rule, times, delay)
+    LEFT JOIN unnest($12::integer[], $13::text[], $14::float8[], $15::interval[]) AS o (device_id, rule, times, delay)
         ON o.device_id = d.id AND o.rule = p.rule
+    LEFT JOIN iot.configured_interval c ON c.device_id = f.speaker
     CROSS JOIN LATERAL (
-        SELECT p.interval * COALESCE(o.times, p.times) + COALESCE(o.delay, p.delay) AS patience
+        SELECT COALESCE(c.every, p.interval) * COALESCE(o.times, p.times) + COALESCE(o.delay, p.delay) AS patience,
+            GREATEST($9::interval, COALESCE(c.every, p.interval) * $10::float8) AS grace
     ) q
     JOIN iot.device_status s ON s.device_id = d.id AND s.last_received_at IS NOT NULL
     LEFT JOIN iot.rule_state r ON r.source_kind = 'device' AND r.source_id = d.id AND r.rule = p.rule
@@ -293,17 +299,17 @@ class Timers:
             return []
         forms = self.evaluator.forms_of_silence()
         times, delay = min(float(rule.threshold) for rule in forms), min(rule.on_delay for rule in forms)
-        since = [now - each.interval * times - delay for each in profiles]
         quiet = await self.pool.fetch(
-            QUIET, max(since), [each.rule.key for each in silences], [each.model for each in profiles], since
-        )
+            QUIET, now, [each.rule.key for each in silences],
+            [each.model for each in profiles], [each.interval for each in profiles], times, delay,
+        )  # fmt: skip
         ids = [row["device_id"] for row in quiet]
         if not ids:
             return []
         watched = [
             (
                 watch.rule.key, watch.class_key, profile.model, profile.interval, float(watch.rule.threshold),
-                watch.rule.on_delay, max(self.pace.grace, profile.interval * self.pace.grace_intervals),
+                watch.rule.on_delay,
             )
             for watch in silences
             for profile in profiles
@@ -314,8 +320,9 @@ class Timers:
             for rule in self.evaluator.silences_at(each)
         ]
         found: list[asyncpg.Record] = await self.pool.fetch(
-            SILENCE, now, self.watching_since, *_turned(watched, 7), ids, *_turned(own, 4)
-        )
+            SILENCE, now, self.watching_since, *_turned(watched, 6), self.pace.grace, self.pace.grace_intervals, ids,
+            *_turned(own, 4),
+        )  # fmt: skip
         return found
 
     async def _step(

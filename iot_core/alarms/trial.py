@@ -59,9 +59,11 @@ JOIN iot.device d ON d.area_id = a.id AND d.class_key = $1 AND d.retired_at IS N
 ORDER BY n.place
 """
 INTERVALS: Final = """
-SELECT u.device_id, u.profile FROM iot.unit u WHERE u.device_id = ANY($1) AND u.mounted_to IS NULL
-UNION ALL SELECT c.device_id, u.profile FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
-WHERE c.device_id = ANY($1) AND u.mounted_to IS NULL
+SELECT f.device_id, f.profile, i.every FROM (
+    SELECT device_id, device_id AS speaker, profile FROM iot.unit WHERE device_id = ANY($1) AND mounted_to IS NULL
+    UNION ALL SELECT c.device_id, u.device_id, u.profile FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
+    WHERE c.device_id = ANY($1) AND u.mounted_to IS NULL
+) f LEFT JOIN iot.configured_interval i ON i.device_id = f.speaker
 """
 CHANGES: Final = """
 SELECT device_id, clock, {columns} FROM (
@@ -219,7 +221,7 @@ class Trial:
         rule = watch.rule
         intervals = {profile.model: profile.interval for profile in self.book.profiles.all()}
         patience = {
-            row["device_id"]: intervals[row["profile"]] * float(rule.threshold) + rule.on_delay
+            row["device_id"]: (row["every"] or intervals[row["profile"]]) * float(rule.threshold) + rule.on_delay
             for row in await self.connection.fetch(INTERVALS, list(devices))
             if row["profile"] in intervals
         }

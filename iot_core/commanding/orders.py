@@ -44,6 +44,7 @@ _CAREFUL: Final = 10.0
 _FETCHED: Final = 10
 """Commands that a device is given at once when it fetches them: what fits into a few datagrams."""
 _LAST: Final = frozenset({"succeeded", "failed", "expired"})
+_CONFIGURED: Final = "SELECT device_id, every FROM iot.configured_interval WHERE device_id = ANY($1)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,10 @@ class Commanding:
         device_class, kind = self._kind(class_key, asked.name)
         checked = checked_params(kind, asked.params)
         reading = wanted(kind, device_class, checked)
-        new = [self._new(key, ids[key], mounted.get(key), kind, checked, reading) for key in keys]
+        every = dict(await self._pool.fetch(_CONFIGURED, list(ids.values()))) if reading else {}
+        new = [
+            self._new(key, ids[key], mounted.get(key), kind, checked, reading, every.get(ids[key])) for key in keys
+        ]  # fmt: skip
         if len(new) == 1 and (problem := new[0].problem) is not None:
             raise _raised(problem)
         async with self._pool.acquire() as connection:
@@ -189,7 +193,7 @@ class Commanding:
 
     def _new(  # noqa: PLR0917 - one device of an order
         self, key: str, device_id: int, unit: MountedUnit | None, kind: CommandType, params: Mapping[str, Value],
-        reading: Mapping[str, tuple[float, float]] | None,
+        reading: Mapping[str, tuple[float, float]] | None, every: timedelta | None,
     ) -> New:  # fmt: skip
         if unit is None:
             return New(device_id=device_id, problem=_problem(NotFoundError("asking.not_mounted", key=key)))
@@ -198,7 +202,7 @@ class Commanding:
             native = unit.address.startswith(NATIVE)
             if not native:
                 self._profiles.get(unit.profile).downlink(kind.key, params, "0")
-            interval = self._profiles.get(unit.profile).interval
+            interval = every or self._profiles.get(unit.profile).interval
         except (CommandRejected, NotFoundError) as exc:
             return New(device_id=device_id, problem=_problem(exc))
         grace = _GRACE + (1.5 * interval if reading else timedelta(0))

@@ -18,6 +18,7 @@ from tests.alarms.city import MINUTE, SECOND, T0, City, at, seen, smoke
 from tests.alarms.test_language import have
 
 FIVE = timedelta(minutes=5)
+CONFIGURED = "INSERT INTO iot.twin (device_id, reported) VALUES ($1, jsonb_build_object('interval', $2::integer))"
 KILL = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
@@ -180,6 +181,37 @@ async def test_silence_is_raised_after_the_intervals_that_hold_at_the_device(cit
     assert silent_at == {hasty: 2, other: 4, patient: 11}
 
 
+async def test_silence_is_raised_after_the_intervals_that_a_device_was_set_to(city: City) -> None:
+    seldom, often, other = [await city.device(f"tank-{number}") for number in range(3)]
+    for tank, seconds in ((seldom, 600), (often, 30)):
+        await city.pool.execute(CONFIGURED, tank, seconds)
+    await city.flush(*(seen(tank, 0, level=10) for tank in (seldom, often, other)))
+    timers = city.timers()
+    await timers.look(healthy=True)
+    silent_at: dict[int, int] = {}
+    for minute in (1, 2, 4, 30, 31):
+        city.now = T0 + minute * MINUTE
+        await timers.watch_silence(city.now)
+        for tank in (seldom, often, other):
+            if await city.state(tank, "tank.silent") == "active":
+                silent_at.setdefault(tank, minute)
+    assert silent_at == {often: 2, other: 4, seldom: 31}
+
+
+async def test_grace_after_our_absence_is_of_the_interval_that_a_device_was_set_to(city: City) -> None:
+    tank, other = await city.device("tank-1"), await city.device("tank-2")
+    await city.pool.execute(CONFIGURED, tank, 600)
+    await city.flush(seen(tank, 0, level=10), seen(other, 0, level=10))
+    timers = city.timers(Pace(grace_intervals=2.0))
+    timers.watching_since = T0 + timedelta(hours=2)
+    city.now = T0 + timedelta(hours=2, minutes=15)
+    await timers.watch_silence(city.now)
+    assert [alarm.device_key for alarm in await city.alarms()] == ["tank-2"]
+    city.now += FIVE + SECOND
+    await timers.watch_silence(city.now)
+    assert {alarm.device_key for alarm in await city.alarms()} == {"tank-1", "tank-2"}
+
+
 async def test_silence_is_cleared_by_anything_that_was_heard(city: City) -> None:
     tank = await city.device("tank-1")
     await city.flush(seen(tank, 0, level=10))
@@ -221,10 +253,14 @@ async def test_device_fed_by_a_channel_falls_silent_with_its_unit(city: City) ->
     await city.pool.execute("UPDATE iot.unit SET mounted_to = now() WHERE device_id = $1", door)
     feeds = "INSERT INTO iot.channel SELECT id, '1', $2 FROM iot.unit WHERE device_id = $1"
     await city.pool.execute(feeds, panel, door)
+    await city.pool.execute(CONFIGURED, panel, 120)
     await city.flush(seen(panel, 0, level=10), seen(door, 0, level=10))
     timers = city.timers()
     timers.watching_since = T0
     city.now = T0 + FIVE
+    await timers.watch_silence(city.now)
+    assert await city.alarms() == [], "the panel speaks for the door, and it was set to two minutes"
+    city.now = T0 + 6 * MINUTE + SECOND
     await timers.watch_silence(city.now)
     assert {alarm.device_key for alarm in await city.alarms()} == {"panel-1", "door-1"}
 
