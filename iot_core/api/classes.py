@@ -1,6 +1,6 @@
 """Device classes and profiles, as they are loaded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from iot_core.api import shapes
@@ -8,12 +8,15 @@ from iot_core.api.routes import Call, NoQuery, Reach, get
 from iot_core.errors import NotFoundError
 from iot_core.model import AlarmRule, DeviceClass, Metric
 from iot_core.profiles import Profile
+from iot_core.store.read import retired_metrics
 
 
 async def classes(call: Call[NoQuery]) -> shapes.Classes:
     """List device classes with their metrics and default rules."""
     found = call.services.profiles.classes
-    return shapes.Classes(items=tuple(_class(found[key]) for key in sorted(found)))
+    async with call.reader() as connection:
+        retired = await retired_metrics(connection)
+    return shapes.Classes(items=tuple(_class(found[key], retired.get(key, ())) for key in sorted(found)))
 
 
 async def profiles(call: Call[NoQuery]) -> shapes.ProfileList:
@@ -29,12 +32,13 @@ def require_classes(call: Call[Any], keys: Iterable[str]) -> None:
             raise NotFoundError("push.class_unknown", key=key, known=", ".join(sorted(known)))
 
 
-def _class(found: DeviceClass) -> shapes.Class:
+def _class(found: DeviceClass, retired: Sequence[str]) -> shapes.Class:
     return shapes.Class(
         key=found.key,
         title=found.title,
         life_safety=found.life_safety,
         metrics=tuple(_metric(each) for each in found.metrics),
+        retired=tuple(retired),
         rules=tuple(_rule(each) for each in found.rules),
     )
 

@@ -1,6 +1,6 @@
 """Completeness: what should be stored and is not, one share for an area's day."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -78,6 +78,7 @@ async def complete(call: Call[shapes.CompletenessQuery]) -> shapes.Completeness:
         expected=all_expected,
         stored=all_stored,
         share=_share(all_stored, all_expected),
+        numbers=_numbers(_together(numbers.values())) if numbers else None,
         items=items,
     )
 
@@ -106,6 +107,10 @@ def _counted(
     if one.expected is not None:
         return "interval", one.expected, one.stored
     return (None, None, one.stored) if numbers is None else ("seq", numbers.expected, numbers.stored)
+
+
+def _together(each: Collection[Numbered]) -> Numbered:
+    return Numbered(sum(one.expected for one in each), sum(one.stored for one in each))
 
 
 def _numbers(numbers: Numbered | None) -> shapes.NumberedCompleteness | None:

@@ -73,6 +73,13 @@ def _print(found: shapes.Completeness) -> None:
         "completeness.all", share=_percent(found.share), stored=found.stored, expected=found.expected,
         start=local(found.start), end=local(found.end), zone=zone_name(),
     )  # fmt: skip
+    if found.numbers is not None:
+        line(
+            "completeness.all_numbers",
+            share=_percent(found.numbers.share),
+            stored=found.numbers.stored,
+            expected=found.numbers.expected,
+        )
 
 
 def _percent(share: float | None) -> str:

@@ -98,15 +98,15 @@ async def _run(client: Client, asked: shapes.ExportQuery, file: Path | None, for
 
 
 async def _metrics(client: Client, asked: shapes.ExportQuery) -> list[str]:
-    """Name the columns: the metrics of the classes that can come."""
+    """Name the columns: the metrics of the classes that can come, and behind them those that they had once."""
     wanted = {asked.class_key} if asked.class_key else set()
     if asked.devices and not wanted:
         wanted = {(await client.device(key)).class_key for key in asked.devices.split(",")}
     elif asked.area and not wanted:
         wanted = await _classes_in(client, asked.area)
-    classes = (await client.classes()).items
-    named = (metric.key for each in classes if not wanted or each.key in wanted for metric in each.metrics)
-    return list(dict.fromkeys(named))
+    classes = [each for each in (await client.classes()).items if not wanted or each.key in wanted]
+    named = [metric.key for each in classes for metric in each.metrics]
+    return list(dict.fromkeys([*named, *(key for each in classes for key in each.retired)]))
 
 
 async def _classes_in(client: Client, area: str) -> set[str]:

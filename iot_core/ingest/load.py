@@ -59,8 +59,8 @@ class Loader:
         self.add(tables)
 
     def add(self, tables: Mapping[str, ClassTable]) -> None:
-        """Learn of the tables of classes that are new or changed."""
-        for key, table in tables.items():
+        """Learn of the tables of classes that are new or changed. A file may hold what a class measures no more."""
+        for key, table in ((key, table.whole) for key, table in tables.items()):
             self._checkers[key] = Checker(table)
             self._tables[key] = TelemetryTable(table)
             self._bits[key] = {column.name: 1 << column.bit for column in table.columns}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from iot_core.model import DeviceClass, Metric, MetricType
+from iot_core.model import DeviceClass, Metric, MetricType, Title
 
 _REAL_EXACT: Final = 2**23
 """Up to here a `real` tells apart all multiples of the last decimal; beyond, two rounded ones could fall together."""
 _INT4: Final = 2**31 - 1
 _INT8: Final = 2**63 - 1
 _REAL: Final = 3.4e38
+
+_NO_ROUNDING: Final = 15
+"""Decimals of a metric whose own are not known any more: what was rounded to fewer stays as it is."""
 
 FIXED_COLUMNS: Final = ("time", "received_at", "bad", "device_id", "quality")
 
@@ -63,12 +66,26 @@ def column(metric: Metric, bit: int, stored_type: str) -> Column:
     return Column(metric, bit, stored_type, code, size, limit)
 
 
+def retired_column(key: str, bit: int, stored_type: str) -> Column:
+    """Describe the column of a metric that its class has no more: a number or truth of unknown range."""
+    kind = {"boolean": MetricType.BOOL, "real": MetricType.FLOAT, "double precision": MetricType.FLOAT}
+    said = kind.get(stored_type, MetricType.INT)
+    metric = Metric(key=key, title=Title(vi=key, en=key), type=said, precision=_NO_ROUNDING)
+    return column(metric, bit, stored_type)
+
+
 @dataclass(frozen=True, slots=True)
 class ClassTable:
-    """A class with the columns of its telemetry table, in storage order."""
+    """A class with the columns of its telemetry table, in storage order; `retired` ones are said by files only."""
 
     device_class: DeviceClass
     columns: tuple[Column, ...]
+    retired: tuple[Column, ...] = ()
+
+    @property
+    def whole(self) -> ClassTable:
+        """The same with its retired columns among the others."""
+        return replace(self, columns=self.columns + self.retired, retired=())
 
     @property
     def name(self) -> str:

@@ -11,14 +11,24 @@ import asyncpg
 import msgspec
 
 from iot_core.model import DeviceClass, Metric, MetricType, Quality
+from iot_core.store.columns import Column, retired_column
 
 _QUALITY = tuple(Quality)
 """By number."""
 
+_BITS = "SELECT key, bit, sql_type FROM iot.metric WHERE class_key = $1 ORDER BY bit"
+_RETIRED = """
+SELECT class_key, array_agg(key ORDER BY bit) AS metrics FROM iot.metric WHERE retired_at IS NOT NULL GROUP BY class_key
+"""
 LATEST = """
 SELECT device_id, metric, value, time, quality, bad FROM telemetry."{}" WHERE device_id = ANY($1)
 ORDER BY device_id, metric
 """
+
+
+async def retired_metrics(connection: asyncpg.Connection) -> dict[str, tuple[str, ...]]:
+    """Name by class the metrics that it had once: their columns are kept."""
+    return {row["class_key"]: tuple(row["metrics"]) for row in await connection.fetch(_RETIRED)}
 
 
 class Latest(msgspec.Struct, frozen=True, gc=False):
@@ -197,14 +207,22 @@ async def _with_earlier(
 
 
 class Reading:
-    """How rows of one class are read: its columns, and what undoes storage."""
+    """How rows of one class are read: its columns, and what undoes storage; of `retired` ones nothing is undone."""
 
-    def __init__(self, device_class: DeviceClass, bits: Mapping[str, int], metrics: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        device_class: DeviceClass,
+        bits: Mapping[str, int],
+        metrics: Sequence[str] = (),
+        retired: Sequence[Column] = (),
+    ) -> None:
         self.metrics = [metric for metric in device_class.metrics if not metrics or metric.key in metrics]
         self.bits = bits
         self.relation = f'telemetry."{device_class.key}"'
         self.names = [f'"{metric.key}"' for metric in self.metrics]
-        self.columns = ", ".join(["time", "received_at", "quality", "bad", "extra", *self.names])
+        self.columns = ", ".join(
+            ["time", "received_at", "quality", "bad", "extra", *self.names, *(_as_written(each) for each in retired)]
+        )
         self.said = f" AND num_nonnulls({', '.join(self.names)}) > 0" if metrics and self.names else ""
         self.undo: list[_Undo] = [
             (
@@ -214,13 +232,14 @@ class Reading:
             )
             for metric in self.metrics
         ]
+        self.undo += [(each.name, None, None) for each in retired]
 
     @classmethod
     async def of(
         cls, connection: asyncpg.Connection, device_class: DeviceClass, metrics: Sequence[str] = ()
     ) -> Reading:
         """Read which bit of `bad` is whose."""
-        rows = await connection.fetch("SELECT key, bit FROM iot.metric WHERE class_key = $1", device_class.key)
+        rows = await connection.fetch(_BITS, device_class.key)
         return cls(device_class, {row["key"]: 1 << row["bit"] for row in rows}, metrics)
 
     def bad(self, bits: int) -> tuple[str, ...]:
@@ -237,6 +256,12 @@ class Reading:
             _values(row, self.undo),
             row["extra"],
         )
+
+
+def _as_written(retired: Column) -> str:
+    """Write the SQL for a column of unknown decimals: a `real` with as few as say which one it is."""
+    name = f'"{retired.name}"'
+    return f"{name}::text::double precision AS {name}" if retired.sql_type == "real" else name
 
 
 _Undo = tuple[str, int | None, Mapping[int, str] | None]
@@ -297,8 +322,13 @@ async def part(
     end: datetime | None,
     limit: int,
 ) -> list[Row]:
-    """Give the oldest `limit` rows of a device from `start` (included) to `end` (excluded; None: all), oldest first."""
-    reading = await Reading.of(connection, device_class)
+    """Give the oldest `limit` rows of a device from `start` (included) to `end` (excluded; None: all), oldest first.
+
+    Whole ones, with what its class measures no more.
+    """
+    known = await connection.fetch(_BITS, device_class.key)
+    retired = [retired_column(*row) for row in known if device_class.metric(row["key"]) is None]
+    reading = Reading(device_class, {row["key"]: 1 << row["bit"] for row in known}, retired=retired)
     rows = await connection.fetch(
         f"SELECT {reading.columns} FROM {reading.relation} WHERE device_id = $1 AND time >= $2"
         " AND time < COALESCE($3, 'infinity'::timestamptz) ORDER BY time LIMIT $4",

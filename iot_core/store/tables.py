@@ -15,7 +15,7 @@ from iot_core.errors import ConfigError, StartError
 from iot_core.model import DeviceClass, MetricType
 from iot_core.store.aggregates import ensure_aggregates, read_sources
 from iot_core.store.calendar import Calendar, counts_whole_hours
-from iot_core.store.columns import ClassTable, column, sql_type
+from iot_core.store.columns import ClassTable, column, retired_column, sql_type
 from iot_core.store.kept import columns_of, ensure_kept, ensure_views, read_rollup, replace_view
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
 from iot_core.store.rollups import Rollup
@@ -37,7 +37,7 @@ WHERE (metric.ucum, metric.title_vi, metric.title_en, metric.counter, metric.ret
 """
 RETIRE = "UPDATE iot.metric SET retired_at = now() WHERE class_key = $1 AND retired_at IS NULL AND NOT key = ANY($2)"
 _STORED: Final = "SELECT class_key FROM iot.rollup_state ORDER BY class_key"
-KNOWN = "SELECT key, bit, sql_type FROM iot.metric WHERE class_key = $1"
+KNOWN = "SELECT key, bit, sql_type FROM iot.metric WHERE class_key = $1 ORDER BY bit"
 
 
 async def ensure_tables(
@@ -145,7 +145,8 @@ async def _assign_columns(connection: asyncpg.Connection, device_class: DeviceCl
         [each.title.en for each in metrics], [each.counter for each in metrics],
     )  # fmt: skip
     await connection.execute(RETIRE, device_class.key, [each.key for each in metrics])
-    return ClassTable(device_class, tuple(columns))
+    retired = (retired_column(*row) for key, row in known.items() if device_class.metric(key) is None)
+    return ClassTable(device_class, tuple(columns), tuple(retired))
 
 
 async def _create_table(connection: asyncpg.Connection, table: ClassTable, tier: Tier) -> None:

@@ -121,7 +121,9 @@ async def count(city: City, *numbers: int, run: str = "") -> None:
 async def by_numbers(city: City, day: datetime) -> tuple[str | None, int, int] | None:
     """Give the source, and what the numbers of a civil day make expected and stored; the same in SQL."""
     async with city.client() as client:
-        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1", start=day, end=day + ONE))).items
+        all_of_it = await client.completeness(CompletenessQuery(devices="aq-1", start=day, end=day + ONE))
+    (found,) = all_of_it.items
+    assert all_of_it.numbers == found.numbers
     row = await city.path.pool.fetchrow("SELECT * FROM iot.completeness WHERE day = $1", day)
     numbers = found.numbers
     assert (row["numbers_expected"], row["numbers_stored"]) == (

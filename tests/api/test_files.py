@@ -6,9 +6,12 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 from hypothesis import given
@@ -16,8 +19,14 @@ from hypothesis import strategies as st
 
 from iot_core.api.shapes import ExportQuery
 from iot_core.cli.rows import FIXED, csv_cells, read_csv, read_ndjson
+from iot_core.cli.telemetry_export import _run as write_file
+from iot_core.cli.telemetry_import import _run as read_file
 from iot_core.errors import ForbiddenError
+from iot_core.model import Metric, MetricType, Title
+from iot_core.store.tables import ensure_tables
+from iot_core.store.tier import find_tier
 from tests.api.city import City, served
+from tests.classes import shipped
 
 AT = datetime(2026, 11, 20, 1, 0, 0, 123456, tzinfo=UTC)
 
@@ -87,6 +96,43 @@ def as_csv(lines: list[bytes]) -> list[str]:
     writer.writerow([*FIXED, *metrics])
     writer.writerows(csv_cells(row, metrics) for row in rows)
     return io.StringIO(out.getvalue(), newline="").readlines()
+
+
+RETIRED = (
+    Metric(key="nh3", title=Title(vi="nh3", en="nh3"), type=MetricType.FLOAT, precision=2, minimum=0, maximum=500),
+    Metric(key="dose", title=Title(vi="dose", en="dose"), type=MetricType.FLOAT, precision=6),
+    Metric(key="door", title=Title(vi="door", en="door"), type=MetricType.BOOL),
+    Metric(key="mode", title=Title(vi="mode", en="mode"), type=MetricType.ENUM, members={"idle": 0, "busy": 1}),
+)
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+async def test_what_a_class_measures_no_more_is_exported_and_comes_back(
+    shipped_dsn: str, free_port: Callable[[], int], tmp_path: Path, form: str
+) -> None:
+    connection = await asyncpg.connect(shipped_dsn)
+    air = shipped().classes["air_quality"]
+    await ensure_tables(
+        connection, [replace(air, metrics=(*air.metrics, *RETIRED))], (await find_tier(connection)).tier
+    )
+    async with served(shipped_dsn, free_port()) as city:
+        await populate(city)
+        await connection.execute(
+            "UPDATE telemetry.air_quality SET nh3 = 35.21, dose = 0.000123, door = false, mode = 1,"
+            " bad = (SELECT 1::bigint << bit FROM iot.metric WHERE key = 'nh3') WHERE time = $1",
+            AT,
+        )
+        before = await stored(city)
+        file = tmp_path / f"all.{form}"
+        async with city.client() as client:
+            assert await write_file(client, ExportQuery(class_key="air_quality"), file, form) == 2_100
+            first = file.read_text(encoding="utf-8-sig").splitlines()[:2]
+            assert "35.21" in first[-1] if form == "csv" else '"nh3":35.21' in first[0]
+            await connection.execute("DELETE FROM telemetry.air_quality")
+            for _ in range(2):
+                assert (await read_file(client, file, form, replace=False)).refused == 0
+                assert await stored(city) == before
+    await connection.close()
 
 
 async def test_an_export_goes_on_behind_a_row_and_takes_a_span_of_some_devices(city: City) -> None:

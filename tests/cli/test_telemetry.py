@@ -72,5 +72,7 @@ def test_completeness_says_the_share_and_where_the_gaps_are(core: Core, lamp: st
     assert [each["device"] for each in found["items"]] == [lamp]
     assert found["items"][0]["numbers"] == {"expected": 6, "stored": 5, "share": 0.8333}
     assert found["items"][0]["source"] == "interval"
+    assert found["numbers"] == found["items"][0]["numbers"]
     assert "83.33 % (5/6)" in said.out
+    assert "83.33 %, 5 of 6 came" in said.out
     assert core("telemetry", "completeness", "--area", "nowhere").code == 1

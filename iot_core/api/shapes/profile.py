@@ -34,10 +34,13 @@ class Rule(Answer, frozen=True, kw_only=True):
 
 
 class Class(Answer, frozen=True, kw_only=True):
+    """`retired` metrics it had once; what was stored of them is kept and exported."""
+
     key: str
     title: Title
     life_safety: bool
     metrics: tuple[Metric, ...]
+    retired: tuple[str, ...]
     rules: tuple[Rule, ...]
 
 

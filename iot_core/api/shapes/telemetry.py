@@ -333,7 +333,10 @@ class DeviceCompleteness(Answer, frozen=True, kw_only=True):
 
 
 class Completeness(Answer, frozen=True, kw_only=True):
-    """All devices that were mounted in the span; `share` is of them together, from 0 to 1."""
+    """All devices that were mounted in the span; `share` is of them together, from 0 to 1.
+
+    `numbers` are those of all devices together that number their messages.
+    """
 
     start: datetime = field(name="from")
     end: datetime = field(name="to")
@@ -341,4 +344,5 @@ class Completeness(Answer, frozen=True, kw_only=True):
     expected: int
     stored: int
     share: float | None
+    numbers: NumberedCompleteness | None
     items: tuple[DeviceCompleteness, ...]
