@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from pathlib import Path
@@ -103,21 +102,24 @@ def _play(
         from simulators.demo import Options, run_demo
         from simulators.faults import wishes
         from simulators.screen import screen
+        from simulators.signals import run as run_simulation
     except ImportError as exc:
         raise StartError("cli.client_only", detail=str(exc)) from exc
     options = Options(devices=devices, seconds=seconds, seed=seed, faults=wishes(faults))
     with locked(folder) as state, screen() as seen:
         _log_to(state.path / LOG)
         seen.line(text("demo.state", state=state.path, log=state.path / LOG))
-        return asyncio.run(run_demo(options, settings, state, seen))
+        return run_simulation(run_demo(options, settings, state, seen))
 
 
 def _log_to(path: Path) -> None:
     """Keep the core's log off the screen."""
     import structlog
 
+    from iot_core.cli.logs import unfailing
+
     path.touch(mode=0o600)
-    file = path.open("w", encoding="utf-8", buffering=1)
+    file = unfailing(path.open("w", encoding="utf-8", buffering=1))
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file))
     logging.basicConfig(stream=file, level=logging.WARNING, force=True)
 
@@ -157,6 +159,7 @@ def run(
     try:
         from simulators.faults import wishes
         from simulators.screen import screen
+        from simulators.signals import run as run_simulation
         from simulators.sim import Size, Target, is_here, memory_folder, run_sim
         from simulators.town import Endpoints
     except ImportError as exc:
@@ -181,7 +184,7 @@ def run(
             devices=count, seconds=seconds, seed=seed, models=models, profiles=load(None).profiles,
             signers=[_public(each) for each in signers], loss=loss, faults=wishes(faults),
         )  # fmt: skip
-        summary = asyncio.run(run_sim(size, target, seen))
+        summary = run_simulation(run_sim(size, target, seen))
     click.echo(msgspec.json.encode(summary).decode())
     return 1 if summary.unanswered else 0
 

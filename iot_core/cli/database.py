@@ -49,6 +49,7 @@ async def opened(settings: Settings, state: Path) -> AsyncIterator[asyncpg.Conne
 async def dsn_of(settings: Settings, state: Path) -> AsyncIterator[str]:
     """Give the DSN of the database; the embedded server is started for the while where no core runs it."""
     try:
+        from iot_core.cli.hangup import ends_as_interrupted
         from iot_core.cli.logs import log_to_stderr
         from iot_core.state import locked
         from iot_core.store.server import DATABASE, embedded, running_dsn
@@ -59,6 +60,7 @@ async def dsn_of(settings: Settings, state: Path) -> AsyncIterator[str]:
         yield dsn
         return
     log_to_stderr()
+    ends_as_interrupted()
     with locked(state) as directory:
         async with embedded(directory) as started:
             yield started

@@ -7,6 +7,7 @@ import gc
 import os
 import shlex
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import click
 
 from iot_core.cli.base import Command, option
 from iot_core.cli.config import config_option, found
+from iot_core.cli.hangup import on_hangup
 from iot_core.cli.session import state_dir
 from iot_core.errors import StartError
 from iot_core.messages import text
@@ -69,6 +71,7 @@ def _serve(settings: Settings, state: Path) -> None:
 async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
     """Run `work` until it ends or SIGTERM or Ctrl-C asks: the first cancels it in order, the second ends the process.
 
+    A terminal that goes asks too, however often it says so.
     What the process started itself (database, broker) lives in sessions of its own: the next start adopts it.
     """
     task = asyncio.create_task(work, name="iot up")
@@ -80,11 +83,13 @@ async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
         for each in _ENDING:  # from here on without the loop, which may be waiting for something that hangs
             loop.remove_signal_handler(each)
             signal.signal(each, lambda again, _: os._exit(128 + again))
-        click.echo(text("cli.up_ending"))
         task.cancel()
+        with suppress(OSError):  # a terminal that is gone
+            click.echo(text("cli.up_ending"))
 
     for number in _ENDING:
         loop.add_signal_handler(number, on_signal, number)
+    on_hangup(loop, lambda: None if asked else on_signal(signal.SIGHUP))
     try:
         await task
     except asyncio.CancelledError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -232,12 +231,12 @@ def play(name: str, chosen: dict[str, Any]) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from iot_core.cli.hangup import ends_as_interrupted
     from iot_core.cli.logs import log_to_stderr
     from simulators.bench.report import busy
 
     log_to_stderr()
-    # What was started must end with us, also when a supervisor's patience ends: as by Ctrl-C, which asyncio.run knows.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    ends_as_interrupted()  # what was started must end with us, also when a supervisor's patience ends
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(text("bench.step_start"), total=1.0)
