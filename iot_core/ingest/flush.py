@@ -144,13 +144,15 @@ class Flush:
         after = self._compressed_after
         return bool(after) and any(now - each.time > after[each.class_key] for each in work.observations)
 
-    async def hold_whole(self, connection: asyncpg.Connection, work: Work, detail: str) -> None:
-        """Keep an uplink that the database refuses, whole and by itself."""
+    async def hold_whole(self, connection: asyncpg.Connection, work: Work, detail: str, *, bare: bool = False) -> None:
+        """Keep an uplink that the database refuses, whole and by itself; `bare`: as bytes that nobody looks into."""
         problem = Problem(Reason.REFUSED, detail)
         async with connection.transaction():
-            await held.keep(connection, [_held(work, problem)])
-            if numbers := _numbers([work]):
+            await held.keep(connection, [_bare(work, problem) if bare else _held(work, problem)])
+            if not bare and (numbers := _numbers([work])):
                 await status.add_seqs(connection, numbers)
+        if bare:
+            work.numbers.clear()  # what is not on record is in no receipt
         work.observations.clear()
         work.problems = [problem]
 
@@ -300,6 +302,13 @@ async def _redelivered(connection: asyncpg.Connection, works: Sequence[Work]) ->
 
 def _numbers(works: Sequence[Work]) -> list[status.Seq]:
     return [number for work in works for number in work.numbers]
+
+
+def _bare(work: Work, problem: Problem) -> held.Held:
+    uplink = work.uplink
+    said = uplink.payload or (b"" if uplink.registers is None else repr(uplink.registers).encode())
+    plain = msgspec.structs.replace(uplink, payload=said, registers=None, content_format=None)
+    return held.Held(plain, problem, once=work.once)
 
 
 def _held(work: Work, problem: Problem) -> held.Held:

@@ -45,8 +45,6 @@ class Work(msgspec.Struct, gc=False):
     """A person asked for it again: it replaces what is stored, whatever its age."""
     dropped: bool = False
     """It is acknowledged and counted, and not kept."""
-    abandoned: bool = False
-    """It could be neither stored nor held, and must not be acknowledged."""
 
     @property
     def once(self) -> bool:

@@ -231,10 +231,16 @@ class Ingest:
         await self._hold(works[0], f"{type(refusal).__name__}: {refusal}")
 
     async def _hold(self, work: Work, detail: str) -> None:
+        """Keep an uplink that the database refuses; where that is refused too, its bytes alone.
+
+        It must be kept, whatever it is: one that is never acknowledged holds up all that came after it. A database that
+        does not take bytes either takes nothing, so the store is away.
+        """
+        bare = False
         while True:
             try:
                 async with self._pool.acquire() as connection:
-                    await self._flush.hold_whole(connection, work, detail)
+                    await self._flush.hold_whole(connection, work, detail, bare=bare)
             except (*AWAY, *RETRY) as exc:
                 notice_cancellation()
                 self._store_away(exc)
@@ -244,13 +250,13 @@ class Ingest:
                     # Its device was taken out of the registry after it was prepared: it is a stranger's now.
                     work.unit = None
                     work.numbers.clear()
-                    continue
-                # Not acknowledged, so it comes again; meanwhile it must not stop the others.
-                self._store_back()
-                log.exception("ingest.cannot_hold", address=work.uplink.address)
-                self._counters.count("ingest_not_held")
-                work.abandoned = True
-                return
+                elif bare:
+                    self._store_away(exc)
+                    await asyncio.sleep(_LONGEST_WAIT_S)
+                else:
+                    log.exception("ingest.cannot_hold", address=work.uplink.address)
+                    self._counters.count("ingest_held_as_bytes")
+                    bare = True
             else:
                 self._store_back()
                 return
@@ -292,8 +298,6 @@ class Ingest:
         latencies: list[float] = []
         together: dict[Settle, tuple[list[Any], dict[tuple[str, str], list[int]]]] = {}
         for work in works:
-            if work.abandoned:
-                continue
             uplink = work.uplink
             held += 0 if work.dropped else len(work.problems)
             if work.observations:
@@ -310,7 +314,7 @@ class Ingest:
             await _tell(settle, tokens, numbers)
         self._counters.commit_latencies(latencies)
         self._counters.count("ingest_uplinks", len(works))
-        self._counters.count("ingest_stored", sum([len(work.observations) for work in works if not work.abandoned]))
+        self._counters.count("ingest_stored", sum([len(work.observations) for work in works]))
         self._counters.count("ingest_held", held)
 
 

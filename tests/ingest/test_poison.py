@@ -11,6 +11,7 @@ import pytest
 
 from iot_core.model import Decoded, Reason
 from iot_core.profiles import Profile
+from tests.core import until
 from tests.ingest.harness import Path, running
 
 AT = "2026-11-20T08:00:00+07:00"
@@ -70,6 +71,36 @@ async def test_what_a_device_says_that_was_just_taken_out_of_the_registry_is_hel
             group.create_task(the_next_is_stored(path, "aq-1"))
         assert [problem.reason for problem in told.result().problems] == [Reason.REFUSED]
         assert await path.pool.fetchval("SELECT count(*) FROM iot.held_uplink WHERE address = 'iot:aq-2'") == 1
+
+
+async def test_what_can_be_neither_stored_nor_held_is_kept_as_bytes_and_acknowledged(dsn: str) -> None:
+    async with running(dsn) as path:
+        await path.add("aq-1")
+        await path.pool.execute("ALTER TABLE telemetry.air_quality ADD CHECK (pm25 <> 666)")
+        await path.pool.execute("ALTER TABLE iot.held_uplink ADD CHECK (unit_id IS NULL) NOT VALID")
+        poison = json.dumps({"time": AT, "pm25": 666, "seq": 1})
+        async with asyncio.TaskGroup() as group:
+            told = group.create_task(path.say("aq-1", poison))
+            group.create_task(the_next_is_stored(path, "aq-1"))
+        assert [problem.reason for problem in told.result().problems] == [Reason.REFUSED]
+        row = await path.pool.fetchrow("SELECT address, reason, payload, unit_id FROM iot.held_uplink")
+        assert tuple(row) == ("iot:aq-1", "refused", poison.encode(), None)
+        assert await path.pool.fetchval("SELECT count(*) FROM iot.seq_range") == 0
+        assert path.counters.total("ingest_held_as_bytes") == 1
+
+
+async def test_a_store_that_keeps_nothing_at_all_is_away_until_it_does(dsn: str) -> None:
+    async with running(dsn) as path:
+        await path.add("aq-1")
+        await path.pool.execute("ALTER TABLE telemetry.air_quality ADD CHECK (pm25 <> 666)")
+        await path.pool.execute("ALTER TABLE iot.held_uplink ADD CONSTRAINT nothing CHECK (false)")
+        async with asyncio.TaskGroup() as group:
+            told = group.create_task(path.say("aq-1", json.dumps({"time": AT, "pm25": 666})))
+            await until(lambda: path.ingest.away_since)
+            assert not told.done()
+            await path.pool.execute("ALTER TABLE iot.held_uplink DROP CONSTRAINT nothing")
+        assert [problem.reason for problem in told.result().problems] == [Reason.REFUSED]
+        assert path.ingest.away_since is None
 
 
 async def test_a_decoder_that_fails_costs_its_own_message_only(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
