@@ -30,6 +30,8 @@ from iot_core.profiles.values import scale_of
 from iot_core.profiles.wire import Endian, wire_type
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from iot_core.profiles.document import Place
     from iot_core.profiles.entries import Entries
 
@@ -37,6 +39,8 @@ __all__ = ["BlockSpec", "BytesSpec", "FrameSpec", "RecordSpec", "byte_place", "c
 
 _LONGEST: Final = 10_000
 """Bytes of a frame, block or record."""
+_MOST_BITS: Final = 8
+"""That name a channel."""
 
 
 class ChecksumSpec(Table, frozen=True, kw_only=True):
@@ -72,6 +76,15 @@ class LengthSpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     add: int = 0
 
 
+class KeySpec(Table, frozen=True, kw_only=True):
+    """What the bits of a record's key mean, where not all of them say what it is."""
+
+    mask: int
+    """The bits that say what it is: 0x1F."""
+    channel: int = 0
+    """The bits that name its channel, a number from 0 on: 0xE0."""
+
+
 class LayoutSpec(Table, frozen=True, kw_only=True):
     """A head of fixed length, and what follows it."""
 
@@ -90,6 +103,8 @@ class LayoutSpec(Table, frozen=True, kw_only=True):
     """What follows the head, one after the other; places in a block count from its own beginning."""
     records: dict[str, Any] = msgspec.field(default_factory=dict)
     """What follows then: records by their key in hexadecimal (of any size; the longest that fits is meant)."""
+    key: KeySpec | None = None
+    """Of `records`: the bits of a key that count, and those that name the channel: `{mask: 0x1F, channel: 0xE0}`."""
     sized: Literal["", "byte", "mbus"] = ""
     """How unknown records are stepped over: `byte`, each key is followed by the length; `mbus`, by DIF and VIF."""
     rest: bool = False
@@ -244,6 +259,8 @@ def _layout(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian, le
             _check_place(entries, (*place, "time"), spec.time)
         time = compile_stamp(document, (*place, "time"), spec.time, endian)
         _fits(entries, (*place, "time"), time.place, length)
+    if spec.key is not None and not spec.records:
+        raise document.error((*place, "key"), "records beside it: what their keys are made of")
     blocks = tuple(_block(entries, (*place, "blocks", index), endian, length) for index in range(len(spec.blocks)))
     return Layout(
         length=length,
@@ -316,7 +333,28 @@ def _records(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian) -
         known[_key(entries, where, text)] = Record(layout=layout, size=size, times=times, add=add)
     if not known:
         raise entries.document.error((*place, "records"), "at least one record")
-    return Records(known=known, sized=spec.sized)
+    if spec.key is None:
+        return Records(known=known, sized=spec.sized)
+    _check_key(entries, place, spec.key, known)
+    return Records(known=known, sized=spec.sized, mask=spec.key.mask, channel=spec.key.channel)
+
+
+def _check_key(entries: Entries, place: Place, key: KeySpec, known: Mapping[bytes, Record]) -> None:
+    """Refuse bits that the keys do not have, or that say two things."""
+    sizes = {len(each) for each in known}
+    full = (1 << 8 * min(sizes)) - 1
+    if not 0 < key.mask <= full or len(sizes) > 1:
+        raise entries.document.error((*place, "key", "mask"), f"bits from 1 to 0x{full:X}, and keys of one length")
+    if key.channel & ~(full & ~key.mask) or key.channel.bit_count() > _MOST_BITS:
+        raise entries.document.error(
+            (*place, "key", "channel"), f"bits within 0x{full & ~key.mask:X}, {_MOST_BITS} at most"
+        )
+    for each in known:
+        if int.from_bytes(each) & ~key.mask:
+            raise entries.document.error(
+                (*place, "records", each.hex()),
+                f"a key within the mask 0x{key.mask:X}: the other bits say something else",
+            )
 
 
 def _key(entries: Entries, place: Place, text: object) -> bytes:

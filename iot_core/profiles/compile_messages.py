@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -12,6 +12,7 @@ from iot_core.profiles.formats import PresenceFormat
 from iot_core.profiles.json_format import KEY, JsonFormat, JsonPlace
 from iot_core.profiles.moments import MomentSpec, compile_moment
 from iot_core.profiles.paths import Path, parse_path
+from iot_core.profiles.seals import SEALS
 from iot_core.profiles.senml_format import CHANNEL, SenmlFormat, SenmlPlace, own_unit, parted, senml_adjust
 from iot_core.profiles.sparkplug_format import SparkplugFormat
 from iot_core.profiles.table import Table
@@ -36,6 +37,9 @@ class JsonSpec(Table, frozen=True, kw_only=True):
     """Where a text stands that is new when `seq` starts again."""
     each: str | None = None
     """The path of an array or table whose elements each say values: with their own `time`, or of an own `channel`."""
+    columns: str | None = None
+    """In place of `each`: the path of a table of lists that run parallel, `{"time": [...], "t": [...]}`; each position
+    in them is one element, whose values stand under the lists' names."""
     channel: str | None = None
     """Where an element names its channel; `@key` is the name under which it stands in its table."""
     quiet: bool = False
@@ -174,7 +178,11 @@ class TextSpec(Table, frozen=True, kw_only=True):
     pairs: str = ""
     """What stands between a field's name and its value: `=`."""
     rows: str = ""
-    """What stands between rows that each say values, with a `time` of their own: `"\\n"`."""
+    """What stands between rows: `"\\n"`. With `time` each says values of its own time; without it they are one message
+    together, in which the last word counts."""
+    checksum: Literal["nmea", "dsmr"] | None = None
+    """What each row ends with: `nmea`, `*` and the XOR of what stands between `$` or `!` and it, which are both cut
+    off; `dsmr`, after the `!` of a meter's telegram its CRC-16."""
     time: str | int | MomentSpec | None = None
     """The field that says when it was measured."""
     quiet: bool = False
@@ -243,9 +251,13 @@ def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonF
     )
     if not groups:
         raise document.error(place, "values, states or channels")
-    if spec.each is not None and spec.time is None and spec.channel is None:
-        raise document.error((*place, "each"), "time beside it, each element its own; or channel")
-    if spec.channel is not None and spec.each is None and spec.channel == KEY:
+    if spec.each is not None and spec.columns is not None:
+        raise document.error((*place, "columns"), "each or columns, not both")
+    many = "each" if spec.each is not None else "columns"
+    elements = spec.each if spec.each is not None else spec.columns
+    if elements is not None and spec.time is None and spec.channel is None:
+        raise document.error((*place, many), "time beside it, each element its own; or channel")
+    if spec.channel is not None and elements is None and spec.channel == KEY:
         raise document.error((*place, "channel"), "each beside @key: a table whose elements have names")
     moment = compile_moment(
         document, (*place, "time"), document.at((*place, "time")), lambda at, path: json_path(entries, at, str(path))
@@ -255,7 +267,8 @@ def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonF
         time=moment,
         seq=_optional_path(entries, (*place, "seq"), spec.seq),
         run=_optional_path(entries, (*place, "run"), spec.run),
-        each=_optional_path(entries, (*place, "each"), spec.each),
+        each=_optional_path(entries, (*place, many), elements),
+        columns=spec.columns is not None,
         channel=() if spec.channel == KEY else _optional_path(entries, (*place, "channel"), spec.channel),
         quiet=spec.quiet,
         constant=spec.constant,
@@ -332,10 +345,15 @@ def compile_text(entries: Entries, place: Place) -> TextFormat:
     spec = document.read(place, TextSpec)
     fields, extra, split = text_fields(entries, place, spec.split, spec.pairs)
     moment = compile_moment(document, (*place, "time"), document.at((*place, "time")), lambda _, field: field)
-    if spec.rows and moment is None:
-        raise document.error((*place, "rows"), "time beside it, each row its own")
     return TextFormat(
-        fields=fields, extra=extra, split=split, pairs=spec.pairs, rows=spec.rows, time=moment, quiet=spec.quiet
+        fields=fields,
+        extra=extra,
+        split=split,
+        pairs=spec.pairs,
+        rows=spec.rows,
+        time=moment,
+        quiet=spec.quiet,
+        sealed=SEALS[spec.checksum] if spec.checksum is not None else None,
     )
 
 

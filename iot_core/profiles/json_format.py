@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,8 @@ KEY: Final = "@key"
 """As a channel: the name under which an element stands in its table."""
 _CBOR: Final = 60
 _MISSING_CHANNEL: Final = "its channel is missing"
+_MOST_CELLS: Final = 200_000
+"""Of lists that run parallel: rows times columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class JsonFormat:
     seq: Path | None = None
     run: Path | None = None
     each: Path | None = None
+    columns: bool = False
+    """What stands at `each` is a table of lists that run parallel: each position in them is one element."""
     channel: Path | None = None
     """Where an element of `each` names its channel; empty: the name under which it stands."""
     quiet: bool = False
@@ -106,10 +110,11 @@ class JsonFormat:
                 return Decoded(problems=(Problem(Reason.NOT_AN_OBJECT, part=data),))
             self._read_row(_Row(data), arrival, samples, problems, trace)
         else:
-            rows = find(data, self.each)
-            if not isinstance(rows, (list, dict)):
-                return Decoded(problems=(Problem(Reason.NOT_AN_OBJECT, "an array or a table was expected", data),))
-            for row in _rows(rows):
+            try:
+                rows = self._rows(data)
+            except DecodeError as exc:
+                return Decoded(problems=(Problem(exc.reason, exc.detail, data),))
+            for row in rows:
                 self._read_element(row, arrival, samples, problems, trace)
         if not samples and not problems:
             if self.quiet or self._speaks(data):
@@ -119,10 +124,22 @@ class JsonFormat:
 
     def _speaks(self, data: object) -> bool:
         """Say whether any place of ours is there: what it says is unknown now, or only kept beside a row."""
-        found = data if self.each is None else find(data, self.each)
-        rows = [data] if self.each is None else list(found.values()) if isinstance(found, dict) else found
+        rows = [_Row(data)] if self.each is None else self._rows(data)
         fields = [each for group in self.groups for each in (*group.fields, *group.extra)]
-        return isinstance(rows, list) and any(each.locate(row) is not MISSING for row in rows for each in fields)
+        return any(each.locate(row.data) is not MISSING for row in rows for each in fields)
+
+    def _rows(self, data: object) -> list[_Row]:
+        """Give the elements. Raises DecodeError when there is no array or table of them."""
+        assert self.each is not None
+        found = find(data, self.each)
+        if isinstance(found, dict):
+            if self.columns:
+                return [_Row(row, str(index)) for index, row in enumerate(_parallel(found))]
+            return [_Row(row, str(name)[:64]) for name, row in found.items()]
+        if isinstance(found, list) and not self.columns:
+            return [_Row(row, str(index)) for index, row in enumerate(found)]
+        wanted = "a table of lists was expected" if self.columns else "an array or a table was expected"
+        raise DecodeError(Reason.NOT_AN_OBJECT, wanted)
 
     def _takes(self, data: object) -> bool:
         """Say whether a message that is no object can hold any of the values."""
@@ -193,7 +210,7 @@ class JsonFormat:
 
     def write_data(self, values: Mapping[str, Value], context: Context) -> Any:
         """Write what `read_data` reads."""
-        message: Any = copy.deepcopy(dict(self.constant))
+        message: Any = copy.deepcopy({} if self.columns else dict(self.constant))
         for group in self.groups:
             if group.channel and group.channel != context.channel:
                 continue
@@ -208,6 +225,10 @@ class JsonFormat:
         message = self._signed(message, context)
         if self.each is None:
             return message
+        if self.columns:
+            lists = {key: [said] for key, said in message.items()}
+            constant: Any = copy.deepcopy(dict(self.constant))
+            return put(constant, self.each, lists) if self.each else constant | lists
         return put({}, self.each, {context.channel: message} if self.channel == () else [message])
 
     def _signed(self, message: Any, context: Context) -> Any:
@@ -229,10 +250,19 @@ def _numbered(message: object) -> object:
     return {int(key) if is_number(key) else key: _numbered(value) for key, value in message.items()}
 
 
-def _rows(rows: list[Any] | dict[Any, Any]) -> Iterator[_Row]:
-    if isinstance(rows, dict):
-        return (_Row(row, str(name)[:64]) for name, row in rows.items())
-    return (_Row(row, str(index)) for index, row in enumerate(rows))
+def _parallel(table: dict[Any, Any]) -> list[dict[Any, Any]]:
+    """Turn lists that run parallel into rows. What is no list holds for each row; a shorter list says nothing there.
+
+    Raises DecodeError when there is no list, or too much.
+    """
+    lists = {key: said for key, said in table.items() if isinstance(said, list)}
+    if not lists:
+        raise DecodeError(Reason.NOT_AN_OBJECT, "a table of lists was expected")
+    count = max(map(len, lists.values()))
+    if count * len(table) > _MOST_CELLS:
+        raise DecodeError(Reason.TOO_LARGE, f"{count} rows of {len(table)} columns")
+    beside = {key: said for key, said in table.items() if key not in lists}
+    return [beside | {key: said[index] for key, said in lists.items() if index < len(said)} for index in range(count)]
 
 
 def read_count(said: object) -> int | None:

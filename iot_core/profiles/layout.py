@@ -17,7 +17,7 @@ from iot_core.model import Problem, Reason, Sample, Value
 from iot_core.profiles.checksums import Checksum
 from iot_core.profiles.fields import Field, Group, Trace, When, collect
 from iot_core.profiles.mbus import record_sizes
-from iot_core.profiles.places import Bytes, Stamp
+from iot_core.profiles.places import Bytes, Stamp, shift_of
 from iot_core.profiles.values import Cases, Codec
 
 if TYPE_CHECKING:
@@ -352,6 +352,15 @@ class Records:
     known: Mapping[bytes, Record]
     sized: str = ""
     """`byte`: a byte behind each key says the length. `mbus`: the key does (EN 13757-3 DIF and VIF)."""
+    mask: int = 0
+    """The bits of a key that say what the record is; 0: all."""
+    channel: int = 0
+    """The bits of a key that name the channel; 0: none."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The channels that a key can name."""
+        return tuple(str(number) for number in range((self.channel >> shift_of(self.channel)) + 1))
 
     @property
     def key_sizes(self) -> tuple[int, ...]:
@@ -362,7 +371,7 @@ class Records:
         """Read records to the end."""
         at = 0
         while at < len(data):
-            key = next((data[at : at + size] for size in self.key_sizes if data[at : at + size] in self.known), None)
+            key = self._key(data, at)
             found = self._measured(data, at, key)
             if found is None:
                 shown = data[at : at + min(self.key_sizes)]
@@ -380,8 +389,22 @@ class Records:
                 into.problems.append(Problem(Reason.TRUNCATED, detail, data[at:].hex()))
                 return
             if key is not None:
-                self._read_one(self.known[key], body, into, channel, time)
+                named = channel
+                if self.channel:
+                    bits = int.from_bytes(data[at : at + len(key)]) & self.channel
+                    named = str(bits >> shift_of(self.channel))
+                self._read_one(self.known[key], body, into, named, time)
             at = begin + length
+
+    def _key(self, data: bytes, at: int) -> bytes | None:
+        """Find the key that stands at a place, without the bits that are not part of it; None when none is known."""
+        for size in self.key_sizes:
+            key = data[at : at + size]
+            if self.mask and len(key) == size:
+                key = (int.from_bytes(key) & self.mask).to_bytes(size)
+            if key in self.known:
+                return key
+        return None
 
     def _measured(self, data: bytes, at: int, key: bytes | None) -> tuple[int, int] | None:
         """Say where a record's body begins and how long it is; None when nobody can know."""
@@ -424,9 +447,18 @@ class Records:
             body = record.layout.write(values, channel)
             if record.size is not None:
                 record.size.place((len(body) - record.add) // record.times, body)
-            chain += key + (bytes([len(body)]) if self.sized == "byte" else b"") + body
+            chain += self._named(key, channel) + (bytes([len(body)]) if self.sized == "byte" else b"") + body
             written |= wanted
         return bytes(chain)
+
+    def _named(self, key: bytes, channel: str) -> bytes:
+        """Write a channel's number into a key. Raises ValueError when it does not fit."""
+        if not self.channel:
+            return key
+        bits = int(channel or 0) << shift_of(self.channel)
+        if bits & ~self.channel:
+            raise ValueError(f"channel {channel} does not fit in the key")
+        return (int.from_bytes(key) | bits).to_bytes(len(key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -539,7 +571,13 @@ class Frame:
     def channels(self) -> tuple[str, ...]:
         """The channels that it names; those that stand in the bytes without a list cannot be told."""
         names: list[str] = []
+        keyed: set[int] = set()
         for part in self.parts():
+            if part.records is not None and part.records.channel:
+                names += part.records.names
+                keyed.update(id(each) for record in part.records.known.values() for each in record.layout.parts())
+            if part.channel is None and id(part) in keyed:
+                continue
             if part.channel is None:
                 names += [""] if (part.fields or part.text) and "" not in names else []
             else:

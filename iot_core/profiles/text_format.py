@@ -12,6 +12,7 @@ from iot_core.model import Decoded, Problem, Reason, Sample
 from iot_core.profiles.fields import MISSING, Field, Trace, collect
 from iot_core.profiles.layout import keys_of
 from iot_core.profiles.moments import Moment, is_wall_clock
+from iot_core.profiles.seals import Seal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -94,9 +95,11 @@ class TextFormat:
     split: Split | None = None
     pairs: str = ""
     rows: str = ""
-    """What stands between rows, each a message of its own."""
+    """What stands between rows: with `time` each a message of its own, without it parts of one."""
     time: Moment | None = None
     quiet: bool = False
+    sealed: Seal | None = None
+    """The checksum that each row ends with."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -119,18 +122,31 @@ class TextFormat:
             problems.append(Problem(Reason.TOO_LARGE, f"more than {_MOST_ROWS} rows", rows.pop()[:200]))
         samples: list[Sample] = []
         speaks = self.quiet
-        for row in rows:
-            if not row.strip():
+        together: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        for row in filter(str.strip, rows):
+            opened = self._opened(row, problems)
+            if opened is None:
                 continue
-            parts, values, extra = self.row(row, problems, trace)
-            if values:
+            parts, values, extra = self.row(opened, problems, trace)
+            if self.rows and self.time is None:
+                together[0].update(values)
+                together[1].update(extra or {})
+            elif values:
                 samples += self._sample(values, extra, parts, uplink, problems)
             speaks = speaks or any(each.place and each.place.field in parts for each in (*self.fields, *self.extra))
-        if not samples and not problems:
-            if speaks:
-                return Decoded(online=True)
-            problems.append(Problem(Reason.NO_VALUES, part=text[:200]))
-        return Decoded(samples, problems)
+        if together[0]:
+            samples.append(Sample(together[0], extra=together[1] or None))
+        if samples or problems:
+            return Decoded(samples, problems)
+        return Decoded(online=True) if speaks else Decoded(problems=(Problem(Reason.NO_VALUES, part=text[:200]),))
+
+    def _opened(self, row: str, problems: list[Problem]) -> str | None:
+        """Take off the checksum; None when it is not right."""
+        try:
+            return row if self.sealed is None else self.sealed.opened(row)
+        except DecodeError as exc:
+            problems.append(Problem(exc.reason, exc.detail, row[:200]))
+            return None
 
     def row(
         self, text: str, problems: list[Problem], trace: Trace | None
@@ -154,8 +170,8 @@ class TextFormat:
         """Make the sample of a row; one of several rows needs a time of its own."""
         known = len(problems)
         time = self._time(parts, uplink, problems)
-        if not self.rows or self.time is None or time is not None:
-            return [Sample(values, time, extra=extra, element=bool(self.rows) and self.time is not None)]
+        if not self.rows or time is not None:
+            return [Sample(values, time, extra=extra, element=bool(self.rows))]
         if len(problems) == known:
             problems.append(Problem(Reason.NO_TIME, part=dict(values)))
         return []
@@ -184,7 +200,19 @@ class TextFormat:
         stamp = None
         if self.time is not None and context.time is not None:
             stamp = str(self.time.write(context.time, context.arrival))
-        return (self.line(values, stamp).encode(),)
+        rows = self._told_apart(values) if self.rows and self.time is None else [values]
+        lines = [self.line(each, stamp) for each in rows]
+        return (self.rows.join(line if self.sealed is None else self.sealed.closed(line) for line in lines).encode(),)
+
+    def _told_apart(self, values: Mapping[str, Value]) -> list[dict[str, Value]]:
+        """Divide values into the rows that say them: conditions that differ cannot hold in one row."""
+        rows: dict[tuple[Any, ...], dict[str, Value]] = {}
+        for each in self.fields:
+            said = {key: values[key] for key in each.codec.keys if key in values}
+            if said:
+                asked = () if each.when is None else (each.when.place.field, each.when.test.example)
+                rows.setdefault(asked, {}).update(said)
+        return list(rows.values())
 
     def line(self, values: Mapping[str, Value], stamp: str | None = None) -> str:
         """Write one row."""

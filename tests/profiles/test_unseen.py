@@ -13,6 +13,7 @@ from iot_core.errors import ConfigError
 from iot_core.model import Reason, Uplink
 from iot_core.profiles import check, uplink_of
 from iot_core.profiles.paths import find, parse_path, put
+from iot_core.profiles.seals import SEALS
 from tests.profiles.making import HEAD, Make, decode, values_of
 
 AT = datetime(2026, 1, 15, 8, 0, tzinfo=UTC)
@@ -339,3 +340,110 @@ def test_a_number_that_is_text_is_told_apart_from_a_number(tmp_path: Path) -> No
 def test_a_mistake_in_an_example_is_named(tmp_path: Path, example: str, expected: str) -> None:
     (said,) = checked(tmp_path, "text: {values: {temperature: 0}}", f"  - {example}\n{BAD}")
     assert expected in said
+
+
+# ---------------------------------------------------------------- lists that run parallel
+PARALLEL = "json: {columns: ., time: t, values: {temperature: temp, humidity: h}, extra: {site: site}}\n"
+
+
+def test_lists_that_run_parallel_are_rows_with_their_own_times(make: Make) -> None:
+    decoded = decode(make(PARALLEL), '{"site": 7, "t": [1768464000, 1768464600], "temp": [20.5, null], "h": [40, 41]}')
+    assert values_of(decoded) == [{"temperature": 20.5, "humidity": 40}, {"humidity": 41}]
+    assert [each.time and each.time.minute for each in decoded.samples] == [0, 10]
+    assert [dict(each.extra or {}) for each in decoded.samples] == [{"site": 7}, {"site": 7}]
+
+
+def test_a_parallel_list_that_is_shorter_says_nothing_there(make: Make) -> None:
+    decoded = decode(make(PARALLEL), '{"t": [1768464000, 1768464600], "temp": [20.5, 21, 22], "h": []}')
+    assert values_of(decoded) == [{"temperature": 20.5}, {"temperature": 21}]
+    assert [each.reason for each in decoded.problems] == [Reason.NO_TIME]
+
+
+@pytest.mark.parametrize("said", ['{"t": 1}', "[1]", "{}"])
+def test_without_a_list_there_are_no_rows(make: Make, said: str) -> None:
+    assert [each.reason for each in decode(make(PARALLEL), said).problems] == [Reason.NOT_AN_OBJECT]
+
+
+def test_more_cells_than_anybody_needs_are_held(make: Make) -> None:
+    said = '{"t": [' + ",".join(["1"] * 100_001) + '], "h": [1]}'
+    assert [each.reason for each in decode(make(PARALLEL), said).problems] == [Reason.TOO_LARGE]
+
+
+@pytest.mark.parametrize("path", [".", "hourly"])
+def test_parallel_lists_are_written_as_they_are_read(make: Make, path: str) -> None:
+    node = make(f"json: {{columns: {path}, time: t, constant: {{v: 1}}, values: {{temperature: temp, humidity: h}}}}\n")
+    uplink = node.encode({"temperature": 20.5, "humidity": 40}, time=AT)
+    assert b'"v":1' in bytes(uplink.payload or b"")
+    (sample,) = decode(node, bytes(uplink.payload or b"")).samples
+    assert (dict(sample.values), sample.time) == ({"temperature": 20.5, "humidity": 40}, AT)
+
+
+def test_parallel_lists_can_be_channels(make: Make) -> None:
+    bank = make('json: {columns: ., channel: "@key", values: {temperature: temp, humidity: h}}\n')
+    assert [
+        (each.channel, dict(each.values)) for each in decode(bank, '{"temp": [20, 21], "h": [40, 41]}').samples
+    ] == [
+        ("0", {"temperature": 20, "humidity": 40}),
+        ("1", {"temperature": 21, "humidity": 41}),
+    ]
+
+
+# ---------------------------------------------------------------- checksums in text
+NMEA = (
+    "text: {split: ',', rows: \"\\n\", checksum: nmea, values: {"
+    "wind_direction: {field: 1, when: {field: 0, equals: WIMWV}},"
+    " wind_speed: {field: 3, unit_from: 4, units: {N: '[kn_i]', M: m/s}, when: {field: 0, equals: WIMWV}},"
+    " pressure: {field: 3, unit: bar, when: {field: 0, equals: WIMDA}}}}\n"
+)
+WIND, AIR = "$WIMWV,214.8,R,10.0,N,A*1D", "$WIMDA,29.7,I,1.006,B,21.4,C*3C"
+
+
+def test_sentences_of_nmea_are_one_message_each_with_its_checksum(make: Make) -> None:
+    decoded = decode(make(NMEA, "weather"), f"{WIND}\r\n{AIR}\r\n")
+    assert (values_of(decoded), decoded.problems) == (
+        [{"wind_direction": 214.8, "wind_speed": pytest.approx(5.144444, abs=1e-5), "pressure": 1006}],
+        [],
+    )
+
+
+def test_a_sentence_with_a_wrong_checksum_spoils_no_other(make: Make) -> None:
+    decoded = decode(make(NMEA, "weather"), f"{WIND[:-1]}4\r\n{AIR}\r\n$WIMWV,214.8")
+    assert values_of(decoded) == [{"pressure": 1006}]
+    assert [each.reason for each in decoded.problems] == [Reason.CHECKSUM, Reason.TRUNCATED]
+
+
+def test_sentences_are_written_as_they_are_read(make: Make) -> None:
+    station = make(NMEA, "weather")
+    values = {"wind_direction": 214, "wind_speed": 5, "pressure": 1006}
+    uplink = station.encode(values)
+    assert bytes(uplink.payload or b"").count(b"*") == 2
+    assert values_of(decode(station, bytes(uplink.payload or b""))) == [pytest.approx(values, abs=1e-5)]
+
+
+def test_the_checksums_are_those_of_their_standards() -> None:
+    position = "GPGLL,5300.97914,N,00259.98174,E,125926,A"
+    assert SEALS["nmea"].closed(position) == f"${position}*28"
+    assert SEALS["nmea"].opened(f"!{position}*28") == position
+
+
+# ---------------------------------------------------------------- keys whose bits say two things
+KEYED = (
+    "main: '0'\nbytes: {key: {mask: 0x1F, channel: 0xE0}, records: {"
+    "'03': {length: 2, values: {temperature: {type: int16, scale: 0.1}}}, '04': {length: 1, values: {humidity: {}}}}}\n"
+)
+
+
+def test_a_record_says_its_channel_in_the_high_bits_of_its_key(make: Make) -> None:
+    decoded = decode(make(KEYED), "hex:0300d704282400ff01")
+    assert [(each.channel, dict(each.values)) for each in decoded.samples][:2] == [
+        ("", {"temperature": 21.5, "humidity": 40}),
+        ("1", {"humidity": 0}),
+    ]
+    assert [each.reason for each in decoded.problems] == [Reason.BAD_FIELD], "0xFF is type 31, which nobody knows"
+
+
+def test_a_key_with_its_channel_is_written_as_it_is_read(make: Make) -> None:
+    bank = make(KEYED)
+    assert bank.channels == ("", "1", "2", "3", "4", "5", "6", "7")
+    assert bank.encode({"temperature": 21.5}).payload == bytes.fromhex("0300d7")
+    assert bank.encode({"temperature": 21.5, "humidity": 40}, channel="2").payload == bytes.fromhex("4300d74428")
