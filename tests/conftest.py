@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from asyncio import constants
 from collections import Counter
@@ -42,9 +43,11 @@ def missing(what: str) -> NoReturn:
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C again where a shell started us in the background: what tests start would ignore it as well."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    """Undo what a shell or a container would hand on, through us, to every process that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what runs in its background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.dont_write_bytecode = False  # hundreds of processes of `iot` would each compile all that they import
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
