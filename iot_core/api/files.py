@@ -1,6 +1,7 @@
 """Telemetry out to files and in from files: streamed, so that neither end ever holds all of it."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -108,8 +109,7 @@ async def load(call: Call[NoQuery], body: shapes.TelemetryLoad) -> shapes.Teleme
         try:
             rows[index] = _row(msgspec.convert(plain, shapes.TelemetryRow))
         except msgspec.ValidationError as exc:
-            error = from_validation(exc)
-            refused.append(Refused(index, error.code, ", ".join(str(fact) for fact in error.facts.values())))
+            refused.append(_invalid(index, plain, from_validation(exc)))
     try:
         refused += await call.services.load(call.services.pool, rows, replace=body.replace)
     except asyncpg.DataError as exc:  # a text with a NUL, for instance: find the row by halving
@@ -124,6 +124,15 @@ async def load(call: Call[NoQuery], body: shapes.TelemetryLoad) -> shapes.Teleme
             for each in sorted(refused, key=lambda each: each.index)
         ),
     )
+
+
+def _invalid(index: int, plain: Mapping[str, Any], error: RequestError) -> Refused:
+    key = error.facts["key"]
+    if error.code != "api.invalid":
+        return Refused(index, error.code, str(key))
+    if key == "time":
+        return Refused(index, "load.not_a_time", str(plain["time"]))
+    return Refused(index, "load.invalid", f"{key}: {error.facts['expected']}")
 
 
 async def _halved(call: Call[Any], rows: dict[int, Row], refusal: Exception, *, replace: bool) -> list[Refused]:
@@ -147,7 +156,7 @@ def _row(plain: shapes.TelemetryRow) -> Row:
 
 
 def _said(refused: Refused, lang: str) -> str:
-    return text(refused.code, lang, detail=refused.detail, key=refused.detail, expected=refused.detail)
+    return text(refused.code, lang, detail=refused.detail, key=refused.detail)
 
 
 routes = (

@@ -13,6 +13,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from iot_core.cells import disarmed
+from iot_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ FORMATS = ("csv", "ndjson")
 FIXED = ("device", "name", "class", "time", "received_at", "quality", "bad", "extra")
 ASIDE = ("line", "why")
 """Columns that a kept-aside row has more; ignored when it is read again."""
+_NEEDED = ("device", "time")
+_SEPARATORS = ",;\t"
 _LONGEST_CELL = 16 * 1024 * 1024
 """Python's own limit is half of what `extra` may be."""
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -46,16 +49,30 @@ def csv_cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[object]:
 
 
 def read_csv(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Read rows with their line numbers; a row that cannot be one comes as the reason (a code)."""
+    """Read rows with their line numbers; a row that cannot be one comes as the reason (a code).
+
+    A file of what was kept aside has a heading for each kind of row. Raises ConfigError for a heading that is none.
+    """
     csv.field_size_limit(_LONGEST_CELL)
     source = iter(lines)
     head = next(source, "").lstrip("\ufeff").rstrip("\r\n")
-    separator = ";" if head.count(";") > head.count(",") else ","
-    names = next(csv.reader([head], delimiter=separator), [])
+    separator = max(_SEPARATORS, key=head.count)
+    names = _heading(next(csv.reader([head], delimiter=separator), []))
     reader = csv.reader(source, delimiter=separator)
     for cells in reader:
-        if cells:
+        if tuple(cells[: len(ASIDE)]) == ASIDE:
+            names = _heading(cells)
+        elif cells:
             yield reader.line_num + 1, _row_of(names, cells)
+
+
+def _heading(cells: Sequence[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    if missing := [name for name in _NEEDED if name not in names]:
+        raise ConfigError("load.no_heading", missing=", ".join(missing))
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise ConfigError("load.twice", columns=", ".join(twice))
+    return names
 
 
 def _row_of(names: Sequence[str], cells: Sequence[str]) -> dict[str, Any] | str:
@@ -70,7 +87,7 @@ def _row_of(names: Sequence[str], cells: Sequence[str]) -> dict[str, Any] | str:
             row["extra"] = json.loads(row["extra"])
         except ValueError:
             return "load.extra"
-    row["values"] = {name: _typed(cell) for name, cell in said.items()}
+    row["values"] = {name: _typed(cell.strip()) for name, cell in said.items()}
     return row
 
 

@@ -99,7 +99,9 @@ async def _run(client: Client, file: Path, form: str, *, replace: bool) -> _Load
         done.rows += answer.rows
         by_row: dict[int, list[str]] = {}
         for each in answer.refused:
-            by_row.setdefault(each.index, []).append(f"{each.said} {each.detail}".strip())
+            by_row.setdefault(each.index, []).append(
+                each.said if each.detail in each.said else f"{each.said} {each.detail}"
+            )
         for index, why in by_row.items():
             done.keep(*batch[index], " ".join(why))
         batch.clear()

@@ -178,7 +178,7 @@ async def test_each_row_that_cannot_be_taken_is_named_and_the_others_are_stored(
     assert [(each.index, each.code, each.whole) for each in done.refused] == [
         (0, "held.conflict", False),
         (1, "load.no_device", True),
-        (2, "api.invalid", True),
+        (2, "load.not_a_time", True),
         (3, "load.time", True),
         (4, "held.wrong_type", False),
         (4, "held.unknown_metric", False),

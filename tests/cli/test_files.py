@@ -7,6 +7,8 @@ import gzip
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -73,3 +75,40 @@ def test_a_file_that_is_no_file_of_ours_is_refused_with_the_next_step(core: Core
     assert done.code == 2
     assert "CSV UTF-8" in done.err
     assert core("telemetry", "export", str(tmp_path / "no" / "x.csv"), "--device", "sl-aside").code == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("", "device, time is missing"),
+        ("sl-aside,2026-11-20T01:00:00Z,10", "device, time is missing"),
+        ("device,power", "time is missing"),
+        ("device,time,power,power", "twice: power"),
+    ],
+)
+def test_a_file_whose_first_line_names_no_columns_is_refused_whole(
+    core: Core, tmp_path: Path, head: str, said: str
+) -> None:
+    file = tmp_path / "old.csv"
+    file.write_text(f"{head}\nsl-aside,2026-11-20T01:00:00Z,10,11\n" if head else "", encoding="utf-8")
+    done = core("telemetry", "import", str(file))
+    assert (done.code, said in done.err, "pm25" in done.err or "once" in done.err) == (2, True, True)
+
+
+def test_kinds_of_rows_kept_aside_in_one_file_come_back_each_under_its_own_columns(core: Core, tmp_path: Path) -> None:
+    core.add("sl-kinds")
+    file = tmp_path / "old.csv"
+    file.write_text(
+        "device\ttime\tpower\tvoltage\nsl-kinds\tmonday 8:00\t10\t\nsl-kinds\t2026-11-20T02:00:00\t\t 230 \n",
+        encoding="utf-8",
+    )
+    done = core("telemetry", "import", str(file))
+    assert done.code == 1
+    assert f"{file}:2: “monday 8:00” is no time with its zone" in done.err
+    assert done.err.count("monday 8:00") == 1
+    aside = tmp_path / "old.csv.rejected.csv"
+    mended = aside.read_text(encoding="utf-8-sig").replace("monday 8:00", "2026-11-20T01:00:00Z")
+    aside.write_text(mended.replace("02:00:00,", "02:00:00Z,"), encoding="utf-8")
+    assert core("telemetry", "import", str(aside)).code == 0
+    rows = core.json("telemetry", "get", "sl-kinds", "--from", "2026-11-20", "--to", "2026-11-21")
+    assert [row["values"] for row in rows] == [{"power": 10.0}, {"voltage": 230.0}]
