@@ -109,12 +109,9 @@ def locked(path: Path) -> Iterator[StateDir]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             other = state.running()
-            raise StartError(
-                "start.already_running",
-                path=state.path,
-                pid=other.pid if other else "?",
-                url=other.url if other else "?",
-            ) from exc
+            if other is None:  # it starts, or ends
+                raise StartError("start.already_taken", path=state.path) from exc
+            raise StartError("start.already_running", path=state.path, pid=other.pid, url=other.url) from exc
         except OSError as exc:
             raise start_error(exc, state.path) from exc
         try:

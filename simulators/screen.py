@@ -43,11 +43,10 @@ class Screen(Protocol):
 
 
 class PlainScreen:
-    """Lines on stdout; the figures every few seconds."""
+    """Lines on stdout; the figures every few seconds. For no terminal, and for one that cannot draw."""
 
-    watched = False
-
-    def __init__(self) -> None:
+    def __init__(self, *, watched: bool) -> None:
+        self.watched = watched
         self._next_s = 0.0
 
     def line(self, sentence: str) -> None:
@@ -95,8 +94,8 @@ def _drawn(now: Figures) -> Panel:
 def screen() -> Iterator[Screen]:
     """Give the screen that fits where stdout goes."""
     console = Console()
-    if not console.is_terminal:
-        yield PlainScreen()
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield PlainScreen(watched=console.is_terminal)
         return
     with Live(_drawn(Figures()), console=console, refresh_per_second=4, transient=True) as live:
         yield LiveScreen(live)

@@ -20,6 +20,8 @@ def mode(path: Path) -> int:
 
 def test_second_core_is_told_which_one_runs(state_path: Path) -> None:
     with locked(state_path) as state:
+        with pytest.raises(StartError, match="start.already_taken"), locked(state_path):
+            pass
         state.announce(Running(pid=4711, url="http://127.0.0.1:8080"))
         with pytest.raises(StartError, match="start.already_running") as caught, locked(state_path):
             pass
