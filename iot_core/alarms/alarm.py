@@ -91,6 +91,7 @@ class AlarmRow(msgspec.Struct, frozen=True, kw_only=True):
     class_key: str | None = None
     area_key: str | None = None
     area_name: str | None = None
+    area_name_en: str | None = None
     latitude: float | None = None
     longitude: float | None = None
     members: int = 0

@@ -18,7 +18,7 @@ MEMBERS: Final = """CASE WHEN a.source_kind = 'area' THEN
     (SELECT count(*) FROM iot.alarm m WHERE m.incident_id = a.id) ELSE 0 END AS members"""
 _SELECT: Final = f"""
 SELECT a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude,
-    r.key AS area_key, r.name AS area_name, {MEMBERS}
+    r.key AS area_key, r.name AS area_name, r.name_en AS area_name_en, {MEMBERS}
 FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
 LEFT JOIN iot.area r ON r.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a.source_id END, d.area_id)
 """

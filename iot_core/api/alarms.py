@@ -165,6 +165,7 @@ def alarm_shape(row: AlarmRow, profiles: Profiles) -> shapes.Alarm:
         class_key=row.class_key,
         area=row.area_key,
         area_name=row.area_name,
+        area_name_en=row.area_name_en,
         latitude=row.latitude,
         longitude=row.longitude,
         metric=row.metric,

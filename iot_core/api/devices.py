@@ -62,13 +62,14 @@ async def show(call: Call[NoQuery]) -> shapes.DeviceDetail:
         hidden = bool(await withheld(call, connection, [(detail.id, device.class_key)], Action.DEVICES))
         latest = () if hidden else await latest_of(connection, call.services.profiles, detail.id, device.class_key)
         alarms = await list_alarms(connection, device_key=key)
-        path = await names_above(connection, device.area) if device.area else ()
+        path, path_en = await names_above(connection, device.area) if device.area else ((), ())
         windows = await maintenance.listed(connection, device=key)
     rest = {name: getattr(detail, name) for name in _DETAILS}
     return shapes.DeviceDetail(
         **msgspec.structs.asdict(device_shape(device)),
         **rest,
         area_path=path,
+        area_path_en=path_en,
         windows=tuple(msgspec.convert(each, shapes.Window, from_attributes=True) for each in windows),
         stored_once=_stored_once(detail, latest),
         units=tuple(msgspec.convert(unit, shapes.Unit, from_attributes=True) for unit in detail.units),

@@ -55,7 +55,7 @@ _OUT_OF_ORDER: Final = 200  # ids are given before COMMIT, so a lower one can be
 _EVENTS: Final = f"""
 SELECT e.id AS event_id, e.kind, e.at, e.recorded_at AS event_recorded_at, e.by, e.value AS event_value, e.note,
     a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude,
-    area.key AS area_key, area.name AS area_name,
+    area.key AS area_key, area.name AS area_name, area.name_en AS area_name_en,
     coalesce(d.area_id, CASE WHEN a.source_kind = 'area' THEN a.source_id END) AS where_id, {MEMBERS}
 FROM iot.alarm_event e JOIN iot.alarm a ON a.id = e.alarm_id
 LEFT JOIN iot.device d ON d.id = a.device_id

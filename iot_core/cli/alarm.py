@@ -15,7 +15,7 @@ from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
 from iot_core.errors import ConflictError, IotError, NotFoundError
-from iot_core.messages import text, title
+from iot_core.messages import language, text, title
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -214,7 +214,7 @@ def _print(found: shapes.AlarmDetail) -> None:
             ("cli.col_severity", word("severity", found.severity)),
             ("cli.col_state", word("alarm_is", found.state)),
             ("cli.col_device", f"{found.device or '-'}  {found.device_name or ''}".strip()),
-            ("cli.col_area", found.area_name),
+            ("cli.col_area", (language() == "en" and found.area_name_en) or found.area_name),
             ("cli.col_metric", found.metric),
             ("cli.col_value", value(found.value)),
             ("cli.col_threshold", value(found.threshold)),

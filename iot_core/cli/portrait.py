@@ -11,7 +11,7 @@ from iot_core.cli.output import console, fact_lines, print_rows
 from iot_core.cli.telemetry import LATEST_COLUMNS
 from iot_core.cli.times import local
 from iot_core.cli.words import SEVERITY_STYLE, STATE_STYLE, moment, position, word
-from iot_core.messages import text, title
+from iot_core.messages import language, text, title
 
 if TYPE_CHECKING:
     from iot_core.api import shapes
@@ -105,7 +105,7 @@ def _facts(device: shapes.DeviceDetail) -> list[tuple[str, object]]:
         ("cli.col_class", device.class_key),
         ("cli.col_profile", f"{device.profile}{serial}" if device.profile else None),
         ("cli.col_address", device.address),
-        ("cli.col_area", " › ".join(device.area_path)),
+        ("cli.col_area", " › ".join(device.area_path_en if language() == "en" else device.area_path)),
         ("cli.col_position", position(device.latitude, device.longitude)),
         ("cli.col_alive", _alive(device)),
         ("cli.col_heard", moment(device.last_received_at)),

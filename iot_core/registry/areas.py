@@ -33,12 +33,13 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (key) DO NOTHING RE
 """
 _ABOVE: Final = """
 WITH RECURSIVE above AS (
-    SELECT id, name, parent_id, 1 AS step FROM iot.area WHERE key = $1
+    SELECT id, name, name_en, parent_id, 1 AS step FROM iot.area WHERE key = $1
     UNION ALL
-    SELECT area.id, area.name, area.parent_id, above.step + 1 FROM iot.area JOIN above ON area.id = above.parent_id
+    SELECT area.id, area.name, area.name_en, area.parent_id, above.step + 1
+    FROM iot.area JOIN above ON area.id = above.parent_id
     WHERE above.step < 32
 )
-SELECT name FROM above ORDER BY step DESC
+SELECT name, coalesce(name_en, name) AS name_en FROM above ORDER BY step DESC
 """
 
 
@@ -96,9 +97,10 @@ async def find(connection: asyncpg.Connection, key: str) -> Area:
     return Area(**row)
 
 
-async def names_above(connection: asyncpg.Connection, key: str) -> tuple[str, ...]:
-    """Give the names of the areas around one, the outermost first, its own last."""
-    return tuple(row["name"] for row in await connection.fetch(_ABOVE, key))
+async def names_above(connection: asyncpg.Connection, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give the names of the areas around one, the outermost first, its own last: once as they are, once in English."""
+    above = await connection.fetch(_ABOVE, key)
+    return tuple(row["name"] for row in above), tuple(row["name_en"] for row in above)
 
 
 async def add(connection: asyncpg.Connection, new: NewArea, *, by: str) -> Area:

@@ -70,14 +70,14 @@ async def test_a_value_has_the_type_of_its_metric_wherever_the_alarm_is_shown(
 
 async def test_an_alarm_names_its_area(city: City) -> None:
     async with city.client() as client:
-        await client.add_area(AreaNew(key="hl", name="Hạ Long"))
+        await client.add_area(AreaNew(key="hl", name="Hạ Long", name_en="Ha Long"))
         await city.add("smoke-1", area="hl")
         await city.path.say("smoke-1", '{"smoke": true}')
         alarm = (await client.alarms()).items[0]
-        assert (alarm.area, alarm.area_name) == ("hl", "Hạ Long")
+        assert (alarm.area, alarm.area_name, alarm.area_name_en) == ("hl", "Hạ Long", "Ha Long")
         async with aclosing(client.events(after="0")) as events:
             happened = await anext(each async for each in events if isinstance(each, AlarmHappened))
-        assert happened.alarm.area_name == "Hạ Long"
+        assert (happened.alarm.area_name, happened.alarm.area_name_en) == ("Hạ Long", "Ha Long")
 
 
 async def test_why_a_message_was_not_delivered_is_said_in_the_readers_language(city: City) -> None:

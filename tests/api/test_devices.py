@@ -82,7 +82,7 @@ async def test_half_a_position_is_refused(city: City) -> None:
 
 async def test_devices_are_found_by_class_area_state_and_folded_text(city: City) -> None:
     async with city.client() as client:
-        await client.add_area(AreaNew(key="qn", name="Quảng Ninh", kind="province"))
+        await client.add_area(AreaNew(key="qn", name="Quảng Ninh", name_en="Quang Ninh", kind="province"))
         await client.add_area(AreaNew(key="hl", name="Hạ Long", parent="qn"))
         await client.add_device(DeviceNew(key="s-1", class_key="fire_detector", name="Chợ Hạ Long", area="hl"))
         await client.add_device(DeviceNew(key="s-2", class_key="fire_detector", name="Đường Bãi Cháy", area="qn"))
@@ -102,7 +102,8 @@ async def test_devices_are_found_by_class_area_state_and_folded_text(city: City)
         assert await keys(state="alarm") == []
         with pytest.raises(NotFoundError, match=r"registry\.no_area"):
             await keys(area="nowhere")
-        assert (await client.device("s-1")).area_path == ("Quảng Ninh", "Hạ Long")
+        shown = await client.device("s-1")
+        assert (shown.area_path, shown.area_path_en) == (("Quảng Ninh", "Hạ Long"), ("Quang Ninh", "Hạ Long"))
 
 
 async def test_a_long_list_is_read_page_by_page(city: City) -> None:

@@ -14,7 +14,8 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 PLAIN: dict[str, object] = {
     "key": "sl-1", "name": "sl-1", "class": "streetlight", "area": None, "latitude": None, "longitude": None,
     "lifecycle": "active", "state": "ok", "simulated": False, "profile": None, "address": None,
-    "last_received_at": NOW, "last_time": NOW, "online": None, "area_path": [], "gateway": None, "labels": [],
+    "last_received_at": NOW, "last_time": NOW, "online": None, "area_path": [], "area_path_en": [],
+    "gateway": None, "labels": [],
     "notes": "", "created_at": NOW, "retired_at": None, "online_changed_at": None, "silent_since": None,
     "stored_once": True, "held": 0, "units": [], "latest": [], "alarms": [],
 }  # fmt: skip

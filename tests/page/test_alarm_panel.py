@@ -125,7 +125,8 @@ async def test_deeds_work_by_keyboard_alone_and_what_one_writes_survives_what_ot
 
 
 INCIDENT = """
-WITH place AS (INSERT INTO iot.area (key, name, kind) VALUES ('hong-gai', 'Phường Hồng Gai', 'ward') RETURNING id),
+WITH place AS (INSERT INTO iot.area (key, name, name_en, kind)
+    VALUES ('hong-gai', 'Phường Hồng Gai', 'Hong Gai Ward', 'ward') RETURNING id),
 raised AS (
     INSERT INTO iot.alarm (source_kind, source_id, rule, severity, title_vi, title_en, raised_at, received_at)
     SELECT 'area', id, 'incident.streetlight.lamp_failure', 'high', 'Mất điện', 'Power cut', now(), now() FROM place
@@ -150,8 +151,10 @@ async def test_an_incident_holds_its_alarms_and_a_shift_is_handed_over_on_a_phon
         # Each is told, and the list still holds the incident only.
         await core.pool.execute(TOLD)
         await page.set_viewport_size({"width": 360, "height": 740})
+        await expect(page.locator("#alarms > li")).to_contain_text("Phường Hồng Gai")
         await page.click("header .language")
         await expect(page.locator("#alarms > li")).to_contain_text("3 alarms inside")
+        await expect(page.locator("#alarms > li")).to_contain_text("Hong Gai Ward")
         await page.click(".alarm .details")
         panel = page.locator("#alarm")
         await expect(panel).to_be_in_viewport(ratio=1)

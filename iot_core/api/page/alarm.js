@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { button, closing, element, field } from "./dom.js";
-import { clock, number, say, title } from "./words.js";
+import { areaName, clock, number, say, title } from "./words.js";
 
 const SPANS = { m30: 0.5, h1: 1, h4: 4, h8: 8, d1: 24, d3: 72, d7: 168, d30: 720 }; // hours
 const UNDONE = ["acknowledged", "assigned", "shelved", "closed", "undone"]; // what the core looks at when it takes one back
@@ -72,7 +72,7 @@ export class AlarmPanel {
   }
 
   facts(alarm) {
-    const where = [alarm.device_name, alarm.area_name ?? alarm.area].filter(Boolean).join(" · ");
+    const where = [alarm.device_name, areaName(alarm) ?? alarm.area].filter(Boolean).join(" · ");
     const lines = [
       element("span", `${say(`severity_${alarm.severity}`)} · ${say(`is_${alarm.state}`)}`, { className: "severity" }),
       element("h3", title(alarm.title), { id: "alarm-name" }),

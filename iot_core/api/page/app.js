@@ -5,7 +5,7 @@ import { ask } from "./api.js";
 import { $, button, closing, element } from "./dom.js";
 import { handOver } from "./handover.js";
 import { colour, DeviceMap, outline } from "./map.js";
-import { clock, language, number, other, say, setLanguage, setZone, title } from "./words.js";
+import { areaName, clock, language, number, other, say, setLanguage, setZone, title } from "./words.js";
 
 const SEVERITIES = ["critical", "high", "medium", "low"];
 const COUNTED = ["alarm", "silent", "never", "ok"];
@@ -361,7 +361,8 @@ function showAlarms() {
   const there = new Set(wanted.map((alarm) => alarm.id));
   for (const id of items.keys()) if (!there.has(id)) items.delete(id);
   const waiting = sorted.filter((alarm) => alarm.state === "unacknowledged").length;
-  document.title = waiting ? `(${waiting}) ${say("title")}` : say("title");
+  const more = unlisted && waiting === sorted.length ? "+" : ""; // who waits is listed first
+  document.title = waiting ? `(${waiting}${more}) ${say("title")}` : say("title");
 }
 
 /** Give an alarm's list item, the same one for as long as it says the same: focus and a half-made click stay on it. */
@@ -398,10 +399,10 @@ function alarmItem(alarm) {
   }
   item.append(head, element("strong", title(alarm.title)));
   if (alarm.device) {
-    const where = [alarm.device_name, alarm.area_name ?? alarm.area].filter(Boolean).join(" · ");
+    const where = [alarm.device_name, areaName(alarm) ?? alarm.area].filter(Boolean).join(" · ");
     item.append(button(where, () => showDevice(alarm.device), { className: "where" }));
   } else if (alarm.area_name) {
-    item.append(element("span", alarm.area_name));
+    item.append(element("span", areaName(alarm)));
   }
   item.append(element("span", alarmTimes(alarm), { className: "fine" }));
   const row = element("div", undefined, { className: "row" });
@@ -486,7 +487,7 @@ async function fillDevice(key) {
 }
 
 function devicePanel(device) {
-  const place = [device.key, ...device.area_path, device.profile].filter(Boolean).join(" · ");
+  const place = [device.key, ...(language === "en" ? device.area_path_en : device.area_path), device.profile].filter(Boolean).join(" · ");
   const heard = device.last_received_at ? say("last_heard", { time: clock(device.last_received_at) }) : say("state_never");
   const table = element("table");
   const newest = Math.max(...device.latest.map((value) => Date.parse(value.time)));

@@ -3,6 +3,8 @@
 const STATES = ["ok", "never", "silent", "alarm"]; // drawn in this order, the worst on top
 const RADIUS = 5.5;
 const SEVERITIES = ["low", "medium", "high", "critical"];
+const FRAME_MS = 40; // of the rings; all else is painted only when it changes
+const MOST_RINGS = 200; // that move, the gravest: more are a flood, and a wall's processor has other things to do
 const LONGEST = 32; // letters of a name on the map; the whole name stands in the list and the panel
 
 const CORNERS = { // of a regular shape, and the angle of its first corner; a class that is not named is a circle
@@ -55,7 +57,9 @@ function short(name) {
 export class DeviceMap {
   constructor(canvas, onPick) {
     this.canvas = canvas;
-    this.context = canvas.getContext("2d");
+    this.screen = canvas.getContext("2d");
+    this.context = document.createElement("canvas").getContext("2d"); // the picture, without the rings that move
+    this.rings = [];
     this.onPick = onPick;
     this.devices = [];
     this.picked = null;
@@ -83,9 +87,11 @@ export class DeviceMap {
     const ratio = devicePixelRatio || 1;
     this.width = this.canvas.clientWidth;
     this.height = this.canvas.clientHeight;
-    this.canvas.width = Math.round(this.width * ratio);
-    this.canvas.height = Math.round(this.height * ratio);
-    this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    for (const context of [this.screen, this.context]) {
+      context.canvas.width = Math.round(this.width * ratio);
+      context.canvas.height = Math.round(this.height * ratio);
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    }
     this.unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 14; // larger on a wall
     this.widths = new Map();
     if (this.fitted) this.fit();
@@ -145,15 +151,41 @@ export class DeviceMap {
 
   draw() {
     cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame((now) => this.paint(now));
+    this.frame = requestAnimationFrame((now) => {
+      this.paint();
+      this.ring(now);
+    });
   }
 
-  paint(now) {
+  /** Show the rings, below the picture, and go on while there are any. */
+  ring(now) {
+    const { screen, rings } = this;
+    if (this.rung === undefined || now < this.rung || now - this.rung >= FRAME_MS || this.changed) {
+      this.rung = now;
+      this.changed = false;
+      const phase = this.still ? 0.5 : (now % 1400) / 1400;
+      screen.clearRect(0, 0, this.width, this.height);
+      screen.globalAlpha = 1 - phase;
+      screen.lineWidth = 2;
+      for (const { x, y, r, shade } of rings) {
+        screen.strokeStyle = shade;
+        screen.beginPath();
+        screen.arc(x, y, r + 4 + phase * 18, 0, 2 * Math.PI);
+        screen.stroke();
+      }
+      screen.globalAlpha = 1;
+      if (this.width && this.height) screen.drawImage(this.context.canvas, 0, 0, this.width, this.height);
+    }
+    if (rings.length && !this.still) this.frame = requestAnimationFrame((time) => this.ring(time));
+  }
+
+  paint() {
     const { context } = this;
     context.clearRect(0, 0, this.width, this.height);
+    this.rings = [];
+    this.changed = true;
     if (!this.view) return;
     this.scaleBar();
-    let alive = false;
     const shades = new Map();
     const shadeOf = (device) => {
       const name = `${device.state} ${device.severity}`;
@@ -167,17 +199,7 @@ export class DeviceMap {
       const shade = shadeOf(device);
       const ringing = device.state === "alarm";
       const r = RADIUS * this.unit * (ringing ? 1.7 : 1);
-      if (ringing) {
-        const phase = this.still ? 0.5 : (now % 1400) / 1400;
-        alive = alive || !this.still;
-        context.strokeStyle = shade;
-        context.globalAlpha = 1 - phase;
-        context.lineWidth = 2;
-        context.beginPath();
-        context.arc(x, y, r + 4 + phase * 18, 0, 2 * Math.PI);
-        context.stroke();
-        context.globalAlpha = 1;
-      }
+      if (ringing) this.rings.push({ x, y, r, shade });
       outline(device.class, context, x, y, r);
       context.fillStyle = shade;
       context.fill();
@@ -186,8 +208,8 @@ export class DeviceMap {
       context.stroke();
       if (ringing) ringed.push([device, x, y + r + 14 * this.unit]);
     }
+    this.rings = this.rings.slice(-MOST_RINGS);
     this.labels(ringed.reverse());
-    if (alive) this.frame = requestAnimationFrame((time) => this.paint(time));
   }
 
   /** Names where there is room, the worst first: one written over another is read by nobody. */
@@ -199,10 +221,11 @@ export class DeviceMap {
     context.strokeStyle = "#0a131a";
     context.fillStyle = "#ffffff";
     const taken = [];
-    for (const [device, x, y] of ringed) {
+    for (const [device, where, y] of ringed) {
       const text = short(device.name);
       if (!this.widths.has(text)) this.widths.set(text, context.measureText(text).width);
       const half = this.widths.get(text) / 2 + 2;
+      const x = Math.max(Math.min(where, this.width - half), half); // all of it, at the edge too
       const room = taken.every((each) => Math.abs(each.x - x) > each.half + half || Math.abs(each.y - y) > 14 * unit);
       if (!room && device.key !== this.picked) continue;
       taken.push({ x, y, half });

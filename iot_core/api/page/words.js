@@ -31,6 +31,11 @@ export function title(both) {
   return both[language];
 }
 
+/** The name of an alarm's area: its English one where there is one. */
+export function areaName(alarm) {
+  return (language === "en" && alarm.area_name_en) || alarm.area_name;
+}
+
 let zone; // the core's own, so that a wall and a technician's screen say the same; until it is known, the browser's
 
 export function setZone(name) {
@@ -45,8 +50,10 @@ export function clock(text) {
   const options = {
     hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: zone, timeZoneName: "short",
   };
-  if (day(time) !== day(new Date())) Object.assign(options, { day: "2-digit", month: "2-digit", year: "numeric" });
-  return new Intl.DateTimeFormat(language, options).format(time);
+  // 11/12 is December to one half of the readers of English and November to the other.
+  const month = language === "en" ? "short" : "2-digit";
+  if (day(time) !== day(new Date())) Object.assign(options, { day: "2-digit", month, year: "numeric" });
+  return new Intl.DateTimeFormat(language === "en" ? "en-GB" : language, options).format(time);
 }
 
 export function number(value) {

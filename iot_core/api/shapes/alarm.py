@@ -39,6 +39,7 @@ class Alarm(Answer, frozen=True, kw_only=True):
     acknowledged_by: str | None
     closed_at: datetime | None
     version: int
+    area_name_en: str | None = None
     assigned_to: str | None = None
     cause: str | None = None
     shelved_until: datetime | None = None

@@ -278,6 +278,8 @@ class DeviceDetail(Device, frozen=True, kw_only=True):
 
     area_path: tuple[str, ...]
     """Names of the areas it stands in, the outermost first."""
+    area_path_en: tuple[str, ...]
+    """The same in English; the name itself where there is no English one."""
     gateway: str | None
     labels: tuple[str, ...]
     notes: str
