@@ -77,6 +77,8 @@ class Mqtt(_Section, frozen=True, kw_only=True):
     version: str = "3.1.1"
     client_id: str = "iot-core-ingest"
     window: Positive = 6000
+    sparkplug_host: Annotated[str, msgspec.Meta(pattern=r"^[^/+#]*$")] = ""
+    """The host id for edge nodes that wait for a primary host: the core's STATE is published; empty: none is."""
     queued_messages: Positive = 1_000_000
     """What our own Mosquitto keeps while the database is away: 16 minutes of 1,000 messages a second, about 1.3 GB."""
     keepalive_s: Positive = 30

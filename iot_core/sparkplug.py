@@ -83,7 +83,7 @@ FILTERS: Final = (
     *(f"{NAMESPACE}/+/{kind}/+/+" for kind in _OF_DEVICE),
 )
 """What the core hears."""
-COMMANDS: Final = (f"{NAMESPACE}/+/NCMD/+", f"{NAMESPACE}/+/DCMD/+/+")
+COMMANDS: Final = (f"{NAMESPACE}/+/NCMD/+", f"{NAMESPACE}/+/DCMD/+/+", f"{NAMESPACE}/STATE/+")
 """What it writes."""
 
 

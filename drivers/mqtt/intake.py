@@ -12,6 +12,7 @@ import structlog
 
 from drivers.mqtt.backoff import Backoff
 from drivers.mqtt.discovery import Discovery, find_in
+from drivers.mqtt.host import Host
 from drivers.mqtt.patience import Patience
 from drivers.mqtt.session import opened
 from drivers.mqtt.sparkplug import Births
@@ -56,6 +57,7 @@ class Intake:
         self._context = context
         self._asks = asks
         self._births = Births(context.count)
+        self._host = Host(context.settings.mqtt.sparkplug_host)
         self._topics = topics
         self._discovery = Discovery(topics)
         self._patience_s = context.settings.mqtt.keepalive_s / 2
@@ -79,7 +81,7 @@ class Intake:
             await self._backoff.wait()
 
     async def _connection(self, units: Units, emit: Emit) -> None:
-        async with opened(self._context.broker, self._context.settings.mqtt) as session:
+        async with opened(self._context.broker, self._context.settings.mqtt, will=self._host.will()) as session:
             handover = Handover(session, self._context, self._committed)
             self._births.connected()
             # A backlog stands in front of the SUBACK: whoever waits for that before reading waits for ever.
@@ -93,14 +95,18 @@ class Intake:
             finally:
                 subscribing.cancel()
                 await asyncio.gather(subscribing, return_exceptions=True)
+                if self._host.topic:
+                    session.retain(self._host.topic, self._host.offline())
 
     async def _subscribe(self, session: Session, units: Units) -> None:
         try:
-            await session.subscribe(self._topics.filters())
+            await session.subscribe([*self._topics.filters(), *filter(None, [self._host.topic])])
         except DriverUnavailable:
             session.close()  # ends the reading, which says why
             raise
         self.subscribed.set()
+        if self._host.topic:
+            session.retain(self._host.topic, self._host.online())
         if not self._store_away:
             self._backoff.succeeded()
         if self.broker_away:
@@ -173,8 +179,7 @@ class Intake:
         """Hand over what an edge node says, whole; what was held for want of a birth follows that birth."""
         topic, memory = sparkplug.Topic.read(message.topic), self._context.sessions
         if topic is None:
-            self._context.count("mqtt_topic_of_nobody")
-            await handover.decline(message)
+            await self._of_no_node(message, handover)
             return
         if message.retained:  # forbidden, and of any age: nothing is learnt from it
             await self._hand_over(handover.uplink(message, topic.address, "telemetry"), emit)
@@ -198,6 +203,14 @@ class Intake:
         await self._hand_over(uplink, emit)
         if heard.waited_since is not None and memory is not None:
             await self._after_birth(topic, heard.waited_since, memory, units, emit)
+
+    async def _of_no_node(self, message: Message, handover: Handover) -> None:
+        """Contradict who says that we are away; all else that no edge node says is nobody's."""
+        if message.topic != self._host.topic:
+            self._context.count("mqtt_topic_of_nobody")
+        elif self._host.contradicted(message.payload):
+            handover.retain(self._host.topic, self._host.online())
+        await handover.decline(message)
 
     async def _after_birth(
         self, topic: sparkplug.Topic, since: datetime, memory: Sessions, units: Units, emit: Emit
@@ -328,6 +341,10 @@ class Handover:
         if ready and not self._inlet.acknowledge(ready):
             # The broker delivers them again, and merging finds them stored.
             self._context.count("mqtt_stale_acknowledgement", len(ready))
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Publish on the connection that this is about, for those who come later as well."""
+        self._inlet.retain(topic, payload)
 
     @property
     def full(self) -> bool:

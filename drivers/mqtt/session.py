@@ -1,4 +1,4 @@
-"""The fast lanes of MQTT: telemetry in with manual acknowledgement, receipts out at QoS 0, and nothing else of it.
+"""The fast lanes of MQTT: telemetry in with manual acknowledgement, receipts out at QoS 0, and little else of it.
 
 socket --> data_received: PUBLISH -> list of Message --take()--> Intake --> ingest
               |  too many wait: pause_reading, so that TCP pushes back
@@ -25,6 +25,7 @@ from mqttium.codec import decode_properties, encode_vbi
 from mqttium.packets import (
     ConnAckPacket,
     ConnectPacket,
+    PublishPacket,
     SubAckPacket,
     SubscribeOptions,
     SubscribePacket,
@@ -99,7 +100,7 @@ class Session(asyncio.Protocol):
         self._pinging: asyncio.TimerHandle | None = None
         self._connack: asyncio.Future[ConnAckPacket] = loop.create_future()
         self._subacks: dict[int, asyncio.Future[SubAckPacket]] = {}
-        self._subscribed = 0
+        self._packet_ids = 0
         self.up = False
 
     async def greet(self, packet: ConnectPacket) -> None:
@@ -117,8 +118,7 @@ class Session(asyncio.Protocol):
         wanted = tuple(Subscription(each, SubscribeOptions(qos=QoS.AT_LEAST_ONCE)) for each in filters)
         if self._transport is None:
             raise _gone(None)
-        self._subscribed += 1  # the packet ids of messages are the broker's, those of subscriptions ours
-        packet_id = self._subscribed
+        packet_id = self._own_packet_id()
         suback = self._subacks[packet_id] = asyncio.get_running_loop().create_future()
         self._transport.write(SubscribePacket(packet_id, wanted).encode(self._version))
         try:
@@ -164,6 +164,12 @@ class Session(asyncio.Protocol):
             packets += name + no_properties + payload
         self._transport.write(packets)
         return True
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 1, retained; nobody waits for the PUBACK, and a connection that is gone has its will."""
+        if self._transport is not None and self.up:
+            packet = PublishPacket(topic, payload, QoS.AT_LEAST_ONCE, retain=True, dup=False, mid=self._own_packet_id())
+            self._transport.write(packet.encode(self._version))
 
     async def written(self) -> None:
         """Wait until the broker has taken what was published, or the connection is gone."""
@@ -215,6 +221,11 @@ class Session(asyncio.Protocol):
             if not future.done():
                 future.set_exception(_gone(exc))
                 future.exception()  # nobody may be waiting for it
+
+    def _own_packet_id(self) -> int:
+        """Give the next one: those of messages that come are the broker's."""
+        self._packet_ids = self._packet_ids % _MAX_IDS + 1
+        return self._packet_ids
 
     def _end(self) -> None:
         self.up = False
@@ -290,9 +301,17 @@ class Session(asyncio.Protocol):
 
 @asynccontextmanager
 async def opened(
-    broker: BrokerEndpoint, mqtt: Mqtt, client_id: str = "", *, keep: bool = True
+    broker: BrokerEndpoint,
+    mqtt: Mqtt,
+    client_id: str = "",
+    *,
+    keep: bool = True,
+    will: tuple[str, bytes] | None = None,
 ) -> AsyncIterator[Session]:
-    """Connect, by the core's own socket where there is one; `keep` resumes the session. Raises DriverUnavailable."""
+    """Connect, by the core's own socket where there is one; `keep` resumes the session. Raises DriverUnavailable.
+
+    `will` is a topic and what the broker publishes there, retained, when the connection is lost.
+    """
     version = VERSIONS[mqtt.version]
     kept = {"session_expiry_interval": _SESSION_S, "receive_maximum": min(mqtt.window, _MAX_IDS)} if keep else {}
     packet = ConnectPacket(
@@ -301,6 +320,10 @@ async def opened(
         keepalive=mqtt.keepalive_s,
         username=broker.username,
         password=broker.password.encode() if broker.password is not None else None,
+        will_topic=will[0] if will else None,
+        will_payload=will[1] if will else b"",
+        will_qos=QoS.AT_LEAST_ONCE if will else QoS.AT_MOST_ONCE,
+        will_retain=will is not None,
         protocol=version,
         properties=Properties(kept) if version is MQTTProtocolVersion.MQTTv5 else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -38,6 +39,11 @@ async def edge(core: Core, secret: str, node: Node) -> AsyncIterator[aiomqtt.Cli
     will = aiomqtt.Will("spBv1.0/park/NDEATH/node-1", node.will(), qos=1)
     host, port = core.broker.host, core.broker.port
     async with aiomqtt.Client(host, port, username="node-1", password=secret, will=will) as client:
+        await client.subscribe("spBv1.0/STATE/ioc", qos=1)
+        state = await anext(aiter(client.messages))
+        assert state.retain, "said before it came: it need not wait for its primary host"
+        assert json.loads(bytes(state.payload))["online"] is True
+        await client.unsubscribe("spBv1.0/STATE/ioc")
         await client.subscribe("spBv1.0/park/NCMD/node-1")
         yield client
 
@@ -62,7 +68,7 @@ async def held(pool: asyncpg.Pool) -> list[str]:
 
 async def test_an_edge_node_and_the_device_behind_it(dsn: str, state_path: Path, free_ports: Free) -> None:
     node = Node(bd_seq=7)
-    async with core_running(dsn, state_path, free_ports) as (core, client):
+    async with core_running(dsn, state_path, free_ports, mqtt={"sparkplug_host": "ioc"}) as (core, client):
         added = await client.add_device(DeviceNew(key="node-1", profile="sparkplug-pibrella", address="park/node-1"))
         board = DeviceNew(key="board", profile="sparkplug-pibrella", address="park/node-1/board", gateway="node-1")
         assert added.address == NODE
@@ -88,7 +94,7 @@ async def test_an_edge_node_and_the_device_behind_it(dsn: str, state_path: Path,
             await mqtt.publish("spBv1.0/park/NBIRTH/node-2", node.birth(time=now()), qos=1)
             node.seq = 2
     # The core is away, the node is not; afterwards it says what changed, by alias.
-    async with core_running(dsn, state_path, free_ports) as (core, client):
+    async with core_running(dsn, state_path, free_ports, mqtt={"sparkplug_host": "ioc"}) as (core, client):
         assert await core.pool.fetchval("SELECT count(*) FROM iot.driver_session") == 2, "node-2 was not let in"
         async with edge(core, added.secret, node) as mqtt:
             await mqtt.publish("spBv1.0/park/NDATA/node-1", node.message(data(VOLTAGE, 11.0), time=now()), qos=1)

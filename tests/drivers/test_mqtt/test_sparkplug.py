@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiomqtt
 import pytest
 
 from drivers.mqtt import sparkplug as sessions
+from drivers.mqtt.host import Host
+from drivers.mqtt.session import opened
 from drivers.mqtt.sparkplug import Births, Heard
 from iot_core import sparkplug
 from iot_core.model import Uplink
+from iot_core.settings import Mqtt
 from iot_core.sparkplug import Metric, Topic
-from tests.drivers.test_mqtt.bench import Ingest, NoUnits, context, running, until
+from tests.drivers.test_mqtt.bench import Ingest, NoUnits, context, publish, running, until
 from tests.sparkplug_wire import BOOLEAN, FLOAT, INT32, Node, Said
 
 if TYPE_CHECKING:
@@ -308,12 +312,73 @@ async def test_what_a_stranger_said_waits_on_whole(mosquitto: Mosquitto) -> None
     assert len(ingest.taken) == 2, "the inbox has it already"
 
 
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+async def test_a_node_that_waits_for_a_primary_host_goes_on(mosquitto: Mosquitto, version: str) -> None:
+    """Sparkplug 3.0.0, 5.14: STATE is retained, `online` while the core hands over, `offline` by will and goodbye."""
+    host = f"ioc-{version.replace('.', '')}"
+    made = context(mosquitto.port, mqtt=Mqtt(sparkplug_host=host, version=version, client_id=host))
+    state, ingest = f"spBv1.0/STATE/{host}", Ingest()
+    async with listening_to(mosquitto, state) as heard:
+        async with running(made, ingest.emit):
+            await until(lambda: heard, what="the core says that it is there")
+            (said,) = heard
+            assert set(said) == {"online", "timestamp"}
+            assert said["online"] is True
+            assert abs(said["timestamp"] / 1000 - datetime.now(UTC).timestamp()) < 60
+            # The will of a connection before, which the broker noticed late.
+            late = b'{"online": false, "timestamp": 1}'
+            await publish(mosquitto, "-t", state, "-r", "-q", "1", "-m", late.decode())
+            await until(lambda: heard[2:], what="the core contradicts it")
+            assert heard[2:] == [said]
+            await publish(mosquitto, "-t", state, "-r", "-q", "1", "-m", "OFFLINE")  # no word of ours
+            async with listening_to(mosquitto, f"{state}/none", state) as later:
+                await until(lambda: later, what="retained, for a node that comes later")
+            await publish(mosquitto, "-t", "iot/v1/d/telemetry", "-q", "1", "-m", "{}")
+            await until(lambda: ingest.taken, what="STATE is acknowledged, and what follows it is read")
+        await until(lambda: heard[4:], what="goodbye")
+    assert heard[4:] == [said | {"online": False}]
+    assert [uplink.address for uplink in ingest.taken] == ["iot:d"], "STATE is nobody's telemetry"
+
+
+async def test_a_core_that_died_is_no_host_any_more(mosquitto: Mosquitto) -> None:
+    host = Host("ioc-killed")
+    made = opened(context(mosquitto.port).broker, Mqtt(), "killed", keep=False, will=host.will())
+    async with listening_to(mosquitto, host.topic) as heard, made as session:
+        session.retain(host.topic, host.online())
+        await until(lambda: heard)
+        assert session._transport is not None
+        session._transport.abort()  # no goodbye, as after a SIGKILL
+        await until(lambda: heard[1:], what="the broker says it")
+    assert heard[1] == heard[0] | {"online": False}
+
+
 def held(uplink: Uplink) -> Uplink:
     """Give an uplink as it comes back from the held ones: nobody waits for it."""
     return Uplink(
         driver="mqtt", address=uplink.address, topic=uplink.topic, payload=uplink.payload,
         received_at=uplink.received_at,
     )  # fmt: skip
+
+
+@asynccontextmanager
+async def listening_to(broker: Mosquitto, *topics: str) -> AsyncIterator[list[dict[str, Any]]]:
+    """Hear STATE as a node's own client would; what is no JSON is heard as an empty table."""
+    heard: list[dict[str, Any]] = []
+    async with aiomqtt.Client(broker.host, broker.port) as client:
+        for topic in topics:
+            await client.subscribe(topic, qos=1)
+
+        async def listen() -> None:
+            async for message in client.messages:
+                text = bytes(message.payload)
+                heard.append(json.loads(text) if text.startswith(b"{") else {})
+
+        task = asyncio.create_task(listen())
+        try:
+            yield heard
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
