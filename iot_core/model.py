@@ -169,14 +169,14 @@ class RuleTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmRule:
-    """One condition over one source: a device, or an area for `devices`.
+    """One condition over one source: a device, or an area (or gateway) for `devices`.
 
     `silent` counts multiples of the profile's interval in `threshold`; rates are in the metric's unit an hour over the
     span `over`; `stuck` and `changed` look back over it; `rollup` compares what it makes of it, `times` that mean with
     the reading itself. `derived` names a formula in place of a metric. `devices` counts devices of an area for which
     one of `rules` holds, or held `over` ago; while fewer than `least` do, their own alarms have the severity `alone`.
     Only areas of the kind `area_kind` count, where it says one, and with `fresh` only devices whose rule began within
-    `over`.
+    `over`. Devices behind a gateway of the class `behind` are counted by gateway, whose alarm it is, not by area.
 
     `hysteresis` is in the metric's own unit; `on_delay` is how long the condition must hold, `off_delay` how long it
     must be gone. `steps` make an open alarm rise: at such a value it has that severity. `hours` is when it may ring.
@@ -197,6 +197,7 @@ class AlarmRule:
     rules: tuple[str, ...] = ()
     alone: Severity | None = None
     area_kind: str = ""
+    behind: str = ""
     fresh: bool = False
     derived: str | None = None
     rollup: Rollup | None = None

@@ -115,7 +115,10 @@ class RuleBook:
     def watch(self, rule: str, device_id: int | None = None) -> Watch | None:
         """Find a rule by its full key, as it is for a device; None when it does not hold there."""
         own = self.own.get(device_id) if device_id is not None else None
-        watched = own or self.classes.get(rule.partition(".")[0])
+        class_key = rule.partition(".")[0]
+        if own is not None and own.device_class.key != class_key:  # a gateway's alarm of the devices behind it
+            own = None
+        watched = own or self.classes.get(class_key)
         found = watched.watches.get(rule) if watched is not None else None
         if found is None and device_id is None:
             return next((each.watches[rule] for each in self.own.values() if rule in each.watches), None)

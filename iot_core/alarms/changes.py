@@ -103,6 +103,8 @@ async def change_rule(
     if base or laid:
         merged = base
         for row in laid:
+            if row is new and (row.label or row.device_id) and (_over_devices(merged) or _over_devices(row.body)):
+                raise RequestError("rule.over_devices", rule=rule)
             merged = laid_over(merged, row.body)
         names = frozenset((*(each.key.partition(".")[2] for each in device_class.rules), name))
         found = read_body(device_class, rule, merged, names)
@@ -160,6 +162,11 @@ async def rules_at(
     holding = {rule.key for rule in rules}
     off = [rule for rule in classes[row["class_key"]].rules if rule.key not in holding]
     return [(rule, [each for each in laid if each.rule == rule.key], rule.key in holding) for rule in (*rules, *off)]
+
+
+def _over_devices(body: Mapping[str, Any]) -> bool:
+    """Say whether a rule counts several devices: then it is no single one's."""
+    return isinstance(body.get("when"), dict) and "devices" in body["when"]
 
 
 def _row(  # noqa: PLR0917 - the columns of a change

@@ -114,6 +114,10 @@ class Evaluator:
         """Give the full keys of all rules."""
         return self.book.keys()
 
+    def over_devices(self) -> list[str]:
+        """Give the full keys of the rules over several devices."""
+        return [watch.rule.key for watch in self.book.all() if watch.rule.rules]
+
     async def evaluate(
         self, connection: asyncpg.Connection, observations: Sequence[Observation], *, now: datetime
     ) -> Pending:
@@ -131,6 +135,8 @@ class Evaluator:
                 await asyncio.sleep(0)  # a storm is judged in one transaction, and others are not kept waiting by it
             group, watch = groups.get(device_id), self.watch(rule, device_id)
             if kind != "device" or not group or watch is None or watch.class_key != group[0].class_key:
+                continue
+            if watch.rule.rules:  # of a gateway: counted below
                 continue
             if watch.class_key in known and not watch.is_computed:
                 watched = self.book.at(device_id, watch.class_key)
@@ -253,46 +259,49 @@ class Evaluator:
         for device_id, zone in zones.items():
             for rule in touched[device_id]:
                 for watch in self.book.feeds(rule, device_id):
-                    if not zone.counts(watch):
+                    source = zone.source(watch)
+                    if source is None:
                         continue
-                    key = ("area", zone.area_id, watch.rule.key)
+                    key = (*source, watch.rule.key)
                     if rule in wanted.get(device_id, ()):
                         made.add(key)
-                    elif watch.rule.key in self._open_areas.get(zone.area_id, ()):
+                    elif watch.rule.key in self._cache(source[0]).get(source[1], ()):
                         looked.add(key)
         return sorted(looked | made), sorted(made)
 
     async def zones(self, connection: asyncpg.Connection, keys: Iterable[Key]) -> dict[int, Zone]:
-        """Find the areas of devices one of whose rules (the keys) counts in a rule over several devices."""
+        """Find where devices stand one of whose rules (the keys) counts in a rule over several devices."""
         fed = self.book.fed
         return await zones_of(connection, [source for kind, source, rule in keys if kind == "device" and rule in fed])
 
     def areas_of(self, zones: Mapping[int, Zone], keys: Iterable[Key]) -> set[Key]:
         """Give the rules over several devices in which rules of devices (the keys) count."""
         return {
-            ("area", zone.area_id, watch.rule.key)
-            for kind, source, rule in keys
-            if kind == "device" and (zone := zones.get(source)) is not None
-            for watch in self.book.feeds(rule, source)
-            if zone.counts(watch)
+            (*source, watch.rule.key)
+            for kind, device_id, rule in keys
+            if kind == "device" and (zone := zones.get(device_id)) is not None
+            for watch in self.book.feeds(rule, device_id)
+            if (source := zone.source(watch)) is not None
         }
 
     async def judge_areas(
         self, connection: asyncpg.Connection, cases: Mapping[Key, Case], zones: Mapping[int, Zone], now: datetime
     ) -> None:
         """Judge the rules over several devices of which one has changed; all of them are locked."""
-        for (kind, area_id, rule), case in cases.items():
-            if kind != "area":
-                continue
-            watch = self.watch(rule)
-            members = {
-                key: member
-                for key, member in cases.items()
-                if key[0] == "device" and member.dirty and watch is not None and key[2] in watch.rule.rules
-                and (zone := zones.get(key[1])) is not None and zone.area_id == area_id
-            }  # fmt: skip
-            if watch is not None and members:
-                await judge_area(connection, watch, case, members, self.times, now)
+        counted: dict[Key, dict[Key, Case]] = {}
+        watches: dict[Key, Watch] = {}
+        for key, member in cases.items():
+            zone = zones.get(key[1]) if key[0] == "device" and member.dirty else None
+            for watch in self.book.feeds(key[2], key[1]) if zone is not None else ():
+                source = zone.source(watch) if zone is not None else None
+                if source is not None:
+                    name = (*source, watch.rule.key)
+                    counted.setdefault(name, {})[key] = member
+                    watches.setdefault(name, watch)  # as it stands at its devices: alike at all of an area
+        for name, members in sorted(counted.items()):
+            if (case := cases.get(name)) is not None:
+                watch = watches[name]
+                await judge_area(connection, watch, case, members, self.times, self.window, now)
                 if watch.rule.fresh:
                     await gather(connection, case, watch.rule, members.values(), now)
 

@@ -19,6 +19,7 @@ from iot_core.alarms.alarm import AlarmRow, EventKind
 from iot_core.alarms.case import Case, Happening, Key, Slot
 from iot_core.alarms.ledger import insert, lock
 from iot_core.alarms.rules import Phase, State
+from iot_core.alarms.zones import HERE
 from iot_core.messages import text
 from iot_core.model import AlarmRule, Severity, Title
 
@@ -54,7 +55,7 @@ SELECT id, 'suppressed', $5, 'incident:' || $1::bigint FROM adopted
 """
 
 
-STANDING: Final = "SELECT id FROM iot.device WHERE area_id = $1 AND retired_at IS NULL"
+STANDING: Final = "SELECT d.id FROM iot.device d WHERE {here} AND d.retired_at IS NULL"
 RELEASE: Final = """
 WITH released AS (
     UPDATE iot.alarm SET incident_id = NULL, suppressed_by = NULL, version = version + 1
@@ -149,7 +150,10 @@ async def gather(
     if not slot.row.id:
         await insert(connection, [slot])
     if any(each.kind is EventKind.RAISED for each in area.happenings):
-        devices = [row["id"] for row in await connection.fetch(STANDING, area.key[1])]
+        kind, source_id, _ = area.key
+        devices = [
+            row["id"] for row in await connection.fetch(STANDING.format(here=HERE[kind]), source_id, rule.behind)
+        ]  # fmt: skip
         for fed in rule.rules:
             await connection.execute(ADOPT, slot.row.id, fed, slot.row.raised_at - rule.over, devices, now)
     for case in members:

@@ -14,8 +14,7 @@ from iot_core.alarms.ledger import lock, save
 from iot_core.alarms.rules import State
 from iot_core.errors import ConflictError, NotFoundError
 
-MEMBERS: Final = """CASE WHEN a.source_kind = 'area' THEN
-    (SELECT count(*) FROM iot.alarm m WHERE m.incident_id = a.id) ELSE 0 END AS members"""
+MEMBERS: Final = "(SELECT count(*) FROM iot.alarm m WHERE m.incident_id = a.id) AS members"
 _SELECT: Final = f"""
 SELECT a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude,
     r.key AS area_key, r.name AS area_name, r.name_en AS area_name_en, {MEMBERS}

@@ -54,6 +54,8 @@ def _condition(rule: AlarmRule, lang: str) -> str:
         return _group(rule.terms, rule.least, lang)
     if rule.comparison is Comparison.DEVICES:
         where = text("say.area_of_kind" if rule.area_kind else "say.area", lang, kind=rule.area_kind)
+        if rule.behind:
+            where = text("say.behind", lang, gateway=rule.behind, where=where)
         rules = f" {text('say.or', lang)} ".join(rule.rules)
         code = "say.devices_fresh" if rule.fresh else "say.devices"
         return text(code, lang, least=rule.least, where=where, rules=rules, span=span)

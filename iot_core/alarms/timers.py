@@ -30,14 +30,26 @@ log = structlog.get_logger()
 
 _BATCH: Final = 500
 _MOST_BATCHES: Final = 20  # in one look; the next comes a second later
+# One of the devices that a rule over devices ($3: their keys) counts there, or of an area's formula: the rule is as it
+# stands at them.
+_MEMBER: Final = """
+LEFT JOIN LATERAL (
+    SELECT d.id FROM iot.device d
+    WHERE (r.source_kind = 'area' OR r.rule = ANY($3)) AND d.class_key = split_part(r.rule, '.', 1)
+        AND ((r.source_kind = 'area' AND d.area_id = r.source_id)
+            OR (r.source_kind = 'device' AND d.gateway_id = r.source_id)) AND d.retired_at IS NULL
+    ORDER BY d.id LIMIT 1
+) m ON true
+"""
 # A device that is still handing in what it kept (heard just now, of a time before the timer) speaks for itself.
-DUE: Final = """
-SELECT r.source_kind, r.source_id, r.rule, COALESCE(d.simulated, false) AS simulated FROM iot.rule_state r
+DUE: Final = f"""
+SELECT r.source_kind, r.source_id, r.rule, COALESCE(d.simulated, false) AS simulated, m.id AS member
+FROM iot.rule_state r {_MEMBER}
 LEFT JOIN iot.device d ON r.source_kind = 'device' AND d.id = r.source_id
 LEFT JOIN iot.device_status s ON s.device_id = d.id
 WHERE r.due_at <= $1 AND r.rule = ANY($2)
-    AND NOT COALESCE(s.last_received_at > $3 AND s.last_time < r.due_at, false)
-ORDER BY r.due_at LIMIT $4
+    AND NOT COALESCE(s.last_received_at > $4 AND s.last_time < r.due_at, false)
+ORDER BY r.due_at LIMIT $5
 """
 # Who may have fallen silent, and whose silence stands: few of a city that speaks. The rest is asked for these only.
 # Each by the interval that its unit was set to, else by its model's: else a model of 30 s makes all meters of an hour
@@ -101,20 +113,18 @@ WHERE r.source_kind = 'device' AND r.state <> 'normal' AND (
     OR (r.rule = ANY($2) AND d.lifecycle NOT IN ('provisioned', 'active')))
 LIMIT $3
 """
-# The same of areas: nobody is left there, the rule is no more, or no device's rule that it counts holds any more.
-ORPHAN_AREAS: Final = """
-SELECT r.source_kind, r.source_id, r.rule, false AS simulated FROM iot.rule_state r
-WHERE r.source_kind = 'area' AND r.state <> 'normal' AND NOT starts_with(r.rule, 'incident.') AND (
-    NOT r.rule = ANY($1)
-    OR NOT EXISTS (
-        SELECT FROM iot.device d
-        WHERE d.area_id = r.source_id AND d.class_key = split_part(r.rule, '.', 1) AND d.retired_at IS NULL)
-    OR (r.rule = ANY($2) AND NOT EXISTS (
-        SELECT FROM unnest($2::text[], $3::text[]) AS f (rule, fed)
-        JOIN iot.rule_state m ON m.source_kind = 'device' AND m.rule = f.fed AND m.state = 'active'
-        JOIN iot.device d ON d.id = m.source_id AND d.area_id = r.source_id
-        WHERE f.rule = r.rule)))
-LIMIT $4
+# Open states of areas and gateways, with one device there; none, or no device's rule that it counts holds any more.
+OVER_DEVICES: Final = f"""
+SELECT r.source_kind, r.source_id, r.rule, false AS simulated, m.id AS member,
+    NOT r.rule = ANY($1) OR EXISTS (
+        SELECT FROM unnest($1::text[], $2::text[]) AS f (rule, fed)
+        JOIN iot.rule_state a ON a.source_kind = 'device' AND a.rule = f.fed AND a.state = 'active'
+        JOIN iot.device d ON d.id = a.source_id
+            AND CASE WHEN r.source_kind = 'area' THEN d.area_id ELSE d.gateway_id END = r.source_id
+        WHERE f.rule = r.rule) AS holds
+FROM iot.rule_state r {_MEMBER}
+WHERE r.state <> 'normal' AND NOT starts_with(r.rule, 'incident.')
+    AND (r.source_kind = 'area' OR (r.source_kind = 'device' AND r.rule = ANY($3)))
 """
 MARK_SILENT: Final = "UPDATE iot.device_status SET silent_since = $2 WHERE device_id = $1"
 
@@ -228,7 +238,8 @@ class Timers:
     async def fire_due(self, now: datetime) -> None:
         """Activate pending rules whose time has come."""
         for _ in range(_MOST_BATCHES):
-            rows = await self.pool.fetch(DUE, now, self.evaluator.rules(), now - self.pace.settle, _BATCH)
+            over = self.evaluator.over_devices()
+            rows = await self.pool.fetch(DUE, now, self.evaluator.rules(), over, now - self.pace.settle, _BATCH)
             await self._step(rows, lambda case, _: fire(case.state, now), now)
             if len(rows) < _BATCH:
                 return
@@ -281,7 +292,11 @@ class Timers:
         silences = [watch.rule.key for watch in self.evaluator.silences()]
         rows = await self.pool.fetch(ORPHANS, self.evaluator.rules(), silences, _BATCH)
         counted = [(watch.rule.key, fed) for watch in self.evaluator.book.all() for fed in watch.rule.rules]
-        areas = await self.pool.fetch(ORPHAN_AREAS, self.evaluator.rules(), *_turned(counted, 2), _BATCH)
+        over = await self.pool.fetch(OVER_DEVICES, *_turned(counted, 2), self.evaluator.over_devices())
+        areas = [
+            row for row in over
+            if row["member"] is None or not row["holds"] or self.evaluator.watch(row["rule"], row["member"]) is None
+        ]  # fmt: skip
 
         async def mark(connection: asyncpg.Connection, cases: Sequence[Case]) -> None:
             await _mark_silent(connection, [case for case in cases if case.key[2] in silences])
@@ -291,7 +306,7 @@ class Timers:
             for device_id, rule in self.evaluator.open_rules()
             if self.evaluator.watch(rule, device_id) is None
         ]
-        await self._step([*rows, *areas, *off[:_BATCH]], lambda case, _: withdraw(case.state, now), now, mark)
+        await self._step([*rows, *areas[:_BATCH], *off[:_BATCH]], lambda case, _: withdraw(case.state, now), now, mark)
 
     async def _disagreeing(self, now: datetime) -> list[asyncpg.Record]:
         silences, profiles = self.evaluator.silences(), self.evaluator.profiles.all()
@@ -355,7 +370,8 @@ class Timers:
     ) -> None:
         state, transitions = step(case, row)
         kind, source_id, name = case.key
-        watch = self.evaluator.watch(name, source_id if kind == "device" else row.get("device_id"))
+        device_id = source_id if kind == "device" else row.get("device_id")
+        watch = self.evaluator.watch(name, row.get("member") or device_id)
         rule = watch.rule if watch is not None else None
         at = transitions[-1].at if transitions else now
         may_ring = rule is None or self.evaluator.times.open(rule.hours, at)

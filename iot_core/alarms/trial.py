@@ -46,17 +46,19 @@ SELECT d.id, d.key, hashint4(d.id) AS place FROM iot.device d
 WHERE d.class_key = $1 AND d.retired_at IS NULL AND ($2::integer IS NULL OR hashint4(d.id) > $2)
     AND ($3::integer[] IS NULL OR d.id = ANY($3)) ORDER BY 3 LIMIT $4
 """
-# A rule over the devices of an area wants them all.
+# A rule over the devices of an area, or behind a gateway, wants them all.
 AREAS: Final = """
-SELECT d.id, d.key, n.place, a.key AS area FROM (
-    SELECT DISTINCT d.area_id, hashint4(d.area_id) AS place FROM iot.device d
-    JOIN iot.area i ON i.id = d.area_id AND $5 IN ('', i.kind)
-    WHERE d.class_key = $1 AND d.retired_at IS NULL AND ($2::integer IS NULL OR hashint4(d.area_id) > $2)
-        AND ($3::integer[] IS NULL OR d.id = ANY($3))
-    ORDER BY 2 LIMIT $4
-) n JOIN iot.area a ON a.id = n.area_id
-JOIN iot.device d ON d.area_id = a.id AND d.class_key = $1 AND d.retired_at IS NULL
-ORDER BY n.place
+WITH standing AS MATERIALIZED (
+    SELECT d.id, d.key, COALESCE(g.key, a.key) AS area, hashtext(COALESCE('gateway ' || g.id, 'area ' || a.id)) AS place
+    FROM iot.device d
+    LEFT JOIN iot.device g ON g.id = d.gateway_id AND g.class_key = $6 AND g.retired_at IS NULL
+    LEFT JOIN iot.area a ON a.id = d.area_id AND $5 IN ('', a.kind)
+    WHERE d.class_key = $1 AND d.retired_at IS NULL AND (g.id IS NOT NULL OR a.id IS NOT NULL)
+)
+SELECT s.* FROM (
+    SELECT DISTINCT place FROM standing
+    WHERE ($2::integer IS NULL OR place > $2) AND ($3::integer[] IS NULL OR id = ANY($3)) ORDER BY 1 LIMIT $4
+) n JOIN standing s USING (place) ORDER BY place, s.id
 """
 INTERVALS: Final = """
 SELECT f.device_id, f.profile, i.every FROM (
@@ -102,7 +104,7 @@ ORDER BY 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An alarm that would have been raised at a device, or in an area, by its key."""
+    """An alarm that would have been raised at a device, in an area or at a gateway, by its key."""
 
     source: str
     episode: Episode
@@ -110,7 +112,7 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some devices to try a rule at; `place` is where the next part begins. `areas`: area -> its devices."""
+    """Some devices to try a rule at; `place` is where the next part begins. `areas`: area or gateway -> its devices."""
 
     devices: Mapping[int, str]
     areas: Mapping[str, Sequence[int]]
@@ -140,7 +142,7 @@ class Trial:
         """Give what the rule would have raised at these devices, the newest first."""
         alike = _alike(self.book, self.rule, part.devices)
         if alike and alike[0][1].rule.comparison is Comparison.DEVICES:
-            found = await self._in_areas(alike[0][1], part)
+            found = await self._in_areas(part)
         else:
             found = [
                 Raised(part.devices[device_id], episode)
@@ -241,9 +243,12 @@ class Trial:
                 found.append((row["device_id"], Episode(raised_at, cleared_at, rule.severity)))
         return found
 
-    async def _in_areas(self, watch: Watch, part: Part) -> list[Raised]:
+    async def _in_areas(self, part: Part) -> list[Raised]:
         found: list[Raised] = []
         for area, devices in part.areas.items():
+            watch = self.book.watch(self.rule, devices[0]) if devices else None
+            if watch is None:  # off there
+                continue
             signals: list[Signal] = []
             for rule in watch.rule.rules:
                 for watched, fed, alike in _alike(self.book, rule, dict.fromkeys(devices, "")):
@@ -263,14 +268,14 @@ async def part_of(
     by_area = watch.rule.comparison is Comparison.DEVICES
     asked = (watch.class_key, after, only, most)
     if by_area:
-        rows = await connection.fetch(AREAS, *asked, watch.rule.area_kind)
+        rows = await connection.fetch(AREAS, *asked, watch.rule.area_kind, watch.rule.behind)
     else:
         rows = await connection.fetch(PART, *asked)
     areas: dict[str, list[int]] = {}
     for row in rows if by_area else ():
         areas.setdefault(row["area"], []).append(row["id"])
     devices = {row["id"]: row["key"] for row in rows}
-    return Part(devices, areas, rows[-1]["place"] if len(areas if by_area else devices) == most else None)
+    return Part(devices, areas, rows[-1]["place"] if len({row["place"] for row in rows}) == most else None)
 
 
 def _alike(book: RuleBook, rule: str, devices: Iterable[int]) -> list[tuple[ClassWatch, Watch, list[int]]]:

@@ -78,6 +78,8 @@ class ConditionSpec(Table, frozen=True, kw_only=True):
     """Beside `devices`: the severity of a single device's alarm in an area that has enough devices to confirm it."""
     area_kind: str | None = None
     """Beside `devices`: only areas of this kind, as `fire_zone`; else every area in which devices stand."""
+    behind: str | None = None
+    """Beside `devices`: those behind a gateway of this class are counted by gateway, and the alarm is the gateway's."""
     fresh: Literal[True] | None = None
     """Beside `devices`: only devices whose rule began `within`: what is broken since weeks is no outage."""
 
@@ -204,6 +206,8 @@ class _Reader:
                 raise self.document.error((*self.place, "devices"), f"rules of this class: {', '.join(sorted(rules))}")
         if not when.devices or when.at_least is None or when.at_least < 1:
             raise self.document.error(self.place, "devices with at least one rule, and at_least from 1 on")
+        if when.alone is not None and when.behind is not None:
+            raise self.document.error((*self.place, "alone"), "alone beside devices of an area, not beside behind")
         return {
             "comparison": Comparison.DEVICES,
             "rules": tuple(f"{self.class_key}.{name}" for name in when.devices),
@@ -211,6 +215,7 @@ class _Reader:
             "alone": Severity(when.alone) if when.alone is not None else None,
             "over": read_duration(self.document, (*self.place, "within"), when.within or "60s"),
             "area_kind": when.area_kind or "",
+            "behind": when.behind or "",
             "fresh": when.fresh is True,
         }
 

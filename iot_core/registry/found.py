@@ -17,12 +17,13 @@ __all__ = [
     "one", "short",
 ]  # fmt: skip
 
-# An open alarm of a silence rule names no metric: the device is silent then, which is not the same as in alarm.
+# An open alarm of a silence rule names no metric and no value: the device is silent then, which is not the same as in
+# alarm.
 _ALARMS: Final = """
 SELECT device_id,
-    min(array_position(ARRAY['critical', 'high', 'medium', 'low'], severity)) FILTER (WHERE metric IS NOT NULL)
-        AS urgency,
-    bool_or(metric IS NULL) AS silent
+    min(array_position(ARRAY['critical', 'high', 'medium', 'low'], severity))
+        FILTER (WHERE metric IS NOT NULL OR value IS NOT NULL) AS urgency,
+    bool_or(metric IS NULL AND value IS NULL) AS silent
 FROM iot.alarm WHERE closed_at IS NULL AND cleared_at IS NULL AND device_id IS NOT NULL AND suppressed_by IS NULL
     AND NOT test
 GROUP BY device_id
