@@ -34,6 +34,8 @@ class Occasion(msgspec.Struct, frozen=True, kw_only=True):
     device_id: int | None = None
     suppressed_by: str | None = None
     test: bool = False
+    ended: str | None = None
+    """Why it ends without a reading: `retired`, `rule` (there is none any more), `maintenance`."""
 
     def without_value(self) -> Occasion:
         """Give the same occasion, not claiming a value."""
@@ -89,7 +91,7 @@ class Case:
         for transition in transitions:
             self.dirty = self.dirty or transition.change is not Change.LATE
             if transition.change is Change.RETURNED:
-                self._return(transition.at, occasion.value, occasion.now)
+                self._return(transition.at, occasion.value, occasion.now, occasion.ended)
             elif rule is not None and transition.change is Change.RAISED:
                 # Raised by a timer (no value): the reading at hand is not what raised it.
                 self._raise(rule, transition.at, occasion if transition.value is not None else occasion.without_value())
@@ -162,16 +164,16 @@ class Case:
             row = replace(row, shelved_until=shelf.until, shelved_by=shelf.by, shelved_reason=shelf.reason)
         self.happen(row, EventKind.RAISED, at, value=occasion.value, push="alarm.raised")
 
-    def _return(self, at: datetime, value: float | None, now: datetime) -> None:
+    def _return(self, at: datetime, value: float | None, now: datetime, note: str | None) -> None:
         if self.open is None:
             return
         row = self.open.row
         if row.latched and row.acknowledged_at is None and not row.test:  # stays active until a person has seen it
-            self.happen(replace(row, returned_at=at), EventKind.RETURNED, at, value=value)
+            self.happen(replace(row, returned_at=at), EventKind.RETURNED, at, value=value, note=note)
         else:
-            self._clear(at, value, now)
+            self._clear(at, value, now, note)
 
-    def _clear(self, at: datetime, value: float | None, now: datetime) -> None:
+    def _clear(self, at: datetime, value: float | None, now: datetime, note: str | None = None) -> None:
         assert self.open is not None
         row = self.open.row
         self.happen(
@@ -179,6 +181,7 @@ class Case:
             EventKind.CLEARED,
             at,
             value=value,
+            note=note,
             push="alarm.cleared",
             closes=now if row.acknowledged_at is not None else None,
         )

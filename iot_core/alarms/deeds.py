@@ -18,7 +18,7 @@ from iot_core.alarms.alarm import AlarmRow, EventKind
 from iot_core.alarms.case import Case, Slot
 from iot_core.alarms.ledger import lock, save
 from iot_core.alarms.lifecycle import one
-from iot_core.alarms.rules import Phase, State
+from iot_core.alarms.rules import Phase, State, withdraw
 from iot_core.errors import ConflictError, RequestError
 
 __all__ = ["FOREVER", "Asked", "Deed", "act"]
@@ -42,6 +42,7 @@ ASSIGNED: Final = """
 SELECT kind, note FROM iot.alarm_event
 WHERE alarm_id = $1 AND (kind = 'assigned' OR (kind = 'undone' AND note = 'assigned')) ORDER BY id
 """
+RETIRED: Final = "SELECT retired_at IS NOT NULL FROM iot.device WHERE id = $1"
 OTHER: Final = """
 SELECT id FROM iot.alarm WHERE (source_kind, source_id, rule) = ($1, $2, $3) AND closed_at IS NULL AND id <> $4
 """
@@ -88,6 +89,8 @@ async def act(connection: asyncpg.Connection, alarm_id: int, asked: Asked) -> Al
             await _undo(connection, case, alarm, asked)
         else:
             _require(asked, alarm)
+            if asked.deed is Deed.CLOSE and alarm.source_kind == "device":
+                await _let_retired_go(connection, case, asked.now)
             if asked.deed is Deed.REOPEN:
                 await _room(connection, alarm)
             _DEEDS[asked.deed](case, alarm, asked)
@@ -191,6 +194,12 @@ async def _shelf(connection: asyncpg.Connection, case: Case, before: AlarmRow, a
         await connection.execute(SHELVE, *case.key, row.shelved_until, asked.note, asked.by)
     elif before.shelved_until is not None and row.shelved_until is None:  # not by a word about an older alarm
         await connection.execute(UNSHELVE, *case.key)
+
+
+async def _let_retired_go(connection: asyncpg.Connection, case: Case, now: datetime) -> None:
+    """End what a retired device said last: nothing will. The timers do it too, some seconds after it was retired."""
+    if case.state.phase is Phase.ACTIVE and await connection.fetchval(RETIRED, case.key[1]):
+        case.state, _ = withdraw(case.state, now)
 
 
 async def _room(connection: asyncpg.Connection, row: AlarmRow) -> None:

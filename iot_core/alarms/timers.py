@@ -106,7 +106,10 @@ WHERE CASE WHEN w.active THEN w.own >= $1 ELSE w.overdue END ORDER BY w.gateway_
 """
 # Open states that no reading will ever change: the device is gone, does other work, or the rule is no more.
 ORPHANS: Final = """
-SELECT r.source_kind, r.source_id, r.rule, COALESCE(d.simulated, false) AS simulated FROM iot.rule_state r
+SELECT r.source_kind, r.source_id, r.rule, COALESCE(d.simulated, false) AS simulated,
+    CASE WHEN d.id IS NULL OR d.lifecycle = 'retired' THEN 'retired' WHEN NOT r.rule = ANY($1) THEN 'rule'
+        ELSE 'maintenance' END AS ended
+FROM iot.rule_state r
 LEFT JOIN iot.device d ON d.id = r.source_id
 WHERE r.source_kind = 'device' AND r.state <> 'normal' AND (
     d.id IS NULL OR d.lifecycle = 'retired' OR NOT r.rule = ANY($1)
@@ -302,7 +305,7 @@ class Timers:
             await _mark_silent(connection, [case for case in cases if case.key[2] in silences])
 
         off = [
-            {"source_kind": "device", "source_id": device_id, "rule": rule, "simulated": False}
+            {"source_kind": "device", "source_id": device_id, "rule": rule, "simulated": False, "ended": "rule"}
             for device_id, rule in self.evaluator.open_rules()
             if self.evaluator.watch(rule, device_id) is None
         ]
@@ -382,7 +385,7 @@ class Timers:
         severity = watch.compiled.severity(value) if watch is not None and value is not None else None
         occasion = Occasion(
             received_at=now, now=now, simulated=row["simulated"], suppressed_by=quiet, test=test, value=value,
-            severity=severity,
+            severity=severity, ended=row.get("ended"),
         )  # fmt: skip
         case.move(rule, state, transitions, occasion)
         if severity is not None and case.state.phase is Phase.ACTIVE:

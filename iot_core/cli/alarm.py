@@ -238,6 +238,8 @@ def _noted(event: shapes.AlarmEvent) -> str:
     """Say the note of an event; what the core wrote there itself is a word of ours."""
     if event.note and event.kind in ("undone", "severity"):
         return word("event" if event.kind == "undone" else "severity", event.note)
+    if event.note and event.kind in ("cleared", "returned"):
+        return text(f"alarm.ended_{event.note}")
     return event.note or ""
 
 

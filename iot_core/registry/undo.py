@@ -78,6 +78,9 @@ async def undo(connection: asyncpg.Connection, number: int, *, by: str) -> Chang
             raise NotFoundError("registry.no_operation", number=number)
         if done.undone_by is not None:
             raise ConflictError("registry.undone_already", number=number, by=done.undone_by)
+        if done.action == "device.remove":  # what was printed on it, or stands there by now, is for a person to see
+            for key in _of("device", await changes_of(connection, number)):
+                raise ConflictError("registry.undone_by_restore", number=number, key=key)
         if done.action not in UNDOABLE:
             raise ConflictError("registry.not_undoable", number=number, action=done.action)
         changes = await changes_of(connection, number)

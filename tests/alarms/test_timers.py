@@ -11,8 +11,10 @@ import asyncpg
 import pytest
 
 from iot_core.alarms.computed import Look
+from iot_core.alarms.deeds import Asked, Deed, act
 from iot_core.alarms.lifecycle import acknowledge
 from iot_core.alarms.timers import QUIET, SILENCE, Pace, run_timers
+from iot_core.errors import ConflictError
 from iot_core.model import Severity
 from tests.alarms.city import MINUTE, SECOND, T0, City, at, seen, smoke
 from tests.alarms.test_language import have
@@ -304,10 +306,31 @@ async def test_retired_device_and_vanished_rule_return_to_normal(city: City) -> 
         ("tank.gone", "returned"),
         ("detector.smoke", "unacknowledged"),
     ]
+    why = "SELECT kind, note FROM iot.alarm_event WHERE note IS NOT NULL ORDER BY alarm_id"
+    assert [tuple(row) for row in await city.pool.fetch(why)] == [("cleared", "rule"), ("returned", "retired")]
     async with city.pool.acquire() as connection:
         for alarm in await city.alarms():
             await acknowledge(connection, alarm.id, by="lan")
     assert [alarm.state for alarm in await city.alarms()] == ["closed", "closed"]
+    await city.pool.execute("UPDATE iot.device SET lifecycle = 'active' WHERE id = $1", detector)
+    await city.flush(smoke(detector, 90))
+    assert [alarm.rule for alarm in await city.alarms(open_only=True)] == ["detector.smoke"], "back, and it rings anew"
+
+
+async def test_alarm_of_a_device_just_retired_can_be_closed_at_once(city: City) -> None:
+    tank, other = await city.device("tank-1"), await city.device("tank-2")
+    await city.flush(seen(tank, 0, level=91), seen(other, 0, level=91))
+    await city.pool.execute("UPDATE iot.device SET lifecycle = 'retired', retired_at = now() WHERE id = $1", tank)
+    gone, stands = await city.alarms()
+    async with city.pool.acquire() as connection:
+        asked = Asked(deed=Deed.CLOSE, by="lan", now=T0 + SECOND, note="taken down")
+        with pytest.raises(ConflictError, match=r"alarm\.still_active"):
+            await act(connection, stands.id, asked)
+        assert (await act(connection, gone.id, asked)).state == "closed"
+    assert await city.state(tank, "tank.high") == "normal"
+    await city.pool.execute("UPDATE iot.device SET lifecycle = 'active', retired_at = NULL WHERE id = $1", tank)
+    await city.flush(seen(tank, 60, level=92))
+    assert [alarm.device_key for alarm in await city.alarms(open_only=True)] == ["tank-1", "tank-2"]
 
 
 async def test_lost_connections_stop_nothing_and_grant_grace(city: City, any_migrated_dsn: str) -> None:

@@ -213,6 +213,7 @@ function happened(event) {
 }
 
 function noted(event) {
+  if (event.kind === "cleared" || event.kind === "returned") return say(`ended_${event.note}`);
   return event.kind === "undone" ? say(`event_${event.note}`) : event.note;
 }
 
