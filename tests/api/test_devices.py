@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from iot_core.api.application import ROUTES
-from iot_core.api.shapes import AreaNew, DeviceNew, DeviceState, QualityName
+from iot_core.api.shapes import AreaNew, AuditQuery, DeviceNew, DeviceState, QualityName
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import RESERVED_KEYS, is_reserved
 from iot_core.registry.credentials import Authenticator
@@ -132,6 +132,9 @@ async def test_a_removed_device_keeps_its_history_and_comes_back_with_the_secret
         with pytest.raises(ConflictError, match=r"registry\.device_retired"):
             await client.add_device(DeviceNew(key="smoke-1", class_key="fire_detector"))
 
+        number = max(each.operation or 0 for each in (await client.audit(AuditQuery(key="smoke-1"))).items)
+        with pytest.raises(ConflictError, match=r"registry\.undone_by_restore"):
+            await client.undo(number)
         back = await client.restore_device("smoke-1")
         assert back.secret is None
         assert await Authenticator(city.path.pool)("smoke-1", secret)
