@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from iot_core.errors import ConfigError
 from iot_core.profiles.bases import read_document
 from iot_core.profiles.classes import read_class
+from iot_core.profiles.command_examples import sent
 from iot_core.profiles.examples import example_uplink
 from iot_core.profiles.load import CLASS_FILE, Broken, Profiles, load, load_file
 from iot_core.profiles.mistakes import mistakes
@@ -18,9 +19,21 @@ from iot_core.profiles.values import number_of
 
 if TYPE_CHECKING:
     from iot_core.model import Decoded, Sample, Uplink
+    from iot_core.profiles.command_examples import CommandExample
+    from iot_core.profiles.commands import CommandCodec
     from iot_core.profiles.profile import Example, Profile
 
-__all__ = ["CheckResult", "Difference", "Step", "broken_result", "check", "check_example", "explain", "written"]
+__all__ = [
+    "CheckResult",
+    "Difference",
+    "Step",
+    "broken_result",
+    "check",
+    "check_command",
+    "check_example",
+    "explain",
+    "written",
+]
 
 _TOLERANCE = 1e-6
 
@@ -104,6 +117,9 @@ def _check_file(path: Path, known: Profiles) -> list[CheckResult]:
 
 def _check_profile(profile: Profile) -> list[CheckResult]:
     results = [check_example(profile, example) for example in profile.examples]
+    results += [
+        check_command(profile, codec, example) for codec in profile.commands.values() for example in codec.examples
+    ]
     return results if profile.lacking is None else [*results, _broken(profile.model, profile.lacking)]
 
 
@@ -137,6 +153,17 @@ def check_example(profile: Profile, example: Example) -> CheckResult:
     differences = tuple(_differences(got, expected, "", kept))
     return CheckResult(
         profile.model, example.name, not differences, written(got), written(expected), None, differences,
+        profile.file, example.line,
+    )  # fmt: skip
+
+
+def check_command(profile: Profile, codec: CommandCodec, example: CommandExample) -> CheckResult:
+    """Write the command of an example and compare."""
+    got, expected = sent(codec, example), dict(example.expected)
+    differences = tuple(_differences(got, expected, "", {}))
+    name = f"{codec.name} {written(dict(example.params))}" if example.params else codec.name
+    return CheckResult(
+        profile.model, name, not differences, written(got), written(expected), None, differences,
         profile.file, example.line,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cbor2
 import msgspec
@@ -20,6 +20,9 @@ from iot_core.profiles.envelope import downlink as queue
 from iot_core.profiles.modbus import Point, RegisterWrite
 from iot_core.profiles.places import Bytes
 from iot_core.profiles.values import Codec
+
+if TYPE_CHECKING:
+    from iot_core.profiles.command_examples import CommandExample
 
 __all__ = ["CommandCodec", "Downlink", "MetricWrite", "Register", "checked_params", "checked_setting"]
 
@@ -129,6 +132,7 @@ class CommandCodec:
     checksum: Checksum | None = None
     registers: tuple[Register, ...] = ()
     metrics: tuple[MetricWrite, ...] = ()
+    examples: tuple[CommandExample, ...] = ()
 
     def encode(self, params: Mapping[str, Value], address: str) -> Downlink:
         """Write it. Raises CommandRejected for a value that the wire cannot hold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from iot_core.model import CommandType, Metric
 from iot_core.profiles.checksums import CHECKSUMS, Checksum
+from iot_core.profiles.command_examples import read_command_examples
 from iot_core.profiles.commands import CommandCodec, MetricWrite, Parameter, Register
 from iot_core.profiles.compile_bytes import byte_place
 from iot_core.profiles.compile_modbus import register
@@ -109,6 +111,8 @@ class CommandSpec(Table, frozen=True, kw_only=True):
     """Sparkplug B: the metrics that are written by NCMD or DCMD: `{Outputs/E: {param: "on"}}`."""
     write: list[Any] = msgspec.field(default_factory=list)
     """Modbus: `[{table, address, type, param}]`, one after the other."""
+    examples: list[Any] = msgspec.field(default_factory=list)
+    """What goes out for which parameters: `[{params: {level: 50}, payload: "50"}]`; `iot profile check` plays them."""
 
 
 def compile_commands(entries: Entries, numbering: Numbering) -> dict[str, CommandCodec]:
@@ -128,11 +132,13 @@ def compile_commands(entries: Entries, numbering: Numbering) -> dict[str, Comman
             raise document.error(
                 place, f"a command of the class: {', '.join(known) or 'it has none'}{like(name, known)}"
             )
-        commands[name] = _command(entries, place, known[name], numbering)
+        codec, count = _command(entries, place, known[name], numbering)
+        commands[name] = replace(codec, examples=read_command_examples(document, place, count, known[name]))
     return commands
 
 
-def _command(entries: Entries, place: Place, command: CommandType, numbering: Numbering) -> CommandCodec:
+def _command(entries: Entries, place: Place, command: CommandType, numbering: Numbering) -> tuple[CommandCodec, int]:
+    """Compile one command, and count its examples."""
     document = entries.document
     spec = document.read(place, CommandSpec)
     ways = [way for way in ("topic", "put", "post", "metrics", "write") if getattr(spec, way)]
@@ -142,10 +148,10 @@ def _command(entries: Entries, place: Place, command: CommandType, numbering: Nu
     params = {metric.key: metric for metric in command.params}
     if spec.write:
         writes = tuple(_write(entries, (*place, "write", index), params, numbering) for index in range(len(spec.write)))
-        return CommandCodec(name=command.key, registers=writes)
+        return CommandCodec(name=command.key, registers=writes), len(spec.examples)
     if spec.metrics:
         written = tuple(_metric(entries, (*place, "metrics", each), params) for each in spec.metrics)
-        return CommandCodec(name=command.key, metrics=written)
+        return CommandCodec(name=command.key, metrics=written), len(spec.examples)
     kinds = [kind for kind in _KINDS if getattr(spec, kind) is not None]
     if len(kinds) != 1:
         raise document.error(place, f"exactly one of {', '.join(_KINDS)}: what is sent")
@@ -153,11 +159,12 @@ def _command(entries: Entries, place: Place, command: CommandType, numbering: Nu
         raise document.error((*place, "port"), "an fPort from 1 to 223")
     kind = "bytes" if kinds[0] == "hex" else kinds[0]
     content, parameters = _content(entries, place, spec, kind, params)
-    return CommandCodec(
+    codec = CommandCodec(
         name=command.key, parameters=parameters, topic=spec.topic, retain=spec.retain, port=spec.port,
         confirmed=spec.confirmed, method="PUT" if spec.put else "POST" if spec.post else "", path=spec.put or spec.post,
         kind=kind, content=content, checksum=_checksum(entries, place, spec),
     )  # fmt: skip
+    return codec, len(spec.examples)
 
 
 def _content(

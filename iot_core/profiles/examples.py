@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from iot_core.profiles.document import Document, Place
     from iot_core.profiles.profile import Profile
 
-__all__ = ["ExampleSpec", "example_uplink", "lacking", "read_examples", "uplink_of"]
+__all__ = ["ExampleSpec", "example_uplink", "lacking", "read_examples", "read_registers", "uplink_of"]
 
 
 _LAST_REGISTER: Final = 0xFFFF
@@ -124,7 +124,9 @@ def read_examples(document: Document, count: int) -> tuple[Example, ...]:
                 line=document.line(place),
                 given={
                     "payload": data,
-                    "registers": _registers(document, place, spec.registers),
+                    "registers": read_registers(document, place, spec.registers)
+                    if spec.registers is not None
+                    else None,
                     "topic": spec.topic,
                     "port": spec.port,
                     "time": _time(document, place, spec.time),
@@ -198,12 +200,8 @@ def _is_json(data: bytes) -> bool:
         return False
 
 
-def _registers(
-    document: Document, place: Place, given: Mapping[str, list[int]] | None
-) -> Mapping[str, list[int]] | None:
+def read_registers(document: Document, place: Place, given: Mapping[str, list[int]]) -> Mapping[str, list[int]]:
     """Read `holding:0x5B00` as `holding:23296`. Raises ConfigError for what names no register."""
-    if given is None:
-        return None
     blocks: dict[str, list[int]] = {}
     for name, words in given.items():
         table, _, address = name.partition(":")

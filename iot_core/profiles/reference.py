@@ -22,6 +22,7 @@ import msgspec
 
 from iot_core.profiles import (
     classes,
+    command_examples,
     compile_bytes,
     compile_commands,
     compile_messages,
@@ -151,8 +152,13 @@ SECTIONS: Final[tuple[Section, ...]] = (
     Section(
         "A command",
         compile_commands.CommandSpec,
-        {"metrics": (_MAP, compile_commands.MetricWriteSpec), "write": (_LIST, compile_commands.WriteSpec)},
+        {
+            "metrics": (_MAP, compile_commands.MetricWriteSpec),
+            "write": (_LIST, compile_commands.WriteSpec),
+            "examples": (_LIST, command_examples.CommandExampleSpec),
+        },
     ),
+    Section("An example of a command", command_examples.CommandExampleSpec),
     Section("A metric of a command", compile_commands.MetricWriteSpec),
     Section("A parameter of a command", compile_commands.ParamSpec),
     Section("A write of registers", compile_commands.WriteSpec, base=modbus.RegisterSpec),

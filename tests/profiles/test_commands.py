@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from iot_core.errors import CommandRejected, ConfigError, RequestError
-from iot_core.profiles import Profile, checked_params, load
+from iot_core.profiles import CheckResult, Profile, Profiles, checked_params, load
+from iot_core.profiles.check import check_command
 from iot_core.profiles.envelope import downlink
 from iot_core.profiles.modbus import RegisterWrite
 
@@ -167,3 +168,58 @@ def test_only_a_command_that_can_be_tried_without_thought_is_harmless(tmp_path: 
         lamp(tmp_path, LORA, CLASS.replace(before, after, 1))
     assert "harmless" in str(caught.value.facts)
     assert "once" in str(caught.value.facts)
+
+
+def test_every_example_of_a_shipped_command_holds_and_each_command_has_one(profiles: Profiles) -> None:
+    played = [(each, codec) for each in profiles.all() for codec in each.commands.values()]
+    assert len(played) >= 20
+    assert [(each.model, codec.name) for each, codec in played if not codec.examples] == []
+    wrong = [check_command(each, codec, example) for each, codec in played for example in codec.examples]
+    assert [(each.model, each.example, each.got, each.expected) for each in wrong if not each.ok] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "good", "bad", "differs"),
+    [
+        (MQTT, '"OFF": false}}}', '{params: {"on": true}, payload: "ON"}', '{params: {"on": true}, payload: "AN"}', "payload"),
+        (MQTT, 'state: "ON"}', '{params: {level: 60}, payload: {brightness: 152, state: "ON"}}',
+         '{params: {level: 60}, payload: {brightness: 153, state: "ON"}}', "payload.brightness"),
+        (LORA, "{level: {at: 2}}", '{params: {level: 100}, hex: "01 FE 64"}', '{params: {level: 100}, hex: "01FE65"}', "hex"),
+        (MODBUS, "read_back: false}]", '{params: {level: 50}, registers: {"holding:15": [500], "holding:0x13": [0x30]}}',
+         '{params: {level: 50}, registers: {"holding:15": [501], "holding:19": [0x30]}}', "registers.holding:15[0]"),
+        (COAP, 'text: "{level}"', '{params: {level: 50}, payload: "50"}', "{params: {level: 50}, refused: true}", "hex"),
+        (MODBUS, "read_back: false}]", '{params: {level: 0}, registers: {"holding:15": [0], "holding:19": [0x30]}}',
+         "{params: {level: 0}, refused: true}", "hex"),
+    ],
+)  # fmt: skip
+def test_an_example_of_a_command_is_played_and_shows_both_sides(
+    tmp_path: Path, *, text: str, before: str, good: str, bad: str, differs: str
+) -> None:
+    def played(example: str) -> CheckResult:
+        model = lamp(tmp_path, text.replace(before, f"{before}, examples: [{example}]"))
+        found = [check_command(model, codec, each) for codec in model.commands.values() for each in codec.examples]
+        return found[0]
+
+    assert played(good).ok, played(good).differences
+    wrong = played(bad)
+    assert not wrong.ok
+    assert differs in {each.place for each in wrong.differences}
+
+
+@pytest.mark.parametrize(
+    ("example", "key", "expected"),
+    [
+        ("{params: {level: 50}}", "commands.dim.examples.0", "exactly one of payload, hex"),
+        ('{params: {level: 50}, payload: "50", hex: "32"}', "commands.dim.examples.0", "exactly one of payload, hex"),
+        ('{params: {level: 500}, payload: "500"}', "commands.dim.examples.0.params", "level"),
+        ('{params: {levle: 50}, payload: "50"}', "commands.dim.examples.0.params", "levle"),
+        ('{parms: {level: 50}, payload: "50"}', "commands.dim.examples.0.parms", "did you mean params?"),
+        ('{params: {level: 50}, hex: "5"}', "commands.dim.examples.0.hex", "hexadecimal"),
+        ('{params: {level: 50}, registers: {"hold:4": [1]}}', "commands.dim.examples.0.registers.hold:4", "holding:4"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_an_example_of_a_command_is_named(tmp_path: Path, example: str, key: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        lamp(tmp_path, COAP.replace('text: "{level}"', f'text: "{{level}}", examples: [{example}]'))
+    assert caught.value.facts["key"] == key
+    assert expected in str(caught.value.facts["expected"])
