@@ -170,14 +170,19 @@ def _columns(keys: list[str]) -> list[Column[shapes.Row | shapes.Gap]]:
 def _metric_column(key: str) -> Column[shapes.Row | shapes.Gap]:
     return Column(
         key,
-        lambda row: value(row.values.get(key)) if is_row(row) else "",
+        lambda row: _marked(row, key) if is_row(row) else "",
         lambda row: "red" if is_row(row) and key in row.bad else "",
         right=True,
     )
 
 
+def _marked(row: shapes.Row, key: str) -> str:
+    """Say a value, with a mark on an implausible one that needs no colour."""
+    return f"{value(row.values.get(key))}{'(!)' if key in row.bad else ''}"
+
+
 def _sentence(reading: shapes.Reading) -> str:
-    said = "  ".join(f"{key} {value(one)}{'(!)' if key in reading.bad else ''}" for key, one in reading.values.items())
+    said = "  ".join(f"{key} {_marked(reading, key)}" for key in reading.values)
     mark = "" if reading.quality == "good" else f"  ({word('quality', reading.quality)})"
     return f"{local(reading.time)}  {reading.device}  {said}{mark}"
 

@@ -76,3 +76,11 @@ def test_completeness_says_the_share_and_where_the_gaps_are(core: Core, lamp: st
     assert "83.33 % (5/6)" in said.out
     assert "83.33 %, 5 of 6 came" in said.out
     assert core("telemetry", "completeness", "--area", "nowhere").code == 1
+
+
+def test_an_implausible_value_is_marked_without_colour(core: Core) -> None:
+    secret = core.add("sl-marked")
+    core.tell("sl-marked", secret, time=START.isoformat(), power=99_999.0, voltage=230.0)
+    said = core("telemetry", "get", "sl-marked", "--from", START.isoformat()).out
+    assert re.search(r"99999\(!\)", said)
+    assert "230(!)" not in said
