@@ -16,6 +16,7 @@ from iot_core.model import AlarmRule, Comparison, Severity
 
 _ORDER: Final = tuple(Severity)
 _SILENT_WHEN_SHELVED: Final = frozenset({EventKind.RAISED, EventKind.SEVERITY})
+ENDS: Final = frozenset({EventKind.CLEARED, EventKind.CLOSED})
 _WITH_LIMIT: Final = frozenset(Comparison) - {Comparison.SILENT, Comparison.TERMS, Comparison.DEVICES}
 
 Key = tuple[str, int, str]
@@ -198,7 +199,7 @@ class Case:
         push: str | None = None,
         closes: datetime | None = None,
     ) -> None:
-        """Note a step of the open alarm; what is quiet tells nobody outside."""
+        """Note a step of the open alarm; what is quiet tells nobody outside, but its end."""
         slot = self.open
         assert slot is not None
         if closes is not None:
@@ -206,7 +207,9 @@ class Case:
         slot.row, slot.changed = row, True
         if kind is EventKind.RAISED and row.late:
             note = "late"
-        if row.suppressed_by is not None or (row.shelved_until is not None and kind in _SILENT_WHEN_SHELVED):
+        # An end is for those who were told of the alarm before it was quiet: the outbox knows them.
+        suppressed = row.suppressed_by is not None and kind not in ENDS
+        if suppressed or (row.shelved_until is not None and kind in _SILENT_WHEN_SHELVED):
             push = None
         self.happenings.append(Happening(slot, kind, at, row, by=by, value=value, note=note, push=push))
         if closes is not None:

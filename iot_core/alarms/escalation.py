@@ -95,7 +95,8 @@ def _quiet(row: asyncpg.Record, now: datetime) -> bool:
 
 def _notice(alarm: AlarmRow, row: asyncpg.Record, ring: Ring, stage: Stage, now: datetime) -> Notice:
     facts: dict[str, Any] = {
-        "id": alarm.id, "rule": alarm.rule, "severity": alarm.severity.value, "state": alarm.state.value,
+        "id": alarm.id, "version": alarm.version, "rule": alarm.rule,
+        "severity": alarm.severity.value, "state": alarm.state.value,
         "title": said(alarm.title), "runbook": said(alarm.runbook), "metric": alarm.metric, "value": alarm.value,
         "threshold": alarm.threshold, "raised_at": alarm.raised_at.isoformat(),
         "acknowledged_by": alarm.acknowledged_by, "late": alarm.late, "simulated": alarm.simulated,

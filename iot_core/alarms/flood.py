@@ -16,7 +16,7 @@ import asyncpg
 from msgspec.structs import replace
 
 from iot_core.alarms.alarm import AlarmRow, EventKind
-from iot_core.alarms.case import Case, Happening, Key, Slot
+from iot_core.alarms.case import ENDS, Case, Happening, Key, Slot
 from iot_core.alarms.ledger import insert, lock
 from iot_core.alarms.rules import Phase, State
 from iot_core.alarms.zones import HERE
@@ -187,7 +187,8 @@ def _join(case: Case, incident_id: int) -> None:
         if slot.changed and _may_join(slot.row):
             slot.row = replace(slot.row, incident_id=incident_id, suppressed_by=f"incident:{incident_id}")
     case.happenings = [
-        replace(each, push=None, as_of=replace(each.as_of, incident_id=incident_id)) for each in case.happenings
+        replace(each, push=each.push if each.kind in ENDS else None, as_of=replace(each.as_of, incident_id=incident_id))
+        for each in case.happenings
     ]
 
 

@@ -178,6 +178,7 @@ def _notice(happening: Happening) -> Notice:
         simulated=row.simulated,
         alarm={
             "id": alarm_id,
+            "version": row.version,
             "rule": row.rule,
             "severity": row.severity.value,
             "state": row.state.value,

@@ -16,7 +16,7 @@ from typing import Final
 import asyncpg
 from msgspec.structs import replace
 
-from iot_core.alarms.alarm import AlarmRow, EventKind
+from iot_core.alarms.alarm import EventKind
 from iot_core.alarms.case import Case, Happening, Occasion
 from iot_core.alarms.ledger import lock, save
 from iot_core.alarms.rules import Change, Phase, State, Transition
@@ -26,6 +26,7 @@ from iot_core.registry.centers import Center
 __all__ = ["RULE", "Outside", "Taken", "take"]
 
 RULE: Final = "outside.alarm"
+_ORDER: Final = tuple(Severity)  # the most urgent first
 CORE: Final = "SELECT value FROM iot.fixed_setting WHERE key = 'core_id'"
 FIRST: Final = """
 INSERT INTO iot.center_message (center_id, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true
@@ -33,9 +34,14 @@ INSERT INTO iot.center_message (center_id, message_id) VALUES ($1, $2) ON CONFLI
 SOURCE: Final = """
 INSERT INTO iot.outside_source (center_id, ref, via, area_id, class_key, name, latitude, longitude)
 VALUES ($1, $2, $3, coalesce((SELECT id FROM iot.area WHERE key = $4), $5), $6, $7, $8, $9)
-ON CONFLICT (center_id, ref) DO UPDATE SET via = excluded.via, area_id = excluded.area_id,
-    class_key = excluded.class_key, name = excluded.name, latitude = excluded.latitude, longitude = excluded.longitude
-RETURNING id
+ON CONFLICT (center_id, ref) DO UPDATE SET ref = excluded.ref RETURNING id, version
+"""
+# What a message does not say stays as it was.
+PLACE: Final = """
+UPDATE iot.outside_source SET version = coalesce($2, version), via = $3,
+    area_id = coalesce((SELECT id FROM iot.area WHERE key = $4), area_id), class_key = coalesce($5, class_key),
+    name = coalesce($6, name), latitude = coalesce($7, latitude), longitude = coalesce($8, longitude)
+WHERE id = $1
 """
 CHANGE: Final = "UPDATE iot.alarm SET severity = $2, title_vi = $3, title_en = $4 WHERE id = $1"
 OF_SOURCE: Final = """
@@ -44,17 +50,20 @@ SELECT id FROM iot.alarm WHERE source_kind = 'outside' AND source_id = $1 ORDER 
 
 
 class Kind(StrEnum):
-    """What another center can say of its alarm."""
+    """What another center's message does to its alarm here."""
 
-    RAISED = "alarm.raised"
-    UPDATED = "alarm.updated"
-    CLEARED = "alarm.cleared"
-    ACKNOWLEDGED = "alarm.acknowledged"
+    RAISED = "raised"
+    UPDATED = "updated"
+    CLEARED = "cleared"
+    NOTED = "noted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """One message, understood. `ref` is the alarm's id there; `via` the cores that it came through, the first first."""
+    """One message, understood. `ref` is the alarm's id there; `via` the cores that it came through, the first first.
+
+    `version` counts the alarm's changes there and says more of their order than `at`, which is of several clocks.
+    """
 
     message_id: str
     kind: Kind
@@ -65,7 +74,8 @@ class Outside:
     metric: str | None = None
     value: float | None = None
     exercise: bool = False
-    by: str | None = None
+    note: str | None = None
+    version: int | None = None
     area: str | None = None
     class_key: str | None = None
     name: str | None = None
@@ -88,21 +98,32 @@ async def take(connection: asyncpg.Connection, center: Center, said: Outside) ->
         core: str = await connection.fetchval(CORE)
         if core in said.via:
             return Taken(None, "loop")
-        source: int = await connection.fetchval(
+        found = await connection.fetchrow(
             SOURCE, center.id, said.ref, list(said.via), said.area, center.area_id, said.class_key, said.name,
             said.latitude, said.longitude,
         )  # fmt: skip
+        source: int = found["id"]
         key = ("outside", source, RULE)
         case = (await lock(connection, [key], [key]))[key]
         if await connection.fetchval(FIRST, center.id, said.message_id) is None:
             return Taken(await connection.fetchval(OF_SOURCE, source), "repeat")
-        if said.at < case.state.last_time:
+        if _is_older(said, case, found["version"]):
             return Taken(await connection.fetchval(OF_SOURCE, source), "older")
+        await connection.execute(
+            PLACE, source, said.version, list(said.via), said.area, said.class_key, said.name, said.latitude,
+            said.longitude,
+        )  # fmt: skip
         _STEPS[said.kind](case, center, said)
         if case.open is not None and case.open.row.id and said.kind in (Kind.RAISED, Kind.UPDATED):
             await connection.execute(CHANGE, case.open.row.id, said.severity, said.title.vi, said.title.en)
         await save(connection, [case])
         return Taken(await connection.fetchval(OF_SOURCE, source))
+
+
+def _is_older(said: Outside, case: Case, version: int | None) -> bool:
+    if said.version is not None and version is not None:
+        return said.version < version
+    return said.at < case.state.last_time
 
 
 def _raise(case: Case, center: Center, said: Outside) -> None:
@@ -120,11 +141,18 @@ def _update(case: Case, center: Center, said: Outside) -> None:
     if case.open is None:
         _raise(case, center, said)
         return
+    before = case.open.row
     row = replace(
-        case.open.row, severity=said.severity, title=said.title, metric=said.metric, value=said.value,
-        version=case.open.row.version + 1,
+        before, severity=said.severity, title=said.title, metric=said.metric, value=said.value,
+        version=before.version + 1,
     )  # fmt: skip
-    _note(case, row_change=row, at=said.at, by=center.key, note=said.title.en, push=Kind.UPDATED)
+    case.state = replace(case.state, last_time=max(said.at, case.state.last_time))
+    if _ORDER.index(said.severity) < _ORDER.index(before.severity):  # as an own alarm that rises: its chains begin
+        rise = Happening(case.open, EventKind.SEVERITY, said.at, row, by=center.key, note=said.severity.value)
+        _note(case, replace(rise, push="alarm.severity"))
+    else:
+        note = Happening(case.open, EventKind.COMMENTED, said.at, row, by=center.key, note=said.title.en)
+        _note(case, replace(note, push="alarm.updated"))
 
 
 def _clear(case: Case, _: Center, said: Outside) -> None:
@@ -132,19 +160,18 @@ def _clear(case: Case, _: Center, said: Outside) -> None:
     case.move(None, state, (Transition(Change.RETURNED, said.at, said.value),), _occasion(said))
 
 
-def _acknowledged(case: Case, center: Center, said: Outside) -> None:
-    """Who took it there has not taken it here: it is noted, and the alarm stays as it is."""
+def _noted(case: Case, center: Center, said: Outside) -> None:
+    """Note what people did there, which changes nothing: who took it there has not taken it here."""
     if case.open is not None:
-        _note(case, row_change=case.open.row, at=said.at, by=center.key, note=f"acknowledged there: {said.by or '-'}")
+        _note(case, Happening(case.open, EventKind.COMMENTED, said.at, case.open.row, by=center.key, note=said.note))
 
 
-def _note(case: Case, *, row_change: AlarmRow, at: datetime, by: str, note: str, push: str | None = None) -> None:
-    slot = case.open
-    assert slot is not None
-    slot.row, slot.changed = row_change, True
-    case.state = replace(case.state, last_time=max(at, case.state.last_time))
+def _note(case: Case, happening: Happening) -> None:
+    slot = happening.slot
+    slot.row, slot.changed = happening.as_of, True
     case.dirty = True
-    case.happenings.append(Happening(slot, EventKind.COMMENTED, at, slot.row, by=by, note=note, push=push))
+    quiet = slot.row.suppressed_by is not None or slot.row.shelved_until is not None
+    case.happenings.append(replace(happening, push=None) if quiet else happening)
 
 
 def _occasion(said: Outside) -> Occasion:
@@ -153,5 +180,5 @@ def _occasion(said: Outside) -> Occasion:
 
 
 _STEPS: Final[Mapping[Kind, Callable[[Case, Center, Outside], None]]] = {
-    Kind.RAISED: _raise, Kind.UPDATED: _update, Kind.CLEARED: _clear, Kind.ACKNOWLEDGED: _acknowledged,
+    Kind.RAISED: _raise, Kind.UPDATED: _update, Kind.CLEARED: _clear, Kind.NOTED: _noted,
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """Other centers: who they are, and `POST /alarms`, by which they send us their alarms, signed (Standard Webhooks)."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
@@ -16,6 +16,17 @@ from iot_core.model import Title
 from iot_core.push.webhook import check_secret, new_secret
 from iot_core.registry import centers
 from iot_core.registry.audit import Change, record
+
+_TYPES: Final = ("alarm.raised", "alarm.updated", "alarm.cleared", "alarm.acknowledged")
+# A core that feeds us says more than a center needs to. What would be refused would hold up what follows it there.
+_KINDS: Final = {
+    "alarm.raised": Kind.RAISED, "alarm.reopened": Kind.RAISED, "alarm.updated": Kind.UPDATED,
+    "alarm.severity": Kind.UPDATED, "alarm.cleared": Kind.CLEARED, "alarm.closed": Kind.CLEARED,
+    "alarm.acknowledged": Kind.NOTED, "alarm.comment": Kind.NOTED, "alarm.shelved": Kind.NOTED,
+    "alarm.escalated": Kind.NOTED, "alarm.open": Kind.NOTED,
+}  # fmt: skip
+_NO_ALARMS: Final = frozenset({"push.test", "iot.heartbeat", "core.stalled", "core.recovered", "audit.recorded"})
+_LONGEST_NOTE: Final = 2_000
 
 
 async def list_(call: Call[NoQuery]) -> shapes.Centers:
@@ -53,7 +64,7 @@ async def take(call: Call[shapes.CenterQuery], body: shapes.OutsideMessage) -> s
             raise Unauthorized("center.unsigned") from None
         await _verified(call, center)
         await connection.execute(centers.HEARD, center.id)
-        if body.type in ("push.test", "iot.heartbeat"):
+        if body.type in _NO_ALARMS:
             return shapes.OutsideTaken()
         taken = await take_outside(connection, center, _understood(call, body))
     return shapes.OutsideTaken(alarm=taken.alarm_id, ignored=taken.ignored)
@@ -70,17 +81,20 @@ async def _verified(call: Call[Any], center: centers.Center) -> None:
 
 
 def _understood(call: Call[Any], body: shapes.OutsideMessage) -> Outside:
-    if body.type not in list(Kind):
-        raise RequestError("center.bad_type", type=body.type, types=", ".join(Kind))
+    kind = _KINDS.get(body.type)
+    if kind is None:
+        raise RequestError("center.bad_type", type=body.type, types=", ".join(_TYPES))
     alarm, device = body.data.alarm, body.data.device
     if alarm is None:
         raise RequestError("center.no_alarm")
     if body.timestamp.tzinfo is None:
         raise RequestError("center.no_zone")
+    if body.type == "alarm.reopened" and alarm.state == "returned":
+        kind = Kind.NOTED  # what was undone there is that somebody took it: it is over, here too
     value = None if alarm.value is None else float(alarm.value)
     return Outside(
         message_id=call.request.headers["webhook-id"][:200],
-        kind=Kind(body.type),
+        kind=kind,
         at=min(body.timestamp, datetime.now(UTC)),
         ref=str(alarm.id),
         severity=alarm.severity,
@@ -88,7 +102,8 @@ def _understood(call: Call[Any], body: shapes.OutsideMessage) -> Outside:
         metric=alarm.metric,
         value=value,
         exercise=alarm.simulated or alarm.test,
-        by=alarm.acknowledged_by,
+        note=_note(body.type, alarm),
+        version=alarm.version,
         area=device.area if device else None,
         class_key=device.class_ if device else None,
         name=device.name if device else None,
@@ -96,6 +111,12 @@ def _understood(call: Call[Any], body: shapes.OutsideMessage) -> Outside:
         longitude=device.longitude if device else None,
         via=body.data.origin.via if body.data.origin else (),
     )
+
+
+def _note(type_: str, alarm: shapes.OutsideAlarm) -> str:
+    """Say in the history what somebody did there: `comment: Lan: two engines on their way`."""
+    by = alarm.acknowledged_by if type_ == "alarm.acknowledged" else alarm.by
+    return ": ".join(each for each in (type_.rpartition(".")[2], by, alarm.note) if each)[:_LONGEST_NOTE]
 
 
 def _shape(center: centers.Center) -> shapes.Center:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from iot_core.messages import text
 
-__all__ = ["MEDIA_TYPE", "Earlier", "Issue", "alert", "is_public", "sender_fits"]
+__all__ = ["ENDS", "INTERNAL", "MEDIA_TYPE", "Earlier", "Issue", "alert", "is_public", "sender_fits"]
 
 NAMESPACE: Final = "urn:oasis:names:tc:emergency:cap:1.2"
 MEDIA_TYPE: Final = "application/cap+xml"
@@ -31,11 +31,9 @@ _CATEGORY: Final = {
     "lighting_cabinet": "Infra",
 }  # fmt: skip
 _RESPONSE: Final = {"Fire": "Evacuate", "Met": "Avoid", "Env": "Avoid"}
-# What the public has no use for: who in the center has taken the alarm.
-_INTERNAL: Final = frozenset(
-    {"alarm.acknowledged", "alarm.commented", "alarm.assigned", "alarm.escalated", "alarm.open"}
-)
-_ENDS: Final = frozenset({"alarm.cleared", "alarm.closed"})
+INTERNAL: Final = frozenset({"alarm.acknowledged", "alarm.comment", "alarm.shelved", "alarm.escalated", "alarm.open"})
+"""What the public has no use for: what people in the center do with an alarm."""
+ENDS: Final = frozenset({"alarm.cleared", "alarm.closed"})
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _IN_NAMES: Final = re.compile(r"[\s,<&]")
 
@@ -64,7 +62,7 @@ class Issue:
 
 def is_public(type_: str) -> bool:
     """Say whether this kind of event makes a CAP message at all."""
-    return type_ not in _INTERNAL
+    return type_ not in INTERNAL
 
 
 def sender_fits(sender: str) -> bool:
@@ -76,7 +74,7 @@ def alert(body: Mapping[str, Any], issue: Issue, earlier: Sequence[Earlier] = ()
     """Write one alert as XML; `earlier` are the messages of its alarm, oldest first."""
     alarm = (body.get("data") or {}).get("alarm") or {}
     before = _since_last_end([each for each in earlier if is_public(each.type)])
-    ends = body["type"] in _ENDS
+    ends = body["type"] in ENDS
     root = ET.Element("alert", xmlns=NAMESPACE)
     kind = ("Cancel" if ends else "Update") if before else "Alert"
     exercise = bool(alarm.get("simulated") or alarm.get("test") or body["type"] == "push.test")
@@ -139,7 +137,7 @@ def _info(root: ET.Element, body: Mapping[str, Any], issue: Issue, lang: str, *,
 
 def _since_last_end(earlier: Sequence[Earlier]) -> Sequence[Earlier]:
     """Leave out what a Cancel has ended: raised anew, it is a new Alert."""
-    ends = [index for index, each in enumerate(earlier) if each.type in _ENDS]
+    ends = [index for index, each in enumerate(earlier) if each.type in ENDS]
     return earlier[ends[-1] + 1 :] if ends else earlier
 
 

@@ -19,7 +19,7 @@ import structlog
 from iot_core.errors import StartError
 from iot_core.hours import within
 from iot_core.model import Severity
-from iot_core.push.cap import Earlier
+from iot_core.push.cap import ENDS, INTERNAL, Earlier
 from iot_core.push.parcel import is_sent
 from iot_core.store.many import turned
 
@@ -30,6 +30,9 @@ log = structlog.get_logger()
 
 _BEGIN: Final = frozenset({"alarm.raised", "alarm.severity", "alarm.reopened"})
 """What puts an alarm on the escalation chains that are for it, where it is on none: also that it is more urgent now."""
+_CLOSED, _REOPENED = "alarm.closed", "alarm.reopened"
+_GOES_ON: Final = ENDS | {_REOPENED}
+"""Types that depend on what a target was told before."""
 _ORDER: Final = tuple(Severity)  # the most urgent first
 MOST_URGENT: Final = 0
 LEAST_URGENT: Final = len(_ORDER)
@@ -80,6 +83,15 @@ SELECT a.id AS alarm_id, s.name, s.class_key, s.latitude, s.longitude, s.via, s.
     r.name AS area_name, r.code AS area_code, {_ABOVE}
 FROM iot.alarm a JOIN iot.outside_source s ON s.id = a.source_id JOIN iot.center c ON c.id = s.center_id
 LEFT JOIN iot.area r ON r.id = s.area_id WHERE a.source_kind = 'outside' AND a.id = ANY($1)
+"""
+# Who has heard of an alarm, and what they heard last of how it stands.
+TOLD: Final = """
+SELECT a.id AS alarm_id, t.id AS target_id, (
+    SELECT o.body->>'type' FROM iot.outbox o
+    WHERE o.alarm_id = a.id AND o.target_id = t.id AND o.body->>'type' <> ALL ($3)
+    ORDER BY o.id DESC LIMIT 1) AS last
+FROM unnest($1::bigint[]) AS a (id), unnest($2::integer[]) AS t (id)
+WHERE EXISTS (SELECT FROM iot.outbox o WHERE o.alarm_id = a.id AND o.target_id = t.id)
 """
 # In the order of what happened: of one alarm and target, the lower id goes first.
 ADD: Final = """
@@ -258,13 +270,17 @@ async def enqueue(connection: asyncpg.Connection, notices: Sequence[Notice]) -> 
     if not targets:
         return 0
     chains = await connection.fetch(CHAINS) if any(notice.type in _BEGIN for notice in notices) else []
+    told = await _told(connection, notices, targets)
     places = await _places(connection, notices, areas=any(wish["areas"] for wish in (*targets, *chains)))
     rows: list[tuple[object, ...]] = []
     started: list[tuple[int, int, timedelta]] = []
     for notice in notices:
         place = places.of(notice)
-        wanted = [target for target in targets if _wants(target, notice, place)]
+        wanted = [each for each in targets if _wants(each, notice, place, told.get((notice.alarm_id, each["id"])))]
         if wanted:
+            for each in wanted:
+                heard = told.get((notice.alarm_id, each["id"]), "")
+                told[notice.alarm_id, each["id"]] = heard if notice.type in INTERNAL else notice.type
             body = msgspec.json.encode(_body(notice, place, wanted[0]["core"])).decode()
             urgency = _ORDER.index(notice.severity)
             rows += [(target["id"], notice.alarm_id, new_message_id(), body, urgency) for target in wanted]
@@ -374,11 +390,31 @@ async def _places(connection: asyncpg.Connection, notices: Sequence[Notice], *, 
     )
 
 
-def _wants(target: asyncpg.Record, notice: Notice, place: asyncpg.Record | None) -> bool:
+async def _told(
+    connection: asyncpg.Connection, notices: Sequence[Notice], targets: Sequence[asyncpg.Record]
+) -> dict[tuple[int, int], str]:
+    """Give what each target heard last of alarms that end or come back now; empty: of people's deeds only."""
+    alarms = sorted({notice.alarm_id for notice in notices if notice.type in _GOES_ON})
+    if not alarms:
+        return {}
+    rows = await connection.fetch(TOLD, alarms, [target["id"] for target in targets], list(INTERNAL))
+    return {(row["alarm_id"], row["target_id"]): row["last"] or "" for row in rows}
+
+
+def _wants(target: asyncpg.Record, notice: Notice, place: asyncpg.Record | None, heard: str | None) -> bool:
+    """Say whether a target gets it. `heard`: what it heard last of how the alarm stands, None: nothing at all."""
     if notice.only is not None and notice.only != target["key"]:
         return False
     if not is_sent(notice.type, target["format"]):
         return False
+    if notice.type in ENDS:
+        # Whoever was told of it and nobody else, whatever severity, class or area it has by now.
+        owed = heard not in {None, "", *ENDS}
+        return (owed or (heard is not None and notice.type == _CLOSED and target["format"] != "cap")) and _in_time(
+            target, notice
+        )
+    if notice.type == _REOPENED and target["format"] == "cap" and heard not in {None, "", *ENDS}:
+        return False  # an acknowledgement was undone: nothing has changed for the public
     if notice.only is not None:
         return target["accepts_simulated"] or not _is_exercise(notice)
     return _fits(target, notice, place)
@@ -398,8 +434,12 @@ def _fits(wish: asyncpg.Record, notice: Notice, place: asyncpg.Record | None) ->
         _ORDER.index(notice.severity) <= _ORDER.index(Severity(wish["min_severity"]))
         and (not wish["classes"] or class_key in wish["classes"])
         and (not wish["areas"] or not set(wish["areas"]).isdisjoint(areas))
-        and (not wish["hours"] or within(wish["hours"], notice.at, wish["zone"], frozenset(wish["holidays"])))
+        and _in_time(wish, notice)
     )
+
+
+def _in_time(wish: asyncpg.Record, notice: Notice) -> bool:
+    return not wish["hours"] or within(wish["hours"], notice.at, wish["zone"], frozenset(wish["holidays"]))
 
 
 def _body(notice: Notice, place: asyncpg.Record | None, core: str) -> dict[str, object]:

@@ -5,6 +5,7 @@ Written from docs/alarms.md and not from the code: tests/alarms/test_model.py ho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -443,6 +444,10 @@ class Plain:
         alarm.events.append(kind)
         if by:
             alarm.deeds.append(kind)
+        if told in {"cleared", "closed"}:
+            if _owed(alarm.told) or (told == "closed" and alarm.told):
+                alarm.told.append(told)
+            return
         if told is None or alarm.quiet is not None or (alarm.shelved is not None and told in {"raised", "severity"}):
             return
         alarm.told.append(told)
@@ -696,3 +701,9 @@ def _severity(rule: AlarmRule, value: Value | None) -> str:
         severity.value for at, severity in rule.steps if value is not None and float(value) >= at
     ]  # fmt: skip
     return min(reached, key=WORST_FIRST.index, default=rule.severity.value)
+
+
+def _owed(told: Sequence[str]) -> bool:
+    """Say whether who was told of an alarm does not know yet that it is over."""
+    stands = [each for each in told if each in {"raised", "severity", "reopened", "cleared", "closed"}]
+    return bool(stands) and stands[-1] not in {"cleared", "closed"}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from iot_core.api.shapes import AreaNew
+from iot_core.api.shapes import AreaNew, EscalationNew, EscalationStep
+from iot_core.model import Severity
 from tests.api.city import City, Reply, served, until
 from tests.conftest import migrate
 from tests.core import command
@@ -108,6 +109,52 @@ async def test_an_older_event_changes_nothing(city: City) -> None:
     assert late.json["ignored"] == "older"
     async with city.client() as client:
         assert [alarm.state for alarm in (await client.alarms()).items] == ["returned"]
+
+
+async def test_what_a_core_tells_of_its_alarms_is_understood_in_the_order_of_their_versions(city: City) -> None:
+    """Its messages bear times of several clocks: the reading's, the core's. Refused, one would hold up the next."""
+    async with city.client() as client:
+        await client.add_push("far", "http://127.0.0.1:9/hook")
+        await client.add_escalation(
+            EscalationNew(
+                key="urgent", steps=(EscalationStep(after_s=60, target="far"),), min_severity=Severity.CRITICAL
+            )
+        )
+    secret, now = await joined(city), datetime.now(UTC)
+    number = (await say(city, secret, at=now, severity="high", version=1)).json["alarm"]
+    chains = "SELECT count(*) FROM iot.escalation"
+    assert await city.path.pool.fetchval(chains) == 0
+    said: list[tuple[str, dict[str, Any]]] = [
+        ("comment", {"version": 2, "by": "Lan", "note": "two engines\n😀"}), ("severity", {"version": 3}),
+        ("escalated", {"version": 3}), ("open", {"version": 3}), ("shelved", {"version": 4, "by": "Lan"}),
+    ]  # fmt: skip
+    for index, (kind, facts) in enumerate(said):
+        reply = await say(city, secret, kind, id_=f"msg_a{index}", at=now + timedelta(seconds=-index), **facts)
+        assert reply.json == {"alarm": number, "ignored": None}, kind
+    assert await city.path.pool.fetchval(chains) == 1, "it is critical now"
+    cleared = await say(city, secret, "cleared", id_="msg_b", at=now - timedelta(seconds=30), version=6)
+    assert cleared.json["ignored"] is None
+    late = await say(city, secret, "updated", id_="msg_c", at=now, version=5)
+    assert late.json["ignored"] == "older"
+    undone = await say(city, secret, "reopened", id_="msg_d", at=now, version=7, state="returned")
+    assert undone.json["ignored"] is None
+    async with city.client() as client:
+        shown = await client.alarm(number)
+        assert shown.state == "returned"
+        assert [event.note for event in shown.events if event.kind == "commented"][:2] == [
+            "comment: Lan: two engines\n😀", "escalated"
+        ]  # fmt: skip
+        assert [each.type for each in shown.pushes][:2] == ["alarm.raised", "alarm.severity"]
+        assert shown.pushes[-1].type == "alarm.cleared"
+    for index, kind in enumerate(("core.stalled", "core.recovered", "iot.heartbeat", "audit.recorded", "push.test")):
+        body = json.dumps({"type": kind, "timestamp": now.isoformat(), "data": {"parts": ["store"]}})
+        headers = {
+            "Content-Type": "application/json", "webhook-id": f"msg_e{index}",
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(secret).sign(f"msg_e{index}", now, body),
+        }  # fmt: skip
+        reply = await city.ask("POST", PATH, role=None, headers=headers, data=body.encode())
+        assert (reply.status, reply.json) == (200, {"alarm": None, "ignored": None}), kind
 
 
 async def test_who_took_it_there_has_not_taken_it_here(city: City) -> None:

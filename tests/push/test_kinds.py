@@ -24,7 +24,7 @@ from iot_core.push import feed
 from iot_core.push.targets import list_targets, revive, rotate
 from tests import servers
 from tests.conftest import missing
-from tests.push.alarms import alarm, pushing, settled, target, tell, tried
+from tests.push.alarms import T0, alarm, pushing, settled, target, tell, tried
 from tests.push.certificates import Pair, authority, issued
 from tests.push.receiver import SECRET, receiving, serving
 
@@ -149,6 +149,45 @@ async def test_cap_is_valid_and_goes_from_alert_over_update_to_cancel(
     ):  # fmt: skip
         assert expected in texts[0], expected
     assert "<urgency>Past</urgency>" in texts[2]
+
+
+async def test_what_people_in_the_center_do_is_nothing_for_the_public_and_an_end_is_said_once(
+    pool: asyncpg.Pool,
+) -> None:
+    await target(pool, "citizens", "", kind="feed", secret=None)
+    await target(pool, "ioc", "http://127.0.0.1:9/")
+    one = await alarm(pool)
+    await tell(pool, one, "alarm.raised", "alarm.comment", "alarm.shelved", "alarm.escalated", "alarm.acknowledged")
+    await tell(pool, one, "alarm.reopened", "alarm.cleared", "alarm.comment", "alarm.closed")  # undone; over; put away
+    await tell(pool, one, "alarm.reopened", "alarm.closed")
+    assert await heard(pool, "citizens") == ["raised", "cleared", "reopened", "closed"]
+    assert len(await heard(pool, "ioc")) == 11
+
+
+async def test_an_end_is_for_who_was_told_whatever_the_alarm_is_by_then(pool: asyncpg.Pool) -> None:
+    facts: dict[str, dict[str, Any]] = {
+        "all": {}, "high": {"min_severity": Severity.HIGH}, "critical": {"min_severity": Severity.CRITICAL},
+        "day": {"hours": "tue 09:00-11:00"},  # T0 is 10:00 of a Tuesday in Hà Nội
+    }  # fmt: skip
+    await pool.execute("INSERT INTO iot.fixed_setting VALUES ('timezone', 'Asia/Ho_Chi_Minh')")
+    for key, narrowed in facts.items():
+        await target(pool, key, "http://127.0.0.1:9/", **narrowed)
+    one, other = await alarm(pool), await alarm(pool)
+    assert await tell(pool, one, severity=Severity.HIGH) == 3
+    assert await tell(pool, one, "alarm.cleared", severity=Severity.LOW, at=T0 + timedelta(hours=2)) == 2
+    assert await tell(pool, one, "alarm.cleared", severity=Severity.CRITICAL) == 1, "by day it is news"
+    assert await tell(pool, one, "alarm.cleared", severity=Severity.CRITICAL) == 0
+    assert await tell(pool, other, "alarm.cleared", severity=Severity.CRITICAL) == 0, "nobody was told of it"
+    assert await heard(pool, "high") == ["raised", "cleared"]
+    assert await heard(pool, "critical") == []
+
+
+async def heard(pool: asyncpg.Pool, key: str) -> list[str]:
+    rows = await pool.fetch(
+        "SELECT o.body->>'type' AS type FROM iot.outbox o JOIN iot.push_target t ON t.id = o.target_id"
+        " WHERE t.key = $1 ORDER BY o.id", key,
+    )  # fmt: skip
+    return [row["type"].removeprefix("alarm.") for row in rows]
 
 
 async def test_simulated_alarm_is_an_exercise_and_only_for_who_asked(pool: asyncpg.Pool) -> None:

@@ -183,12 +183,12 @@ async def test_place_of_a_receiver_that_does_not_answer_in_time_is_free_again(
 
 async def test_new_alarm_does_not_queue_behind_failures(pool: asyncpg.Pool, free_port: Callable[[], int]) -> None:
     def answer(body: dict[str, Any]) -> int:
-        return 500 if body["type"] == "alarm.cleared" else 204
+        return 500 if body["type"] == "alarm.severity" else 204
 
     async with receiving(free_port(), answer=answer) as receiver, pushing(pool):
         await target(pool, "ioc", receiver.url)
         for _ in range(3 * PLACES):
-            await tell(pool, await alarm(pool), "alarm.cleared")
+            await tell(pool, await alarm(pool), "alarm.severity")
         await tried(pool, 3 * PLACES)
         await tell(pool, await alarm(pool), "alarm.raised")
         await settled(pool, 1)

@@ -57,6 +57,11 @@ class OutsideAlarm(Struct, frozen=True, kw_only=True):
     simulated: bool = False
     test: bool = False
     acknowledged_by: Annotated[str, Meta(max_length=200)] | None = None
+    version: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    """Grows with each change of the alarm: where it is said, it decides which of two messages is the older."""
+    state: Annotated[str, Meta(max_length=40)] | None = None
+    by: str | None = None
+    note: str | None = None
 
 
 class OutsidePlace(Struct, frozen=True, kw_only=True):
@@ -84,8 +89,8 @@ class OutsideData(Struct, frozen=True, kw_only=True):
 class OutsideMessage(Struct, frozen=True, kw_only=True):
     """What another center says of one of its alarms; the form is that of our own webhooks.
 
-    `type` is alarm.raised, alarm.updated, alarm.cleared or alarm.acknowledged; push.test and iot.heartbeat are taken
-    and do nothing.
+    `type` is alarm.raised, alarm.updated, alarm.cleared or alarm.acknowledged; the others that our own webhooks have
+    are understood too.
     """
 
     type: Annotated[str, Meta(max_length=100)]
