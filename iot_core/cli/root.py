@@ -121,6 +121,8 @@ def _guarded(work: Any) -> int:
         result = work()
     except (IotError, OSError) as exc:
         return _ended_by(exc if isinstance(exc, IotError) else _refused(exc))
+    except UnicodeEncodeError:  # a word of the command line that is half a character
+        return _ended_by(RequestError("cli.not_utf8"))
     except BaseExceptionGroup as exc:
         expected = ours(exc)
         if expected is None:

@@ -120,6 +120,11 @@ def test_a_class_or_area_that_is_not_there_is_refused_with_the_near_ones(core: C
     assert core("push", "remove", "near").code == 0
 
 
+def test_half_a_letter_is_no_traceback(core: Core) -> None:
+    ended = core("alarm", "comment", "1", "Hạ Long \udcc4")
+    assert (ended.code, ended.err) == (1, "A word is not UTF-8: a letter was cut in half. Type it anew.\n")
+
+
 def test_a_place_that_a_chain_tells_is_not_removed(core: Core) -> None:
     core("push", "add", "told", "--webhook", "http://127.0.0.1:9/")
     assert core("escalation", "add", "telling", "--step", "1m:told").code == 0
