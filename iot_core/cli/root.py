@@ -115,7 +115,7 @@ def _loaded(entry: EntryPoint) -> click.Command:
     return command
 
 
-def _guarded(work: Any) -> int:
+def _guarded(work: Any) -> int:  # noqa: PLR0911 - an exit code for each kind of end
     """Run `work` and give the exit code."""
     try:
         result = work()
