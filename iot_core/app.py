@@ -241,7 +241,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         own.start("subscriptions", lambda: run_notifying(pool, profiles))
         if settings.reports.stations:
             own.start("reports", lambda: run_reports(pool, settings))
-        own.start("heartbeat", lambda: run_heartbeat(pool, settings, healthy))
+        own.start("heartbeat", lambda: run_heartbeat(pool, settings, healthy, _home(broker.endpoint), vault=vault))
         own.start("own vital signs", lambda: run_own(pool, watch, healthy, vault=vault))
         own.start("commands", commanding.run)
         own.start("twins", twins.run)

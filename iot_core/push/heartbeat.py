@@ -14,11 +14,13 @@ import asyncpg
 import structlog
 
 from iot_core.cancelled import notice_cancellation
-from iot_core.push.outbox import ENDPOINT, Endpoint, new_message_id
+from iot_core.push.outbox import ENDPOINT, Endpoint, new_message_id, opened
 from iot_core.push.parcel import pack
 from iot_core.push.senders import Access, make_sender
+from iot_core.push.senders.base import Home
 from iot_core.settings import Settings
 from iot_core.store.connection import AWAY, RETRY
+from iot_core.store.vault import Vault
 
 log = structlog.get_logger()
 
@@ -37,9 +39,17 @@ SELECT (SELECT value FROM iot.fixed_setting WHERE key = 'core_id') AS core,
 """
 
 
-async def run_heartbeat(pool: asyncpg.Pool, settings: Settings, healthy: Callable[[], bool]) -> None:
-    """Send heartbeats until cancelled."""
-    access = Access(allow_private=settings.push.allow_private, timeout_s=settings.push.timeout_s)
+async def run_heartbeat(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    healthy: Callable[[], bool],
+    home: Home | None = None,
+    *,
+    vault: Vault | None = None,
+) -> None:
+    """Send heartbeats until cancelled. `home`: our own broker; `vault` opens the targets' secrets."""
+    access = Access(allow_private=settings.push.allow_private, timeout_s=settings.push.timeout_s, home=home)
+    shut: set[str] = set()
     async with asyncio.TaskGroup() as group:
         while True:
             try:
@@ -49,9 +59,10 @@ async def run_heartbeat(pool: asyncpg.Pool, settings: Settings, healthy: Callabl
             except (*AWAY, *RETRY):
                 notice_cancellation()
                 due, state = [], {}
-            for row in due:
-                target = Endpoint(**{name: value for name, value in row.items() if name != "heartbeat_s"})
-                facts = {**state, "healthy": healthy(), "next_within_s": row["heartbeat_s"]}
+            every = {row["key"]: row["heartbeat_s"] for row in due}
+            found = (Endpoint(**{name: value for name, value in row.items() if name != "heartbeat_s"}) for row in due)
+            for target in opened(found, vault, shut):
+                facts = {**state, "healthy": healthy(), "next_within_s": every[target.key]}
                 group.create_task(_send(target, access, facts, settings.timezone), name=f"heartbeat {target.key}")
             await asyncio.sleep(_LOOK_S)
 

@@ -120,6 +120,13 @@ def test_a_class_or_area_that_is_not_there_is_refused_with_the_near_ones(core: C
     assert core("push", "remove", "near").code == 0
 
 
+def test_a_heartbeat_comes_from_a_whole_core(core: Core) -> None:
+    with receiver() as (url, got):
+        core("push", "add", "beat", "--webhook", url, "--heartbeat", "1")
+        wait_until(lambda: any(b"iot.heartbeat" in body for _, body in got))
+        assert core("push", "remove", "beat").code == 0
+
+
 def test_half_a_letter_is_no_traceback(core: Core) -> None:
     ended = core("alarm", "comment", "1", "Hạ Long \udcc4")
     assert (ended.code, ended.err) == (1, "A word is not UTF-8: a letter was cut in half. Type it anew.\n")

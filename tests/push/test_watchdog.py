@@ -15,12 +15,14 @@ from iot_core.push.senders import Access
 from iot_core.push.watchdog import RECOVERED, STALLED, Part, Vitals, Watch, watching
 from iot_core.settings import Push, Settings, Store
 from iot_core.store.connection import open_pool
+from iot_core.store.vault import Vault
 from tests.conftest import migrate
 from tests.push.alarms import T0, target
 from tests.push.receiver import Receiver, receiving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
     from typing import Any
 
     import asyncpg
@@ -159,14 +161,16 @@ async def test_spell_written_twice_is_one_alarm(pool: asyncpg.Pool) -> None:
 
 
 async def test_heartbeat_is_signed_says_how_we_are_and_comes_from_one_worker_only(
-    pool: asyncpg.Pool, free_port: Callable[[], int]
+    pool: asyncpg.Pool, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
+    vault = Vault(tmp_path / "master.keys")
+    vault.make()
     settings = Settings(push=Push(allow_private=True))
     async with receiving(free_port()) as receiver:
-        await target(pool, "ioc", receiver.url, heartbeat_s=1)
+        await target(pool, "ioc", receiver.url, heartbeat_s=1, vault=vault)
         async with (
-            running(run_heartbeat(pool, settings, lambda: True)),
-            running(run_heartbeat(pool, settings, lambda: True)),
+            running(run_heartbeat(pool, settings, lambda: True, vault=vault)),
+            running(run_heartbeat(pool, settings, lambda: True, vault=vault)),
         ):
             await receiver.arrived(2)
     assert receiver.refused == []
