@@ -1,5 +1,5 @@
 -- who was told of an alarm is looked up by alarm and target, the newest first; other cores number their alarms' changes
--- depends: 0036_outbox_tries
+-- depends: 0037_numbers_of_a_day
 
 -- migrate: apply
 DROP INDEX iot.outbox_alarm;
