@@ -13,7 +13,7 @@ from iot_core.profiles.checksums import CHECKSUMS, LITTLE, Checksum, crc
 from iot_core.profiles.classes import read_duration
 from iot_core.profiles.compile_messages import text_fields
 from iot_core.profiles.fields import Group
-from iot_core.profiles.layout import Block, ChannelFrom, Frame, Layout, Record, Records, TextPart
+from iot_core.profiles.layout import Block, ChannelFrom, Every, Frame, Layout, Record, Records, TextPart
 from iot_core.profiles.near import like
 from iot_core.profiles.places import (
     AtSpec,
@@ -30,7 +30,7 @@ from iot_core.profiles.values import scale_of
 from iot_core.profiles.wire import Endian, wire_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from iot_core.profiles.document import Place
     from iot_core.profiles.entries import Entries
@@ -39,6 +39,7 @@ __all__ = ["BlockSpec", "BytesSpec", "FrameSpec", "RecordSpec", "byte_place", "c
 
 _LONGEST: Final = 10_000
 """Bytes of a frame, block or record."""
+_LONGEST_SPAN: Final = 400 * 86400
 _MOST_BITS: Final = 8
 """That name a channel."""
 
@@ -151,6 +152,13 @@ class BytesSpec(FrameSpec, frozen=True, kw_only=True):
     """Several kinds of message, told apart by `require` and by length; the first that fits is meant."""
 
 
+class EverySpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A place in the head before the block that says how far repetitions are apart."""
+
+    scale: float | int
+    """Seconds a count, below 0 where each is older than the one before: -60 for minutes back."""
+
+
 class BlockSpec(LayoutSpec, frozen=True, kw_only=True):
     """The keys of a block."""
 
@@ -161,9 +169,10 @@ class BlockSpec(LayoutSpec, frozen=True, kw_only=True):
     repeat: Literal["end"] | int | AtSpec | None = None
     """Again and again: to the `end`, a number of times, or as often as a place in the head says."""
     start: str = "0s"
-    every: str = ""
-    """Of repetitions without a time of their own: how far apart, `-10m` when each is older than the one before.
-    The first is `start` from the last time that the frame said, else from the message's."""
+    every: str | EverySpec = ""
+    """Of repetitions without a time of their own: how far apart, `-10m` when each is older than the one before, or
+    where the frame says it: `{at: 1, scale: -60}`, minutes. The first is `start` from the last time that the frame
+    said, else from the message's."""
     reverse: bool = False
     """The last of the repetitions is read first: of differences or times that count back from a newest at the end."""
 
@@ -292,7 +301,7 @@ def _block(entries: Entries, place: Place, endian: Endian, head: int) -> Block:
     layout = _layout(entries, place, spec, endian)
     inside = partial(byte_place, entries, endian, head)
     when = None if spec.when is None else entries.condition((*place, "when"), spec.when, inside)
-    every = _span(entries, (*place, "every"), spec.every) if spec.every else timedelta(0)
+    every = _every(entries, (*place, "every"), spec.every, inside)
     count: Bytes | int | None = None
     if spec.repeat is not None:
         if isinstance(spec.repeat, AtSpec):
@@ -313,6 +322,16 @@ def _block(entries: Entries, place: Place, endian: Endian, head: int) -> Block:
         layout=layout, when=when, optional=spec.optional, count=count,
         start=_span(entries, (*place, "start"), spec.start), every=every, reverse=spec.reverse,
     )  # fmt: skip
+
+
+def _every(
+    entries: Entries, place: Place, spec: str | EverySpec, inside: Callable[[Place, Any], Bytes]
+) -> timedelta | Every:
+    if isinstance(spec, str):
+        return _span(entries, place, spec) if spec else timedelta(0)
+    if not spec.scale or not abs(spec.scale) < _LONGEST_SPAN:
+        raise entries.document.error((*place, "scale"), "seconds a count, below 0 where each is older than before")
+    return Every(inside(place, spec), float(spec.scale))
 
 
 def _records(entries: Entries, place: Place, spec: LayoutSpec, endian: Endian) -> Records:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from iot_core.profiles.fields import Field, Group
+from iot_core.profiles.fields import Added, Field, Group
 from iot_core.profiles.formats import PresenceFormat
 from iot_core.profiles.json_format import KEY, JsonFormat, JsonPlace
 from iot_core.profiles.moments import MomentSpec, compile_moment
@@ -17,11 +17,11 @@ from iot_core.profiles.senml_format import CHANNEL, SenmlFormat, SenmlPlace, own
 from iot_core.profiles.sparkplug_format import SparkplugFormat
 from iot_core.profiles.table import Table
 from iot_core.profiles.text_format import Split, TextFormat, TextPlace
-from iot_core.profiles.values import Codec, Scalar, ValueSpec, compile_codec
+from iot_core.profiles.values import Codec, Scalar, ValueSpec, compile_codec, scale_of
 
 if TYPE_CHECKING:
-    from iot_core.profiles.document import Place
-    from iot_core.profiles.entries import Entries
+    from iot_core.profiles.document import Document, Place
+    from iot_core.profiles.entries import Entries, Where
 
 __all__ = ["compile_json", "compile_presence", "compile_senml", "compile_sparkplug", "compile_text", "json_path"]
 
@@ -68,6 +68,12 @@ class JsonWhenSpec(JsonAtSpec, frozen=True, kw_only=True):
     """Turn it round: fulfilled when it is not so, or when nothing stands there."""
 
 
+class JsonPlusSpec(JsonAtSpec, frozen=True, kw_only=True):
+    """A second value that is added to the first before `scale` and `offset`."""
+
+    scale: float | int | str = 1
+
+
 class JsonScaleSpec(JsonAtSpec, frozen=True, kw_only=True):
     """A factor that stands in the message itself."""
 
@@ -83,6 +89,8 @@ class JsonValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=
     path: str | list[str] = msgspec.field(default_factory=list)
     """`a.b`, `list[0].x`, `list[key=value].x`, `'a.b'.c`, `.` for the message itself; of several the first that
     is there."""
+    plus: JsonPlusSpec | None = None
+    """A second value, times its own `scale`, that is added to this one before `scale` and `offset`: two tariffs."""
     when: JsonWhenSpec | None = None
     """What must stand elsewhere in the message for this to be said."""
     scale_from: JsonScaleSpec | None = None
@@ -209,6 +217,12 @@ class TextWhenSpec(TextAtSpec, frozen=True, kw_only=True):
     unless: bool = False
 
 
+class TextPlusSpec(TextAtSpec, frozen=True, kw_only=True):
+    """A second field that is added to the first before `scale` and `offset`."""
+
+    scale: float | int | str = 1
+
+
 class TextValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of one value in text."""
 
@@ -218,6 +232,8 @@ class TextValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the field begins with, cut off; a field that does not is held."""
     after: str = ""
     """What the field may end with, cut off: a unit."""
+    plus: TextPlusSpec | None = None
+    """A second field, times its own `scale`, that is added to this one before `scale` and `offset`: two tariffs."""
     when: TextWhenSpec | None = None
     """What another field must say for this to be said."""
     unit_from: str | int | None = None
@@ -372,7 +388,7 @@ def text_fields(
             raise document.error((*at, "field"), "a number from 0 on; names need pairs")
         if isinstance(asked.field, int) and not 0 <= asked.field < 1000:
             raise document.error((*at, "field"), "a number from 0 on")
-        return TextPlace(asked.field, asked.before, asked.after)
+        return TextPlace(asked.field, asked.before, asked.after, _added(document, at, asked, where))
 
     fields, extra = entries.read(place, TextValueSpec, where, short="field")
     if not fields:
@@ -405,7 +421,16 @@ def _json_where(entries: Entries, place: Place, spec: Any) -> JsonPlace:
     paths = tuple(json_path(entries, (*place, "path"), text) for text in texts)
     if not paths:
         raise entries.document.error((*place, "path"), "at least one path")
-    return JsonPlace(paths)
+    return JsonPlace(paths, _added(entries.document, place, spec, partial(_json_where, entries)))
+
+
+def _added(document: Document, place: Place, spec: Any, where: Where) -> Added[Any] | None:
+    """Compile `plus`."""
+    plus = getattr(spec, "plus", None)
+    if plus is None:
+        return None
+    at = (*place, "plus")
+    return Added(where(at, plus), float(scale_of(document, (*at, "scale"), plus.scale)))
 
 
 def _optional_path(entries: Entries, place: Place, text: str | None) -> Path | None:

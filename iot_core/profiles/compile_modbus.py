@@ -118,7 +118,12 @@ def _seconds(entries: Entries, place: Place, text: str | None) -> float | None:
 
 
 def _detect(entries: Entries, place: Place, spec: DetectSpec, numbering: Numbering) -> Detect:
-    if bool(spec.nothing) == bool(spec.device_id or spec.points):
+    said = (
+        {}
+        if spec.device_id is None
+        else {key: text for key, text in msgspec.structs.asdict(spec.device_id).items() if text}
+    )
+    if bool(spec.nothing) == bool(said or spec.points):
         raise entries.document.error(place, "device_id or points, or nothing: why nothing tells it from others")
     signs: list[Sign] = []
     for index, each in enumerate(spec.points):
@@ -127,7 +132,7 @@ def _detect(entries: Entries, place: Place, spec: DetectSpec, numbering: Numberi
             raise entries.document.error(where, "exactly one of equals and between")
         equals = each.equals if isinstance(each.equals, list) else [each.equals] if each.equals is not None else []
         signs.append(Sign(register(entries, where, each, numbering), tuple(equals), each.between))
-    return Detect({str(name): pattern for name, pattern in spec.device_id.items()}, tuple(signs), spec.nothing)
+    return Detect(said, tuple(signs), spec.nothing)
 
 
 def register(entries: Entries, place: Place, spec: RegisterSpec | PointSpec, numbering: Numbering) -> Point:

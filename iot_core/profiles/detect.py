@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Detect", "DetectSpec", "Judged", "Sign", "SignSpec"]
 
-_OBJECTS = Literal["vendor", "product", "revision", "url", "name", "model", "application"]
 _CERTAIN: Final = 2
 """One equal 16-bit register in 65,536 is chance; ranges prove less."""
 _SMALL: Final = 16
@@ -43,10 +42,24 @@ class SignSpec(RegisterSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The raw value lies within `[low, high]`."""
 
 
+class IdentitySpec(Table, frozen=True, kw_only=True):
+    """What a device says of itself (Modbus function 43/14), as patterns."""
+
+    vendor: str = ""
+    product: str = ""
+    """Its product code."""
+    revision: str = ""
+    url: str = ""
+    name: str = ""
+    """Its product name."""
+    model: str = ""
+    application: str = ""
+
+
 class DetectSpec(Table, frozen=True, kw_only=True):
     """How the model is recognised on a line; what of it can be read must hold."""
 
-    device_id: dict[_OBJECTS, str] = msgspec.field(default_factory=dict)
+    device_id: IdentitySpec | None = None
     """Read device identification (43/14): object -> pattern with `*` and `?`, whatever the case of letters."""
     points: list[SignSpec] = msgspec.field(default_factory=list)
     """Registers, and what they must hold: `- {address: 0x9C40, type: string, length: 4, equals: SunS}`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import string
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -115,7 +116,7 @@ def read_examples(document: Document, count: int) -> tuple[Example, ...]:
             document.read((*place, "samples", number), SampleSpec)
         data = _bytes_of(spec)
         if data is None:
-            raise document.error((*place, given[0]), f"valid {given[0]}")
+            raise document.error((*place, given[0]), _written(given[0], spec))
         if spec.port is not None and given[0] not in {"hex", "base64"}:
             raise document.error(place, "hex or base64 beside port: the device's own bytes")
         examples.append(
@@ -139,6 +140,19 @@ def read_examples(document: Document, count: int) -> tuple[Example, ...]:
             )
         )
     return tuple(examples)
+
+
+def _written(key: str, spec: ExampleSpec) -> str:
+    """Say how bytes are written, and what is wrong with these."""
+    if key != "hex":
+        return "base64: A-Z a-z 0-9 + /, with = at the end"
+    digits = "".join(str(spec.hex).split())
+    wrong = next((each for each in digits if each not in string.hexdigits), None)
+    if wrong is not None:
+        return f"two hexadecimal digits a byte, spaces between bytes; {wrong} is none"
+    if len(digits) % 2:
+        return f"two hexadecimal digits a byte; these are {len(digits)}"
+    return "two hexadecimal digits a byte, spaces between bytes and not within one"
 
 
 def lacking(document: Document, examples: tuple[Example, ...]) -> ConfigError | None:

@@ -22,6 +22,7 @@ _TYPES: Final = {
     "array": "a list",
     "null": "nothing",
 }
+_COMMA: Final = "a text with a comma inside { } wants quotes"
 _MOST_NAMED: Final = 40
 _FEW: Final = 12
 
@@ -34,7 +35,10 @@ def expectation(message: str, kind: Any, data: Any) -> tuple[Steps, str]:
         steps = _with_key(steps, message, data)
     unknown = re.search(r"unknown field `([^`]*)`", message)
     if unknown:
-        return (*steps, unknown[1]), _known_keys(unknown[1], _keys(_schema_at(kind, steps)))
+        keys = _keys(_schema_at(kind, steps))
+        if " " in unknown[1] and _at(data, (*steps, unknown[1])) is None:  # {name: half, of it}
+            return (*steps, unknown[1]), f"a key of this table, one of {', '.join(keys)}; {_COMMA}"
+        return (*steps, unknown[1]), _known_keys(unknown[1], keys)
     missing = re.search(r"missing required field `([^`]*)`", message)
     if missing:
         return (*steps, missing[1]), "this key to be given"
@@ -43,6 +47,12 @@ def expectation(message: str, kind: Any, data: Any) -> tuple[Steps, str]:
         words = _words(_schema_at(kind, steps))
         return steps, f"one of {', '.join(words)}, not {wrong[1]}{like(wrong[1], words)}"
     return steps, _type_of(re.sub(r" - at .*$", "", message), _keys(_schema_at(kind, steps)))
+
+
+def _at(data: Any, steps: Steps) -> Any:
+    for step in steps:
+        data = data[step]
+    return data
 
 
 def _with_key(steps: Steps, message: str, data: Any) -> Steps:

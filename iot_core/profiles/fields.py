@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from iot_core.errors import DecodeError
 from iot_core.model import Problem, Reason
 from iot_core.profiles.units import SAME, Linear
-from iot_core.profiles.values import Cases, Codec, Test, apply, listed
+from iot_core.profiles.values import Cases, Codec, Test, apply, listed, number_of
 
 if TYPE_CHECKING:
     from iot_core.model import Value
 
-__all__ = ["MISSING", "Field", "Group", "Trace", "When", "always", "chained", "collect", "scaled_by", "unit_named"]
+__all__ = [
+    "MISSING",
+    "Added",
+    "Field",
+    "Group",
+    "Trace",
+    "When",
+    "always",
+    "chained",
+    "collect",
+    "scaled_by",
+    "unit_named",
+]
 
 S = TypeVar("S")
 _SHOWN: Final = 40
@@ -26,6 +38,7 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
+P = TypeVar("P")
 Trace = Callable[..., None]
 """Told of each step while somebody watches: step, key, before, after, and where it stands."""
 
@@ -73,6 +86,21 @@ class Field(Generic[S]):
         if self.given != SAME and isinstance(value, (int, float)) and not isinstance(value, bool):
             value = (value - self.given.offset) / self.given.factor
         return self.codec.write(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Added(Generic[P]):
+    """A second place whose number, times `scale`, is added to a first one's: an energy of two tariffs."""
+
+    place: P
+    scale: float = 1
+
+    def to(self, raw: object, rest: object) -> object:
+        """Add. MISSING where one of the two is missing, None where one is no number, which says nothing."""
+        if raw is MISSING or rest is MISSING:
+            return MISSING
+        first, second = number_of(raw), number_of(rest)
+        return None if first is None or second is None else first + second * self.scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import msgspec
 
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
-from iot_core.profiles.fields import MISSING, Group, Trace, collect
+from iot_core.profiles.fields import MISSING, Added, Group, Trace, collect
 from iot_core.profiles.moments import Moment, is_wall_clock
 from iot_core.profiles.paths import Path, find, is_number, put, written
 from iot_core.profiles.payload import read_cbor, read_json
@@ -38,14 +38,20 @@ class JsonPlace:
     """Where a JSON value stands: the first of several paths that is there."""
 
     paths: tuple[Path, ...]
+    plus: Added[JsonPlace] | None = None
 
     @property
     def text(self) -> str:
         """Say where it is, for a person."""
-        return " | ".join(written(path) for path in self.paths)
+        text = " | ".join(written(path) for path in self.paths)
+        return text if self.plus is None else f"{text} + {self.plus.place.text}"
 
     def locate(self, message: object) -> object:
         """Find the raw value."""
+        raw = self._first(message)
+        return raw if self.plus is None else self.plus.to(raw, self.plus.place.locate(message))
+
+    def _first(self, message: object) -> object:
         for path in self.paths:
             found = find(message, path)
             if found is not MISSING:
@@ -54,7 +60,8 @@ class JsonPlace:
 
     def place(self, raw: object, message: Any) -> Any:
         """Put a raw value where `locate` finds it; gives the new message."""
-        return put(message, self.paths[0], raw)
+        message = put(message, self.paths[0], raw)
+        return message if self.plus is None else self.plus.place.place(0, message)
 
 
 @dataclass(frozen=True, slots=True)

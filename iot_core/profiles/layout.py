@@ -23,7 +23,7 @@ from iot_core.profiles.values import Cases, Codec
 if TYPE_CHECKING:
     from iot_core.profiles.text_format import TextFormat
 
-__all__ = ["Block", "ChannelFrom", "Frame", "Gathered", "Layout", "Record", "Records", "TextPart", "keys_of"]
+__all__ = ["Block", "ChannelFrom", "Every", "Frame", "Gathered", "Layout", "Record", "Records", "TextPart", "keys_of"]
 
 _MOST_BLOCKS: Final = 4096
 
@@ -235,6 +235,23 @@ class Layout:
         return head + tail
 
 
+@dataclass(frozen=True, slots=True)
+class Every:
+    """How far repetitions are apart in time, where the frame itself says it."""
+
+    place: Bytes
+    scale: float
+    """Seconds a count; below 0 where each is older than the one before."""
+
+    def of(self, data: bytes) -> timedelta | None:
+        """Read it; None when the bytes say none."""
+        try:
+            raw = self.place.locate(data)
+            return timedelta(seconds=raw * self.scale) if isinstance(raw, (int, float)) and raw else None
+        except (DecodeError, OverflowError, ValueError):
+            return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A part that follows: perhaps only when a flag says so, perhaps again and again."""
@@ -246,7 +263,7 @@ class Block:
     count: Bytes | int | None = None
     """How often; 0: to the end of the frame. None: once."""
     start: timedelta = timedelta(0)
-    every: timedelta = timedelta(0)
+    every: timedelta | Every = timedelta(0)
     """How far repetitions are apart in time; the first is `start` after the last time that was said."""
     reverse: bool = False
     """The last repetition is the first that is read. Of parts of fixed length."""
@@ -258,6 +275,7 @@ class Block:
         if self.optional and at >= len(data):
             return at
         times = self._times(data, at)
+        every = self.every.of(data) if isinstance(self.every, Every) else self.every
         data = _turned(data, at, self.layout.length, times) if self.reverse else data
         for turn in range(times):
             if self.count == 0 and at >= len(data):
@@ -265,7 +283,7 @@ class Block:
             part = data[at:]
             if into.trace is not None:
                 into.trace("block", f"+{at}", part[: self.layout.length].hex(" "), f"{self.layout.length} B")
-            own, usable = self._time(part, into, time, turn)
+            own, usable = self._time(part, into, time, turn, every)
             if len(part) < self.layout.length or usable:
                 took = self.layout.read(part if self.layout.open else part[: self.layout.length], into, channel, own)
             elif self.layout.open:  # its parts are read only to know where it ends
@@ -317,13 +335,21 @@ class Block:
             return self.count
         return min((len(data) - at) // max(self.layout.length, 1), _MOST_BLOCKS)
 
-    def _time(self, part: bytes, into: Gathered, time: datetime | None, turn: int) -> tuple[datetime | None, bool]:
+    def _time(
+        self, part: bytes, into: Gathered, time: datetime | None, turn: int, every: timedelta | None
+    ) -> tuple[datetime | None, bool]:
         """Give the time of one repetition, and whether its values can be used."""
         if self.layout.time is not None:
             return _own_time(self.layout.time, part, self.layout.length, into)
-        if self.every:
-            return (time or into.clock or into.arrival) + self.start + turn * self.every, True
-        return time, True
+        if not self.every:
+            return time, True
+        try:
+            if every is not None or not turn:
+                return (time or into.clock or into.arrival) + self.start + turn * (every or timedelta(0)), True
+        except OverflowError:
+            pass
+        into.problems.append(Problem(Reason.BAD_TIME, "how far apart these are", part[: self.layout.length].hex()))
+        return None, False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
-from iot_core.profiles.fields import MISSING, Field, Trace, collect
+from iot_core.profiles.fields import MISSING, Added, Field, Trace, collect
 from iot_core.profiles.layout import keys_of
 from iot_core.profiles.moments import Moment, is_wall_clock
 from iot_core.profiles.seals import Seal
@@ -37,14 +37,19 @@ class TextPlace:
     field: int | str = 0
     before: str = ""
     after: str = ""
+    plus: Added[TextPlace] | None = None
 
     @property
     def text(self) -> str:
         """Say where it is, for a person."""
-        return str(self.field)
+        return str(self.field) if self.plus is None else f"{self.field} + {self.plus.place.text}"
 
     def locate(self, parts: Parts) -> object:
         """Find the raw text; empty is unknown."""
+        raw = self._first(parts)
+        return raw if self.plus is None else self.plus.to(raw, self.plus.place.locate(parts))
+
+    def _first(self, parts: Parts) -> object:
         found = parts.get(self.field)
         if found is None:
             return MISSING
@@ -60,6 +65,8 @@ class TextPlace:
         """Put a raw value where `locate` finds it."""
         text = str(raw).lower() if isinstance(raw, bool) else f"{raw:.12g}" if isinstance(raw, float) else str(raw)
         parts[self.field] = f"{self.before}{text}{self.after}"
+        if self.plus is not None:
+            self.plus.place.place(0, parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -447,3 +447,48 @@ def test_a_key_with_its_channel_is_written_as_it_is_read(make: Make) -> None:
     assert bank.channels == ("", "1", "2", "3", "4", "5", "6", "7")
     assert bank.encode({"temperature": 21.5}).payload == bytes.fromhex("0300d7")
     assert bank.encode({"temperature": 21.5, "humidity": 40}, channel="2").payload == bytes.fromhex("4300d74428")
+
+
+# ---------------------------------------------------------------- sums, and an interval that the frame says
+@pytest.mark.parametrize(
+    ("way", "said", "sent"),
+    [
+        (
+            "text: {split: ';', values: {humidity: {field: 0, plus: {field: 1, scale: 10}, scale: 0.5}}}",
+            "4;3",
+            "34.0;0",
+        ),
+        ("json: {values: {humidity: {path: a, plus: {path: b, scale: 10}, scale: 0.5}}}", '{"a": "4", "b": 3}', ""),
+    ],
+)
+def test_two_places_make_one_number(make: Make, way: str, said: str, sent: str) -> None:
+    meter = make(way + "\n")
+    assert values_of(decode(meter, said)) == [{"humidity": 17}]
+    payload = bytes(meter.encode({"humidity": 17}).payload or b"")
+    assert values_of(decode(meter, payload)) == [{"humidity": 17}]
+    assert not sent or payload in {sent.encode(), sent.replace(".0", "").encode()}
+
+
+def test_a_sum_of_which_one_part_is_missing_is_not_said(make: Make) -> None:
+    meter = make("json: {values: {humidity: {path: a, plus: {path: b}}, temperature: t}}\n")
+    assert values_of(decode(meter, '{"a": 4, "t": 1}')) == [{"temperature": 1}]
+    assert values_of(decode(meter, '{"a": 4, "b": null, "t": 1}')) == [{"temperature": 1}]
+
+
+HISTORY = (
+    "bytes: {length: 1, blocks: [{repeat: end, every: {at: 0, scale: -60}, length: 1, values: {temperature: {}}}]}\n"
+)
+
+
+def test_a_frame_may_say_how_far_its_history_is_apart(make: Make) -> None:
+    logger = make(HISTORY)
+    decoded = logger.decode(uplink_of(logger, data=bytes([15, 20, 21, 22]), time=AT))
+    assert [(each.time and each.time.strftime("%H:%M"), each.values["temperature"]) for each in decoded.samples] == [
+        ("08:00", 20), ("07:45", 21), ("07:30", 22),
+    ]  # fmt: skip
+
+
+def test_a_history_whose_distance_is_unknown_keeps_only_its_first(make: Make) -> None:
+    decoded = decode(make(HISTORY), bytes([0, 20, 21]))
+    assert values_of(decoded) == [{"temperature": 20}]
+    assert [each.reason for each in decoded.problems] == [Reason.BAD_TIME]
