@@ -151,7 +151,7 @@ async def test_an_alarm_raised_while_the_whole_is_being_read_is_shown(
         await expect(page.locator(".alarm.critical")).to_have_count(1)
 
 
-async def test_a_connection_that_died_without_a_word_is_noticed_and_mended(
+async def test_a_connection_or_a_database_that_died_without_a_word_is_noticed(
     dsn: str, state_path: Path, free_ports: Free
 ) -> None:
     async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
@@ -161,6 +161,15 @@ async def test_a_connection_that_died_without_a_word_is_noticed_and_mended(
         await page.clock.fast_forward(50_000)
         await expect(page.locator("#link")).to_have_class("lost")
         await page.unroute("**/api/v1/events")
+        await page.clock.fast_forward(5_000)
+        await expect(page.locator("#link")).to_have_text("● Trực tuyến")
+
+        away = '{"ready": false, "parts": {"store": false, "ingest": true}}'  # the stream lives, its core stores nothing
+        await page.route("**/readyz", lambda route: route.fulfill(status=503, body=away))
+        await page.clock.fast_forward(5_000)
+        await expect(page.locator("#link")).to_have_class("lost")
+        await expect(page.locator("#link")).to_contain_text("Cơ sở dữ liệu")
+        await page.unroute("**/readyz")
         await page.clock.fast_forward(5_000)
         await expect(page.locator("#link")).to_have_text("● Trực tuyến")
 

@@ -29,6 +29,7 @@ let listed = []; // what the core said of a view other than the open ones
 let unlisted = 0; // open alarms beyond what one answer holds
 let shown = null; // the device whose panel is open
 let lostAt = null;
+let storeLostAt = null; // the core answers, its database does not
 let source = null;
 let heardAt = 0;
 let panel = ""; // what the device panel was drawn from
@@ -144,6 +145,7 @@ function follow() {
     try {
       await refresh();
       if (source === mine) lostAt = null;
+      $("notice").textContent = ""; // what failed meanwhile can be tried again
     } catch (problem) {
       if (source === mine) lose(problem);
     }
@@ -221,6 +223,16 @@ function lose(problem) {
 // A connection can die without a word (a sleeping laptop, a router that forgot it): then nothing more comes, ever.
 setInterval(() => {
   if (source && Date.now() - heardAt > QUIET_MS) lose();
+}, LOOK_MS);
+
+// A stream can be alive while nothing can be stored, and so no alarm be raised: "Live" would be a lie.
+setInterval(async () => {
+  if (!source || lostAt) return;
+  const answer = await fetch("/readyz", { signal: AbortSignal.timeout(LOOK_MS) }).then((it) => it.json()).catch(() => null);
+  if (typeof answer?.ready !== "boolean") return; // the stream says it when the core is gone
+  if (answer.ready && storeLostAt) refresh().catch(() => {});
+  storeLostAt = answer.ready ? null : storeLostAt ?? new Date();
+  showLink();
 }, LOOK_MS);
 
 setInterval(() => {
@@ -306,8 +318,9 @@ function showAll() {
 }
 
 function showLink() {
-  $("link").className = lostAt ? "lost" : "";
-  $("link").textContent = lostAt ? say("lost", { time: clock(lostAt) }) : `● ${say("live")}`;
+  $("link").className = lostAt || storeLostAt ? "lost" : "";
+  if (lostAt) $("link").textContent = say("lost", { time: clock(lostAt) });
+  else $("link").textContent = storeLostAt ? say("store_lost", { time: clock(storeLostAt) }) : `● ${say("live")}`;
 }
 
 function showDevices() {
