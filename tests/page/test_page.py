@@ -164,7 +164,8 @@ async def test_a_connection_or_a_database_that_died_without_a_word_is_noticed(
         await page.clock.fast_forward(5_000)
         await expect(page.locator("#link")).to_have_text("● Trực tuyến")
 
-        away = '{"ready": false, "parts": {"store": false, "ingest": true}}'  # the stream lives, its core stores nothing
+        # The stream lives, and its core can store nothing.
+        away = '{"ready": false, "parts": {"store": false, "ingest": true}}'
         await page.route("**/readyz", lambda route: route.fulfill(status=503, body=away))
         await page.clock.fast_forward(5_000)
         await expect(page.locator("#link")).to_have_class("lost")
