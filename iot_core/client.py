@@ -136,6 +136,10 @@ class Client:
         """Merge areas into another one."""
         return await self._send("POST", "/areas/merge", shapes.Changed, body)
 
+    async def end_area(self, key: str, body: shapes.AreaEnd) -> shapes.Changed:
+        """Give an empty area up."""
+        return await self._send("POST", f"/areas/{_part(key)}/end", shapes.Changed, body)
+
     async def import_areas(self, body: shapes.AreaImport) -> shapes.Changed:
         """Add many areas and bring those that are there up to date, all or none."""
         return await self._send("POST", "/areas/import", shapes.Changed, body)

@@ -24,6 +24,8 @@ RESERVED_KEYS: Final = frozenset(
     {"all", "batch", "claim", "claims", "edit", "import", "labels", "map", "merge", "rows", "search", "tree"}
 )
 """No device or area is called so: these words stand where their keys stand, in the API's paths and on the wire."""
+RESERVED_COMMANDS: Final = frozenset({"secret", "firmware"})
+"""What the platform itself tells native devices under `commands`: no class names one of its own so."""
 _OURS: Final = "iot-core"
 _KEY = re.compile(KEY_PATTERN)
 _METRIC_KEY = re.compile(METRIC_KEY_PATTERN)

@@ -77,6 +77,13 @@ async def merge(call: Call[NoQuery], body: shapes.AreaMerge) -> shapes.Changed:
     return changed(done, dry=body.dry_run)
 
 
+async def end(call: Call[NoQuery], body: shapes.AreaEnd) -> shapes.Changed:
+    """Give an empty area up that goes into no other one; its history stays."""
+    async with call.connection() as connection, trial(connection, dry=body.dry_run):
+        done = await area_changes.end(connection, call.path["key"], at=body.at, by=call.who.name)
+    return changed(done, dry=body.dry_run)
+
+
 async def import_(call: Call[NoQuery], body: shapes.AreaImport) -> shapes.Changed:
     """Add areas and bring those that are there up to date; all or none."""
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
@@ -119,4 +126,5 @@ routes = (
     post("/areas/merge", merge, Action.AREAS, reach=Reach.OWN),
     post("/areas/{key}/rename", rename, Action.AREAS),
     post("/areas/{key}/move", move, Action.AREAS),
+    post("/areas/{key}/end", end, Action.AREAS),
 )

@@ -33,7 +33,9 @@ async def send(call: Call[NoQuery], body: shapes.CommandNew) -> shapes.CommandSe
     key = call.path["key"]
     async with call.connection() as connection:
         device = await short(connection, key)
-    row = await _commanding(call, key).send(device.key, body.name, body.params, wait_s=body.wait_s, by=call.who.name)
+    row = await _commanding(call, key).send(
+        device.key, body.name, body.params, wait_s=body.wait_s, by=call.who.name, by_user=call.who.user_id
+    )
     return shapes.CommandSent(
         id=row.id, device=device.key, name=body.name, state=CommandState(row.state), detail=row.detail
     )
@@ -49,7 +51,7 @@ async def order(call: Call[NoQuery], body: shapes.OrderNew) -> shapes.CommandOrd
             by=call.who.name, devices=tuple(keys[:_SAMPLE]),
         )  # fmt: skip
     asked = Wanted(
-        name=body.name, params=body.params, by=call.who.name, selector=body.where or "",
+        name=body.name, params=body.params, by=call.who.name, by_user=call.who.user_id, selector=body.where or "",
         ttl=None if body.ttl_s is None else timedelta(seconds=body.ttl_s), tries=body.tries, rate=body.rate,
         stop_after=body.stop_after, idempotency_key=body.idempotency_key,
     )  # fmt: skip
@@ -102,7 +104,7 @@ async def confirm(call: Call[NoQuery]) -> shapes.CommandOrder:
     number = _number(call)
     async with call.connection() as connection:
         await _require_order(call, connection, number)
-        await commands.confirm(connection, number, by=call.who.name)
+        await commands.confirm(connection, number, by=call.who.name, by_user=call.who.user_id)
         return order_shape(await commands.get_order(connection, number))
 
 

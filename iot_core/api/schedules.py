@@ -95,6 +95,8 @@ def _check(call: Call[Any], class_key: str, point: sun.Point) -> None:
         known = ", ".join(each.key for each in (device_class.commands if device_class else ())) or "-"
         raise RequestError("command.unknown", command=point.name, device_class=class_key, known=known)
     checked_params(kind, point.params)
+    if kind.confirm_two:
+        raise RequestError("schedule.two_persons", command=point.name)
 
 
 async def _shape(call: Call[Any], connection: Any, found: schedules.Schedule, days: int = 1) -> shapes.Schedule:

@@ -180,6 +180,20 @@ def merge(
     carry_out(lambda client, dry: client.merge_areas(body(dry=dry)), dry_run=dry_run, yes=yes)
 
 
+@area.command("end", help=text("area.help_end"), examples=["iot area end dma-7", "iot area end dma-7 --on 2026-01-01"])
+@click.argument("key", type=AREA, metavar="KEY")
+@ON
+@DRY_RUN
+def end(key: str, at: datetime | None, *, dry_run: bool) -> None:
+    from iot_core.api import shapes
+
+    carry_out(
+        lambda client, dry: client.end_area(key, shapes.AreaEnd(at=at, dry_run=dry)),
+        dry_run=dry_run,
+        yes=True,
+    )
+
+
 _VERSIONS: list[Column[shapes.AreaVersion]] = [
     Column("area.col_since", lambda row: row.since or text("area.always")),
     Column("area.col_until", lambda row: row.until or text("area.still")),

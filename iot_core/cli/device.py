@@ -76,17 +76,20 @@ def device() -> None:
     examples=[
         "iot device add sl-0101 --profile native-streetlight --area ben-thanh --lat 10.7721 --lon 106.6983",
         "iot device add sl-0102 --profile native-streetlight --qr --png sl-0102.png",
-        "iot device add aq-0012 --profile acme-aq4 --address modbus://10.0.3.7:502/12 --serial A4-00917",
+        "iot device add aq-0012 --profile acme-aq4 --address modbus://10.0.3.7:502/12 --gateway gw-01",
     ],
 )
 @click.argument("key", type=NEW_KEY)
-@option("--profile", required=True, type=MODEL, metavar="MODEL", help=text("cli.opt_profile"))
+@option("--profile", type=MODEL, metavar="MODEL", help=text("cli.opt_profile"))
+@option("--class", "class_key", type=CLASS, metavar="CLASS", help=text("lists.opt_class"))
 @option("--name", metavar="NAME", help=text("cli.opt_device_name"))
 @option("--area", type=AREA, metavar="KEY", help=text("cli.opt_area"))
 @option("--lat", "latitude", type=click.FloatRange(-90, 90), metavar="LAT", help=text("cli.opt_lat"))
 @option("--lon", "longitude", type=click.FloatRange(-180, 180), metavar="LON", help=text("cli.opt_lon"))
 @option("--address", metavar="ADDRESS", help=text("cli.opt_address"))
 @option("--serial", metavar="SERIAL", help=text("cli.opt_serial"))
+@option("--gateway", type=DEVICE, metavar="KEY", help=text("lists.opt_gateway"))
+@option("--label", "labels", multiple=True, metavar="LABEL", help=text("lists.opt_add_label"))
 @option("--notes", default="", metavar="TEXT", help=text("cli.opt_notes"))
 @option("--planned", is_flag=True, help=text("batch.opt_planned"))
 @option("--oscore", is_flag=True, help=text("credential.opt_oscore"))
@@ -95,13 +98,16 @@ def device() -> None:
 def add(
     key: str,
     *,
-    profile: str,
+    profile: str | None,
+    class_key: str | None,
     name: str | None,
     area: str | None,
     latitude: float | None,
     longitude: float | None,
     address: str | None,
     serial: str | None,
+    gateway: str | None,
+    labels: tuple[str, ...],
     notes: str,
     planned: bool,
     oscore: bool,
@@ -113,12 +119,15 @@ def add(
     new = shapes.DeviceNew(
         key=key,
         profile=profile,
+        class_key=class_key,
         name=name,
         area=area,
         latitude=latitude,
         longitude=longitude,
         address=address,
         serial=serial,
+        gateway=gateway,
+        labels=labels,
         notes=notes,
         planned=planned,
     )

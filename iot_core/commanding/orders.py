@@ -17,7 +17,7 @@ from iot_core.commanding.ledger import Ledger
 from iot_core.commanding.reach import NATIVE, Reach
 from iot_core.commanding.sender import Sender
 from iot_core.commanding.shown import wanted
-from iot_core.errors import CommandRejected, DeviceUnreachable, IotError, NotFoundError, RequestError
+from iot_core.errors import CommandRejected, ConflictError, DeviceUnreachable, IotError, NotFoundError, RequestError
 from iot_core.model import Command, CommandType, DeviceClass, MountedUnit, Uplink, Value
 from iot_core.profiles import checked_params
 from iot_core.registry import commands, pending
@@ -49,11 +49,15 @@ _CONFIGURED: Final = "SELECT device_id, every FROM iot.configured_interval WHERE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked of devices. Without a time to live it is a minute, or an hour where a second person confirms."""
+    """What is asked of devices. Without a time to live it is a minute, or an hour where a second person confirms.
+
+    `by_user` is the account of who asks; None for a program, a schedule, the local command line.
+    """
 
     name: str
     params: Mapping[str, object]
     by: str
+    by_user: int | None = None
     ttl: timedelta | None = None
     selector: str = ""
     source: str = "person"
@@ -112,12 +116,14 @@ class Commanding:
 
         A device that cannot be told becomes a failed command with the reason, when there are several; for a single one
         it is raised. Raises NotFoundError for a device that is not there, RequestError for a command or parameter that
-        the class does not know.
+        the class does not know, ConflictError for nobody's order where the class wants two persons.
         """
         mounted = self.reach.by_key()
         class_key, ids = await self._class_of(keys)
         device_class, kind = self._kind(class_key, asked.name)
         checked = checked_params(kind, asked.params)
+        if kind.confirm_two and asked.by_user is None:
+            raise ConflictError("command.no_person", by=asked.by)
         reading = wanted(kind, device_class, checked)
         every = dict(await self._pool.fetch(_CONFIGURED, list(ids.values()))) if reading else {}
         new = [
@@ -128,7 +134,7 @@ class Commanding:
         async with self._pool.acquire() as connection:
             return await commands.create(
                 connection, asked.name, checked, new,
-                by=asked.by,
+                by=asked.by, by_user=asked.by_user,
                 expires_at=datetime.now(UTC) + (asked.ttl or (_TO_CONFIRM if kind.confirm_two else EXPIRES)),
                 selector=asked.selector, source=asked.source, again=not kind.once, most_tries=asked.tries,
                 rate=asked.rate or (_CAREFUL if asked.stop_after else None), stop_after=asked.stop_after,
@@ -136,8 +142,9 @@ class Commanding:
             )  # fmt: skip
 
     async def send(
-        self, device_key: str, name: str, params: Mapping[str, object], *, wait_s: float, by: str = "core"
-    ) -> CommandRow:
+        self, device_key: str, name: str, params: Mapping[str, object], *, wait_s: float, by: str = "core",
+        by_user: int | None = None,
+    ) -> CommandRow:  # fmt: skip
         """Send a command now or not at all, and wait up to `wait_s` for a native device's own word.
 
         Raises as `order`, and CommandRejected when model or device refuses, DeviceUnreachable when it is not there.
@@ -148,7 +155,7 @@ class Commanding:
         if native and await online(self._pool, unit.device_id) is not True:
             checked_params(kind, params)
             raise DeviceUnreachable("command.offline", device=device_key)
-        order_id, _ = await self.order(Wanted(name=name, params=params, by=by, tries=1), [device_key])
+        order_id, _ = await self.order(Wanted(name=name, params=params, by=by, by_user=by_user, tries=1), [device_key])
         row = await self.wait(order_id, wait_s, until=_LAST if native else None)
         if row.state == "failed" and row.problem is not None and row.problem.get("kind"):
             raise _raised(row.problem)

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from iot_core.model import (
+    RESERVED_COMMANDS,
     RESERVED_METRIC_KEYS,
     CommandType,
     DeviceClass,
@@ -166,6 +167,8 @@ def check_metric_key(document: Document, place: Place, name: str) -> None:
 def _read_command(document: Document, name: str, metrics: Mapping[str, Metric]) -> CommandType:
     place: Place = ("commands", name)
     check_metric_key(document, place, name)
+    if name in RESERVED_COMMANDS:
+        raise document.error(place, f"a name that the platform does not use ({', '.join(sorted(RESERVED_COMMANDS))})")
     spec = document.read(place, CommandTypeSpec)
     params = {param: _read_metric(document, (*place, "params", param))[0] for param in spec.params}
     for metric, param in spec.done.items():

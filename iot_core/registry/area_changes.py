@@ -1,4 +1,4 @@
-"""Areas renamed, moved, merged, imported: one operation each, effective from a moment, previewed by a dry run.
+"""Areas renamed, moved, merged, given up, imported: one operation each, effective from a moment, first as a trial.
 
 No telemetry is rewritten: devices keep their rows, and history knows in which area each stood when.
 """
@@ -18,10 +18,10 @@ from iot_core.registry import area_history, areas
 from iot_core.registry.areas import NewArea
 from iot_core.registry.audit import Change, record
 
-__all__ = ["FIELDS", "Changed", "import_", "merge", "move", "rename", "trial", "write"]
+__all__ = ["FIELDS", "Changed", "end", "import_", "merge", "move", "rename", "trial", "write"]
 
 FIELDS: Final = ("name", "name_en", "kind", "code", "parent", "into", "ended_at")
-"""What an operation can change of an area, and undo. The latter two change together."""
+"""What an operation can change of an area, and undo. What goes into another one ends; what ends alone is given up."""
 _LOCK: Final = """
 SELECT area.id, area.key, area.name, area.name_en, area.kind, area.code, area.parent_id, parent.key AS parent,
     successor.key AS into, area.ended_at
@@ -46,6 +46,12 @@ _CHILDREN: Final = """
 SELECT area.key FROM iot.area JOIN iot.area AS parent ON parent.id = area.parent_id
 WHERE parent.key = ANY($1) AND area.ended_at IS NULL ORDER BY area.key
 """
+_INSIDE: Final = """
+SELECT device.key FROM iot.device_area_version stood JOIN iot.area ON area.id = stood.area_id
+JOIN iot.device ON device.id = stood.device_id
+WHERE area.key = $1 AND device.retired_at IS NULL AND (upper_inf(stood.valid) OR upper(stood.valid) > $2)
+GROUP BY device.key ORDER BY device.key
+"""
 _EFFECTIVE: Final = "SELECT set_config('iot.effective_at', $1, true)"
 _MOVE_DEVICES: Final = """
 WITH moved AS (
@@ -56,6 +62,7 @@ UPDATE iot.device SET area_id = (SELECT id FROM iot.area WHERE key = $2) FROM mo
 WHERE device.id = moved.id RETURNING moved.key, moved.area
 """
 _KNOWN: Final = "SELECT key FROM iot.area WHERE key = ANY($1)"
+_SAMPLE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,23 @@ async def merge(
         changes += [Change(f"device/{row['key']}", {"area": row["area"]}, {"area": successor}) for row in moved]
         await area_history.refresh_search(connection)
         return Changed(await record(connection, by, "area.merge", *changes, effective_at=at), changes)
+
+
+async def end(connection: asyncpg.Connection, key: str, *, at: datetime | None, by: str) -> Changed:
+    """Give an area up that goes into no other one; what stood in it when stays on record.
+
+    Raises ConflictError while areas or devices are inside, or were after `at`; retired ones are not.
+    """
+    async with connection.transaction():
+        at = at or datetime.now(UTC)
+        await _refuse_ended(connection, key)
+        inside = [f"area {row['key']}" for row in await connection.fetch(_CHILDREN, [key])]
+        changes = await write(connection, {key: {"ended_at": at}}, at)
+        inside += [row["key"] for row in await connection.fetch(_INSIDE, key, at)]
+        if inside:
+            raise ConflictError("registry.area_not_empty", key=key, n=len(inside), sample=", ".join(inside[:_SAMPLE]))
+        await area_history.refresh_search(connection)
+        return Changed(await record(connection, by, "area.end", *changes, effective_at=at), changes)
 
 
 async def import_(connection: asyncpg.Connection, rows: Sequence[NewArea], *, at: datetime | None, by: str) -> Changed:

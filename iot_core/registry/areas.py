@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,7 +14,7 @@ from iot_core.model import is_key, is_reserved
 from iot_core.registry import area_history
 from iot_core.registry.audit import Change, record
 
-__all__ = ["Area", "NewArea", "add", "areas", "find", "insert", "names_above"]
+__all__ = ["Area", "NewArea", "add", "areas", "find", "insert", "live", "names_above"]
 
 _AREAS: Final = """
 SELECT area.key, area.name, area.name_en, area.kind, area.code, parent.key AS parent, area.latitude, area.longitude,
@@ -26,6 +27,7 @@ _ALL: Final = (
     _AREAS + "WHERE (area.ended_at IS NULL OR $1) AND ($2::integer[] IS NULL OR area.id = ANY($2)) ORDER BY area.key"
 )
 _ONE: Final = _AREAS + "WHERE area.key = $1"
+_LIVE: Final = "SELECT key, id FROM iot.area WHERE key = ANY($1) AND ended_at IS NULL ORDER BY id FOR KEY SHARE"
 _PARENT: Final = "SELECT id, ended_at FROM iot.area WHERE key = $1"
 _ADD: Final = """
 INSERT INTO iot.area (key, name, name_en, kind, code, parent_id, latitude, longitude, outline, search)
@@ -95,6 +97,18 @@ async def find(connection: asyncpg.Connection, key: str) -> Area:
     if row is None:
         raise NotFoundError("registry.no_area", key=key)
     return Area(**row)
+
+
+async def live(connection: asyncpg.Connection, keys: Sequence[str]) -> dict[str, int]:
+    """Find areas that something is to stand in, and hold them until the transaction ends.
+
+    Raises NotFoundError for one that never was, ConflictError for one that ended.
+    """
+    ids = {row["key"]: row["id"] for row in await connection.fetch(_LIVE, list(keys))}
+    for key in sorted(set(keys) - set(ids)):
+        await find(connection, key)
+        raise ConflictError("registry.area_ended", key=key)
+    return ids
 
 
 async def names_above(connection: asyncpg.Connection, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

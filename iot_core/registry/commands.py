@@ -32,8 +32,8 @@ _CLAIMED: Final = timedelta(seconds=30)
 
 _ORDER: Final = """
 INSERT INTO iot.command_order
-    (name, params, selector, by, source, idempotency_key, rate, stop_after, second_person)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    (name, params, selector, by, source, idempotency_key, rate, stop_after, second_person, by_user)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (by, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING id
 """
 _SAME: Final = "SELECT id, name, params FROM iot.command_order WHERE by = $1 AND idempotency_key = $2"
@@ -181,6 +181,7 @@ _CONFIRM: Final = """
 UPDATE iot.command_order SET confirmed_by = $2, confirmed_at = clock_timestamp()
 WHERE id = $1 AND second_person AND confirmed_at IS NULL
 """
+_ORDERED: Final = "SELECT by, by_user, second_person FROM iot.command_order WHERE id = $1"
 _SELECT: Final = """
 SELECT c.id, c.order_id, d.key AS device, d.name AS device_name, o.name, o.params, c.state, c.detail, c.problem, o.by,
     o.source, c.expires_at, c.tries, c.queued_at, c.sent_at, c.delivered_at, c.ended_at,
@@ -308,6 +309,7 @@ async def create(
     commands: Sequence[New],
     *,
     by: str,
+    by_user: int | None = None,
     expires_at: datetime,
     selector: str = "",
     source: str = "person",
@@ -325,7 +327,7 @@ async def create(
     """
     async with connection.transaction():
         number = await connection.fetchval(
-            _ORDER, name, params, selector, by, source, idempotency_key, rate, stop_after, second_person
+            _ORDER, name, params, selector, by, source, idempotency_key, rate, stop_after, second_person, by_user
         )
         if number is None:
             same = await connection.fetchrow(_SAME, by, idempotency_key)
@@ -403,12 +405,24 @@ async def cancel(connection: asyncpg.Connection, ids: Sequence[int], *, by: str)
     return [row["id"] for row in rows]
 
 
-async def confirm(connection: asyncpg.Connection, order_id: int, *, by: str) -> None:
-    """Confirm an order as the second person. Raises NotFoundError, ConflictError for one's own or one already done."""
+async def confirm(connection: asyncpg.Connection, order_id: int, *, by: str, by_user: int | None) -> None:
+    """Confirm an order as the second person: another user than who ordered, whatever names and tokens they use.
+
+    Raises NotFoundError, ConflictError for one's own, for nobody's (a program, the local command line) or one already
+    done.
+    """
     async with connection.transaction():
-        found = await get_order(connection, order_id)
-        if found.by == by:
-            raise ConflictError("command.own", order=order_id, by=by)
+        found = await connection.fetchrow(_ORDERED, order_id)
+        if found is None:
+            raise NotFoundError("command.no_order", id=order_id)
+        if not found["second_person"]:
+            raise ConflictError("command.no_confirmation", order=order_id)
+        if by_user is None:
+            raise ConflictError("command.no_person", by=by)
+        if found["by_user"] is None:
+            raise ConflictError("command.whose", order=order_id)
+        if found["by_user"] == by_user:
+            raise ConflictError("command.own", order=order_id, by=found["by"])
         if await connection.execute(_CONFIRM, order_id, by) == "UPDATE 0":
             raise ConflictError("command.no_confirmation", order=order_id)
         await record(connection, by, "command.confirm", Change(f"command-order/{order_id}", None, {"by": by}))

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
+from iot_core.registry import areas
 from iot_core.registry.area_changes import Changed
 from iot_core.registry.audit import Change, record
 from iot_core.registry.search import folded
@@ -26,14 +27,16 @@ MOST: Final = 100_000
 _SELECT: Final = "SELECT key FROM iot.device d WHERE d.retired_at IS NULL AND {} ORDER BY key LIMIT {}"
 _READ: Final = """
 SELECT d.id, d.key, d.name, area.key AS area, d.latitude, d.longitude, d.labels, d.notes, d.lifecycle,
-    gateway.key AS gateway, d.photos, u.id AS unit_id, u.address, u.serial, u.firmware,
+    gateway.key AS gateway, d.photos, u.mounted_id AS unit_id, u.address, u.serial, u.firmware,
     u.warranty_until::text AS warranty_until, u.calibrated_at::text AS calibrated_at,
     u.calibration_due::text AS calibration_due
 FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id LEFT JOIN iot.device gateway ON gateway.id = d.gateway_id
 LEFT JOIN LATERAL (
-    SELECT * FROM iot.unit WHERE unit.device_id = d.id AND unit.mounted_to IS NULL ORDER BY unit.id DESC LIMIT 1
+    SELECT *, CASE WHEN unit.mounted_to IS NULL THEN unit.id END AS mounted_id FROM iot.unit
+    WHERE unit.device_id = d.id AND (unit.mounted_to IS NULL OR d.retired_at IS NOT NULL)
+    ORDER BY unit.mounted_to DESC NULLS FIRST, unit.id DESC LIMIT 1
 ) u ON true
-WHERE d.key = ANY($1) AND d.retired_at IS NULL ORDER BY d.id FOR UPDATE OF d
+WHERE d.key = ANY($1) AND ($2 OR d.retired_at IS NULL) ORDER BY d.id FOR UPDATE OF d
 """
 _WRITE: Final = """
 UPDATE iot.device SET name = new.name, area_id = area.id, latitude = new.latitude, longitude = new.longitude,
@@ -52,7 +55,6 @@ FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::t
     AS new (id, serial, firmware, warranty_until, calibrated_at, calibration_due)
 WHERE unit.id = new.id
 """
-_AREAS: Final = "SELECT key FROM iot.area WHERE key = ANY($1) AND ended_at IS NULL"
 _GATEWAYS: Final = "SELECT key FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
 _EFFECTIVE: Final = "SELECT set_config('iot.effective_at', $1, true)"
 
@@ -93,16 +95,21 @@ async def edit(
         return Changed(await record(connection, by, "device.edit", *changes, effective_at=at), changes)
 
 
-async def read(connection: asyncpg.Connection, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+async def read(
+    connection: asyncpg.Connection, keys: Sequence[str], *, retired: bool = False
+) -> dict[str, dict[str, Any]]:
     """Read and lock devices: key -> what `FIELDS` name, with `id` and what else they are found by."""
-    return {row["key"]: dict(row) for row in await connection.fetch(_READ, list(keys))}
+    return {row["key"]: dict(row) for row in await connection.fetch(_READ, list(keys), retired)}
 
 
 async def write(
-    connection: asyncpg.Connection, wanted: Mapping[str, Mapping[str, Any]], *, at: datetime
+    connection: asyncpg.Connection, wanted: Mapping[str, Mapping[str, Any]], *, at: datetime, retired: bool = False
 ) -> list[Change]:
-    """Set fields of devices, inside the caller's transaction, and give what was different before `at`."""
-    now = await read(connection, list(wanted))
+    """Set fields of devices, inside the caller's transaction, and give what was different before `at`.
+
+    `retired`: of those too, which is for taking back what was done to them.
+    """
+    now = await read(connection, list(wanted), retired=retired)
     changes = []
     rows = []
     for key, fields in wanted.items():
@@ -113,7 +120,7 @@ async def write(
         changes.append(Change(f"device/{key}", before, after))
         rows.append(now[key] | after)
     if rows:
-        await _refuse_missing(connection, rows)
+        await _refuse_missing(connection, rows, [each.after or {} for each in changes])
         await connection.execute(_EFFECTIVE, at.isoformat())
         await connection.execute(_WRITE, *_columns(rows))
         await _write_units(connection, [row for row, change in zip(rows, changes, strict=True) if _of_unit(change)])
@@ -134,15 +141,18 @@ async def _write_units(connection: asyncpg.Connection, rows: Sequence[Mapping[st
     await connection.execute(_WRITE_UNITS, *columns)
 
 
-async def _refuse_missing(connection: asyncpg.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+async def _refuse_missing(
+    connection: asyncpg.Connection, rows: Sequence[Mapping[str, Any]], said: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse what was said of areas and gateways that are not there; what stood before is let be."""
     for row in rows:
         if (row["latitude"] is None) is not (row["longitude"] is None):
             raise RequestError("registry.half_position", key=row["key"])
-    for field, query, code in (("area", _AREAS, "registry.no_area"), ("gateway", _GATEWAYS, "registry.no_gateway")):
-        asked = {row[field] for row in rows if row[field] is not None}
-        there = {row["key"] for row in await connection.fetch(query, list(asked))}
-        if gone := sorted(asked - there):
-            raise NotFoundError(code, key=gone[0])
+    await areas.live(connection, sorted({each["area"] for each in said if each.get("area") is not None}))
+    asked = {each["gateway"] for each in said if each.get("gateway") is not None}
+    there = {row["key"] for row in await connection.fetch(_GATEWAYS, list(asked))}
+    if gone := sorted(asked - there):
+        raise NotFoundError("registry.no_gateway", key=gone[0])
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

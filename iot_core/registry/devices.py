@@ -13,6 +13,7 @@ import msgspec
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import is_key, is_reserved
+from iot_core.registry import areas
 from iot_core.registry.addresses import NATIVE, address_of, signs_in
 from iot_core.registry.audit import Change, record
 from iot_core.registry.credentials import new_secret
@@ -24,11 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Added", "NewDevice", "add", "completed", "remove", "replace_unit", "restore", "waiting"]
 
-_IDS: Final = {
-    "area": "SELECT key, id FROM iot.area WHERE key = ANY($1)",
-    "gateway": "SELECT key, id FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL",
-}
-_MISSING: Final = {"area": "registry.no_area", "gateway": "registry.no_gateway"}
+_GATEWAYS: Final = "SELECT key, id FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
 _TAKEN_KEYS: Final = "SELECT key, retired_at FROM iot.device WHERE key = ANY($1) ORDER BY key LIMIT 1"
 _TAKEN_ADDRESSES: Final = """
 SELECT unit.address, device.key FROM iot.unit JOIN iot.device ON device.id = unit.device_id
@@ -72,6 +69,17 @@ _REVIVE: Final = """
 UPDATE iot.device SET retired_at = NULL, lifecycle = CASE WHEN EXISTS (
     SELECT FROM iot.device_status WHERE device_id = $1 AND last_received_at IS NOT NULL
 ) THEN 'active' ELSE 'provisioned' END WHERE id = $1
+"""
+# Where its area ended meanwhile: into what that went, or around it, until one that is still there.
+_HOME: Final = """
+WITH RECURSIVE stands AS (
+    SELECT area.id, area.ended_at, coalesce(area.into_id, area.parent_id) AS next
+    FROM iot.area JOIN iot.device ON device.area_id = area.id WHERE device.id = $1
+    UNION SELECT area.id, area.ended_at, coalesce(area.into_id, area.parent_id)
+    FROM iot.area JOIN stands ON area.id = stands.next WHERE stands.ended_at IS NOT NULL
+)
+UPDATE iot.device SET area_id = (SELECT id FROM stands WHERE ended_at IS NULL)
+WHERE id = $1 AND area_id IN (SELECT id FROM stands WHERE ended_at IS NOT NULL)
 """
 _REMOUNT: Final = """
 INSERT INTO iot.unit (device_id, profile, serial, firmware, address, secret_hash) VALUES ($1, $2, $3, $4, $5, $6)
@@ -138,7 +146,10 @@ async def add(
         lambda: [hash_secret(each.secret) if each.secret and not dry else None for each in added]
     )
     async with connection.transaction():
-        ids = {kind: await _ids(connection, kind, [getattr(each, kind) for each in new]) for kind in _IDS}
+        ids = {
+            "area": await areas.live(connection, sorted({each.area for each in new if each.area is not None})),
+            "gateway": await _gateways(connection, sorted({each.gateway for each in new if each.gateway is not None})),
+        }
         await _refuse_taken(connection, added)
         try:
             await connection.execute(_ADD, *_columns(checked, hashes, ids))
@@ -175,6 +186,7 @@ async def restore(connection: asyncpg.Connection, key: str, *, by: str, fresh_se
         added = [_again(key, unit, fresh_secret=fresh_secret) for unit in units]
         await _refuse_taken(connection, added, keys=False)
         await connection.execute(_REVIVE, device["id"])
+        await connection.execute(_HOME, device["id"])
         for unit, each in zip(units, added, strict=True):
             await _remount(connection, device["id"], unit, each)
         after = {"address": added[0].address, "new_secret": added[0].secret is not None}
@@ -287,15 +299,11 @@ def _again(key: str, unit: Any, *, fresh_secret: bool) -> Added:
 
 
 # ---------------------------------------------------------------- SQL
-async def _ids(connection: asyncpg.Connection, kind: str, keys: Sequence[str | None]) -> dict[str, int]:
-    """Find what devices refer to by key."""
-    asked = sorted({key for key in keys if key is not None})
-    if not asked:
-        return {}
-    found = {row["key"]: row["id"] for row in await connection.fetch(_IDS[kind], asked)}
-    missing = next((key for key in asked if key not in found), None)
+async def _gateways(connection: asyncpg.Connection, keys: Sequence[str]) -> dict[str, int]:
+    found = {row["key"]: row["id"] for row in await connection.fetch(_GATEWAYS, keys)}
+    missing = next((key for key in keys if key not in found), None)
     if missing is not None:
-        raise NotFoundError(_MISSING[kind], key=missing)
+        raise NotFoundError("registry.no_gateway", key=missing)
     return found
 
 

@@ -23,6 +23,7 @@ UNDOABLE: Final = frozenset(
         "area.add",
         "area.rename",
         "area.move",
+        "area.end",
         "area.merge",
         "area.import",
         "device.add",
@@ -63,6 +64,10 @@ SELECT area.key FROM iot.area WHERE key = ANY($1) AND (
         AND NOT child.area_id IN (SELECT id FROM iot.area WHERE key = ANY($1)))
 ) LIMIT 1
 """
+_ORPHAN: Final = """
+SELECT parent.key FROM iot.area JOIN iot.area AS parent ON parent.id = area.parent_id
+WHERE area.key = ANY($1) AND area.ended_at IS NULL AND parent.ended_at IS NOT NULL LIMIT 1
+"""
 _FORGET_VERSIONS: Final = "DELETE FROM iot.area_version WHERE area_id IN (SELECT id FROM iot.area WHERE key = ANY($1))"
 _DROP: Final = "DELETE FROM iot.area WHERE key = ANY($1)"
 
@@ -96,8 +101,11 @@ async def undo(connection: asyncpg.Connection, number: int, *, by: str) -> Chang
         await write(
             connection, {key: _fields(each.before) for key, each in areas.items() if each.before is not None}, at
         )
+        ended = await connection.fetchval(_ORPHAN, list(areas))
+        if ended is not None:
+            raise ConflictError("registry.area_ended", key=ended)
         devices = {key: each.before for key, each in _of("device", changes).items() if each.before is not None}
-        await device_edits.write(connection, devices, at=at)
+        await device_edits.write(connection, devices, at=at, retired=True)
         await _drop(connection, [key for key, each in areas.items() if each.before is None])
         await area_history.refresh_search(connection)
         return await _noted(connection, done, changes, by)
@@ -135,7 +143,7 @@ async def _forget_devices(connection: asyncpg.Connection, done: Operation, keys:
 
 async def _refuse_changed(connection: asyncpg.Connection, done: Operation, changes: Sequence[Change]) -> None:
     now = {f"area/{row['key']}": row for row in await connection.fetch(_AREAS, list(_of("area", changes)))}
-    devices = await device_edits.read(connection, list(_of("device", changes)))
+    devices = await device_edits.read(connection, list(_of("device", changes)), retired=True)
     now |= {f"device/{key}": row for key, row in devices.items()}
     for each in changes:
         left = now.get(each.subject)

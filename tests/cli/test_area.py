@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,23 @@ def test_a_tree_is_imported_reorganised_and_a_mistake_taken_back(core: Core) -> 
     again = core("undo", str(merged["operation"]))
     assert again.code == 1
     assert "undone already" in again.err
+
+
+def test_a_zone_is_given_up_and_taken_back(core: Core) -> None:
+    core.json("area", "add", "zone-gone", "--name", "Khu cũ")
+    core.json("device", "add", "lamp-zone", "--profile", "native-streetlight", "--area", "zone-gone")
+    refused = core("area", "end", "zone-gone")
+    assert (refused.code, "lamp-zone" in refused.err, "iot area merge" in refused.err) == (1, True, True)
+    core.json("device", "remove", "lamp-zone")
+    assert core.json("area", "end", "zone-gone", "--dry-run")["operation"] is None
+    ended = core("area", "end", "zone-gone", "--lang", "vi")
+    number = re.search(r"iot undo (\d+)", ended.err)
+    assert (ended.code, number is not None) == (0, True), ended.err
+    assert core.json("area", "show", "zone-gone")["ended_at"] is not None
+    assert core("device", "add", "lamp-late", "--profile", "native-streetlight", "--area", "zone-gone").code == 1
+    assert number is not None
+    core.json("undo", number[1])
+    assert core.json("area", "show", "zone-gone")["ended_at"] is None
 
 
 def test_a_move_into_itself_is_refused_with_a_sentence(core: Core) -> None:

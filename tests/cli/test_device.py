@@ -204,3 +204,16 @@ def test_a_device_with_a_critical_alarm_is_not_removed_unasked(core: Core) -> No
     assert core.json("device", "show", "smoke-burns")["state"] == "retired"
     core.add("smoke-calm", "native-fire-detector")
     assert core("device", "remove", "smoke-calm").err == ""
+
+
+def test_adding_one_can_say_what_a_list_says(core: Core) -> None:
+    core.json("device", "add", "sl-cabinet", "--profile", "native-lighting-cabinet")
+    added = core.json(
+        "device", "add", "sl-behind", "--class", "streetlight", "--gateway", "sl-cabinet", "--label", "phase-1",
+        "--label", "gần chợ",
+    )  # fmt: skip
+    row = core.json("device", "show", "sl-behind")
+    assert added["device"]["profile"] == "native-streetlight"
+    assert (row["gateway"], row["labels"]) == ("sl-cabinet", ["phase-1", "gần chợ"])
+    neither = core("device", "add", "sl-neither")
+    assert (neither.code, "iot profile list" in neither.err) == (2, True)

@@ -223,3 +223,12 @@ def test_a_mistake_in_an_example_of_a_command_is_named(tmp_path: Path, example: 
         lamp(tmp_path, COAP.replace('text: "{level}"', f'text: "{{level}}", examples: [{example}]'))
     assert caught.value.facts["key"] == key
     assert expected in str(caught.value.facts["expected"])
+
+
+@pytest.mark.parametrize("name", ["secret", "firmware"])
+def test_no_class_names_a_command_as_the_platform_names_its_own(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        lamp(tmp_path, LORA, CLASS.replace("  switch: {", f"  {name}: {{", 1))
+    said = caught.value.facts
+    assert (str(said["file"]).endswith("class.yaml"), said["key"]) == (True, f"commands.{name}")
+    assert (isinstance(said["line"], int), "firmware, secret" in str(said["expected"])) == (True, True)

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from iot_core.errors import ConflictError, NotFoundError, RequestError
-from iot_core.registry import area_changes, area_history, areas, devices, found, undo
+from iot_core.registry import area_changes, area_history, areas, device_edits, devices, found, undo
 from iot_core.registry.areas import NewArea
 from iot_core.store.connection import prepare
 from tests.classes import shipped
@@ -131,6 +131,49 @@ async def test_a_merge_into_a_new_area_is_taken_back_whole(province: asyncpg.Con
     assert await snapshot(province) == before
     with pytest.raises(ConflictError, match=r"registry\.undone_already"):
         await undo.undo(province, done.operation, by="test")
+
+
+async def test_a_merge_is_taken_back_whole_though_a_device_in_it_is_retired(province: asyncpg.Connection) -> None:
+    await devices.remove(province, "lamp-06655", by="test")
+    for number in reversed(await reorganise(province)):
+        await undo.undo(province, number, by="test")
+    assert await then(province, "06655", AFTER) == {"lamp-06655"}
+    await devices.restore(province, "lamp-06655", by="test")
+    assert await now(province, "06655") == {"lamp-06655"}
+
+
+async def test_an_area_is_given_up_when_nothing_is_inside_and_its_history_stays(province: asyncpg.Connection) -> None:
+    before = await snapshot(province)
+    for full, inside in (("06655", "lamp-06655"), ("193", "area 06655")):
+        with pytest.raises(ConflictError) as refused:
+            await area_changes.end(province, full, at=None, by="test")
+        assert (refused.value.code, inside in str(refused.value.facts)) == ("registry.area_not_empty", True)
+    assert await snapshot(province) == before
+    moved = await device_edits.edit(province, ["lamp-06655"], {"area": "22"}, by="test")
+    with pytest.raises(ConflictError, match="not_empty"):  # it stood there in July
+        await area_changes.end(province, "06655", at=JULY, by="test")
+    done = await area_changes.end(province, "06655", at=None, by="test")
+    assert [each.key for each in await areas.areas(province) if each.key == "06655"] == []
+    assert await then(province, "06655", BEFORE) == {"lamp-06655"}
+    assert await search(province, "bach dang") == set()
+    with pytest.raises(ConflictError, match="area_ended"):
+        await area_changes.end(province, "06655", at=None, by="test")
+    for operation in (done.operation, moved.operation):
+        await undo.undo(province, operation or 0, by="test")
+    assert await now(province, "06655") == {"lamp-06655"}
+
+
+async def test_an_area_does_not_come_back_into_one_that_was_given_up(province: asyncpg.Connection) -> None:
+    await devices.remove(province, "lamp-06760", by="test")
+    inner = await area_changes.end(province, "06760", at=None, by="test")
+    outer = await area_changes.end(province, "195", at=None, by="test")
+    with pytest.raises(ConflictError, match="area_ended: key=195"):
+        await undo.undo(province, inner.operation or 0, by="test")
+    await devices.restore(province, "lamp-06760", by="test")
+    assert (await found.one(province, "lamp-06760")).area == "22", "what is around it still"
+    await undo.undo(province, outer.operation or 0, by="test")
+    await undo.undo(province, inner.operation or 0, by="test")
+    assert {each.key for each in await areas.areas(province)} >= {"195", "06760"}
 
 
 async def test_undo_is_refused_when_it_was_changed_again_and_says_by_which_operation(

@@ -21,7 +21,7 @@ from iot_core.client import Client
 from iot_core.commanding import sender
 from iot_core.errors import ConflictError, RequestError
 from iot_core.model import CommandState
-from iot_core.registry import commands
+from iot_core.registry import commands, users
 from iot_core.registry.tokens import create
 from tests.core import command, core_running, until
 from tests.drivers.modbus_peer import Memory, peer
@@ -79,6 +79,16 @@ async def _ended(task: asyncio.Task[None]) -> None:
 async def lamps(core: Core, client: Client, *keys: str) -> list[Lamp]:
     made = [await client.add_device(shapes.DeviceNew(key=key, profile="native-streetlight")) for key in keys]
     return [Lamp(core, key, each.secret or "") for key, each in zip(keys, made, strict=True)]
+
+
+async def token_of(core: Core, name: str) -> str:
+    """Give a token of an operator's account."""
+    async with core.pool.acquire() as connection:
+        found = await connection.fetchval("SELECT id FROM iot.user_account WHERE name = $1", name)
+        if found is None:
+            right = [users.UserRight("operator", None)]
+            found = (await users.add(connection, name, "", "a word nobody guesses", right, by="test")).id
+        return (await create(connection, name, "operator", by="test", user_id=found))[1]
 
 
 async def ordered(client: Client, name: str, params: dict[str, Any], **more: Any) -> shapes.CommandOrder:
@@ -190,13 +200,16 @@ async def test_a_valve_waits_for_a_second_person(
 ) -> None:
     async with core_running(dsn, state_path, free_ports) as (core, client):
         made = await client.add_device(shapes.DeviceNew(key="wm-1", profile="native-water-meter"))
-        async with core.pool.acquire() as connection:
-            _, token = await create(connection, "second", "operator", by="test")
-        async with Lamp(core, "wm-1", made.secret or "") as meter, Client(core.url, token) as second:
-            order = await ordered(client, "valve", {"open": False}, devices=("wm-1",))
+        tokens = [await token_of(core, name) for name in ("first", "second")]
+        async with (
+            Lamp(core, "wm-1", made.secret or "") as meter,
+            Client(core.url, tokens[0]) as first,
+            Client(core.url, tokens[1]) as second,
+        ):
+            order = await ordered(first, "valve", {"open": False}, devices=("wm-1",))
             assert (await one(client, order)).waits_for_second
             with pytest.raises(ConflictError, match="own"):
-                await client.confirm_order(order.number or 0)
+                await first.confirm_order(order.number or 0)
             looks = 0
 
             async def counted(connection: Any) -> Any:
@@ -214,6 +227,37 @@ async def test_a_valve_waits_for_a_second_person(
             assert meter.heard[0]["params"] == {"open": False}
             with pytest.raises(ConflictError):
                 await second.confirm_order(order.number or 0)
+
+
+async def test_two_persons_are_two_accounts_whatever_they_are_called(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client):
+        await client.add_device(
+            shapes.DeviceNew(key="wm-1", profile="native-water-meter", latitude=20.9, longitude=107.1)
+        )
+        tokens = [await token_of(core, "first"), await token_of(core, "first"), await token_of(core, "second")]
+        async with core.pool.acquire() as connection:
+            _, program = await create(connection, "scada", "admin", by="test")
+        async with AsyncExitStack() as stack:
+            first, again, second, scada = [
+                await stack.enter_async_context(Client(core.url, token)) for token in (*tokens, program)
+            ]
+            for nobody in (client, scada):
+                with pytest.raises(ConflictError, match="no_person"):
+                    await ordered(nobody, "valve", {"open": False}, devices=("wm-1",))
+            order = await ordered(first, "valve", {"open": False}, devices=("wm-1",))
+            for nobody in (client, scada):
+                with pytest.raises(ConflictError, match="no_person"):
+                    await nobody.confirm_order(order.number or 0)
+            await core.pool.execute("UPDATE iot.user_account SET name = 'renamed' WHERE name = 'first'")
+            for same in (first, again):
+                with pytest.raises(ConflictError, match="own"):
+                    await same.confirm_order(order.number or 0)
+            await core.pool.execute("UPDATE iot.user_account SET name = 'first' WHERE name = 'second'")
+            assert (await second.confirm_order(order.number or 0)).confirmed_by == "first", "who was called second"
+        with pytest.raises(RequestError, match="two_persons"):
+            await client.add_schedule("water", "class=water_meter", ["22:00 valve open=false"])
 
 
 async def test_the_same_key_is_the_same_order(dsn: str, state_path: Path, free_ports: Free) -> None:

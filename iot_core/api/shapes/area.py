@@ -83,6 +83,13 @@ class AreaMove(Request, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+class AreaEnd(Request, frozen=True, kw_only=True):
+    """An area is given up, from `at` on."""
+
+    at: datetime | None = None
+    dry_run: bool = False
+
+
 class AreaMerge(Request, frozen=True, kw_only=True):
     """Areas that end and go into another one, from `at` on; `new` describes that one where it is not there yet."""
 
