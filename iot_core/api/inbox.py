@@ -31,16 +31,23 @@ _READ: Final = 65_536
 _SENDERS: Final = 1_000
 _JOB_BYTES: Final = 4 * 1024 * 1024
 _CLAIM: Final = "claim:"
+_CLAIMED: Final = re.compile(r"claim:[0-9]{1,9}")
 _OWN: Final = "*"
 """Of the asker's own areas; no area is called so."""
 
+_MEANT: Final = """
+reason = 'unknown_address' AND ($1::text IS NULL OR address = $1) AND ($2::text IS NULL OR driver = $2)
+    AND ($3::text[] IS NULL OR EXISTS (
+        SELECT FROM unnest($3::text[]) AS own WHERE starts_with(topic || '/', own || '/')))
+    AND address <> ALL($4::text[])
+"""
 # Not the view iot.inbox, which gathers every payload of a sender to show the last one.
 _INBOX: Final = f"""
 WITH sender AS (
     SELECT address, count(*) AS messages, min(received_at) AS first_at, max(received_at) AS last_at,
         coalesce(max(id) FILTER (WHERE kind = 'telemetry'), max(id)) AS last_id
-    FROM iot.held_uplink WHERE reason = 'unknown_address' AND ($2::text IS NULL OR address = $2)
-    GROUP BY address ORDER BY max(id) DESC LIMIT $1
+    FROM iot.held_uplink WHERE {_MEANT}
+    GROUP BY address ORDER BY max(id) DESC LIMIT $5
 )
 SELECT sender.*, h.driver, h.topic, h.kind, h.content_format, substring(h.payload FROM 1 FOR {_READ}) AS whole,
     h.registers, substring(h.payload FROM 1 FOR {_SHOWN}) AS payload,
@@ -48,6 +55,7 @@ SELECT sender.*, h.driver, h.topic, h.kind, h.content_format, substring(h.payloa
         AND f.kind = '{FOUND}' ORDER BY f.id DESC LIMIT 1) AS found
 FROM sender JOIN iot.held_uplink h ON h.id = sender.last_id ORDER BY h.id DESC
 """
+_COUNT: Final = f"SELECT count(DISTINCT address) FROM iot.held_uplink WHERE {_MEANT}"
 _BRIDGES: Final = """
 SELECT bridge.topic, device.area_id, area.key AS area FROM iot.bridge JOIN iot.device ON device.id = bridge.device_id
 LEFT JOIN iot.area ON area.id = device.area_id WHERE device.retired_at IS NULL
@@ -66,7 +74,7 @@ async def inbox(call: Call[NoQuery]) -> shapes.Inbox:
     if call.areas is not None:
         require(call.who, Action.DEVICES)
     async with call.connection() as connection:
-        rows = await connection.fetch(_INBOX, _SENDERS, None)
+        rows = await connection.fetch(_INBOX, None, None, None, (), _SENDERS)
         carried = await _carried(call, connection)
         rows = [row for row in rows if carried(row) in {None, _OWN}]
         claimed = await claims.waiting(connection, _SENDERS)
@@ -124,13 +132,14 @@ async def accept(call: Call[NoQuery], body: shapes.InboxAccept) -> shapes.Device
 
 
 async def accept_all(call: Call[NoQuery], body: shapes.InboxAcceptAll) -> shapes.InboxAccepted:
-    """Register all that wait (or what one driver heard), and say who is left and why.
+    """Register who waits (or what one driver heard), a thousand at a time, and say who is left and why.
 
+    `more` wait still: ask again, with those who were left to be skipped.
     For who has the right in some areas only, all are those that a bridge of these areas carries.
     """
     async with call.connection() as connection, trial(connection, dry=body.dry_run):
         await require_areas(call, connection, [body.area])
-        plans, left = await _plans(call, connection, body)
+        plans, left, more = await _plans(call, connection, body)
         try:
             async with connection.transaction():
                 added = await _add(call, connection, plans)
@@ -148,10 +157,10 @@ async def accept_all(call: Call[NoQuery], body: shapes.InboxAcceptAll) -> shapes
         shapes.InboxPreview(address=each.address, key=each.new.key, profile=each.new.profile or "") for each in plans
     )
     if body.dry_run:
-        return shapes.InboxAccepted(items=(), left=tuple(left), preview=preview)
+        return shapes.InboxAccepted(items=(), left=tuple(left), preview=preview, more=more)
     _decided(call, (each.claim for each in plans))
     items = (await told(call, added)).items if added else ()
-    return shapes.InboxAccepted(items=items, left=tuple(left), preview=preview)
+    return shapes.InboxAccepted(items=items, left=tuple(left), preview=preview, more=more)
 
 
 async def reject(call: Call[NoQuery], body: shapes.InboxReject) -> shapes.InboxRejected:
@@ -181,7 +190,7 @@ class _Plan:
 async def _plan(call: Call[Any], connection: asyncpg.Connection, body: shapes.InboxAccept) -> _Plan:
     """Fill in what the asker left out. Raises NotFoundError, ConflictError, RequestError."""
     if not body.address.startswith(_CLAIM):
-        row = await connection.fetchrow(_INBOX, 1, body.address)
+        row = await connection.fetchrow(_INBOX, body.address, None, None, (), 1)
         if row is None:
             raise NotFoundError("inbox.nobody", address=body.address)
         if (area := (await _carried(call, connection))(row)) not in {None, _OWN}:
@@ -233,25 +242,37 @@ def _new(
 
 async def _plans(
     call: Call[Any], connection: asyncpg.Connection, body: shapes.InboxAcceptAll
-) -> tuple[list[_Plan], list[shapes.InboxLeft]]:
+) -> tuple[list[_Plan], list[shapes.InboxLeft], int]:
+    """Plan for a thousand of each kind; say who cannot be, and how many wait beyond."""
     plans: list[_Plan] = []
     left: list[shapes.InboxLeft] = []
-    rows = await connection.fetch(_INBOX, _SENDERS, None)
-    if call.areas is not None:
-        carried = await _carried(call, connection)
-        rows = [row for row in rows if carried(row) == _OWN]
-    for row in [each for each in rows if body.driver in {None, each["driver"]}]:
+    meant = (None, body.driver, await _own_topics(call, connection), body.skip)
+    rows = await connection.fetch(_INBOX, *meant, _SENDERS)
+    more = 0 if len(rows) < _SENDERS else await connection.fetchval(_COUNT, *meant) - len(rows)
+    for row in rows:
         asked = shapes.InboxAccept(address=row["address"], profile=body.profile, area=body.area, gateway=body.gateway)
         try:
             plans.append(_heard(call, row, asked))
         except RequestError as exc:
             left.append(_left(call, asked.address, exc))
-    claimed = call.areas is None and body.driver in {None, "claim"}
-    waiting = await claims.waiting(connection, _SENDERS) if claimed else []
-    for each in [found for found in waiting if body.profile in {None, found.profile}]:
-        asked = shapes.InboxAccept(address=f"{_CLAIM}{each.id}", area=body.area)
-        plans.append(_claimed(call, each, asked))
-    return plans, left
+    if call.areas is not None or body.driver not in {None, "claim"}:
+        return plans, left, more
+    skip = [int(each.removeprefix(_CLAIM)) for each in body.skip if _CLAIMED.fullmatch(each)]
+    waiting = await claims.waiting(connection, _SENDERS + 1, profile=body.profile, skip=skip)
+    plans += [
+        _claimed(call, each, shapes.InboxAccept(address=f"{_CLAIM}{each.id}", area=body.area))
+        for each in waiting[:_SENDERS]
+    ]
+    if len(waiting) > _SENDERS:
+        more += await claims.count_waiting(connection, profile=body.profile, skip=skip) - _SENDERS
+    return plans, left, more
+
+
+async def _own_topics(call: Call[Any], connection: asyncpg.Connection) -> list[str] | None:
+    """List the topics of the bridges in the asker's areas; None for who has the right everywhere."""
+    if call.areas is None:
+        return None
+    return [each["topic"] for each in await connection.fetch(_BRIDGES) if each["area_id"] in call.areas]
 
 
 async def _add(call: Call[Any], connection: asyncpg.Connection, plans: Sequence[_Plan]) -> list[devices.Added]:
@@ -360,6 +381,6 @@ routes = (
     get("/inbox", inbox, reach=Reach.OWN),
     post("/inbox", add, Action.DEVICES, most=_JOB_BYTES),
     post("/inbox/accept", accept, Action.DEVICES, status=201, reach=Reach.OWN),
-    post("/inbox/accept-all", accept_all, Action.DEVICES, reach=Reach.OWN),
+    post("/inbox/accept-all", accept_all, Action.DEVICES, most=_JOB_BYTES, reach=Reach.OWN),
     post("/inbox/reject", reject, Action.DEVICES),
 )

@@ -20,6 +20,7 @@ from iot_core.messages import text
 
 if TYPE_CHECKING:
     from iot_core.api import shapes
+    from iot_core.client import Client
 
 __all__ = ["inbox"]
 
@@ -195,10 +196,8 @@ def reject(addresses: tuple[str, ...]) -> None:
 
 
 def _accept_all(asked: shapes.InboxAcceptAll, *, dry_run: bool, yes: bool) -> None:
-    import msgspec
-
     would = ask(lambda client: client.accept_all(asked))
-    total = len(would.preview)
+    total = len(would.preview) + would.more
     if dry_run or not total:
         show_one(would, lambda: _say_all(would, dry=True))
         return
@@ -207,20 +206,40 @@ def _accept_all(asked: shapes.InboxAcceptAll, *, dry_run: bool, yes: bool) -> No
             raise RequestError("change.confirm", total=total)
         _say_all(would, dry=True)
         click.confirm(text("change.sure", total=total), abort=True)
-    done = ask(lambda client: client.accept_all(msgspec.structs.replace(asked, dry_run=False)))
+    done = ask(lambda client: _all_of(client, asked, total))
     show_one(done, lambda: _say_all(done, dry=False))
+
+
+async def _all_of(client: Client, asked: shapes.InboxAcceptAll, total: int) -> shapes.InboxAccepted:
+    """Accept piece by piece until nobody waits who was not looked at."""
+    from msgspec.structs import replace
+
+    from iot_core.api import shapes
+    from iot_core.cli.progress import bar
+
+    done = shapes.InboxAccepted(items=(), left=())
+    with bar(text("inbox.accepting"), total) as advance:
+        while True:
+            skip = tuple(each.address for each in done.left)
+            piece = await client.accept_all(replace(asked, skip=skip, dry_run=False))
+            advance(len(piece.items) + len(piece.left))
+            done = shapes.InboxAccepted(
+                items=done.items + piece.items, left=done.left + piece.left, preview=done.preview + piece.preview
+            )
+            if not piece.more or not (piece.items or piece.left):
+                return replace(done, more=piece.more)
 
 
 def _say_all(said: shapes.InboxAccepted, *, dry: bool) -> None:
     for each in said.preview[:SAMPLE]:
         click.echo(printable(f"  {each.address} → {each.key} ({each.profile})"))
-    if len(said.preview) > SAMPLE:
-        line("change.more", more=len(said.preview) - SAMPLE)
+    if (more := len(said.preview) + said.more - SAMPLE) > 0:
+        line("change.more", more=more)
     if said.left:
         line("inbox.left", total=len(said.left))
         print_rows(said.left, LEFT_COLUMNS)
     if dry:
-        line("inbox.would", total=len(said.preview))
+        line("inbox.would", total=len(said.preview) + said.more)
         return
     replayed = sum(each.replayed for each in said.items)
     line("inbox.accepted", total=len(said.items), messages=replayed)

@@ -38,6 +38,7 @@ __all__ = [
     "accept",
     "admitted",
     "claim",
+    "count_waiting",
     "note_refused",
     "one",
     "reject",
@@ -93,10 +94,14 @@ _COLUMNS: Final = """
 claim.id, batch.key AS batch, claim.profile, claim.serial, claim.driver, host(claim.came_from) AS came_from,
 claim.state, claim.contested, claim.claimed_at, claim.last_at
 """
-_WAITING: Final = f"""
-SELECT {_COLUMNS} FROM iot.claim JOIN iot.batch ON batch.id = claim.batch_id WHERE claim.state = 'waiting'
-ORDER BY claim.id LIMIT $1
+_WAITS: Final = """
+claim.state = 'waiting' AND ($1::text IS NULL OR claim.profile = $1) AND claim.id <> ALL($2::bigint[])
 """
+_WAITING: Final = f"""
+SELECT {_COLUMNS} FROM iot.claim JOIN iot.batch ON batch.id = claim.batch_id WHERE {_WAITS}
+ORDER BY claim.id LIMIT $3
+"""
+_COUNT_WAITING: Final = f"SELECT count(*) FROM iot.claim WHERE {_WAITS}"
 _ONE: Final = f"""
 SELECT {_COLUMNS} FROM iot.claim JOIN iot.batch ON batch.id = claim.batch_id WHERE claim.id = $1::bigint
 FOR UPDATE OF claim
@@ -188,9 +193,17 @@ async def claim(connection: asyncpg.Connection, profiles: Profiles, ask: Ask) ->
         return await _go_on(connection, batch, found, ask)
 
 
-async def waiting(connection: asyncpg.Connection, limit: int) -> list[Claim]:
+async def waiting(
+    connection: asyncpg.Connection, limit: int, *, profile: str | None = None, skip: Sequence[int] = ()
+) -> list[Claim]:
     """List claims that wait for a person's word, the oldest first."""
-    return [Claim(**row) for row in await connection.fetch(_WAITING, limit)]
+    return [Claim(**row) for row in await connection.fetch(_WAITING, profile, skip, limit)]
+
+
+async def count_waiting(connection: asyncpg.Connection, *, profile: str | None = None, skip: Sequence[int] = ()) -> int:
+    """Count them."""
+    found: int = await connection.fetchval(_COUNT_WAITING, profile, skip)
+    return found
 
 
 async def one(connection: asyncpg.Connection, number: int) -> Claim:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ import aiomqtt
 import asyncpg
 import pytest
 
-from iot_core.api import shapes
+from iot_core.api import inbox, shapes
 from iot_core.app import Core
 from iot_core.claiming import Claiming
 from iot_core.client import Client
@@ -204,6 +205,28 @@ async def test_all_that_wait_are_accepted_in_one_operation_and_each_gets_a_secre
     assert len(set(secrets.values())) == 4
     for device, secret in secrets.items():
         assert await speaks(core, device, secret) == 0
+
+
+@pytest.mark.parametrize("running", ["embedded"], indirect=True)
+async def test_the_command_line_goes_on_until_nobody_waits_but_who_cannot_be_accepted(
+    running: tuple[Core, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, client = running
+    monkeypatch.setattr(inbox, "_SENDERS", 2)
+    for taken in ("w-0", "w-1"):
+        await client.add_device(shapes.DeviceNew(key=taken, profile="native-streetlight"))
+    made = await new_batch(client, count=7)
+    for n in range(7):
+        assert (await post(core, made, f"W-{n}", a_reply()))[0] == 202
+    where = ("--url", core.url, "--token", core.token, "--output", "json")
+    iot = (sys.executable, "-m", "iot_core.cli", "inbox", "accept", "--all", *where)
+    code, said, err = await command(*iot, "--dry-run")
+    assert (code, json.loads(said)["more"]) == (0, 5), err
+    code, said, err = await command(*iot)
+    assert code == 0, err
+    done = json.loads(said)
+    assert sorted(each["device"]["key"] for each in done["items"]) == [f"w-{n}" for n in range(2, 7)]
+    assert (len(done["left"]), done["more"]) == (2, 0)
 
 
 async def test_claims_that_wait_for_each_other_leave_connections_to_everybody_else(dsn: str) -> None:

@@ -110,6 +110,8 @@ class InboxAcceptAll(Request, frozen=True, kw_only=True):
     driver: str | None = None
     area: Key | None = None
     gateway: Key | None = None
+    skip: Annotated[tuple[Annotated[str, Meta(max_length=600)], ...], Meta(max_length=100_000)] = ()
+    """Addresses that were left before, and are not to be tried again."""
     dry_run: bool = False
 
 
@@ -135,6 +137,8 @@ class InboxAccepted(Answer, frozen=True, kw_only=True):
     items: tuple[DeviceAdded, ...]
     left: tuple[InboxLeft, ...]
     preview: tuple[InboxPreview, ...] = ()
+    more: int = 0
+    """How many wait beyond those who were looked at."""
 
 
 class InboxReject(Request, frozen=True, kw_only=True):
