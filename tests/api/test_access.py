@@ -28,7 +28,7 @@ ACTIONS = {
     "GET /devices/{key}/channels": "read", "POST /devices/{key}/channels": "devices",
     "GET /devices/{key}/aqi": "read", "GET /areas": "read", "GET /areas/tree": "read", "POST /areas": "areas",
     "GET /areas/{key}": "read", "POST /areas/import": "areas", "POST /areas/merge": "areas",
-    "POST /areas/{key}/rename": "areas", "POST /areas/{key}/move": "areas",
+    "POST /areas/{key}/rename": "areas", "POST /areas/{key}/move": "areas", "POST /areas/{key}/end": "areas",
     "GET /maintenance": "read", "POST /maintenance": "devices", "POST /maintenance/{number}/end": "devices",
     "GET /devices/{key}/commissioning": "read", "POST /devices/{key}/commissioning": "devices",
     "GET /devices/{key}/commissionings": "read",
