@@ -1,5 +1,5 @@
 -- two persons are two accounts: which user ordered, beside the name of then
--- depends: 0037_numbers_of_a_day
+-- depends: 0038_who_was_told
 
 -- migrate: apply
 ALTER TABLE iot.command_order ADD COLUMN by_user integer REFERENCES iot.user_account;  -- null: a program, the core
