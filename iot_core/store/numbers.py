@@ -13,7 +13,8 @@ import asyncpg
 from iot_core.store.calendar import Calendar
 from iot_core.store.tables import read_calendar
 
-EVERY_S: Final = 20.0
+_LONGEST_S: Final = 600.0
+"""It sleeps until midnight, but not longer than this: a clock may be set."""
 KEEP: Final = timedelta(days=100)
 """How long it is known with which number a day began."""
 
@@ -49,8 +50,10 @@ async def run_days(pool: asyncpg.Pool) -> None:
     """Note with which number each civil day begins; until cancelled."""
     while True:
         async with pool.acquire() as connection:
-            await begin_day(connection, await read_calendar(connection), datetime.now(UTC))
-        await asyncio.sleep(EVERY_S)
+            calendar = await read_calendar(connection)
+            await begin_day(connection, calendar, datetime.now(UTC))
+        now = datetime.now(UTC)
+        await asyncio.sleep(min((calendar.day_after(now) - now).total_seconds(), _LONGEST_S))
 
 
 async def begin_day(connection: asyncpg.Connection, calendar: Calendar, now: datetime) -> bool:

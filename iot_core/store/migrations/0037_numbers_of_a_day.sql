@@ -38,6 +38,7 @@ RETURNS TABLE (device_id integer, expected bigint, stored bigint) LANGUAGE sql S
                 SELECT m.next FROM iot.seq_mark m
                 WHERE m.unit_id = r.unit_id AND m.run = r.run AND m.start <= edge.high ORDER BY m.start DESC LIMIT 1
             ) END AS next
+        OFFSET 0 -- else each mention of an edge looks it up anew
     ) used
     CROSS JOIN LATERAL (
         SELECT COALESCE(sum(upper(each) - lower(each)), 0) AS numbers
