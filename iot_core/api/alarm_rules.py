@@ -16,6 +16,7 @@ from iot_core.api.roles import Action, outside
 from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.within import require_areas, require_devices
 from iot_core.errors import ConfigError, NotFoundError, RequestError
+from iot_core.model import DeviceClass, is_metric_key
 from iot_core.registry.audit import Change, record
 
 _LONGEST: Final = timedelta(days=366)
@@ -48,9 +49,7 @@ async def at_device(call: Call[NoQuery]) -> shapes.RulesAt:
 async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleChanged:
     """Lay a change over a rule for the class, an area, a label or a device; it holds at once, everywhere."""
     rule = call.path["rule"]
-    device_class = call.services.profiles.classes.get(rule.partition(".")[0])
-    if device_class is None:
-        raise NotFoundError("rule.no_class", rule=rule)
+    device_class = _class_of(call, rule)
     async with call.connection() as connection, connection.transaction():
         await _require(call, connection, body.where)
         where = await where_of(connection, body.where)
@@ -70,6 +69,14 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
         severity=None if found is None else found.severity, devices=devices, applied=not body.preview,
         life_safety=device_class.life_safety,
     )  # fmt: skip
+
+
+def _class_of(call: Call[NoQuery], rule: str) -> DeviceClass:
+    class_key, _, name = rule.partition(".")
+    found = call.services.profiles.classes.get(class_key)
+    if found is None or not is_metric_key(name):
+        raise NotFoundError("rule.no_class", rule=rule)
+    return found
 
 
 def _wrong(error: ConfigError) -> RequestError:
@@ -96,9 +103,7 @@ async def try_(call: Call[NoQuery], body: shapes.RuleTry) -> shapes.RuleTried:
     if not timedelta(0) < until - body.since <= _LONGEST:
         raise RequestError("rule.bad_span", days=_LONGEST.days)
     profiles = call.services.profiles
-    device_class = profiles.classes.get(rule.partition(".")[0])
-    if device_class is None:
-        raise NotFoundError("rule.no_class", rule=rule)
+    device_class = _class_of(call, rule)
     async with call.reader() as connection:
         await _require(call, connection, body.where)
         where = await where_of(connection, body.where)

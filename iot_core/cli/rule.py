@@ -158,7 +158,8 @@ def _read(file: Path) -> dict[str, Any]:
 
     try:
         body = msgspec.yaml.decode(file.read_bytes())
-    except msgspec.DecodeError as exc:
+        msgspec.json.encode(body)  # an alias of a list inside itself has no end
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise RequestError("rule.no_yaml", file=str(file), detail=str(exc)) from exc
     if not isinstance(body, dict):
         raise RequestError("rule.no_yaml", file=str(file), detail="-")

@@ -17,6 +17,9 @@ from iot_core.profiles.table import Table
 __all__ = ["ConditionSpec", "RuleSpec", "StepSpec", "Titles", "read_duration", "read_rule"]
 
 _ZERO: Final = timedelta(0)
+_LONGEST: Final = timedelta(days=400)
+"""Of a rule's spans: more is a slip, and the calendar ends somewhere."""
+_MOST_INTERVALS: Final = 10_000
 _FEW: Final = timedelta(hours=1)
 
 
@@ -132,6 +135,8 @@ def read_rule(
     spec = document.read(place, RuleSpec)
     if spec.momentary and (not spec.latched or spec.hold != "0s"):
         raise document.error((*place, "momentary"), "latched beside it, and no for: what is over at once cannot last")
+    if spec.hysteresis < 0:
+        raise document.error((*place, "hysteresis"), "0 or more")
     try:
         hours.parse(spec.hours)
     except RequestError as exc:
@@ -142,8 +147,8 @@ def read_rule(
         title=Title(spec.title.vi, spec.title.en),
         severity=Severity(spec.severity),
         hysteresis=float(spec.hysteresis),
-        on_delay=read_duration(document, (*place, "for"), spec.hold),
-        off_delay=read_duration(document, (*place, "gone_for"), spec.gone_for),
+        on_delay=_span(document, (*place, "for"), spec.hold),
+        off_delay=_span(document, (*place, "gone_for"), spec.gone_for),
         steps=tuple(sorted(((float(step.at), Severity(step.severity)) for step in spec.steps), key=_by_urgency)),
         hours=spec.hours,
         latched=spec.latched,
@@ -162,6 +167,13 @@ def read_duration(document: Document, place: Place, text: object) -> timedelta:
     span = duration(text) if isinstance(text, str) else None
     if span is None:
         raise document.error(place, "a duration such as 30s, 15m, 24h or 7d")
+    return span
+
+
+def _span(document: Document, place: Place, text: object) -> timedelta:
+    span = read_duration(document, place, text)
+    if span > _LONGEST:
+        raise document.error(place, f"a duration of {_LONGEST.days}d at most")
     return span
 
 
@@ -193,7 +205,7 @@ class _Reader:
         if comparison in {Comparison.IN, Comparison.NOT_IN}:
             return found | {"members": frozenset(value)}
         if comparison is Comparison.STUCK:
-            return found | {"over": read_duration(self.document, (*self.place, "stuck_for"), value)}
+            return found | {"over": _span(self.document, (*self.place, "stuck_for"), value)}
         if comparison is Comparison.CHANGED:
             return found | {"over": self._over(when, _FEW)}
         if comparison in {Comparison.RATE_ABOVE, Comparison.RATE_BELOW}:
@@ -201,6 +213,7 @@ class _Reader:
         return found | {"threshold": value}
 
     def _devices(self, when: ConditionSpec, rules: frozenset[str]) -> dict[str, Any]:
+        rules -= {str(self.place[-2])}  # itself
         for name in when.devices or ():
             if name not in rules:
                 raise self.document.error((*self.place, "devices"), f"rules of this class: {', '.join(sorted(rules))}")
@@ -213,7 +226,7 @@ class _Reader:
             "rules": tuple(f"{self.class_key}.{name}" for name in when.devices),
             "least": when.at_least,
             "alone": Severity(when.alone) if when.alone is not None else None,
-            "over": read_duration(self.document, (*self.place, "within"), when.within or "60s"),
+            "over": _span(self.document, (*self.place, "within"), when.within or "60s"),
             "area_kind": when.area_kind or "",
             "behind": when.behind or "",
             "fresh": when.fresh is True,
@@ -236,8 +249,9 @@ class _Reader:
 
     def _silence(self, when: ConditionSpec) -> dict[str, Any]:
         assert when.silent_for is not None
-        if float(when.silent_for) < 1:
-            raise self.document.error((*self.place, "silent_for"), "silent_for with a number of intervals from 1 on")
+        if not 1 <= when.silent_for <= _MOST_INTERVALS:
+            expected = f"silent_for with a number of intervals from 1 to {_MOST_INTERVALS}"
+            raise self.document.error((*self.place, "silent_for"), expected)
         metric = self._metric(when, self.place).key if when.metric is not None else None
         return {"comparison": Comparison.SILENT, "threshold": float(when.silent_for), "metric": metric}
 
@@ -287,7 +301,7 @@ class _Reader:
     def _over(self, when: ConditionSpec, default: timedelta | None) -> timedelta:
         if when.over is None and default is not None:
             return default
-        span = read_duration(self.document, (*self.place, "over"), when.over)
+        span = _span(self.document, (*self.place, "over"), when.over)
         if span <= _ZERO:
             raise self.document.error((*self.place, "over"), "a span longer than nothing")
         return span

@@ -1,4 +1,4 @@
-"""Rules over devices: whose alarm it is, an area's or a gateway's, and which change of the rule holds there."""
+"""Rules over devices: whose alarm it is, an area's or a gateway's, which change of the rule holds there."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from iot_core.alarms.book import RuleBook
+from iot_core.alarms.book import RuleBook, read_body
 from iot_core.alarms.changes import change_rule, where_of
 from iot_core.alarms.lifecycle import list_alarms
 from iot_core.alarms.times import Times
 from iot_core.alarms.trial import Trial, part_of
-from iot_core.errors import RequestError
+from iot_core.errors import ConfigError, RequestError
 from iot_core.model import Severity
 from iot_core.registry import found as devices
 from tests.alarms.city import MINUTE, T0, TANK, City, Knowledge, seen
-from tests.alarms.test_language import area, have, place
+from tests.alarms.test_language import BASE, area, have, place
 
 OUTAGE: dict[str, Any] = {
     "devices": ["high"], "at_least": 2, "within": "10m", "area_kind": "street", "behind": "detector", "fresh": True,
@@ -155,3 +155,23 @@ async def test_rule_over_devices_is_tried_at_gateways_and_as_it_stands_in_each_a
     rang = [(each.device_key if each.source_kind == "device" else each.area_key) for each in await city.alarms()
             if each.rule == "tank.outage"]  # fmt: skip
     assert sorted(map(str, rang)) == ["cabinet-1", "street-1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"hysteresis": -3}, "hysteresis"),
+        ({"for": "9000000d"}, "for"),
+        ({"gone_for": "401d"}, "gone_for"),
+        ({"when": {"metric": "level", "rate_above": 1, "over": "9000000d"}}, "over"),
+        ({"when": {"metric": "level", "stuck_for": "3000000d"}}, "stuck_for"),
+        ({"when": {"silent_for": 1e300}}, "silent_for"),
+        ({"when": {"devices": ["odd"], "at_least": 2}}, "devices"),
+        ({"when": {"devices": ["high"], "at_least": 2, "behind": "detector", "alone": "low"}}, "alone"),
+    ],
+)
+def test_rule_that_no_clock_can_follow_or_that_counts_itself_is_refused(change: dict[str, Any], key: str) -> None:
+    body = {**BASE, "when": {"metric": "level", "above": 1}, **change}
+    with pytest.raises(ConfigError) as caught:
+        read_body(TANK, "tank.odd", body, frozenset({"odd", "high"}))
+    assert str(caught.value.facts["key"]).endswith(key)

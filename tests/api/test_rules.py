@@ -30,6 +30,9 @@ async def test_change_of_a_rule_is_shown_checked_applied_and_ended(city: City) -
     wrong = await city.ask("POST", f"/rules/{BATTERY}", json={"body": {"when": {"metric": "nothing", "below": 3}}})
     assert (wrong.status, wrong.json["code"]) == (400, "rule.invalid")
     assert "when.metric" in wrong.json["detail"]
+    for name in ("fire_detector", "fire_detector.", "fire_detector.SELECT", "fire_detector.a b", "nothing.low"):
+        unknown = await city.ask("POST", f"/rules/{name}", json={"body": {"enabled": False}})
+        assert (unknown.status, unknown.json["code"]) == (404, "rule.no_class"), name
 
     assert (await city.ask("POST", f"/rules/{BATTERY}", json={"where": "device=smoke-1"})).status == 200
     assert (await city.ask("GET", "/rules")).json["items"] == []

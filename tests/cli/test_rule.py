@@ -34,6 +34,9 @@ def test_change_says_what_it_would_have_raised_before_it_holds(core: Core) -> No
 
     wrong = core("rule", "try", "fire_detector.nothing", "--since", "1d")
     assert (wrong.code, "iot rule explain" in wrong.err) == (1, True)
+    core.folder.joinpath("endless.yaml").write_text("a: &a [*a]\n")
+    endless = core("rule", "check", RULE, "endless.yaml")
+    assert (endless.code, "endless.yaml" in endless.err) == (1, True)
     core("device", "remove", "smoke-tried")
 
 
