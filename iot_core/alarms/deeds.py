@@ -101,6 +101,8 @@ async def act(connection: asyncpg.Connection, alarm_id: int, asked: Asked) -> Al
 
 def _require(asked: Asked, alarm: AlarmRow) -> None:
     if asked.deed in _NEEDS_WORDS and not (asked.note or "").strip():
+        if asked.deed is Deed.CLOSE:
+            raise RequestError("alarm.say_cause")
         raise RequestError("alarm.say_why", deed=asked.deed.value)
     if asked.deed is Deed.SHELVE and (asked.until is None or asked.until <= asked.now):
         raise RequestError("alarm.until_when")

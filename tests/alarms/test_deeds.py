@@ -133,7 +133,7 @@ async def test_two_operators_at_once_change_an_alarm_once(city: City) -> None:
 
 async def test_alarm_closes_with_its_cause_only_when_its_condition_is_gone(city: City) -> None:
     alarm = await raised(city)
-    with pytest.raises(RequestError):
+    with pytest.raises(RequestError, match=r"alarm\.say_cause"):
         await do(city, alarm, Deed.CLOSE)
     with pytest.raises(ConflictError):
         await do(city, alarm, Deed.CLOSE, note="pump")
