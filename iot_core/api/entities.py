@@ -42,6 +42,11 @@ _ALERTS: Final = {
     "air_quality": ("environment", "airPollution"), "water_quality": ("environment", "waterPollution"),
     "weather": ("weather", None), "panic_button": ("security", None), "camera_health": ("security", None),
 }  # fmt: skip
+# A detector that is silent is no fire: these rules tell of the device, or of something else than the class is for.
+_OF_THE_DEVICE: Final = frozenset(
+    {"silent", "stuck", "fault", "tamper", "tilt", "disabled", "battery_low", "battery_level"}
+)
+_NO_FIRE: Final = ("fire_detector.co_", "fire_detector.gas")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +152,8 @@ def alert(row: Mapping[str, Any]) -> dict[str, Attribute]:
         "description": Attribute(row["title_en"]),
         "name": Attribute(row["title_vi"]),
     }
-    if sub is not None:
+    rule = row["rule"]
+    if sub is not None and rule.rpartition(".")[2] not in _OF_THE_DEVICE and not rule.startswith(_NO_FIRE):
         found["subCategory"] = Attribute(sub)
     if row["cleared_at"] is not None:
         found["validTo"] = Attribute(_time(row["cleared_at"]))

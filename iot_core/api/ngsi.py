@@ -49,10 +49,10 @@ WHERE d.retired_at IS NULL AND s.last_received_at IS NOT NULL AND d.class_key = 
 ORDER BY d.key LIMIT $6 OFFSET $7
 """
 ALERTS: Final = """
-SELECT a.id, a.severity, a.raised_at, a.cleared_at, a.title_vi, a.title_en, d.key AS device_key, d.class_key,
+SELECT a.id, a.rule, a.severity, a.raised_at, a.cleared_at, a.title_vi, a.title_en, d.key AS device_key, d.class_key,
     d.latitude, d.longitude, count(*) OVER () AS total
 FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
-WHERE a.closed_at IS NULL AND NOT a.simulated AND ($1::bigint[] IS NULL OR a.id = ANY($1))
+WHERE a.closed_at IS NULL AND NOT a.simulated AND NOT a.test AND ($1::bigint[] IS NULL OR a.id = ANY($1))
     AND ($2::integer[] IS NULL OR d.area_id = ANY($2)) AND (NOT d.class_key = ANY($3) OR 'public' = ANY(d.labels))
 ORDER BY a.id LIMIT $4 OFFSET $5
 """

@@ -33,8 +33,9 @@ RETURNING {ENDPOINT}, t.heartbeat_s
 """
 STATE: Final = """
 SELECT (SELECT value FROM iot.fixed_setting WHERE key = 'core_id') AS core,
-    (SELECT count(*) FROM iot.alarm WHERE closed_at IS NULL AND NOT simulated) AS open_alarms,
-    (SELECT count(*) FROM iot.alarm WHERE closed_at IS NULL AND NOT simulated AND acknowledged_at IS NULL) AS untaken,
+    (SELECT count(*) FROM iot.alarm WHERE closed_at IS NULL AND NOT simulated AND NOT test) AS open_alarms,
+    (SELECT count(*) FROM iot.alarm
+        WHERE closed_at IS NULL AND NOT simulated AND NOT test AND acknowledged_at IS NULL) AS untaken,
     (SELECT count(*) FROM iot.outbox WHERE delivered_at IS NULL AND dead_at IS NULL) AS backlog
 """
 

@@ -32,6 +32,7 @@ _SETTLE: Final = timedelta(seconds=30)
 """A period is written this long after its end: what a device says of it comes a little later."""
 GAPS: Final = timedelta(days=60)
 _AT_ONCE: Final = 500
+_MOST_ROWS: Final = 200_000
 _PAUSE_S: Final = 60
 _CONNECT_S: Final = 20.0
 DEVICE: Final = "SELECT id, class_key FROM iot.device WHERE key = $1 AND retired_at IS NULL"
@@ -92,8 +93,13 @@ async def run_reports(pool: asyncpg.Pool, settings: Settings) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-async def write_files(connection: asyncpg.Connection, reports: Reports, zone: str, now: datetime) -> int:
-    """Write a file for every station and period that has none yet and has data; say how many."""
+async def write_files(
+    connection: asyncpg.Connection, reports: Reports, zone: str, now: datetime, most: int = _MOST_ROWS
+) -> int:
+    """Write a file for every station and period that has none yet and has data; say how many.
+
+    Of each station up to `most` rows are read at once; the rest has its turn next time.
+    """
     made = 0
     for key, station in reports.stations.items():
         device = await connection.fetchrow(DEVICE, key)
@@ -106,7 +112,8 @@ async def write_files(connection: asyncpg.Connection, reports: Reports, zone: st
         begin = end - PERIOD if known["first"] is None else max(known["first"] - PERIOD, end - GAPS)
         if known["again"] is not None:
             begin = min(begin, known["again"] - PERIOD)
-        for period, samples in (await _missing(connection, device, columns, begin, end)).items():
+        missing, end = await _missing(connection, device, columns, begin=begin, end=end, most=most)
+        for period, samples in missing.items():
             file = make(station, period, samples, name=reports.name, zone=zone)
             if file is not None:
                 await connection.execute(
@@ -122,12 +129,14 @@ async def _missing(
     connection: asyncpg.Connection,
     device: asyncpg.Record,
     columns: Sequence[asyncpg.Record],
+    *,
     begin: datetime,
     end: datetime,
-) -> dict[datetime, list[Sample]]:
-    """Read the rows of periods that have no file yet, by the end of their period."""
+    most: int,
+) -> tuple[dict[datetime, list[Sample]], datetime]:
+    """Read the rows of periods that have no file yet, by the end of their period; say until when all are read."""
     if not columns:
-        return {}
+        return {}, end
     names = ", ".join(f't."{column["key"]}"' for column in columns)
     said = " OR ".join(f't."{column["key"]}" IS NOT NULL' for column in columns)  # other rows have no file, ever
     period = "date_bin('5 minutes', t.time - interval '1 microsecond', timestamptz '2000-01-01 00:00+00')"
@@ -136,9 +145,12 @@ async def _missing(
         f' FROM telemetry."{device["class_key"]}" t WHERE t.device_id = $1 AND t.time > $2 AND t.time <= $3'
         f" AND ({said})"
         f" AND NOT EXISTS (SELECT FROM iot.report_file f WHERE f.device_id = $1 AND NOT f.again"
-        f" AND f.period = {period} + interval '5 minutes') ORDER BY t.time LIMIT 200000",
+        f" AND f.period = {period} + interval '5 minutes') ORDER BY t.time LIMIT {most}",
         device["id"], begin, end,
     )  # fmt: skip
+    if len(rows) == most and rows[0]["period"] != rows[-1]["period"]:  # of the last one there may be more
+        end = rows[-1]["period"] - PERIOD
+        rows = [row for row in rows if row["period"] <= end]
     found: dict[datetime, list[Sample]] = {}
     for row in rows:
         for column in columns:
@@ -148,7 +160,7 @@ async def _missing(
                 found.setdefault(row["period"], []).append(
                     Sample(column["key"], float(value), usable=good, calibrating=row["quality"] == 2)
                 )
-    return found
+    return found, end
 
 
 async def _hand_over_waiting(pool: asyncpg.Pool, reports: Reports) -> None:

@@ -86,6 +86,19 @@ async def test_an_alarm_is_an_alert(city: City) -> None:
     assert {alert["severity"] for alert in alerts} >= {"critical"}
 
 
+async def test_a_silent_detector_is_no_fire_and_a_test_no_alert(city: City) -> None:
+    await populated(city)
+    alerts = (await read(city, "entities?type=Alert&options=keyValues")).json
+    fire = next(alert for alert in alerts if alert.get("subCategory") == "buildingFire")
+    number = int(fire["id"].rpartition(":")[2])
+    path = f"entities/{fire['id']}?options=keyValues"
+    for rule in ("silent", "battery_low", "gas", "co_300"):
+        await city.path.pool.execute("UPDATE iot.alarm SET rule = $1 WHERE id = $2", f"fire_detector.{rule}", number)
+        assert "subCategory" not in (await read(city, path)).json
+    await city.path.pool.execute("UPDATE iot.alarm SET test = true WHERE id = $1", number)
+    assert (await read(city, path)).status == 404
+
+
 async def test_normalized_form_has_units_times_and_a_context(city: City) -> None:
     await populated(city)
     reply = await read(city, "entities?type=AirQualityObserved&count=true", Accept="application/ld+json")

@@ -64,9 +64,9 @@ async def say(city: City, at: datetime, pm25: float, quality: Quality = Quality.
     await city.path.say("aq-1", msgspec.json.encode(body).decode())
 
 
-async def written(city: City, reports: Reports, now: datetime) -> int:
+async def written(city: City, reports: Reports, now: datetime, most: int = 1_000) -> int:
     async with city.path.pool.acquire() as connection:
-        return await write_files(connection, reports, HANOI, now)
+        return await write_files(connection, reports, HANOI, now, most)
 
 
 async def test_every_period_gets_its_file_also_late_and_after_an_outage(city: City, tmp_path: Path) -> None:
@@ -104,6 +104,19 @@ async def test_every_period_gets_its_file_also_late_and_after_an_outage(city: Ci
     async with city.path.pool.acquire() as connection:
         await forget(connection, timedelta(days=400))
         assert {row["name"][-10:] for row in await ledger(connection)} == {"091000.txt", "091500.txt", "092500.txt"}
+
+
+async def test_a_period_of_which_not_all_is_read_at_once_waits_for_its_turn(city: City) -> None:
+    await city.add("aq-1", "air_quality")
+    reports = Reports(folder="/nowhere", stations={"aq-1": "S1"})
+    await say(city, NINE + timedelta(minutes=1), 1)
+    assert await written(city, reports, NINE + timedelta(minutes=6)) == 1
+    for minutes in range(6, 14):
+        await say(city, NINE + timedelta(minutes=minutes), minutes)
+    assert await written(city, reports, NINE + timedelta(minutes=16), most=6) == 1
+    assert await written(city, reports, NINE + timedelta(minutes=16), most=6) == 1
+    bodies = await city.path.pool.fetch("SELECT body FROM iot.report_file ORDER BY period")
+    assert [row["body"].split("\t")[1] for row in bodies] == ["1", "8", "12"]
 
 
 async def test_file_that_is_asked_for_anew_is_made_of_what_is_stored_now_the_first_one_too(
