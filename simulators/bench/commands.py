@@ -20,7 +20,9 @@ _LONGEST_S = 600
 _STORES = "embedded|timescaledb|DSN"
 
 
-@click.group("bench", cls=Group, help=text("bench.help"))
+@click.group(
+    "bench", cls=Group, help=text("bench.help"), examples=["iot bench ingest --seconds 30", "iot bench query --help"]
+)
 def bench() -> None:
     """Group the benchmarks."""
 
