@@ -440,6 +440,8 @@ def _optional_path(entries: Entries, place: Place, text: str | None) -> Path | N
 def json_path(entries: Entries, place: Place, text: str) -> Path:
     """Compile a path into JSON. Raises ConfigError."""
     path = () if text == "." else parse_path(text) or None
+    if text.startswith(("$.", "$[")):
+        raise entries.document.error(place, "a path without $: ENERGY.Power")
     if path is None:
         raise entries.document.error(place, "a path such as ENERGY.Power, list[0].x or list[key=value].x")
     return path

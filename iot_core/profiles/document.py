@@ -56,7 +56,7 @@ class Document:
             line = mark.line + 1 if mark else 1
             said = text.splitlines()[line - 1 : line] or [""]
             tab = "\t" in said[0][: len(said[0]) - len(said[0].lstrip())]
-            why = "spaces before the key, not a tab" if tab else f"YAML ({getattr(exc, 'problem', None) or exc})"
+            why = "spaces before the key, not a tab" if tab else _why(str(getattr(exc, "problem", None) or exc))
             self._fail(line, "", why)
         self.data: Any = None if node is None else self._build(node, ())
 
@@ -195,6 +195,26 @@ class Document:
 
     def _fail(self, line: int, key: str, expected: str) -> NoReturn:
         raise ConfigError("profile.invalid", file=self.file, line=line, key=key or "-", expected=expected) from None
+
+
+_WHY: Final = {
+    "mapping values are not allowed": "quotes around a text with a colon and a space in it",
+    "cannot start any token": "quotes around a text that begins with % or @, or with the backtick",
+    "undefined alias": "an anchor &name above the *name that stands for it",
+    "alphabetic or numeric character": "quotes around a text that begins with * or &",
+    "expected ',' or '}'": "a closing }, and quotes around a text with { or } in it",
+    "expected ',' or ']'": "a closing ], and quotes around a text with [ or ] in it",
+    "expected node content": "something behind the colon, and quotes around a text with # or , in it",
+    "expected key": "the keys of one table below one another, each behind as many spaces",
+    "found another document": "one document: nothing behind ---",
+    "unexpected end of stream": "the quote that closes a text",
+    "unacceptable character": "text without control characters",
+}
+"""What the parser of YAML says, and what a person has to do about it."""
+
+
+def _why(problem: str) -> str:
+    return next((said for part, said in _WHY.items() if part in problem), f"YAML ({problem})")
 
 
 def duration(text: str) -> timedelta | None:

@@ -75,6 +75,8 @@ def _type_of(message: str, keys: list[str]) -> str:
     """Say types in words: ``Expected `int | null`, got `str` ``."""
     found = re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`", message)
     if found is None:
+        if message == "Expected `str`":  # a key: {scale: 0,1} says scale 0, and a key 1 without a value
+            return "keys that are text, a number among them in quotes; decimals have a point: 0.1"
         return message.removeprefix("Expected ").replace("`", "")
     types = dict(_TYPES)
     if 0 < len(keys) <= _FEW:
