@@ -48,6 +48,8 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.dont_write_bytecode = False  # hundreds of processes of `iot` would each compile all that they import
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("TMPDIR", servers.in_memory())
+    tempfile.tempdir = None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -33,7 +33,7 @@ REFUSED = 5  # mosquitto_pub's exit code for "not authorised"
 @contextmanager
 def state_dir() -> Iterator[StateDir]:
     """Give a state directory that a service user can reach (pytest's own folders are closed)."""
-    folder = Path(tempfile.mkdtemp(prefix="iot-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="iot-", dir=servers.in_memory()))
     folder.chmod(0o711)
     try:
         with locked(folder / "state") as state:

@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from simulators.faults import FAULTS
+from tests import servers
 
 PATIENCE_S = 100
 IOT = (sys.executable, "-m", "iot_core.cli")
@@ -27,7 +28,7 @@ IOT = (sys.executable, "-m", "iot_core.cli")
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Give a folder that service users reach; pytest's own is closed to them."""
-    made = Path(tempfile.mkdtemp(prefix="iot-demo-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="iot-demo-", dir=servers.in_memory()))
     made.chmod(0o711)
     yield made
     shutil.rmtree(made)
