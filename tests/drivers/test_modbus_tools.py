@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +19,7 @@ from iot_core.api import shapes
 from iot_core.errors import ConfigError
 from iot_core.profiles import Profiles, load
 from tests.core import command, core_running
-from tests.drivers.modbus_peer import Asked, Behave, Memory, Peer, Writer, peer, serial_bus, silent
+from tests.drivers.modbus_peer import Asked, Behave, Memory, Peer, Writer, listening, peer, serial_bus, silent
 
 IOT = (sys.executable, "-m", "iot_core.cli")
 TUF = dict.fromkeys(range(60), 0) | {0: 0, 1: 0x3FC0, 8: 0x86A0, 9: 1, 10: 0, 11: 0x3E80, 32: 0x806B, 33: 0x4212}
@@ -116,6 +117,31 @@ async def test_a_unit_that_hangs_up_does_not_end_the_scan(free_port: Callable[[]
     async with peer(free_port(), {2: hangs_up, 7: Memory(words={0: 1}, objects=dict(ACME))}) as at:
         found = await found_at(at, "1-8", load(folder))
     assert [each.unit_id for each in found if each is not None] == [7]
+
+
+async def test_what_was_found_before_a_gateway_went_away_stays(
+    free_port: Callable[[], int], folder: Path, tmp_path: Path
+) -> None:
+    gone = asyncio.Event()
+
+    async def last_words(asked: Asked, writer: Writer) -> None:
+        writer.close()
+        gone.set()
+
+    async def switched_off(at: Peer) -> None:
+        async with listening(at):
+            await gone.wait()
+
+    job = tmp_path / "job.json"
+    at = Peer(free_port(), {7: Memory(words={0: 1, 4: 352}, objects=dict(ACME)), 9: last_words})
+    async with laptop(folder, tmp_path) as iot, asyncio.TaskGroup() as group:
+        group.create_task(switched_off(at))
+        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "7-247", "--timeout", "0.1", "--save", job)
+        out, err = await iot(*where, "--output", "json", code=1)  # type: ignore[misc]
+        gone.set()
+    assert [each["model"] for each in json.loads(out)] == ["acme-aq4"]
+    assert "Broken off after unit 7" in err
+    assert "acme-aq4" in job.read_text("utf-8")
 
 
 @pytest.mark.parametrize("units", ["", "0-", "a", "5-3", "1-300", "-1", "1,,2", "१"])

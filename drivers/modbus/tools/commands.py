@@ -14,7 +14,7 @@ from iot_core.cli.config import found as found_config
 from iot_core.cli.endings import REFUSED
 from iot_core.cli.keys import MODEL
 from iot_core.cli.output import Column, note, show_rows
-from iot_core.errors import ConfigError, DeviceUnreachable, NotFoundError
+from iot_core.errors import CommandRejected, ConfigError, DeviceUnreachable, IotError, NotFoundError, RequestError
 from iot_core.messages import text
 from iot_core.settings import load as load_settings
 
@@ -134,9 +134,9 @@ def scan(
     places = _places(place, lines)
     ids = [unit_ids(units, each) for each in places]
     if via is not None:
-        found = _via(via, str(places[0]), units, timeout_s, len(ids[0]))
+        found, whole = _via(via, str(places[0]), units, timeout_s, len(ids[0]))
     else:
-        found = _here(places, ids, _profiles(folder), timeout_s)
+        found, whole = _here(places, ids, _profiles(folder), timeout_s)
     if choose:
         known = _profiles(folder)
         picked = {unit_id: known.get(model).model for unit_id, model in choose}
@@ -147,7 +147,7 @@ def scan(
 
         devices = write(save, str(places[0]), found, reached_as)
         note("modbus.saved", file=save, devices=devices, undecided=sum(each.model is None for each in found))
-    return 0 if found else REFUSED
+    return 0 if found and whole else REFUSED
 
 
 @modbus.command(
@@ -268,14 +268,22 @@ def _profiles(folder: Path | None) -> Profiles:
     return load(folder)
 
 
-def _here(places: list[Place], ids: list[list[int]], profiles: Profiles, timeout_s: float) -> list[Found]:
-    """Scan from this machine; of several lines the first on which somebody answers."""
+def _broke_off(found: list[Found], error: IotError) -> None:
+    """Say, to scripts too, that a scan ended early: what was found stays. Raises the error where that is nothing."""
+    if not found:
+        raise error
+    reason = error.facts.get("reason") or error.facts.get("detail") or error.code
+    click.echo(text("modbus.broke_off", unit=found[-1].unit_id, reason=reason), err=True)
+
+
+def _here(places: list[Place], ids: list[list[int]], profiles: Profiles, timeout_s: float) -> tuple[list[Found], bool]:
+    """Scan from this machine; of several lines the first on which somebody answers. And whether it came to its end."""
     from drivers.modbus.link import Broken
     from drivers.modbus.lone import lone
     from drivers.modbus.scan import scan as look
     from iot_core.cli.progress import bar
 
-    async def one(place: Place, units: list[int], advance: Callable[[float], None]) -> list[Found]:
+    async def one(place: Place, units: list[int], advance: Callable[[float], None]) -> tuple[list[Found], bool]:
         found: list[Found] = []
         try:
             async with lone(place, timeout_s) as exchange:
@@ -284,20 +292,22 @@ def _here(places: list[Place], ids: list[list[int]], profiles: Profiles, timeout
                     if each is not None:
                         found.append(each)
         except Broken as exc:
-            raise DeviceUnreachable("modbus.unreachable", place=str(place), reason=str(exc)) from exc
-        return found
+            _broke_off(found, DeviceUnreachable("modbus.unreachable", place=str(place), reason=str(exc)))
+            return found, False
+        return found, True
 
     found: list[Found] = []
+    whole = True
     for place, units in zip(places, ids, strict=True):
         with bar(text("modbus.scanning", place=place), len(units)) as advance:
-            found = asyncio.run(one(place, units, advance))
+            found, whole = asyncio.run(one(place, units, advance))
         if found:
             break
-    return found
+    return found, whole
 
 
-def _via(server: str, place: str, units: str, timeout_s: float, total: int) -> list[Found]:
-    """Let a core scan, from where it stands."""
+def _via(server: str, place: str, units: str, timeout_s: float, total: int) -> tuple[list[Found], bool]:
+    """Let a core scan, from where it stands. And whether it came to its end."""
     from drivers.modbus.scan import Found, Guess
     from iot_core.api.shapes import SurveyQuery
     from iot_core.cli.progress import bar
@@ -325,10 +335,15 @@ def _via(server: str, place: str, units: str, timeout_s: float, total: int) -> l
                     said.pop("possible", None)
                     found.append(Found(**said, guesses=guesses))
 
-        ask(follow)
+        whole = True
+        try:
+            ask(follow)
+        except (CommandRejected, RequestError) as exc:
+            _broke_off(found, exc)
+            whole = False
     if waiting:
         note("modbus.waiting", n=waiting)
-    return found
+    return found, whole
 
 
 def _probed(
