@@ -160,7 +160,7 @@ async def end(connection: asyncpg.Connection, key: str, *, at: datetime | None, 
     async with connection.transaction():
         at = at or datetime.now(UTC)
         await _refuse_ended(connection, key)
-        inside = [f"area {row['key']}" for row in await connection.fetch(_CHILDREN, [key])]
+        inside = [f"area/{row['key']}" for row in await connection.fetch(_CHILDREN, [key])]
         changes = await write(connection, {key: {"ended_at": at}}, at)
         inside += [row["key"] for row in await connection.fetch(_INSIDE, key, at)]
         if inside:

@@ -144,7 +144,7 @@ async def test_a_merge_is_taken_back_whole_though_a_device_in_it_is_retired(prov
 
 async def test_an_area_is_given_up_when_nothing_is_inside_and_its_history_stays(province: asyncpg.Connection) -> None:
     before = await snapshot(province)
-    for full, inside in (("06655", "lamp-06655"), ("193", "area 06655")):
+    for full, inside in (("06655", "lamp-06655"), ("193", "area/06655")):
         with pytest.raises(ConflictError) as refused:
             await area_changes.end(province, full, at=None, by="test")
         assert (refused.value.code, inside in str(refused.value.facts)) == ("registry.area_not_empty", True)

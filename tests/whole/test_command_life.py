@@ -376,7 +376,8 @@ async def test_a_coap_device_fetches_what_it_is_asked_and_says_what_became_of_it
         made = await client.add_device(shapes.DeviceNew(key="lamp-1", profile="native-streetlight"))
         await client.add_device(shapes.DeviceNew(key="wm-1", profile="native-water-meter"))
         order = await ordered(client, "dim", {"level": 40}, devices=("lamp-1",), ttl_s=600)
-        await ordered(client, "valve", {"open": False}, devices=("wm-1",), ttl_s=600)
+        async with Client(core.url, await token_of(core, "first")) as first:
+            await ordered(first, "valve", {"open": False}, devices=("wm-1",), ttl_s=600)
         context = await aiocoap.Context.create_client_context()
         host, port = core.coap
 
