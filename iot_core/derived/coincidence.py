@@ -30,7 +30,7 @@ class Signal:
 def confirmed(signals: Iterable[Signal], least: int, within: timedelta, *, fresh: bool = False) -> datetime | None:
     """Give the time at which `least` different sources held, or had ceased at most `within` before; else None.
 
-    `fresh`: only those that began at most `within` before.
+    `fresh`: only those that began at most `within` before, and stand: what has recovered is no part of an outage.
     """
     known = sorted(signals, key=lambda signal: signal.since)
     for signal in known:
@@ -40,7 +40,7 @@ def confirmed(signals: Iterable[Signal], least: int, within: timedelta, *, fresh
             for each in known
             if each.since <= at
             and (each.until is None or each.until >= at - within)
-            and (not fresh or each.since >= at - within)
+            and (not fresh or (each.until is None and each.since >= at - within))
         }
         if len(held) >= least:
             return at

@@ -15,7 +15,7 @@ from iot_core.alarms.trial import Trial, part_of
 from iot_core.errors import ConfigError, RequestError
 from iot_core.model import Severity
 from iot_core.registry import found as devices
-from tests.alarms.city import MINUTE, T0, TANK, City, Knowledge, seen
+from tests.alarms.city import MINUTE, SECOND, T0, TANK, City, Knowledge, seen
 from tests.alarms.test_language import BASE, area, have, place
 
 OUTAGE: dict[str, Any] = {
@@ -69,6 +69,20 @@ async def test_outage_behind_a_gateway_is_one_alarm_of_the_gateway_with_its_devi
     await city.timers().look(healthy=True)
     assert await outage(city, "device", cabinet) == "active"
     await city.flush(*(seen(each, 130, level=10) for each in lamps))
+    assert await outage(city, "device", cabinet) == "normal"
+
+
+async def test_outage_that_ends_lamp_by_lamp_rings_once(city: City) -> None:
+    await have(city, "tank.outage", {**OUTAGE, "at_least": 3})
+    cabinet = await city.device("cabinet-1", "detector")
+    lamps = await tanks_in(city, await street_of(city), 4, gateway_id=cabinet)
+    for second, lamp in enumerate(lamps):
+        await city.flush(seen(lamp, second, level=90))
+    for second, lamp in enumerate(lamps, 60):
+        await city.flush(seen(lamp, second, level=10))
+    await city.flush(seen(lamps[0], 80, level=90))  # one alone: the others have recovered
+    rang = [each.cleared_at for each in await city.alarms() if each.rule == "tank.outage"]
+    assert rang == [T0 + 61 * SECOND]
     assert await outage(city, "device", cabinet) == "normal"
 
 
