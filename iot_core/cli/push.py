@@ -191,7 +191,7 @@ PROOF_COLUMNS: list[Column[shapes.PushProof]] = [
     Column("cli.col_raised", lambda row: local(row.raised_at), drop=2),
     Column("pushing.col_created", lambda row: local(row.created_at), whole=True),
     Column(
-        "cli.col_delivered",
+        "pushing.col_first_delivered",
         lambda row: f"{local(row.first_delivered_at)} {row.delivered}/{row.targets}",
         lambda row: "red" if row.delivered < row.targets else "",
         whole=True,

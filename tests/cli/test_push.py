@@ -176,6 +176,7 @@ def test_messages_are_listed_proven_traced_and_brought_back(core: Core) -> None:
         proof = next(row for row in core.json("push", "prove", "--day", today) if str(row["alarm"]) == number)
         assert (proof["targets"], proof["delivered"]) == (1, 1)
         assert proof["seen_at"] is not None
+        assert "First delivered" in core("push", "prove", "--day", today).out
         wrong = core("push", "prove", "--day", "today")
         assert (wrong.code, "%Y" in wrong.err) == (2, False)
         assert "rotated" not in core("push", "rotate", "ioc").err
