@@ -26,6 +26,7 @@ listeners.tcp = none
 mqtt.listeners.tcp.1 = 127.0.0.1:{port}
 mqtt.allow_anonymous = false
 mqtt.prefetch = 2000
+mqtt.sparkplug = true
 log.console = true
 log.console.level = warning
 log.file = false

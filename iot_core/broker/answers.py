@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from iot_core import sparkplug
 from iot_core.broker.rights import READ, WRITE, covers
 from iot_core.model import is_key
 
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _EXCHANGE: Final = "amq.topic"
+_SPARKPLUG: Final = "spBv1___0"
 _QUEUE: Final = re.compile(r"mqtt-subscription-(.+)qos[01]|mqtt-will-(.+)", re.DOTALL)
 
 
@@ -113,6 +115,8 @@ def acl_ask(content_type: str, body: bytes) -> AclAsk | None:
         return None
     # RabbitMQ speaks AMQP inside: levels are parted by dots, one level is a star.
     topic = form.get("routing_key", "").replace(".", "/").replace("*", "+")
+    if topic.startswith(_SPARKPLUG):  # what mqtt.sparkplug = true makes of its dot
+        topic = f"{sparkplug.NAMESPACE}{topic.removeprefix(_SPARKPLUG)}"
     kind = "topic" if "routing_key" in form else form.get("resource", "vhost")
     return AclAsk(Format.RABBITMQ, form["username"], form.get("permission", ""), topic, kind, form.get("name", ""))
 

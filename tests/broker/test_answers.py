@@ -169,3 +169,12 @@ def test_the_acl_file_gives_patterns_to_all_and_lines_to_the_named() -> None:
     assert "pattern read iot/v1/%u/stored\n" in file
     assert "user gw-1\ntopic write tele/a/SENSOR\n" in file
     assert file.index("user _core") < file.index("user gw-1") < file.index("pattern")
+
+
+def test_rabbitmq_writes_sparkplugs_dot_in_a_way_of_its_own() -> None:
+    """With `mqtt.sparkplug = true`: else it were the end of a level."""
+    for key, allowed in (("spBv1___0.park.NCMD.node-1", True), ("spBv1___0.park.NDATA.node-1", False)):
+        ask = acl_ask(FORM, rabbit(username="iot", resource="topic", permission="write", routing_key=key))
+        assert ask is not None
+        assert ask.topic == key.replace(".", "/").replace("___", ".")
+        assert may(ask, core(), "iot-core-ingest") is allowed

@@ -7,17 +7,19 @@ import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
+import msgspec
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from drivers.mqtt.session import Session, opened
+from iot_core import sparkplug
 from iot_core.broker import embedded
 from iot_core.driver import BrokerEndpoint
 from iot_core.model import Command
@@ -27,6 +29,7 @@ from tests.conftest import missing
 from tests.drivers.test_mqtt.bench import DURABLE, Ingest, StubProfile, context, running, until
 from tests.drivers.test_mqtt.test_uplinks import UNIT
 from tests.rabbitmq import rabbitmq
+from tests.sparkplug_wire import INT32, Node, Said
 
 PLUG = StubProfile("acme-plug", "mqtt:tele/{address}", ("tele/{address}/SENSOR",))
 V311, V5 = aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5
@@ -178,6 +181,27 @@ async def test_a_command_reaches_its_device(broker: Broker) -> None:
         async with asyncio.timeout(10):
             message = await anext(aiter(device.messages))
     assert json.loads(message.payload)["params"] == {"level": 40}
+
+
+async def test_an_edge_node_of_sparkplug_is_heard_and_hears_that_its_host_is_there(broker: Broker) -> None:
+    state, node, ingest = "spBv1.0/STATE/ioc", Node(), Ingest()
+    at = 1_772_000_000_000
+    level = Said(name="Level", alias=5, time=at, type=INT32, value=-20)
+    mqtt = msgspec.structs.replace(settings("3.1.1", "sparkplug"), sparkplug_host="ioc")
+    made = context(broker.port, PLUG, endpoint=broker.endpoint(), mqtt=mqtt)
+    async with broker.device() as device:
+        await device.subscribe(state, qos=1)
+        heard = aiter(device.messages)
+        async with asyncio.timeout(20), running(made, ingest.emit):
+            assert json.loads((await anext(heard)).payload)["online"] is True
+            await device.publish("spBv1.0/park/NBIRTH/node-1", node.birth(level, time=at), qos=0)
+            by_alias = node.message(replace(level, name=None, type=None, value=-21), time=at)
+            await device.publish("spBv1.0/park/NDATA/node-1", by_alias, qos=0)
+            await until(lambda: len(ingest.of("sparkplug:park/node-1")) == 2)
+        async with asyncio.timeout(20):
+            assert json.loads((await anext(heard)).payload)["online"] is False
+    (metric,) = sparkplug.read(ingest.of("sparkplug:park/node-1")[1].payload).metrics
+    assert (metric.name, metric.value) == ("Level", -21)
 
 
 async def test_the_content_type_of_mqtt_5_travels_with_the_payload(broker: Broker) -> None:
