@@ -147,6 +147,9 @@ class Case:
             self.open = Slot(_new(self.key, rule, at, occasion))
             self.slots.append(self.open)
         before = self.open.row
+        # It was told and still stands, latched: work at its device that began meanwhile does not take it back.
+        stands = again and before.cleared_at is None and before.suppressed_by is None and not before.test
+        suppressed_by = occasion.suppressed_by or (before.suppressed_by if before.incident_id else None)
         row = replace(
             before,
             metric=occasion.metric or rule.metric,
@@ -156,8 +159,8 @@ class Case:
             cleared_at=None,
             returned_at=None,
             late=late,
-            suppressed_by=occasion.suppressed_by or (before.suppressed_by if before.incident_id else None),
-            test=before.test or occasion.test,
+            suppressed_by=None if stands else suppressed_by,
+            test=before.test or (occasion.test and not stands),
             version=before.version + again,
         )
         if self.shelf is not None and self.shelf.until > occasion.now:

@@ -388,6 +388,7 @@ class Plain:
 
     def _ring(self, key: Key, rule: AlarmRule, at: int, severity: str, *, late: bool = False) -> None:
         alarm = self.open(key)
+        stands = alarm is not None and alarm.cleared is None and alarm.quiet is None and not alarm.test
         if alarm is None:
             alarm = Alarm(severity, at, rule.latched)
             self.alarms.setdefault(key, []).append(alarm)
@@ -396,7 +397,8 @@ class Plain:
             like = self.alarms[self.confirmer, "smoker.smoke"][-1]
             quiet, test, alarm.device = like.quiet, like.test, alarm.device or self.confirmer
         alarm.raised, alarm.late, alarm.cleared, alarm.returned = at, late, None, None
-        alarm.quiet, alarm.test = quiet, alarm.test or test
+        if not stands:  # a fire that still stands is no test, and not quiet, for work that began since
+            alarm.quiet, alarm.test = quiet, alarm.test or test
         if self.shelves.get(key, NEVER) > self.now:
             alarm.shelved = self.shelves[key]
         self.rang.setdefault(key, set()).add(at)

@@ -199,6 +199,22 @@ async def test_test_alarm_is_marked_and_ends_with_the_test(city: City) -> None:
     assert [each.state for each in await city.alarms()] == [AlarmState.CLOSED]
 
 
+@pytest.mark.parametrize("kind", [Kind.MAINTENANCE, Kind.TEST])
+async def test_a_fire_that_nobody_took_is_not_taken_back_by_work_that_begins_later(city: City, kind: Kind) -> None:
+    work = Window(7, kind, T0 + HOUR, T0 + 2 * HOUR)
+    city.evaluator.window = lambda _, at: work if work.covers(at) else None
+    async with city.pool.acquire() as connection:
+        await add(connection, "ioc", "http://127.0.0.1:9/", allow_private=True)
+    await city.flush(smoke(await city.device("smoke-1", "detector"), 0))
+    await city.flush(smoke(1, 60, smoke=False))  # latched: it stands until somebody takes it
+    await city.flush(smoke(1, 3700))
+    await city.flush(smoke(1, 3800, smoke=False))
+    await look(city, T0 + 2 * HOUR + SECOND)
+    (alarm,) = await city.alarms()
+    assert (alarm.state, alarm.suppressed_by, alarm.test) == (AlarmState.UNACKNOWLEDGED, None, False)
+    assert await pushed(city) == ["alarm.raised", "alarm.raised"]
+
+
 async def flood(city: City, many: int) -> list[int]:
     async with city.pool.acquire() as connection:
         await add(connection, "ioc", "http://127.0.0.1:9/", allow_private=True)
