@@ -116,6 +116,11 @@ def add(
 ) -> None:
     from iot_core.api import shapes
 
+    if profile is None and class_key is None:
+        context = click.get_current_context()
+        raise click.MissingParameter(
+            ctx=context, param=next(it for it in context.command.params if it.name == "profile")
+        )
     new = shapes.DeviceNew(
         key=key,
         profile=profile,
