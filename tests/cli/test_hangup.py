@@ -78,8 +78,7 @@ def said(words):
         print(words, file=file)
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-if sys.argv[2:] == ["nohup"]:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2:] == ["nohup"] else signal.SIG_DFL)  # whatever ours is
 """
 
 
