@@ -107,7 +107,7 @@ async def test_a_device_that_answers_to_every_unit_id_is_one_device(free_port: C
         (found,) = await found_at(at, "1-247", load(folder))
     assert found is not None
     assert (found.unit_id, found.model, found.every_id) == (1, "acme-aq4", True)
-    assert len(at.asked) < 60
+    assert len({each.unit_id for each in at.asked}) < 6  # a few others, and not all 247
 
 
 async def test_a_unit_that_hangs_up_does_not_end_the_scan(free_port: Callable[[], int], folder: Path) -> None:
