@@ -216,4 +216,4 @@ def test_adding_one_can_say_what_a_list_says(core: Core) -> None:
     assert added["device"]["profile"] == "native-streetlight"
     assert (row["gateway"], row["labels"]) == ("sl-cabinet", ["phase-1", "gần chợ"])
     neither = core("device", "add", "sl-neither")
-    assert (neither.code, "iot profile list" in neither.err) == (1, True)
+    assert (neither.code, "--profile is missing" in neither.err) == (2, True)
