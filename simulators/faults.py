@@ -28,6 +28,7 @@ _ODDS: Final = 0.1
 """How often a fault strikes that strikes now and then."""
 _AWAY_S: Final = (4.0, 9.0)
 _CYCLE_S: Final = 20.0
+_LIVES: Final = timedelta(seconds=30)
 
 
 class Fault:
@@ -172,7 +173,7 @@ class Dead(Fault):
 
     def away(self, _device: SimDevice, now: datetime) -> bool:
         self._began = self._began or now
-        return now - self._began > timedelta(seconds=30)
+        return now - self._began > _LIVES
 
     def spoken(self, device: SimDevice, made: Sequence[Message], now: datetime) -> Sequence[Message]:
         return [] if self.away(device, now) else made

@@ -53,10 +53,9 @@ class CommandExample:
     expected: Mapping[str, Any]
 
 
-def read_command_examples(
-    document: Document, place: Place, count: int, command: CommandType
-) -> tuple[CommandExample, ...]:
-    """Read the examples of the command at a place. Raises ConfigError."""
+def read_command_examples(document: Document, place: Place, command: CommandType) -> tuple[CommandExample, ...]:
+    """Read the examples of the command at a place, which is known to be one. Raises ConfigError."""
+    count = len(document.at((*place, "examples")) or ())
     return tuple(_read(document, (*place, "examples", index), command) for index in range(count))
 
 

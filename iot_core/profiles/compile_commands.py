@@ -132,13 +132,13 @@ def compile_commands(entries: Entries, numbering: Numbering) -> dict[str, Comman
             raise document.error(
                 place, f"a command of the class: {', '.join(known) or 'it has none'}{like(name, known)}"
             )
-        codec, count = _command(entries, place, known[name], numbering)
-        commands[name] = replace(codec, examples=read_command_examples(document, place, count, known[name]))
+        codec = _command(entries, place, known[name], numbering)
+        examples = read_command_examples(document, place, known[name])
+        commands[name] = replace(codec, examples=examples)
     return commands
 
 
-def _command(entries: Entries, place: Place, command: CommandType, numbering: Numbering) -> tuple[CommandCodec, int]:
-    """Compile one command, and count its examples."""
+def _command(entries: Entries, place: Place, command: CommandType, numbering: Numbering) -> CommandCodec:
     document = entries.document
     spec = document.read(place, CommandSpec)
     ways = [way for way in ("topic", "put", "post", "metrics", "write") if getattr(spec, way)]
@@ -148,10 +148,10 @@ def _command(entries: Entries, place: Place, command: CommandType, numbering: Nu
     params = {metric.key: metric for metric in command.params}
     if spec.write:
         writes = tuple(_write(entries, (*place, "write", index), params, numbering) for index in range(len(spec.write)))
-        return CommandCodec(name=command.key, registers=writes), len(spec.examples)
+        return CommandCodec(name=command.key, registers=writes)
     if spec.metrics:
         written = tuple(_metric(entries, (*place, "metrics", each), params) for each in spec.metrics)
-        return CommandCodec(name=command.key, metrics=written), len(spec.examples)
+        return CommandCodec(name=command.key, metrics=written)
     kinds = [kind for kind in _KINDS if getattr(spec, kind) is not None]
     if len(kinds) != 1:
         raise document.error(place, f"exactly one of {', '.join(_KINDS)}: what is sent")
@@ -159,12 +159,11 @@ def _command(entries: Entries, place: Place, command: CommandType, numbering: Nu
         raise document.error((*place, "port"), "an fPort from 1 to 223")
     kind = "bytes" if kinds[0] == "hex" else kinds[0]
     content, parameters = _content(entries, place, spec, kind, params)
-    codec = CommandCodec(
+    return CommandCodec(
         name=command.key, parameters=parameters, topic=spec.topic, retain=spec.retain, port=spec.port,
         confirmed=spec.confirmed, method="PUT" if spec.put else "POST" if spec.post else "", path=spec.put or spec.post,
         kind=kind, content=content, checksum=_checksum(entries, place, spec),
     )  # fmt: skip
-    return codec, len(spec.examples)
 
 
 def _content(

@@ -12,10 +12,10 @@ from iot_core.profiles.formats import PresenceFormat
 from iot_core.profiles.json_format import KEY, JsonFormat, JsonPlace
 from iot_core.profiles.moments import MomentSpec, compile_moment
 from iot_core.profiles.paths import Path, parse_path
-from iot_core.profiles.seals import SEALS
 from iot_core.profiles.senml_format import CHANNEL, SenmlFormat, SenmlPlace, own_unit, parted, senml_adjust
 from iot_core.profiles.sparkplug_format import SparkplugFormat
 from iot_core.profiles.table import Table
+from iot_core.profiles.text_checksums import TEXT_CHECKSUMS
 from iot_core.profiles.text_format import Split, TextFormat, TextPlace
 from iot_core.profiles.values import Codec, Scalar, ValueSpec, compile_codec, scale_of
 
@@ -369,7 +369,7 @@ def compile_text(entries: Entries, place: Place) -> TextFormat:
         rows=spec.rows,
         time=moment,
         quiet=spec.quiet,
-        sealed=SEALS[spec.checksum] if spec.checksum is not None else None,
+        checksum=TEXT_CHECKSUMS[spec.checksum] if spec.checksum is not None else None,
     )
 
 

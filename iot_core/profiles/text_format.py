@@ -12,7 +12,7 @@ from iot_core.model import Decoded, Problem, Reason, Sample
 from iot_core.profiles.fields import MISSING, Added, Field, Trace, collect
 from iot_core.profiles.layout import keys_of
 from iot_core.profiles.moments import Moment, is_wall_clock
-from iot_core.profiles.seals import Seal
+from iot_core.profiles.text_checksums import TextChecksum
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -105,7 +105,7 @@ class TextFormat:
     """What stands between rows: with `time` each a message of its own, without it parts of one."""
     time: Moment | None = None
     quiet: bool = False
-    sealed: Seal | None = None
+    checksum: TextChecksum | None = None
     """The checksum that each row ends with."""
 
     @property
@@ -150,7 +150,7 @@ class TextFormat:
     def _opened(self, row: str, problems: list[Problem]) -> str | None:
         """Take off the checksum; None when it is not right."""
         try:
-            return row if self.sealed is None else self.sealed.opened(row)
+            return row if self.checksum is None else self.checksum.opened(row)
         except DecodeError as exc:
             problems.append(Problem(exc.reason, exc.detail, row[:200]))
             return None
@@ -209,7 +209,9 @@ class TextFormat:
             stamp = str(self.time.write(context.time, context.arrival))
         rows = self._told_apart(values) if self.rows and self.time is None else [values]
         lines = [self.line(each, stamp) for each in rows]
-        return (self.rows.join(line if self.sealed is None else self.sealed.closed(line) for line in lines).encode(),)
+        return (
+            self.rows.join(line if self.checksum is None else self.checksum.closed(line) for line in lines).encode(),
+        )
 
     def _told_apart(self, values: Mapping[str, Value]) -> list[dict[str, Value]]:
         """Divide values into the rows that say them: conditions that differ cannot hold in one row."""

@@ -13,7 +13,7 @@ from iot_core.errors import ConfigError
 from iot_core.model import Reason, Uplink
 from iot_core.profiles import check, uplink_of
 from iot_core.profiles.paths import find, parse_path, put
-from iot_core.profiles.seals import SEALS
+from iot_core.profiles.text_checksums import TEXT_CHECKSUMS
 from tests.profiles.making import HEAD, Make, decode, values_of
 
 AT = datetime(2026, 1, 15, 8, 0, tzinfo=UTC)
@@ -422,8 +422,8 @@ def test_sentences_are_written_as_they_are_read(make: Make) -> None:
 
 def test_the_checksums_are_those_of_their_standards() -> None:
     position = "GPGLL,5300.97914,N,00259.98174,E,125926,A"
-    assert SEALS["nmea"].closed(position) == f"${position}*28"
-    assert SEALS["nmea"].opened(f"!{position}*28") == position
+    assert TEXT_CHECKSUMS["nmea"].closed(position) == f"${position}*28"
+    assert TEXT_CHECKSUMS["nmea"].opened(f"!{position}*28") == position
 
 
 # ---------------------------------------------------------------- keys whose bits say two things

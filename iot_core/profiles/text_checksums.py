@@ -12,13 +12,13 @@ from iot_core.errors import DecodeError
 from iot_core.model import Reason
 from iot_core.profiles.checksums import crc
 
-__all__ = ["SEALS", "Seal"]
+__all__ = ["TEXT_CHECKSUMS", "TextChecksum"]
 
 _SHOWN: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class TextChecksum:
     """A mark, and behind it the checksum in hexadecimal digits."""
 
     name: str
@@ -51,9 +51,9 @@ class Seal:
         return f"{self.make((text + self.mark if self.whole else text).encode()):0{self.digits}X}"
 
 
-SEALS: Final[Mapping[str, Seal]] = {
-    "nmea": Seal("nmea", "$!", "*", 2, lambda data: reduce(xor, data, 0)),  # NMEA 0183, 5.2.3.8
-    "dsmr": Seal(  # DSMR 5.0.2 P1, 6.2: from `/` to `!`, both with it; CRC-16/ARC, the highest digit first
+TEXT_CHECKSUMS: Final[Mapping[str, TextChecksum]] = {
+    "nmea": TextChecksum("nmea", "$!", "*", 2, lambda data: reduce(xor, data, 0)),  # NMEA 0183, 5.2.3.8
+    "dsmr": TextChecksum(  # DSMR 5.0.2 P1, 6.2: from `/` to `!`, both with it; CRC-16/ARC, the highest digit first
         "dsmr", "/", "!", 4, lambda data: crc(data, bits=16, polynomial=0x8005, reflected=True), whole=True
     ),
 }
