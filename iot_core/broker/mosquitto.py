@@ -20,6 +20,7 @@ import signal
 import subprocess
 import tempfile
 from contextlib import suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -57,7 +58,7 @@ LARGEST_MESSAGE: Final = 1024 * 1024
 _BETWEEN_RELOADS_S: Final = 0.5
 _GATHER_S: Final = 0.02
 _RELOAD_TAKES_S: Final = 0.15  # it looks for signals ten times a second and says nothing when it has read its files
-_FIRST_SAVE_S: Final = 3.0  # by then the core has subscribed
+_FIRST_SAVES_S: Final = (1.0, 2.0, 5.0)  # pauses after each start: by one of them the core has subscribed
 _BETWEEN_SAVES_S: Final = 30.0
 _RETRY_S: Final = 1.0
 _RENEW_LOOK_S: Final = 600.0
@@ -140,6 +141,8 @@ class Mosquitto(LocalBroker):
         self._revoked: set[str] | None = None
         """Numbers of the certificates in the list that the broker has; None before it was written."""
         self._reloaded_at = 0.0
+        self._begun = asyncio.Event()
+        """It was started, and begins to fill its memory anew."""
         self.endpoint = BrokerEndpoint(
             host=settings.host,
             port=settings.port,
@@ -180,6 +183,7 @@ class Mosquitto(LocalBroker):
         if not await introduce(self.endpoint.socket, self.settings.client_id, CORE, self.endpoint.password or ""):
             await self.stop()
             raise StartError("broker.ended", said="?", log=self.log_file)
+        self._begun.set()
         if adopted:
             await self._reload()
 
@@ -241,12 +245,14 @@ class Mosquitto(LocalBroker):
                     log.warning("broker.certificates_not_renewed", code=exc.code, **exc.facts)
 
     async def _save(self) -> None:
-        pause = _FIRST_SAVE_S
         while True:
-            await asyncio.sleep(pause)
-            if self.child is not None:
-                self.child.send(signal.SIGUSR1)
-            pause = _BETWEEN_SAVES_S
+            self._begun.clear()
+            for pause in chain(_FIRST_SAVES_S, repeat(_BETWEEN_SAVES_S)):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._begun.wait(), pause)
+                    break
+                if self.child is not None:
+                    self.child.send(signal.SIGUSR1)
 
     async def _bring_up_to_date(self, connection: asyncpg.Connection) -> None:
         thrown_out = await self._write_revoked(connection)

@@ -314,8 +314,11 @@ async def test_other_settings_start_it_anew_and_keep_what_it_holds(
     assert ingest.payloads() == ["held"]
 
 
-async def test_a_broker_that_dies_is_started_again(pool: asyncpg.Pool, broker: Broker) -> None:
+async def test_a_broker_that_dies_is_started_again_and_soon_writes_down_who_subscribed(
+    pool: asyncpg.Pool, state: StateDir, broker: Broker
+) -> None:
     secret = await add_device(pool, "aq-1")
+    kept = state.broker / "data" / "mosquitto.db"
     ingest, counted = Ingest(), Counter[str]()
     before = child(broker)
     async with driving(of_core(broker, counted=counted), ingest.emit) as driver:
@@ -325,8 +328,10 @@ async def test_a_broker_that_dies_is_started_again(pool: asyncpg.Pool, broker: B
         async with asyncio.timeout(20):
             await driver.listening()
         assert child(broker) != before
+        kept.unlink(missing_ok=True)
         await telemetry(broker, "aq-1", secret, "again")
         await until(lambda: ingest.taken)
+        await until(lambda: kept.exists() and b"iot/v1/+/telemetry" in kept.read_bytes())
 
 
 async def test_a_broker_killed_with_a_long_queue_loses_no_more_than_one_save(

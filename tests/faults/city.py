@@ -104,12 +104,18 @@ class City:
             await until(lambda: not silent(), within_s=90, what="new messages")
         except AssertionError as error:
             raise AssertionError(f"{error}; {silent()} not acknowledged: {self.up.log()[-3000:]}") from None
-        wanted = Ledger({(each.key, marks[each.key]) for each in watched})
+        missing = {each.key for each in watched}
 
         async def there() -> bool:
-            return not (await wanted.verdict(self.dsn)).lost
+            fresh = Ledger({(each.key, n) for each in watched for n in range(marks[each.key], len(each.said))})
+            lost = set((await fresh.verdict(self.dsn)).lost)
+            missing.difference_update(key for key, _ in fresh.acknowledged - lost)
+            return not missing
 
-        await until(there, within_s=90, what=f"stored again: {self.up.log()[-1500:]}")
+        try:
+            await until(there, within_s=90, what="stored again")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; nothing new of {missing}: {self.up.log()[-3000:]}") from None
         return time.monotonic() - began
 
 
