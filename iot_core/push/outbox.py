@@ -84,6 +84,8 @@ SELECT a.id AS alarm_id, s.name, s.class_key, s.latitude, s.longitude, s.via, s.
 FROM iot.alarm a JOIN iot.outside_source s ON s.id = a.source_id JOIN iot.center c ON c.id = s.center_id
 LEFT JOIN iot.area r ON r.id = s.area_id WHERE a.source_kind = 'outside' AND a.id = ANY($1)
 """
+# Truth is kept as 1 and 0 in alarms; only here is known whose it is.
+TRUTHS: Final = "SELECT class_key, key FROM iot.metric WHERE sql_type = 'boolean'"
 # Who has heard of an alarm, and what they heard last of how it stands.
 TOLD: Final = """
 SELECT a.id AS alarm_id, t.id AS target_id, (
@@ -272,6 +274,7 @@ async def enqueue(connection: asyncpg.Connection, notices: Sequence[Notice]) -> 
     chains = await connection.fetch(CHAINS) if any(notice.type in _BEGIN for notice in notices) else []
     told = await _told(connection, notices, targets)
     places = await _places(connection, notices, areas=any(wish["areas"] for wish in (*targets, *chains)))
+    truths = await _truths(connection, notices)
     rows: list[tuple[object, ...]] = []
     started: list[tuple[int, int, timedelta]] = []
     for notice in notices:
@@ -281,7 +284,7 @@ async def enqueue(connection: asyncpg.Connection, notices: Sequence[Notice]) -> 
             for each in wanted:
                 heard = told.get((notice.alarm_id, each["id"]), "")
                 told[notice.alarm_id, each["id"]] = heard if notice.type in INTERNAL else notice.type
-            body = msgspec.json.encode(_body(notice, place, wanted[0]["core"])).decode()
+            body = msgspec.json.encode(_body(notice, place, wanted[0]["core"], truths)).decode()
             urgency = _ORDER.index(notice.severity)
             rows += [(target["id"], notice.alarm_id, new_message_id(), body, urgency) for target in wanted]
         if notice.type in _BEGIN:
@@ -442,14 +445,26 @@ def _in_time(wish: asyncpg.Record, notice: Notice) -> bool:
     return not wish["hours"] or within(wish["hours"], notice.at, wish["zone"], frozenset(wish["holidays"]))
 
 
-def _body(notice: Notice, place: asyncpg.Record | None, core: str) -> dict[str, object]:
+async def _truths(connection: asyncpg.Connection, notices: Sequence[Notice]) -> frozenset[tuple[str, str]]:
+    """Name the metrics, with their class, that are true or false."""
+    if not any(notice.alarm.get("metric") for notice in notices):
+        return frozenset()
+    return frozenset((row["class_key"], row["key"]) for row in await connection.fetch(TRUTHS))
+
+
+def _body(
+    notice: Notice, place: asyncpg.Record | None, core: str, truths: frozenset[tuple[str, str]]
+) -> dict[str, object]:
     via = [*(place.get("via") or () if place is not None else ()), core]
     center = place.get("center") if place is not None else None
     origin = {"center": center, "id": place["ref"], "via": via} if place is not None and center else {"via": via}
+    alarm, device = dict(notice.alarm), _device(notice, place)
+    if device is not None and (device["class"], alarm.get("metric")) in truths:
+        alarm |= {name: bool(alarm[name]) for name in ("value", "threshold") if alarm.get(name) is not None}
     return {
         "type": notice.type,
         "timestamp": notice.at.isoformat(),
-        "data": {"alarm": dict(notice.alarm), "device": _device(notice, place), "origin": origin},
+        "data": {"alarm": alarm, "device": device, "origin": origin},
     }
 
 

@@ -89,4 +89,12 @@ def words_of(body: Mapping[str, Any], lang: str) -> dict[str, str]:
             )
         },
     }  # fmt: skip
-    return {name: "" if found.get(name) is None else str(found[name]) for name in NAMES}
+    return {name: _said(found.get(name), lang) for name in NAMES}
+
+
+def _said(fact: object, lang: str) -> str:
+    if isinstance(fact, bool):
+        return text("push.true" if fact else "push.false", lang)
+    if isinstance(fact, float):
+        return f"{fact:.10g}"
+    return "" if fact is None else str(fact)

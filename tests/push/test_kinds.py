@@ -22,6 +22,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from iot_core.model import Severity
 from iot_core.push import feed
 from iot_core.push.targets import list_targets, revive, rotate
+from iot_core.push.template import fill, words_of
 from tests import servers
 from tests.conftest import missing
 from tests.push.alarms import T0, alarm, pushing, settled, target, tell, tried
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 CAP = Path(__file__).parents[3] / "shared" / "data" / "cap" / "cap12.xsd"
 ALARM = {
     "id": 1, "rule": "fire_detector.smoke", "severity": "critical", "state": "unacknowledged", "metric": "smoke",
-    "title": {"vi": "Báo cháy - có khói <&>", "en": "Fire alarm - smoke"}, "value": 1.0, "threshold": 1.0,
+    "title": {"vi": "Báo cháy - có khói <&>", "en": "Fire alarm - smoke"}, "value": True, "threshold": True,
     "raised_at": "2026-09-01T03:00:00+00:00", "simulated": False,
     "runbook": {"vi": "Gọi 114, mở lối thoát", "en": "Call 114, open the exits"},
 }  # fmt: skip
@@ -251,6 +252,14 @@ async def test_mail_arrives_by_apprise_with_a_template_and_its_url_is_never_show
         listed = repr(await list_targets(connection))
     assert "truc-ban" not in listed + caplog.text
     assert "mailto://…" in listed
+
+
+@pytest.mark.parametrize(
+    ("value", "language", "said"), [(True, "vi", "có"), (False, "en", "no"), (1.0, "en", "1"), (35.25, "vi", "35.25")]
+)
+def test_a_template_says_truth_in_its_language_and_numbers_plainly(value: object, language: str, said: str) -> None:
+    body = {"type": "alarm.raised", "data": {"alarm": {"id": 1, "value": value}}}
+    assert fill("$value", words_of(body, language)) == said
 
 
 async def test_a_service_that_is_down_is_tried_again(pool: asyncpg.Pool, free_port: Callable[[], int]) -> None:

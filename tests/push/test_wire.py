@@ -75,6 +75,9 @@ async def test_audit_and_alarms_arrive_by_syslog_over_tls(
         await burning(core, client, "smoke-1")
         await until(lambda: any("|alarm.raised|" in line for line in lines), what="the alarm")
         await until(lambda: any("act=device.add" in line for line in lines), what="the audit")
+        alarm = await core.pool.fetchval("SELECT body #> '{data,alarm}' FROM iot.outbox WHERE alarm_id IS NOT NULL")
+        assert (alarm["metric"], alarm["value"], alarm["threshold"]) == ("smoke", True, True)
+        assert alarm["value"] is True  # 1.0 is no answer to whether there is smoke
         await until(lambda: core.pool.fetchval("SELECT bool_or(last_error = 'tls') FROM iot.outbox"), what="wary")
     audit = next(line for line in lines if "act=device.add" in line)
     assert audit.startswith("<109>1 2")  # log audit, notice
