@@ -187,7 +187,7 @@ class Push(_Section, frozen=True, kw_only=True):
     give_up_after_h: Hours = 24.0
     keep_days: Positive = 400
     """How long it can be proven what was sent, and how long messages of other centers are known again."""
-    watchdog_s: Seconds = 60.0
+    watchdog_s: Annotated[float, msgspec.Meta(ge=5, le=3600)] = 60.0
     """How long push, ingest or the database may stand still before targets marked `watchdog` are told straight."""
 
 

@@ -1,6 +1,7 @@
 """Alarms: list, show with history, acknowledge."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -80,7 +81,8 @@ async def way(call: Call[NoQuery]) -> shapes.AlarmTrace:
             home = [(alarm.device_id, alarm.class_key or "")]
             known = not await withheld(call, connection, home, Action.DEVICES)
         rule = await _rule_in_words(connection, alarm, call)
-        return await trace(connection, alarm.id, known=known, rule=rule)
+        of_metric = partial(typed, row=alarm, profiles=call.services.profiles)
+        return await trace(connection, alarm.id, known=known, rule=rule, typed=of_metric)
 
 
 async def _rule_in_words(connection: asyncpg.Connection, alarm: AlarmRow, call: Call[NoQuery]) -> str | None:

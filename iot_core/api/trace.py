@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -27,12 +27,17 @@ WHERE t.device_id = $1 AND t.time >= $2 AND t.time <= $3 AND t.received_at = $4 
 
 
 async def trace(
-    connection: asyncpg.Connection, alarm_id: int, *, known: bool, rule: str | None = None
+    connection: asyncpg.Connection,
+    alarm_id: int,
+    *,
+    known: bool,
+    rule: str | None = None,
+    typed: Callable[[float | None], float | bool | None] = lambda value: value,
 ) -> shapes.AlarmTrace:
     """Give an alarm's way in the order of time.
 
     `known`: its class is one of ours, and the asker may see what its device says; `rule`: its rule in words, as it is
-    now. Raises NotFoundError.
+    now; `typed` gives its metric's type back to a number. Raises NotFoundError.
     """
     found = await get_alarm(connection, alarm_id)
     row = found.alarm
@@ -43,8 +48,8 @@ async def trace(
     steps += await _uplink(connection, row, known=known)
     steps.append(
         _step(
-            recorded, "raised", row.rule, severity=row.severity, metric=row.metric, value=row.value,
-            threshold=row.threshold, when=rule, late=row.late or None,
+            recorded, "raised", row.rule, severity=row.severity, metric=row.metric, value=typed(row.value),
+            threshold=typed(row.threshold), when=rule, late=row.late or None,
         )
     )  # fmt: skip
     for event in found.events:

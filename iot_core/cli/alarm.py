@@ -201,7 +201,7 @@ def _print_way(way: shapes.AlarmTrace) -> None:
     before = way.steps[0].at
     for step in way.steps:
         after = (step.at - before).total_seconds() * 1000
-        facts = "  ".join((step.subject, *(f"{name}={value}" for name, value in step.detail.items())))
+        facts = "  ".join((step.subject, *(f"{name}={value(fact)}" for name, fact in step.detail.items())))
         said = text(f"pushing.way_{step.what}")
         click.echo(f"{local(step.at, millis=True)}  {after:>+10.1f} ms  {said}  {printable(facts)}".rstrip())
         before = step.at

@@ -33,12 +33,14 @@ _BEGIN: Final = frozenset({"alarm.raised", "alarm.severity", "alarm.reopened"})
 _CLOSED, _REOPENED = "alarm.closed", "alarm.reopened"
 _GOES_ON: Final = ENDS | {_REOPENED}
 """Types that depend on what a target was told before."""
+OWN: Final = "core."
+"""Rules of the platform's alarms about itself begin so."""
 _ORDER: Final = tuple(Severity)  # the most urgent first
 MOST_URGENT: Final = 0
 LEAST_URGENT: Final = len(_ORDER)
 
 TARGETS: Final = """
-SELECT t.id, t.key, t.min_severity, t.accepts_simulated, t.classes, t.areas, t.hours, t.format, s.value AS zone,
+SELECT t.id, t.key, t.kind, t.min_severity, t.accepts_simulated, t.classes, t.areas, t.hours, t.format, s.value AS zone,
     (SELECT value FROM iot.fixed_setting WHERE key = 'core_id') AS core,
     CASE WHEN t.hours <> '' THEN ARRAY(SELECT day FROM iot.holiday) END AS holidays
 FROM iot.push_target t LEFT JOIN iot.fixed_setting s ON s.key = 'timezone'
@@ -408,7 +410,7 @@ def _wants(target: asyncpg.Record, notice: Notice, place: asyncpg.Record | None,
     """Say whether a target gets it. `heard`: what it heard last of how the alarm stands, None: nothing at all."""
     if notice.only is not None and notice.only != target["key"]:
         return False
-    if not is_sent(notice.type, target["format"]):
+    if not is_sent(notice.type, target["format"]) or _is_inner(target, notice):
         return False
     if notice.type in ENDS:
         # Whoever was told of it and nobody else, whatever severity, class or area it has by now.
@@ -421,6 +423,11 @@ def _wants(target: asyncpg.Record, notice: Notice, place: asyncpg.Record | None,
     if notice.only is not None:
         return target["accepts_simulated"] or not _is_exercise(notice)
     return _fits(target, notice, place)
+
+
+def _is_inner(target: asyncpg.Record, notice: Notice) -> bool:
+    """Say whether it is of the platform itself, and the target the public's."""
+    return target["kind"] == "feed" and str(notice.alarm.get("rule")).startswith(OWN)
 
 
 def _is_exercise(notice: Notice) -> bool:

@@ -33,7 +33,8 @@ class Parcel:
     def subject(self) -> str:
         """Say in a line what it is about; most receivers never ask."""
         words = template.words_of(self.body, self.language)
-        return f"{words['mark']}{words['severity_said']}: {words['title']}".lstrip(": ")
+        what = ": ".join(filter(None, (words["severity_said"], words["title"])))
+        return f"{words['mark']}{what}, {words['event']}"
 
     @property
     def digest(self) -> str:

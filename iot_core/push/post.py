@@ -44,7 +44,7 @@ class _Line(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     async def ask(self, head: bytes, body: bytes) -> int:
-        """Send a request; give the status of its answer. Raises ConnectionError."""
+        """Send a request; give the status of its answer. Raises ConnectionError, ssl.SSLError."""
         assert self._transport is not None
         self._begin()
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -94,7 +94,7 @@ class _Line(asyncio.Protocol):
         if self._status and self._ends_with_line and exc is None:
             self._settle(keep=False)
         else:
-            self._fail()
+            self._fail(exc)
 
     # ------------------------------------------------------------ httptools' side
     def on_header(self, name: bytes, _: bytes) -> None:
@@ -120,9 +120,10 @@ class _Line(asyncio.Protocol):
         if not keep:
             self.close()
 
-    def _fail(self) -> None:
+    def _fail(self, exc: Exception | None = None) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionResetError())
+            # With TLS 1.3 a receiver that misses our certificate says so only after the handshake.
+            self._answer.set_exception(exc if isinstance(exc, ssl.SSLError) else ConnectionResetError())
         self.close()
 
 
@@ -148,16 +149,8 @@ class Poster:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return _judge(await self._ask(head, body))
-        except PrivateAddressError:
-            return Answer(None, "private_address")
-        except _Unresolved:
-            return Answer(None, "unresolved")
-        except _Unreachable as exc:
-            return Answer(None, "tls" if isinstance(exc.__cause__, ssl.SSLError) else "unreachable")
-        except TimeoutError:
-            return Answer(None, "timeout")
-        except (OSError, ValueError):
-            return Answer(None, "disconnected")
+        except (OSError, ValueError, _Unresolved, _Unreachable) as exc:
+            return Answer(None, _why(exc))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -220,6 +213,23 @@ class _Unresolved(Exception):
 
 class _Unreachable(Exception):
     pass
+
+
+def _why(exc: Exception) -> str:
+    """Say in a code why there is no answer. A TimeoutError and an SSLError are OSErrors too."""
+    match exc:
+        case PrivateAddressError():
+            return "private_address"
+        case _Unresolved():
+            return "unresolved"
+        case ssl.SSLError() | _Unreachable(__cause__=ssl.SSLError()):
+            return "tls"
+        case _Unreachable():
+            return "unreachable"
+        case TimeoutError():
+            return "timeout"
+        case _:
+            return "disconnected"
 
 
 def _system() -> ssl.SSLContext:

@@ -20,7 +20,7 @@ NAMES: Final = (
     "threshold", "raised_at", "acknowledged_by", "device", "device_name", "class", "area", "area_name", "latitude",
     "longitude", "mark", "runbook", "assigned_to", "note", "by",
 )  # fmt: skip
-DEFAULT: Final = "$mark$severity_said: $title\n$device_name, $area_name\n$event, $time\n$runbook"
+DEFAULT: Final = "$mark$severity_said: $title, $event\n$device_name, $area_name\n$time\n$runbook"
 _LONGEST: Final = 8_000
 
 

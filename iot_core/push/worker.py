@@ -38,6 +38,8 @@ MOST_AHEAD: Final = 400
 """Messages claimed ahead of a target that answers: twice as many each time, from few again after a failure."""
 LONGEST_PAUSE_S: Final = 300.0
 _LOOK_S: Final = 30.0
+_LOOKS: Final = 3
+"""Rounds at least while the watchdog's limit lasts: who has nothing to send does not stand still."""
 _BUSY_LOOK_S: Final = 1.0
 """How late a second try may be while others are being sent."""
 _ROUND_S: Final = 0.01
@@ -118,6 +120,7 @@ class Worker:
         self._zone = settings.timezone
         self._access = Access(allow_private=settings.push.allow_private, timeout_s=settings.push.timeout_s, home=home)
         self._beat = beat
+        self._look_s = min(_LOOK_S, settings.push.watchdog_s / _LOOKS)
         self._wake = asyncio.Event()
         self._lanes: dict[int, _Lane] = {}
         self._shut: set[str] = set()
@@ -209,7 +212,7 @@ class Worker:
             if any(lane.queue for lane in self._lanes.values()):
                 return _BUSY_LOOK_S
             next_in = await outbox.until_next(connection)
-        return _LOOK_S if next_in is None else min(_LOOK_S, max(0.01, next_in.total_seconds()))
+        return self._look_s if next_in is None else min(self._look_s, max(0.01, next_in.total_seconds()))
 
     async def _fill(self, connection: asyncpg.Connection, lane: _Lane, most: int, urgency: int) -> None:
         timeout_s = self._settings.timeout_s

@@ -169,7 +169,8 @@ def test_messages_are_listed_proven_traced_and_brought_back(core: Core) -> None:
         assert {"measured", "received", "raised", "queued", "tried", "delivered"} <= set(steps)
         assert steps[-1] == "delivered"
         said = core("alarm", "show", number, "--trace").out
-        assert re.search(r"ms  measured  smoke-way .*smoke=True", said)
+        assert re.search(r"ms  measured  smoke-way .*smoke=yes", said)
+        assert re.search(r"alarm written .*value=yes  threshold=yes", said)
         assert "đã giao  ioc" in core("alarm", "show", number, "--trace", "--lang", "vi").out
         core("alarm", "show", number)
         today = datetime.now(ZoneInfo("Asia/Ho_Chi_Minh")).date().isoformat()

@@ -145,6 +145,21 @@ async def test_push_and_ingest_that_stand_still_are_told_straight_and_written_do
     assert receiver.refused == []
 
 
+async def test_push_with_nothing_to_send_does_not_stand_still(pool: asyncpg.Pool) -> None:
+    vitals, beats = Vitals(), 0
+    settings = Settings(push=Push(watchdog_s=5.0))
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+        vitals.beat(Part.PUSH)
+
+    async with running(run_push(pool, settings, None, beat)), asyncio.timeout(20):
+        while beats < 2:  # the second only because the watch expects it; nobody wakes it
+            await asyncio.sleep(0.05)
+    assert not vitals.still(settings.push.watchdog_s)
+
+
 async def _cleared(pool: asyncpg.Pool) -> bool:
     with contextlib.suppress(OSError):
         return bool(await pool.fetchval("SELECT count(*) FROM iot.alarm WHERE cleared_at IS NOT NULL"))
