@@ -28,6 +28,8 @@ UNIT_CODES: Final = {
 }  # fmt: skip
 _SHARES: Final = frozenset({"relativeHumidity", "illuminanceLevel", "batteryLevel"})
 _WHOLE: Final = frozenset({"waterConsumption", "alarmTamper"})
+_LEAST: Final = {"uVIndexMax": 1}
+"""Below this the model's schema takes no value: at night there is none."""
 _TIME_OF: Final = {"AirQualityObserved": "dateObserved", "WaterQualityObserved": "dateObserved",
                    "WeatherObserved": "dateObserved"}  # fmt: skip
 _TIME: Final = "observationDateTime"
@@ -117,7 +119,9 @@ def _measured(kind: str, device_class: DeviceClass, known: Mapping[str, Point]) 
     for metric in device_class.metrics:
         point = known.get(metric.key)
         model, _, name = (metric.smart_data_model or "").partition(".")
-        if point is not None and model == kind and name not in _DERIVED.get(kind, {}):
+        if point is None or point.value < _LEAST.get(name, point.value):
+            continue
+        if model == kind and name not in _DERIVED.get(kind, {}):
             found[name] = Attribute(_value(metric, name, point.value), point.time, _unit(metric, name))
     for name, derive in _DERIVED.get(kind, {}).items():
         made = derive(known)

@@ -20,7 +20,7 @@ from iot_core.api.problems import TooMuch
 from iot_core.api.roles import Action, where
 from iot_core.api.routes import Call, Reach, open_call
 from iot_core.errors import ForbiddenError, NotFoundError, RequestError
-from iot_core.model import DeviceClass
+from iot_core.model import DeviceClass, Quality
 from iot_core.profiles import Profiles
 from iot_core.push import subscriptions
 from iot_core.registry.audit import Change, record
@@ -129,7 +129,7 @@ async def read_entities(
     rows = await connection.fetch(THINGS, keys, since, areas, list(by_key), list(hide), limit, offset)
     points: dict[int, list[Point]] = {}
     for value in await latest(connection, [row["id"] for row in rows]):
-        if not value.bad:
+        if not value.bad and value.quality <= Quality.UNCERTAIN:  # what a calibration says is no observation
             points.setdefault(value.device_id, []).append(Point(value.metric, value.value, value.time))
     found = []
     for row in rows:
@@ -233,12 +233,13 @@ async def _subscribe(call: Call[EntityQuery]) -> web.Response:
             raise RequestError("ngsi.bad_type", type=selector.type, types=", ".join(sorted(known)))
     plain = msgspec.to_builtins(said)
     async with call.connection() as connection, connection.transaction():
-        made = await subscriptions.add(
+        made, secret = await subscriptions.add(
             connection, plain, allow_private=call.services.settings.push.allow_private,
             household=where(call.who, Action.HOUSEHOLD) is None, vault=call.services.vault,
         )  # fmt: skip
         await record(connection, call.who.name, "ngsi.subscribe", Change(f"subscription/{made}"))
-    return web.Response(status=201, headers={"Location": f"{PREFIX}/subscriptions/{made}"})
+    headers = {"Location": f"{PREFIX}/subscriptions/{made}", "Webhook-Secret": secret}
+    return web.Response(status=201, headers=headers)
 
 
 async def _subscriptions(call: Call[EntityQuery]) -> web.Response:

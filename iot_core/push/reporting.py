@@ -52,8 +52,10 @@ WHERE report_file.again
 """
 # What was asked for anew and has no data any more keeps the file that it had.
 DONE: Final = "UPDATE iot.report_file SET again = false WHERE device_id = $1 AND again AND period <= $2"
+# While an older one waits to be tried again, so do those that were made since: the oldest goes first.
 WAITING: Final = """
-SELECT id, name, body FROM iot.report_file WHERE sent_at IS NULL AND next_at <= clock_timestamp()
+SELECT id, name, body FROM iot.report_file WHERE sent_at IS NULL
+    AND NOT EXISTS (SELECT FROM iot.report_file WHERE sent_at IS NULL AND next_at > clock_timestamp())
 ORDER BY period, id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 SENT: Final = """

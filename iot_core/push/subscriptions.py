@@ -56,16 +56,19 @@ async def add(
     allow_private: bool,
     household: bool,
     vault: Vault,
-) -> str:
-    """Add a subscription; give its id. Raises RequestError for an endpoint that must not be reached."""
+) -> tuple[str, str]:
+    """Add a subscription; give its id and, this once, what its notifications are signed with.
+
+    Raises RequestError for an endpoint that must not be reached.
+    """
     url = parse_url(said["notification"]["endpoint"]["uri"])
     await check_reachable(url.host or "", url.port or 0, allow_private=allow_private)
     made = said.get("id") or f"urn:ngsi-ld:Subscription:{uuid.uuid4()}"
     key = f"ngsi-{uuid.uuid4().hex[:20]}"
-    secret = vault.seal_text(new_secret(), sealed_as(key))
-    target = await connection.fetchval(TARGET, key, str(url), secret)
+    secret = new_secret()
+    target = await connection.fetchval(TARGET, key, str(url), vault.seal_text(secret, sealed_as(key)))
     await connection.execute(ADD, made, target, dict(said), household)
-    return str(made)
+    return str(made), secret
 
 
 async def list_(connection: asyncpg.Connection, id_: str | None = None) -> Sequence[asyncpg.Record]:
@@ -113,6 +116,7 @@ async def notify(
 def shown(row: asyncpg.Record) -> dict[str, Any]:
     """Write a subscription as it is answered."""
     body = {name: value for name, value in row["body"].items() if value not in (None, [], ())}
+    body["entities"] = [{name: value for name, value in each.items() if value is not None} for each in body["entities"]]
     notification = {
         **body["notification"], "endpoint": {**body["notification"]["endpoint"], "uri": shown_url(row["url"])},
         "status": "failed" if row["failing"] else "ok", "timesSent": row["sent"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 from aiohttp import web
+from standardwebhooks import Webhook
 
 from iot_core.api.notifying import tell
 from iot_core.profiles import load
@@ -75,6 +76,18 @@ async def test_every_type_is_what_its_schema_says(city: City) -> None:
     assert (lamp["status"], lamp["powerState"], lamp["illuminanceLevel"]) == ("ok", "low", 0.6)
     river = (await read(city, "entities/urn:ngsi-ld:FloodMonitoring:river?options=keyValues")).json
     assert (river["floodLevelStatus"], river["currentLevel"]) == ("Alert", 3.2)
+
+
+async def test_what_is_no_observation_is_left_out(city: City) -> None:
+    await city.add("air", "air_quality", latitude=20.951, longitude=107.078)
+    await city.path.say("air", '{"pm25": 37.4, "pm10": 61, "time": "2026-11-20T02:00:00Z"}')
+    await city.path.say("air", '{"pm25": 900, "quality": "calibration", "time": "2026-11-20T02:01:00Z"}')
+    await city.add("sky", "weather", latitude=20.951, longitude=107.078)
+    await city.path.say("sky", '{"temperature": 21, "uv_index": 0}')
+    air = (await read(city, "entities/urn:ngsi-ld:AirQualityObserved:air?options=keyValues")).json
+    assert (air.get("pm25"), air["pm10"]) == (None, 61)
+    sky = (await read(city, "entities/urn:ngsi-ld:WeatherObserved:sky?options=keyValues")).json
+    assert (sky["temperature"], "uVIndexMax" in sky) == (21, False)
 
 
 async def test_an_alarm_is_an_alert(city: City) -> None:
@@ -145,7 +158,7 @@ async def test_a_subscription_is_told_what_is_new_of_what_it_watches(city: City,
     told: list[dict[str, Any]] = []
 
     async def take(request: web.Request) -> web.Response:
-        told.append(await request.json())
+        told.append(secret.verify(await request.read(), dict(request.headers)))
         return web.Response(status=204)
 
     port = free_port()
@@ -157,6 +170,7 @@ async def test_a_subscription_is_told_what_is_new_of_what_it_watches(city: City,
     made = await city.ask("POST", "//ngsi-ld/v1/subscriptions", json=said)
     assert made.status == 201, made.data
     where = made.headers["Location"].removeprefix("/ngsi-ld/v1/")
+    secret = Webhook(made.headers["Webhook-Secret"])
     await populated(city)
 
     async def look() -> None:
@@ -179,6 +193,8 @@ async def test_a_subscription_is_told_what_is_new_of_what_it_watches(city: City,
     assert (told[0]["type"], told[0]["data"][0]["pm25"]) == ("Notification", 37.4)
     assert set(told[0]["data"][0]) == {"id", "type", "pm25"}
     shown = (await read(city, where)).json
+    assert shown["entities"] == [{"type": "AirQualityObserved"}]
+    assert "secret" not in json.dumps(shown).lower()
     assert shown["notification"]["endpoint"]["uri"].endswith("/hook?…")
     assert (shown["notification"]["status"], shown["notification"]["timesSent"]) == ("ok", 1)
     assert (await city.ask("DELETE", f"//ngsi-ld/v1/{where}")).status == 204

@@ -86,6 +86,8 @@ async def test_every_period_gets_its_file_also_late_and_after_an_outage(city: Ci
     assert await written(city, reports, NINE + timedelta(minutes=26)) == 0
     folder = tmp_path / "drop"
     open_again = Reports(folder=str(folder), stations=reports.stations)
+    await _hand_over_waiting(city.path.pool, open_again)
+    assert not folder.exists(), "the late one does not overtake those that were tried before"
     await city.path.pool.execute("UPDATE iot.report_file SET next_at = now()")
     await _hand_over_waiting(city.path.pool, open_again)
     names = sorted(path.name for path in folder.rglob("*.txt"))
