@@ -249,7 +249,8 @@ class Mosquitto(LocalBroker):
             self._begun.clear()
             for pause in chain(_FIRST_SAVES_S, repeat(_BETWEEN_SAVES_S)):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._begun.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._begun.wait()
                     break
                 if self.child is not None:
                     self.child.send(signal.SIGUSR1)
