@@ -233,7 +233,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         own.start("alarm rules", lambda: follow_rules(pool, evaluator))
         own.start("alarm timers", lambda: run_timers(pool, evaluator, healthy))
         own.start("escalation", lambda: run_escalation(pool))
-        watch = stack.enter_context(watching(_watch(settings, _home(broker.endpoint))))
+        watch = stack.enter_context(watching(_watch(settings, state, _home(broker.endpoint))))
         own.start(
             "push",
             lambda: run_push(pool, settings, _home(broker.endpoint), lambda: watch.vitals.beat(Part.PUSH), vault=vault),
@@ -326,9 +326,9 @@ async def _end_tasks(ingest: Ingest, tasks: _Tasks) -> None:
         await asyncio.wait(running, timeout=_CANCEL_AGAIN_S)  # one may wait for a rollback over a line that is silent
 
 
-def _watch(settings: Settings, home: Home) -> Watch:
+def _watch(settings: Settings, state: StateDir, home: Home) -> Watch:
     access = Access(allow_private=settings.push.allow_private, timeout_s=settings.push.timeout_s, home=home)
-    return Watch(Vitals(), access, settings.timezone, settings.push.watchdog_s)
+    return Watch(Vitals(), access, settings.timezone, settings.push.watchdog_s, file=state.path / "watch.json")
 
 
 def _home(endpoint: BrokerEndpoint) -> Home:

@@ -3,6 +3,7 @@
     STATE/  lock        held (flock) by the running core
             core.json   where the running core answers
             token       the local CLI's token, mode 0600
+            watch.json  which of its parts stood still when it was last looked at
             postgres/   the embedded database
             broker/     the embedded broker
             run/        sockets; elsewhere when STATE is too long for a socket's path

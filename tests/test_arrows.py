@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "profiles": {"model", "errors", "hours", "sparkplug"},
     "store": STORE,
     "registry": WORDS | {"store", "state"},
-    "push": WORDS | {"store", "registry"},
+    "push": WORDS | {"store", "registry", "state"},
     "alarms": WORDS | {"profiles", "store", "registry", "push", "derived"},
     "ingest": PATH | {"counters"},
     "asking": WORDS,

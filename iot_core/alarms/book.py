@@ -5,7 +5,7 @@ class.yaml -> class -> areas, from the widest to the narrowest -> labels -> devi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -241,10 +241,14 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 
 
 def read_body(
-    device_class: DeviceClass, key: str, body: Mapping[str, Any], names: frozenset[str] | None = None
+    device_class: DeviceClass,
+    key: str,
+    body: Mapping[str, Any],
+    names: frozenset[str] | None = None,
+    classes: Collection[str] | None = None,
 ) -> AlarmRule | None:
-    """Read a rule from its keys. Raises ConfigError; None when it is switched off."""
+    """Read a rule from its keys, as `read_rule` does. Raises ConfigError; None when it is switched off."""
     class_key, _, name = key.partition(".")
     text = msgspec.json.encode({"rules": {name: body}}).decode()
     metrics = {metric.key: metric for metric in device_class.metrics}
-    return read_rule(Document(f"{class_key}.{name}", text), ("rules", name), class_key, metrics, names)
+    return read_rule(Document(f"{class_key}.{name}", text), ("rules", name), class_key, metrics, names, classes=classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -82,10 +82,13 @@ async def change_rule(
     by: str,
     version: int | None = None,
     apply: bool = True,
+    classes: Collection[str] | None = None,
 ) -> tuple[AlarmRule | None, int]:
     """Lay a change over a rule, or end one (`body` None); give the rule as it will be there, and how many devices.
 
-    Nothing is written unless `apply`. Raises ConfigError naming the key; ConflictError when `version` is not that now.
+    Nothing is written unless `apply`. `classes`: all that there are.
+
+    Raises ConfigError naming the key; ConflictError when `version` is not that now.
     """
     old = await connection.fetchrow(f"{NOW} FOR UPDATE" if apply else NOW, rule, *where)
     if version is not None and version != (old["version"] if old is not None else 0):
@@ -107,7 +110,7 @@ async def change_rule(
                 raise RequestError("rule.over_devices", rule=rule)
             merged = laid_over(merged, row.body)
         names = frozenset((*(each.key.partition(".")[2] for each in device_class.rules), name))
-        found = read_body(device_class, rule, merged, names)
+        found = read_body(device_class, rule, merged, names, classes)
     devices = await connection.fetchval(
         "SELECT count(*) FROM iot.device WHERE class_key = $1 AND retired_at IS NULL", device_class.key
     )

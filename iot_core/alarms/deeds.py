@@ -43,6 +43,11 @@ SELECT kind, note FROM iot.alarm_event
 WHERE alarm_id = $1 AND (kind = 'assigned' OR (kind = 'undone' AND note = 'assigned')) ORDER BY id
 """
 RETIRED: Final = "SELECT retired_at IS NOT NULL FROM iot.device WHERE id = $1"
+# Whose center is gone, and the vital signs of one whose watch may have died with it: nobody else will end them.
+LEFT: Final = """
+SELECT c.removed_at IS NOT NULL OR starts_with(s.ref, 'core.')
+FROM iot.outside_source s JOIN iot.center c ON c.id = s.center_id WHERE s.id = $1
+"""
 OTHER: Final = """
 SELECT id FROM iot.alarm WHERE (source_kind, source_id, rule) = ($1, $2, $3) AND closed_at IS NULL AND id <> $4
 """
@@ -89,8 +94,8 @@ async def act(connection: asyncpg.Connection, alarm_id: int, asked: Asked) -> Al
             await _undo(connection, case, alarm, asked)
         else:
             _require(asked, alarm)
-            if asked.deed is Deed.CLOSE and alarm.source_kind == "device":
-                await _let_retired_go(connection, case, asked.now)
+            if asked.deed is Deed.CLOSE and alarm.source_kind in _WHO_IS_GONE:
+                await _let_go(connection, case, asked.now)
             if asked.deed is Deed.REOPEN:
                 await _room(connection, alarm)
             _DEEDS[asked.deed](case, alarm, asked)
@@ -198,9 +203,9 @@ async def _shelf(connection: asyncpg.Connection, case: Case, before: AlarmRow, a
         await connection.execute(UNSHELVE, *case.key)
 
 
-async def _let_retired_go(connection: asyncpg.Connection, case: Case, now: datetime) -> None:
-    """End what a retired device said last: nothing will. The timers do it too, some seconds after it was retired."""
-    if case.state.phase is Phase.ACTIVE and await connection.fetchval(RETIRED, case.key[1]):
+async def _let_go(connection: asyncpg.Connection, case: Case, now: datetime) -> None:
+    """End what a retired device or a center that is gone said last: nothing will. The timers do it too for devices."""
+    if case.state.phase is Phase.ACTIVE and await connection.fetchval(_WHO_IS_GONE[case.key[0]], case.key[1]):
         case.state, _ = withdraw(case.state, now)
 
 
@@ -232,4 +237,5 @@ _DEEDS: Final[Mapping[Deed, Callable[[Case, AlarmRow, Asked], None]]] = {
     Deed.CLOSE: _close,
     Deed.REOPEN: _reopen,
 }
+_WHO_IS_GONE: Final[Mapping[str, str]] = {"device": RETIRED, "outside": LEFT}
 _NEEDS_WORDS: Final = frozenset({Deed.COMMENT, Deed.SHELVE, Deed.OUT_OF_SERVICE, Deed.CLOSE})

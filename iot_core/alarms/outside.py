@@ -82,6 +82,7 @@ class Outside:
     latitude: float | None = None
     longitude: float | None = None
     via: Sequence[str] = field(default=())
+    runbook: Title | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,9 @@ def _raise(case: Case, center: Center, said: Outside) -> None:
         _update(case, center, said)
         return
     rule = AlarmRule(
-        key=RULE, title=said.title, severity=said.severity, comparison=Comparison.EQUALS, metric=said.metric
-    )
+        key=RULE, title=said.title, severity=said.severity, comparison=Comparison.EQUALS, metric=said.metric,
+        runbook=said.runbook,
+    )  # fmt: skip
     state = State(phase=Phase.ACTIVE, since=said.at, last_time=said.at)
     case.move(rule, state, (Transition(Change.RAISED, said.at, said.value or 0.0),), _occasion(said))
 

@@ -11,6 +11,7 @@ import asyncpg
 
 from iot_core.alarms.case import Case, Occasion
 from iot_core.alarms.ledger import lock, save
+from iot_core.alarms.outside import CORE
 from iot_core.alarms.rules import Change, Phase, State, Transition
 from iot_core.cancelled import notice_cancellation
 from iot_core.messages import text
@@ -45,26 +46,30 @@ async def run_own(
         try:
             async with asyncio.timeout(_ANSWER_S), pool.acquire() as connection:
                 watch.targets = opened((Endpoint(**row) for row in await connection.fetch(TARGETS)), vault, shut)
+                watch.core = watch.core or await connection.fetchval(CORE)
                 watch.vitals.beat(Part.STORE)
                 while watch.spells:
                     await write_spell(connection, *watch.spells[0])
                     del watch.spells[0]
+                    watch.keep()
         except (*AWAY, *RETRY):
             notice_cancellation()
         await asyncio.sleep(look_s)
 
 
 async def write_spell(connection: asyncpg.Connection, part: Part, since: datetime, until: datetime | None) -> None:
-    """Raise the alarm that a part stands still, or (with `until`) return it to normal."""
+    """Raise the alarm that a part stands still, or (with `until`) return it to normal; twice changes nothing."""
     key = ("outside", _OURSELVES, f"core.{part}")
     now = datetime.now(UTC)
     occasion = Occasion(received_at=now, now=now)
     async with connection.transaction():
         case: Case = (await lock(connection, [key], [key]))[key]
         if until is None:
+            if case.state.phase is Phase.ACTIVE or case.state.last_time >= since:
+                return  # written by the last start, which did not live to note it
             state = State(phase=Phase.ACTIVE, since=since, last_time=since)
             case.move(_rule(part), state, (Transition(Change.RAISED, since, 1.0),), occasion)
-        else:
+        elif case.state.phase is Phase.ACTIVE:
             state = State(phase=Phase.NORMAL, since=until, last_time=until)
             case.move(_rule(part), state, (Transition(Change.RETURNED, until, 0.0),), occasion)
         await save(connection, [case])

@@ -18,6 +18,7 @@ import structlog
 from iot_core.alarms.case import Case, Key, Occasion
 from iot_core.alarms.computed import looks
 from iot_core.alarms.evaluate import Evaluator
+from iot_core.alarms.feeding import watch_centers
 from iot_core.alarms.judge import show_value
 from iot_core.alarms.ledger import lock
 from iot_core.alarms.quiet import settle
@@ -222,6 +223,7 @@ class Timers:
             await self.watch_silence(now)
             await self.withdraw_orphans(now)
             await settle(self.pool, self.evaluator, now)
+            await watch_centers(self.pool, now, self.watching_since)
         if self._refreshed_at is None or now >= self._refreshed_at:
             self._refreshed_at = now + self.pace.computed
             async with self.pool.acquire() as connection:

@@ -56,7 +56,7 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
         try:
             found, devices = await change_rule(
                 connection, device_class, rule, where, body.body, by=call.who.name, version=body.version,
-                apply=not body.preview,
+                apply=not body.preview, classes=call.services.profiles.classes,
             )  # fmt: skip
         except ConfigError as exc:
             raise _wrong(exc) from exc
@@ -109,7 +109,10 @@ async def try_(call: Call[NoQuery], body: shapes.RuleTry) -> shapes.RuleTried:
         where = await where_of(connection, body.where)
         if body.body is not None:
             try:
-                await change_rule(connection, device_class, rule, where, body.body, by=call.who.name, apply=False)
+                await change_rule(
+                    connection, device_class, rule, where, body.body, by=call.who.name, apply=False,
+                    classes=profiles.classes,
+                )  # fmt: skip
             except ConfigError as exc:
                 raise _wrong(exc) from exc
         now = await book_with(connection, profiles, rule, where, None)

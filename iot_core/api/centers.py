@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from iot_core.alarms import feeding
 from iot_core.alarms.outside import Kind, Outside
 from iot_core.alarms.outside import take as take_outside
 from iot_core.api import shapes
@@ -12,7 +13,9 @@ from iot_core.api.problems import Unauthorized
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, delete, get, post
 from iot_core.errors import NotFoundError, RequestError
-from iot_core.model import Title
+from iot_core.model import Severity, Title
+from iot_core.push.heartbeat import HEARTBEAT
+from iot_core.push.watchdog import RECOVERED, STALLED
 from iot_core.push.webhook import check_secret, new_secret
 from iot_core.registry import centers
 from iot_core.registry.audit import Change, record
@@ -25,7 +28,8 @@ _KINDS: Final = {
     "alarm.acknowledged": Kind.NOTED, "alarm.comment": Kind.NOTED, "alarm.shelved": Kind.NOTED,
     "alarm.escalated": Kind.NOTED, "alarm.open": Kind.NOTED,
 }  # fmt: skip
-_NO_ALARMS: Final = frozenset({"push.test", "iot.heartbeat", "core.stalled", "core.recovered", "audit.recorded"})
+_WATCH: Final = {STALLED: Kind.RAISED, RECOVERED: Kind.CLEARED}
+_NO_ALARMS: Final = frozenset({"push.test", "audit.recorded"})
 _LONGEST_NOTE: Final = 2_000
 
 
@@ -50,6 +54,7 @@ async def remove(call: Call[NoQuery]) -> shapes.Nothing:
     """Stop taking a center's alarms; those that it has sent stay."""
     key = call.path["key"]
     async with call.connection() as connection, connection.transaction():
+        await feeding.leave(connection, await centers.find(connection, key))
         await centers.remove(connection, key)
         await record(connection, call.who.name, "center.remove", Change(f"center/{key}"))
     return shapes.Nothing()
@@ -66,7 +71,16 @@ async def take(call: Call[shapes.CenterQuery], body: shapes.OutsideMessage) -> s
         await connection.execute(centers.HEARD, center.id)
         if body.type in _NO_ALARMS:
             return shapes.OutsideTaken()
-        taken = await take_outside(connection, center, _understood(call, body))
+        if body.type == HEARTBEAT:
+            if body.data.next_within_s is not None:
+                await feeding.beat(connection, center, body.data.next_within_s)
+            return shapes.OutsideTaken()
+        if body.type in _WATCH:
+            taken = await feeding.told(connection, center, body.data.parts, _of_watch(call, body))
+        else:
+            rule = body.data.alarm.rule if body.data.alarm is not None else None
+            said = feeding.as_vital_sign(center, rule, _understood(call, body))
+            taken = await take_outside(connection, center, said)
     return shapes.OutsideTaken(alarm=taken.alarm_id, ignored=taken.ignored)
 
 
@@ -80,6 +94,20 @@ async def _verified(call: Call[Any], center: centers.Center) -> None:
         raise Unauthorized("center.unsigned") from None
 
 
+def _of_watch(call: Call[Any], body: shapes.OutsideMessage) -> Outside:
+    """Give what every part of a watch's message has in common."""
+    return Outside(
+        message_id=call.request.headers["webhook-id"][:100], kind=_WATCH[body.type], at=_at(body), ref="core",
+        severity=Severity.CRITICAL, title=Title("", ""), via=body.data.origin.via if body.data.origin else (),
+    )  # fmt: skip
+
+
+def _at(body: shapes.OutsideMessage) -> datetime:
+    if body.timestamp.tzinfo is None:
+        raise RequestError("center.no_zone")
+    return min(body.timestamp, datetime.now(UTC))
+
+
 def _understood(call: Call[Any], body: shapes.OutsideMessage) -> Outside:
     kind = _KINDS.get(body.type)
     if kind is None:
@@ -87,15 +115,13 @@ def _understood(call: Call[Any], body: shapes.OutsideMessage) -> Outside:
     alarm, device = body.data.alarm, body.data.device
     if alarm is None:
         raise RequestError("center.no_alarm")
-    if body.timestamp.tzinfo is None:
-        raise RequestError("center.no_zone")
     if body.type == "alarm.reopened" and alarm.state == "returned":
         kind = Kind.NOTED  # what was undone there is that somebody took it: it is over, here too
     value = None if alarm.value is None else float(alarm.value)
     return Outside(
         message_id=call.request.headers["webhook-id"][:200],
         kind=kind,
-        at=min(body.timestamp, datetime.now(UTC)),
+        at=_at(body),
         ref=str(alarm.id),
         severity=alarm.severity,
         title=alarm.title if isinstance(alarm.title, Title) else Title(alarm.title, alarm.title),

@@ -13,7 +13,7 @@ from iot_core.profiles.bases import read_document
 from iot_core.profiles.classes import read_class
 from iot_core.profiles.command_examples import sent
 from iot_core.profiles.examples import example_uplink
-from iot_core.profiles.load import CLASS_FILE, Broken, Profiles, load, load_file
+from iot_core.profiles.load import CLASS_FILE, Broken, Profiles, classes_beside, load, load_file
 from iot_core.profiles.mistakes import mistakes
 from iot_core.profiles.values import number_of
 
@@ -107,7 +107,7 @@ def _files_in(folder: Path) -> list[Path]:
 def _check_file(path: Path, known: Profiles) -> list[CheckResult]:
     try:
         if path.name == CLASS_FILE:
-            read_class(read_document(path), path.resolve().parent.name)
+            read_class(read_document(path), path.resolve().parent.name, classes_beside(path, known))
             return []
         profile = load_file(path, known)
     except ConfigError as exc:

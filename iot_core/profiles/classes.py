@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -123,8 +123,8 @@ class ClassFile:
     molar_mass: Mapping[str, float]
 
 
-def read_class(document: Document, key: str) -> ClassFile:
-    """Read one class.yaml. Raises ConfigError naming file, line and key."""
+def read_class(document: Document, key: str, classes: Collection[str] | None = None) -> ClassFile:
+    """Read one class.yaml; `classes` are all that there are. Raises ConfigError naming file, line and key."""
     if not is_metric_key(key):
         raise document.error((), f"a folder named [a-z][a-z0-9_]{{0,39}}, not {key}")
     spec = document.read((), ClassSpec)
@@ -143,7 +143,11 @@ def read_class(document: Document, key: str) -> ClassFile:
             key=key,
             title=Title(spec.title.vi, spec.title.en),
             metrics=tuple(metrics),
-            rules=tuple(rule for name in spec.rules if (rule := read_rule(document, ("rules", name), key, by_key))),
+            rules=tuple(
+                rule
+                for name in spec.rules
+                if (rule := read_rule(document, ("rules", name), key, by_key, classes=classes))
+            ),
             rule_bodies=spec.rules,
             commands=(told := tuple(_read_command(document, name, by_key) for name in spec.commands)),
             settings=tuple(_read_setting(document, name, told) for name in spec.config),

@@ -132,11 +132,16 @@ def document_of(path: Path, profiles: Profiles) -> tuple[Document, ClassFile]:
     class_file = profiles.class_file(class_key)
     beside = path.parent / CLASS_FILE
     if beside.is_file():
-        class_file = read_class(read_document(beside), class_key)
+        class_file = read_class(read_document(beside), class_key, classes_beside(beside, profiles))
     if class_file is None:
         known = ", ".join(profiles.classes)
         raise ConfigError("profile.no_class", file=path, folder=class_key, known=known)
     return bases.document(path), class_file
+
+
+def classes_beside(path: Path, profiles: Profiles) -> frozenset[str]:
+    """Name the classes that a class.yaml may speak of: those loaded, and those in its folder's neighbours."""
+    return frozenset({*profiles.classes, *_classes_in(path.resolve().parent.parent)})
 
 
 class _Loader:
@@ -154,6 +159,7 @@ class _Loader:
         self._refused = refused or {}
         self._before = {each.file: each for each in running.all()} if running is not None else {}
         self._classes: dict[str, ClassFile] = {}
+        self._known: frozenset[str] = frozenset()
         self._profiles: dict[str, Profile] = {}
         self._broken: list[Broken] = []
 
@@ -163,6 +169,7 @@ class _Loader:
         with resources.as_file(resources.files("device_profiles")) as shipped:
             folders = [shipped, *([folder] if folder is not None else [])]
             bases = Bases(folders[::-1])
+            self._known = frozenset(key for each in folders for key in _classes_in(each))
             try:
                 self._load_folder(shipped, bases, tolerant=False)
             except ConfigError as exc:  # an own family stands before the shipped one of its name
@@ -198,7 +205,7 @@ class _Loader:
         if not path.is_file():
             return
         try:
-            found = read_class(read_document(path), key)
+            found = read_class(read_document(path), key, self._known)
             if tolerant and key in self._refused:
                 raise self._refused[key]
         except ConfigError as exc:
@@ -250,6 +257,10 @@ class _Loader:
 
 def _holds_yaml(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith((".", "_")) and any(path.glob("*.yaml"))
+
+
+def _classes_in(folder: Path) -> Iterator[str]:
+    return (path.parent.name for path in folder.glob(f"*/{CLASS_FILE}"))
 
 
 def _profile_files(folder: Path) -> Iterator[Path]:

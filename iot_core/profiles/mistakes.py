@@ -15,7 +15,7 @@ from iot_core.profiles.bases import read_document
 from iot_core.profiles.classes import read_class
 from iot_core.profiles.compile import compile_profile
 from iot_core.profiles.document import Mistake
-from iot_core.profiles.load import CLASS_FILE, document_of
+from iot_core.profiles.load import CLASS_FILE, classes_beside, document_of
 
 if TYPE_CHECKING:
     from iot_core.profiles.document import Document, Place
@@ -67,7 +67,8 @@ def mistakes(path: Path, profiles: Profiles) -> list[ConfigError]:
 def _reader(path: Path, profiles: Profiles) -> tuple[Document, Callable[[Document], object]]:
     if path.name == CLASS_FILE:
         key = path.resolve().parent.name
-        return read_document(path), lambda document: read_class(document, key)
+        known = classes_beside(path, profiles)
+        return read_document(path), lambda document: read_class(document, key, known)
     found, class_file = document_of(path, profiles)
     return found, lambda document: compile_profile(document, class_file)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal
 
@@ -12,6 +12,7 @@ from iot_core import hours
 from iot_core.errors import RequestError
 from iot_core.model import AlarmRule, Comparison, Metric, MetricType, Rollup, RuleTerm, Severity, Title
 from iot_core.profiles.document import Document, Place, duration
+from iot_core.profiles.near import like
 from iot_core.profiles.table import Table
 
 __all__ = ["ConditionSpec", "RuleSpec", "StepSpec", "Titles", "read_duration", "read_rule"]
@@ -125,11 +126,17 @@ class RuleSpec(Table, frozen=True, kw_only=True):
 
 
 def read_rule(
-    document: Document, place: Place, class_key: str, metrics: Mapping[str, Metric], rules: frozenset[str] | None = None
+    document: Document,
+    place: Place,
+    class_key: str,
+    metrics: Mapping[str, Metric],
+    rules: frozenset[str] | None = None,
+    *,
+    classes: Collection[str] | None = None,
 ) -> AlarmRule | None:
     """Read one rule; None when it is switched off. `rules`: which names `devices` may say; None: those beside it.
 
-    Raises ConfigError naming file, line and key.
+    `classes`: those that `behind` may name; None: any. Raises ConfigError naming file, line and key.
     """
     name = str(place[-1])
     spec = document.read(place, RuleSpec)
@@ -141,7 +148,9 @@ def read_rule(
         hours.parse(spec.hours)
     except RequestError as exc:
         raise document.error((*place, "hours"), "hours such as mon-fri 07:00-17:00, holiday 00:00-24:00") from exc
-    condition = _Reader(document, (*place, "when"), metrics, class_key).read(spec.when, rules or _beside(document))
+    condition = _Reader(document, (*place, "when"), metrics, class_key, classes).read(
+        spec.when, rules or _beside(document)
+    )
     rule = AlarmRule(
         key=f"{class_key}.{name}",
         title=Title(spec.title.vi, spec.title.en),
@@ -180,11 +189,19 @@ def _span(document: Document, place: Place, text: object) -> timedelta:
 class _Reader:
     """Reads a `when`."""
 
-    def __init__(self, document: Document, place: Place, metrics: Mapping[str, Metric], class_key: str) -> None:
+    def __init__(
+        self,
+        document: Document,
+        place: Place,
+        metrics: Mapping[str, Metric],
+        class_key: str,
+        classes: Collection[str] | None,
+    ) -> None:
         self.document = document
         self.place = place
         self.metrics = metrics
         self.class_key = class_key
+        self.classes = classes
 
     def read(  # noqa: PLR0911 - one return for each form of a condition
         self, when: ConditionSpec, rules: frozenset[str]
@@ -221,6 +238,9 @@ class _Reader:
             raise self.document.error(self.place, "devices with at least one rule, and at_least from 1 on")
         if when.alone is not None and when.behind is not None:
             raise self.document.error((*self.place, "alone"), "alone beside devices of an area, not beside behind")
+        if when.behind is not None and self.classes is not None and when.behind not in self.classes:
+            expected = f"a class of gateways{like(when.behind, self.classes)}: {', '.join(sorted(self.classes))}"
+            raise self.document.error((*self.place, "behind"), expected)
         return {
             "comparison": Comparison.DEVICES,
             "rules": tuple(f"{self.class_key}.{name}" for name in when.devices),

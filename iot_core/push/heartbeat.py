@@ -24,6 +24,7 @@ from iot_core.store.vault import Vault
 
 log = structlog.get_logger()
 
+HEARTBEAT: Final = "iot.heartbeat"
 _LOOK_S: Final = 1.0
 TAKE: Final = f"""
 UPDATE iot.push_target t SET heartbeat_at = clock_timestamp()
@@ -70,7 +71,7 @@ async def run_heartbeat(
 
 async def _send(target: Endpoint, access: Access, facts: dict[str, Any], zone: str) -> None:
     now = datetime.now(UTC)
-    body = {"type": "iot.heartbeat", "timestamp": now.isoformat(), "data": facts}
+    body = {"type": HEARTBEAT, "timestamp": now.isoformat(), "data": facts}
     sender = make_sender(target, access)
     try:
         answer = await sender.send(

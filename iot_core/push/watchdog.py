@@ -2,7 +2,8 @@
 
 core's loop: vitals.beat("push") ... --> thread looks every second --> nothing heard of a part for too long
                                                                         '-> core.stalled, until they have it
-The targets and their secrets are a copy in memory, made while the store still answered.
+The targets and their secrets are a copy in memory, made while the store still answered. What stands and what is not
+written down yet lies in a small file beside: whoever kills a core that stands still gets its end from the next one.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
+from iot_core.errors import StartError
 from iot_core.push.outbox import Endpoint, new_message_id
 from iot_core.push.parcel import pack
 from iot_core.push.senders import Access, make_sender
+from iot_core.state import write_private
 
 log = structlog.get_logger()
 
-__all__ = ["Part", "Vitals", "Watch", "watching"]
+__all__ = ["RECOVERED", "STALLED", "Part", "Vitals", "Watch", "watching"]
 
 _LOOK_S: Final = 1.0
 _AGAIN_S: Final = 10.0
@@ -58,6 +63,21 @@ class Vitals:
         now = self.now()
         return frozenset(part for part, at in list(self._beats.items()) if now - at > limit_s)
 
+    def moving(self, limit_s: float) -> frozenset[Part]:
+        """Name the parts that have moved within so long."""
+        return frozenset(self._beats) - self.still(limit_s)
+
+
+Spell = tuple[Part, datetime, datetime | None]
+"""Part, since when it stood still, and until when (None: still)."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What a watch leaves to that of the next start."""
+
+    standing: Mapping[Part, datetime] = {}
+    spells: Sequence[Spell] = ()
+
 
 @dataclass(slots=True)
 class Watch:
@@ -68,10 +88,26 @@ class Watch:
     zone: str
     limit_s: float
     targets: Sequence[Endpoint] = ()
-    spells: list[tuple[Part, datetime, datetime | None]] = field(default_factory=list)
-    """Part, since when it stood still, and until when (None: still)."""
+    file: Path | None = None
+    """Where what stands is kept for the next start."""
+    core: str | None = None
+    """Which core says it. The store tells it together with the targets: before, nobody would hear of a recovery."""
+    spells: list[Spell] = field(default_factory=list)
     _standing: dict[Part, datetime] = field(default_factory=dict)
     _ended: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        """Take over what the last core left: its parts recover when ours move."""
+        if self.file is not None:
+            with suppress(OSError, msgspec.MsgspecError):
+                kept = msgspec.json.decode(self.file.read_bytes(), type=Kept)
+                self._standing, self.spells = dict(kept.standing), list(kept.spells)
+
+    def keep(self) -> None:
+        """Keep what stands and what is to be written. A full disk is no reason to stop watching."""
+        if self.file is not None:
+            with suppress(StartError):
+                write_private(self.file, msgspec.json.encode(Kept(dict(self._standing), list(self.spells))))
 
     def run(self) -> None:
         """Watch until ended; in a thread of its own, with a loop of its own."""
@@ -98,12 +134,14 @@ class Watch:
         """See what has changed since the last look; give what is to be told."""
         still = self.vitals.still(self.limit_s)
         fallen = sorted(still - self._standing.keys())
-        risen = sorted(self._standing.keys() - still)
+        risen = sorted(self._standing.keys() & self.vitals.moving(self.limit_s)) if self.core is not None else []
         for part in fallen:
             self._standing[part] = now
             self.spells.append((part, now, None))
         for part in risen:
             self.spells.append((part, self._standing.pop(part), now))
+        if fallen or risen:
+            self.keep()
         return {kind: parts for kind, parts in ((STALLED, fallen), (RECOVERED, risen)) if parts}
 
     async def _tell(self, target: Endpoint, kind: str, parts: Sequence[Part]) -> None:
@@ -112,8 +150,11 @@ class Watch:
         body = {
             "type": kind,
             "timestamp": now.isoformat(),
-            "data": {"parts": [part.value for part in parts], "limit_s": self.limit_s},
-        }
+            "data": {
+                "parts": [part.value for part in parts], "limit_s": self.limit_s,
+                "origin": {"via": [self.core] if self.core is not None else []},
+            },
+        }  # fmt: skip
         sender = make_sender(target, self.access)
         try:
             while not self._ended.is_set():

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from iot_core.api.shapes import AreaNew, EscalationNew, EscalationStep
+from iot_core.alarms.feeding import watch_centers
+from iot_core.api.shapes import AlarmDeed, AreaNew, EscalationNew, EscalationStep
+from iot_core.errors import ConflictError
 from iot_core.model import Severity
 from tests.api.city import City, Reply, served, until
 from tests.conftest import migrate
@@ -146,15 +148,118 @@ async def test_what_a_core_tells_of_its_alarms_is_understood_in_the_order_of_the
         ]  # fmt: skip
         assert [each.type for each in shown.pushes][:2] == ["alarm.raised", "alarm.severity"]
         assert shown.pushes[-1].type == "alarm.cleared"
-    for index, kind in enumerate(("core.stalled", "core.recovered", "iot.heartbeat", "audit.recorded", "push.test")):
-        body = json.dumps({"type": kind, "timestamp": now.isoformat(), "data": {"parts": ["store"]}})
-        headers = {
-            "Content-Type": "application/json", "webhook-id": f"msg_e{index}",
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Webhook(secret).sign(f"msg_e{index}", now, body),
-        }  # fmt: skip
-        reply = await city.ask("POST", PATH, role=None, headers=headers, data=body.encode())
-        assert (reply.status, reply.json) == (200, {"alarm": None, "ignored": None}), kind
+    for kind in ("audit.recorded", "push.test"):
+        assert (await watch_says(city, secret, kind)).json == {"alarm": None, "ignored": None}, kind
+
+
+async def watch_says(
+    city: City, secret: str, kind: str, at: datetime | None = None, id_: str | None = None, **data: Any
+) -> Reply:
+    now = datetime.now(UTC)
+    name = id_ or f"msg_{kind}_{at or now}"
+    body = json.dumps({"type": kind, "timestamp": (at or now).isoformat(), "data": data})
+    headers = {
+        "Content-Type": "application/json", "webhook-id": name, "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign(name, now, body),
+    }  # fmt: skip
+    return await city.ask("POST", PATH, role=None, headers=headers, data=body.encode())
+
+
+async def states(city: City) -> dict[str, str]:
+    rows = await city.path.pool.fetch(
+        "SELECT a.title_en, CASE WHEN a.cleared_at IS NULL THEN 'stands' ELSE 'over' END AS state FROM iot.alarm a"
+    )
+    return {row["title_en"].partition(": ")[2]: row["state"] for row in rows}
+
+
+async def test_what_stands_still_in_a_core_that_feeds_us_is_one_alarm_with_an_end(city: City) -> None:
+    secret, t = await joined(city), datetime.now(UTC) - timedelta(minutes=9)
+    async with city.client() as client:
+        await client.add_push("ioc", "http://127.0.0.1:9/hook")
+    first = await watch_says(city, secret, "core.stalled", t, "m1", parts=["store", "ingest"])
+    assert first.json["ignored"] is None
+    again = await watch_says(city, secret, "core.stalled", t, "m1", parts=["store", "ingest"])
+    assert again.json["ignored"] == "repeat"
+    database, telemetry = "its database does not answer", "it takes no telemetry"
+    assert await states(city) == {database: "stands", telemetry: "stands"}
+    over = t + timedelta(minutes=2)
+    await watch_says(city, secret, "core.recovered", over, parts=["store"])
+    assert await states(city) == {database: "over", telemetry: "stands"}
+    # Its database answers, so the core writes the same down: one alarm there, and no second one here.
+    alarm: dict[str, Any] = {
+        "id": 31,
+        "title": "The platform's database did not answer",
+        "rule": "core.store",
+        "version": 1,
+    }
+    earlier = t - timedelta(seconds=1)
+    assert (await say(city, secret, at=earlier, id_="m4", **alarm)).json["ignored"] == "older"
+    assert (await say(city, secret, "cleared", at=earlier, id_="m5", **alarm)).json["ignored"] == "older"
+    # A core without a watch towards us writes it down all the same, and again months later under a number of its own.
+    later = over + timedelta(minutes=1)
+    for step, kind in enumerate(("raised", "cleared")):
+        at = later + timedelta(seconds=step)
+        said = await say(city, secret, kind, at=at, id_=f"m6{step}", **{**alarm, "id": 32, "version": 1 + step})
+        assert said.json["ignored"] is None
+    assert (await say(city, secret, at=later + timedelta(minutes=1), id_="m7", **alarm)).json["ignored"] is None
+    assert (await states(city))[database] == "stands"
+    async with city.client() as client:
+        found = (await client.alarms()).items
+        assert [each.severity for each in found] == ["critical", "critical"]
+        ringing = next(each for each in found if telemetry in each.title.en)
+        shown = await client.alarm(ringing.id)
+        assert shown.title.vi.startswith("Cảnh sát PCCC: ")
+        assert shown.runbook is not None
+        assert "Call the center" in shown.runbook.en
+        closed = await client.alarm_do(ringing.id, AlarmDeed(do="close", note="their machine was replaced"))
+        assert closed.state == "closed", "its watch may have died with it: a person may say that it is over"
+
+
+async def test_vital_signs_of_a_core_that_come_back_to_it_change_nothing(city: City) -> None:
+    secret = await joined(city)
+    core = await city.path.pool.fetchval("SELECT value FROM iot.fixed_setting WHERE key = 'core_id'")
+    reply = await watch_says(city, secret, "core.stalled", parts=["store"], origin={"via": [core]})
+    assert reply.json == {"alarm": None, "ignored": "loop"}
+    assert (await watch_says(city, secret, "core.stalled", parts=["no such thing!"])).status == 400
+
+
+async def test_heartbeats_that_stay_away_are_an_alarm_until_the_next_one(city: City) -> None:
+    secret, pool = await joined(city), city.path.pool
+    now = datetime.now(UTC)
+    await watch_centers(pool, now + timedelta(days=1), now)
+    assert await states(city) == {}, "it sends no heartbeats"
+    await watch_says(city, secret, "iot.heartbeat", next_within_s=60, healthy=True)
+    now = datetime.now(UTC)
+    await watch_centers(pool, now + timedelta(seconds=110), now - timedelta(days=1))
+    await watch_centers(pool, now + timedelta(seconds=600), now + timedelta(seconds=500))
+    assert await states(city) == {}, "one may be lost on the way, and our own absence is not theirs"
+    await pool.execute("UPDATE iot.center SET beat_at = now() - interval '1 hour'")
+    now = datetime.now(UTC)
+    for _ in range(2):
+        await asyncio.gather(*(watch_centers(pool, now, now - timedelta(days=1)) for _ in range(3)))
+    assert await states(city) == {"no heartbeat any more": "stands"}
+    assert await pool.fetchval("SELECT count(*) FROM iot.alarm_event") == 1
+    await watch_says(city, secret, "iot.heartbeat", next_within_s=60)
+    assert await states(city) == {"no heartbeat any more": "over"}
+    async with city.client("operator") as client:
+        await client.acknowledge((await client.alarms()).items[0].id)
+    await watch_centers(pool, now + timedelta(days=1), now)
+    assert await pool.fetchval("SELECT count(*) FROM iot.alarm WHERE cleared_at IS NULL") == 1
+    async with city.client() as client:
+        await client.remove_center("fire-dept")
+    assert await pool.fetchval("SELECT count(*) FROM iot.alarm WHERE cleared_at IS NULL") == 0
+
+
+async def test_alarm_of_a_center_that_is_no_more_can_be_closed_by_a_person(city: City) -> None:
+    secret = await joined(city)
+    number = (await say(city, secret)).json["alarm"]
+    by_telephone = AlarmDeed(do="close", note="by telephone")
+    async with city.client() as client:
+        with pytest.raises(ConflictError):
+            await client.alarm_do(number, by_telephone)
+        await client.remove_center("fire-dept")
+        closed = await client.alarm_do(number, by_telephone)
+    assert (closed.state, closed.cause) == ("closed", "by telephone")
 
 
 async def test_who_took_it_there_has_not_taken_it_here(city: City) -> None:

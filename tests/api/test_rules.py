@@ -30,6 +30,13 @@ async def test_change_of_a_rule_is_shown_checked_applied_and_ended(city: City) -
     wrong = await city.ask("POST", f"/rules/{BATTERY}", json={"body": {"when": {"metric": "nothing", "below": 3}}})
     assert (wrong.status, wrong.json["code"]) == (400, "rule.invalid")
     assert "when.metric" in wrong.json["detail"]
+    behind = {"when": {"devices": ["smoke"], "at_least": 2, "behind": "lighting_cabinets"}}
+    for path in ("confirmed", "confirmed/try"):
+        asked = {"body": behind, "since": "2026-01-01T00:00:00Z"} if path.endswith("try") else {"body": behind}
+        odd = await city.ask("POST", f"/rules/fire_detector.{path}", json=asked)
+        assert (odd.status, odd.json["code"]) == (400, "rule.invalid"), path
+        assert "when.behind" in odd.json["detail"]
+        assert "did you mean lighting_cabinet?" in odd.json["detail"]
     for name in ("fire_detector", "fire_detector.", "fire_detector.SELECT", "fire_detector.a b", "nothing.low"):
         unknown = await city.ask("POST", f"/rules/{name}", json={"body": {"enabled": False}})
         assert (unknown.status, unknown.json["code"]) == (404, "rule.no_class"), name

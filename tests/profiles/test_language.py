@@ -264,6 +264,38 @@ rules:
     assert expected in str(caught.value.facts["expected"])
 
 
+def test_a_rule_counts_devices_behind_gateways_of_a_class_that_there_is(tmp_path: Path) -> None:
+    text = """\
+title: {vi: Thử, en: Trial}
+metrics:
+  on: {title: {vi: Bật, en: "On"}, type: bool}
+rules:
+  off: {title: {vi: Tắt, en: Out}, severity: low, when: {metric: on, equals: false}, source: none}
+  dark:
+    title: {vi: Tối, en: Dark}
+    severity: high
+    source: none
+    when: {devices: [off], at_least: 2, behind: cabnet}
+"""
+    mine, beside = tmp_path / "trial" / "class.yaml", tmp_path / "cabinet" / "class.yaml"
+    for path in (mine, beside):
+        path.parent.mkdir()
+    mine.write_text(text, encoding="utf-8")
+    beside.write_text(text.partition("rules:")[0], encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    facts = caught.value.facts
+    assert (facts["file"], facts["line"], facts["key"]) == (str(mine), 10, "rules.dark.when.behind")
+    assert "did you mean cabinet?" in str(facts["expected"])
+    (told,) = check(mine)
+    assert told.error is not None
+    assert told.error.facts["key"] == "rules.dark.when.behind"
+    mine.write_text(text.replace("cabnet", "cabinet"), encoding="utf-8")
+    assert check(mine) == []
+    (rule,) = [each for each in load(tmp_path).classes["trial"].rules if each.behind]
+    assert rule.behind == "cabinet"
+
+
 def test_durations() -> None:
     assert [str(duration(each)) for each in ("250ms", "60s", "1.5h", "7d", "60", "1w")] == [
         "0:00:00.250000",

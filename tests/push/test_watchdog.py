@@ -47,7 +47,7 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def test_each_change_is_told_once_and_its_spell_kept() -> None:
     clock = 0.0
     vitals = Vitals(lambda: clock)
-    watch = Watch(vitals, LOCAL, "UTC", 60.0)
+    watch = Watch(vitals, LOCAL, "UTC", 60.0, core="ours")
     for part in (Part.STORE, Part.PUSH):
         vitals.beat(part)
     clock = 60.0
@@ -61,6 +61,29 @@ def test_each_change_is_told_once_and_its_spell_kept() -> None:
     assert watch.look(later) == {RECOVERED: [Part.STORE]}
     assert watch.spells == [(Part.STORE, T0, None), (Part.STORE, T0, later)]
     assert Part.INGEST not in vitals.still(0.0), "what never moved is not watched yet"
+
+
+def test_what_stood_when_the_core_was_killed_recovers_with_the_next_one(tmp_path: Path) -> None:
+    clock = 0.0
+    first = Watch(Vitals(lambda: clock), LOCAL, "UTC", 60.0, file=tmp_path / "watch.json", core="ours")
+    first.vitals.beat(Part.STORE)
+    clock = 61.0
+    assert first.look(T0) == {STALLED: [Part.STORE]}
+    clock = 0.0
+    then = Watch(Vitals(lambda: clock), LOCAL, "UTC", 60.0, file=tmp_path / "watch.json")
+    assert then.spells == [(Part.STORE, T0, None)]
+    then.vitals.beat(Part.CORE)
+    then.vitals.beat(Part.STORE)
+    assert then.look(T0 + timedelta(seconds=8)) == {}, "there is nobody to tell yet"
+    then.core = "ours"
+    assert then.look(T0 + timedelta(seconds=9)) == {RECOVERED: [Part.STORE]}
+    assert then.spells == [(Part.STORE, T0, None), (Part.STORE, T0, T0 + timedelta(seconds=9))]
+    del then.spells[:]
+    then.keep()
+    third = Watch(Vitals(lambda: clock), LOCAL, "UTC", 60.0, file=tmp_path / "watch.json", core="ours")
+    assert (third.spells, third.look(T0 + timedelta(seconds=10))) == ([], {})
+    (tmp_path / "watch.json").write_bytes(b"{torn")
+    assert Watch(Vitals(), LOCAL, "UTC", 60.0, file=tmp_path / "watch.json").spells == []
 
 
 async def test_database_that_is_gone_is_told_straight_and_written_down_when_it_is_back(
@@ -172,7 +195,10 @@ async def test_spell_written_twice_is_one_alarm(pool: asyncpg.Pool) -> None:
         await write_spell(connection, Part.PUSH, now - timedelta(minutes=2), None)
         await write_spell(connection, Part.PUSH, now - timedelta(minutes=2), now)
         await write_spell(connection, Part.PUSH, now, None)
+        await write_spell(connection, Part.PUSH, now - timedelta(minutes=2), now)
     assert await pool.fetchval("SELECT count(*) FROM iot.alarm") == 1
+    kinds = await pool.fetch("SELECT kind FROM iot.alarm_event ORDER BY id")
+    assert [row["kind"] for row in kinds] == ["raised", "cleared"]
 
 
 async def test_heartbeat_is_signed_says_how_we_are_and_comes_from_one_worker_only(

@@ -52,6 +52,8 @@ class OutsideAlarm(Struct, frozen=True, kw_only=True):
     id: Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1, max_length=200)]
     severity: Severity = Severity.HIGH
     title: Title | Annotated[str, Meta(min_length=1, max_length=500)]
+    rule: Annotated[str, Meta(max_length=200)] | None = None
+    """A feeding core's alarm of itself is `core.store`, `.ingest`, `.push` or `.core`, and has no device."""
     metric: Annotated[str, Meta(max_length=100)] | None = None
     value: float | bool | None = None
     simulated: bool = False
@@ -81,9 +83,19 @@ class OutsideOrigin(Struct, frozen=True, kw_only=True):
 
 
 class OutsideData(Struct, frozen=True, kw_only=True):
+    """What is said: an alarm and its place; or a core's vital signs.
+
+    `parts` stand still (`core.stalled`) or move again (`core.recovered`); the next `iot.heartbeat` comes within
+    `next_within_s` seconds.
+    """
+
     alarm: OutsideAlarm | None = None
     device: OutsidePlace | None = None
     origin: OutsideOrigin | None = None
+    parts: Annotated[tuple[Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,39}$")], ...], Meta(max_length=20)] = (
+        "core",
+    )
+    next_within_s: Annotated[float, Meta(ge=1, le=86_400)] | None = None
 
 
 class OutsideMessage(Struct, frozen=True, kw_only=True):
