@@ -15,16 +15,20 @@ from iot_core.alarms.rules import State
 from iot_core.errors import ConflictError, NotFoundError
 
 MEMBERS: Final = "(SELECT count(*) FROM iot.alarm m WHERE m.incident_id = a.id) AS members"
-_SELECT: Final = f"""
-SELECT a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude,
-    r.key AS area_key, r.name AS area_name, r.name_en AS area_name_en, {MEMBERS}
-FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
-LEFT JOIN iot.area r ON r.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a.source_id END, d.area_id)
+# An alarm is at its device, in its area, or where the center that sent it says.
+PLACED: Final = """
+LEFT JOIN iot.device d ON d.id = a.device_id
+LEFT JOIN iot.outside_source o ON a.source_kind = 'outside' AND o.id = a.source_id
+LEFT JOIN iot.area r ON r.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a.source_id END, d.area_id, o.area_id)
 """
+PLACE: Final = """d.key AS device_key, coalesce(d.name, o.name) AS device_name,
+    coalesce(d.class_key, o.class_key) AS class_key, coalesce(d.latitude, o.latitude) AS latitude,
+    coalesce(d.longitude, o.longitude) AS longitude, r.key AS area_key, r.name AS area_name,
+    r.name_en AS area_name_en"""
+_SELECT: Final = f"SELECT a.*, {PLACE}, {MEMBERS} FROM iot.alarm a {PLACED}"
 _LOUD: Final = """(CASE WHEN $4::bigint IS NULL THEN $5 OR (a.incident_id IS NULL AND a.suppressed_by IS NULL
     AND (a.shelved_until IS NULL OR a.shelved_until <= now())) ELSE a.incident_id = $4 END)"""
-_WITHIN: Final = """($3::integer[] IS NULL
-    OR coalesce(d.area_id, CASE WHEN a.source_kind = 'area' THEN a.source_id END) = ANY($3))"""
+_WITHIN: Final = "($3::integer[] IS NULL OR r.id = ANY($3))"
 ONE: Final = _SELECT + "WHERE a.id = $1"
 # Open ones: the most urgent that nobody has taken come first. History: the newest first.
 OPEN: Final = (
@@ -35,7 +39,7 @@ ORDER BY a.acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'high',
 )
 ALL: Final = _SELECT + f"WHERE ($1::text IS NULL OR d.key = $1) AND {_WITHIN} AND {_LOUD} ORDER BY a.id DESC LIMIT $2"
 COUNT: Final = f"""
-SELECT count(*) FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
+SELECT count(*) FROM iot.alarm a {PLACED}
 WHERE ($1::text IS NULL OR d.key = $1) AND (a.closed_at IS NULL OR NOT $2) AND {_WITHIN} AND {_LOUD}
 """
 EVENTS: Final = """

@@ -23,7 +23,7 @@ import structlog
 from aiohttp import web
 
 from iot_core.alarms.alarm import from_record
-from iot_core.alarms.lifecycle import MEMBERS
+from iot_core.alarms.lifecycle import MEMBERS, PLACE, PLACED
 from iot_core.api import shapes
 from iot_core.api.alarms import alarm_shape, typed
 from iot_core.api.sse import Message
@@ -54,12 +54,8 @@ _OUT_OF_ORDER: Final = 200  # ids are given before COMMIT, so a lower one can be
 
 _EVENTS: Final = f"""
 SELECT e.id AS event_id, e.kind, e.at, e.recorded_at AS event_recorded_at, e.by, e.value AS event_value, e.note,
-    a.*, d.key AS device_key, d.name AS device_name, d.class_key, d.latitude, d.longitude,
-    area.key AS area_key, area.name AS area_name, area.name_en AS area_name_en,
-    coalesce(d.area_id, CASE WHEN a.source_kind = 'area' THEN a.source_id END) AS where_id, {MEMBERS}
-FROM iot.alarm_event e JOIN iot.alarm a ON a.id = e.alarm_id
-LEFT JOIN iot.device d ON d.id = a.device_id
-LEFT JOIN iot.area ON area.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a.source_id END, d.area_id)
+    a.*, {PLACE}, r.id AS where_id, {MEMBERS}
+FROM iot.alarm_event e JOIN iot.alarm a ON a.id = e.alarm_id {PLACED}
 """
 _THESE: Final = _EVENTS + "WHERE e.id = ANY($1::bigint[]) ORDER BY e.id"
 _SINCE: Final = f"SELECT * FROM ({_EVENTS} WHERE e.id > $1 ORDER BY e.id DESC LIMIT $2) newest ORDER BY event_id"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from iot_core.alarms.lifecycle import PLACED
 from iot_core.api.roles import Action, outside
 from iot_core.broker.rights import covers, granted
 from iot_core.errors import ForbiddenError, IotError
@@ -36,11 +37,8 @@ LEFT JOIN iot.area ON area.id = device.area_id WHERE device.retired_at IS NULL
 _THERE: Final = "SELECT key FROM iot.device WHERE key = ANY($1)"
 _MEANT: Final = "SELECT id FROM iot.area WHERE key = $1 OR code = $1"
 _PLACE: Final = {"device": "area", "area": "parent"}
-_ALARM: Final = """
-SELECT d.key AS device, area.key AS area, area.id AS area_id FROM iot.alarm a
-LEFT JOIN iot.device d ON d.id = a.device_id
-LEFT JOIN iot.area ON area.id = CASE WHEN a.source_kind = 'area' THEN a.source_id ELSE d.area_id END
-WHERE a.id = $1
+_ALARM: Final = f"""
+SELECT d.key AS device, r.key AS area, r.id AS area_id FROM iot.alarm a {PLACED} WHERE a.id = $1
 """
 
 

@@ -43,7 +43,7 @@ ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
     Column("cli.col_severity", lambda row: word("severity", row.severity), lambda row: SEVERITY_STYLE[row.severity]),
     Column("cli.col_state", lambda row: word("alarm_is", row.state)),
     Column("cli.col_alarm", lambda row: title(row.title) + _marks(row)),
-    Column("cli.col_device", lambda row: row.device),
+    Column("cli.col_device", lambda row: row.device or row.device_name),
     Column("cli.col_value", lambda row: value(row.value), right=True, whole=True, drop=1),
     Column("cli.col_raised", lambda row: local(row.raised_at), whole=True, drop=3),
     Column("cli.col_age", lambda row: age(row.raised_at), whole=True),
@@ -191,7 +191,7 @@ def _happened(happened: shapes.AlarmHappened) -> str:
         kind=word("event", event.kind),
         severity=word("severity", row.severity),
         title=title(row.title) + _marks(row),
-        device=row.device or "-",
+        device=row.device or row.device_name or "-",
         id=row.id,
     )
 
@@ -213,7 +213,7 @@ def _print(found: shapes.AlarmDetail) -> None:
             ("cli.col_alarm", f"{title(found.title)}{_marks(found)} ({found.rule})"),
             ("cli.col_severity", word("severity", found.severity)),
             ("cli.col_state", word("alarm_is", found.state)),
-            ("cli.col_device", f"{found.device or '-'}  {found.device_name or ''}".strip()),
+            ("cli.col_device", "  ".join(filter(None, (found.device, found.device_name)))),
             ("cli.col_area", (language() == "en" and found.area_name_en) or found.area_name),
             ("cli.col_metric", found.metric),
             ("cli.col_value", value(found.value)),

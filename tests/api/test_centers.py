@@ -69,6 +69,10 @@ async def test_an_alarm_of_another_center_lives_the_same_life(city: City) -> Non
     async with city.client("operator") as client:
         (alarm,) = (await client.alarms()).items
         assert (alarm.id, alarm.severity, alarm.title.en, alarm.state) == (number, "high", "Smoke", "unacknowledged")
+        assert (alarm.device, alarm.device_name, alarm.class_key, alarm.area) == (
+            None, "Kho B12", "fire_detector", "bai-chay"
+        )  # fmt: skip
+        assert (alarm.latitude, alarm.longitude) == (20.95, 107.0)
         await client.acknowledge(number)
     assert (await say(city, secret, "cleared", id_="msg_3")).json["alarm"] == number
     async with city.client() as client:

@@ -411,12 +411,9 @@ function alarmItem(alarm) {
     if (alarm[tag]) head.append(element("span", say(tag), { className: "tag" }));
   }
   item.append(head, element("strong", title(alarm.title)));
-  if (alarm.device) {
-    const where = [alarm.device_name, areaName(alarm) ?? alarm.area].filter(Boolean).join(" · ");
-    item.append(button(where, () => showDevice(alarm.device), { className: "where" }));
-  } else if (alarm.area_name) {
-    item.append(element("span", areaName(alarm)));
-  }
+  const where = [alarm.device_name, areaName(alarm) ?? alarm.area].filter(Boolean).join(" · ");
+  if (alarm.device) item.append(button(where, () => showDevice(alarm.device), { className: "where" }));
+  else if (where) item.append(element("span", where));
   item.append(element("span", alarmTimes(alarm), { className: "fine" }));
   const row = element("div", undefined, { className: "row" });
   if (me.may && !alarm.acknowledged_at) {
