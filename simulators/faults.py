@@ -58,6 +58,10 @@ class Fault:
         """Give what was kept back and goes out at the end."""
         return ()
 
+    def password(self, device: SimDevice) -> str:
+        """Give the password that a camera asks for."""
+        return device.secret
+
 
 SOUND: Final = Fault()
 
@@ -76,7 +80,7 @@ class Twice(Fault):
 class Offline(Fault):
     """Its radio link is gone for some seconds in twenty: what it says then comes later, in any order. All stored.
 
-    A Modbus unit does not answer in that time: its gateway says so.
+    A Modbus unit does not answer in that time: its gateway says so. A camera cannot be connected to.
     """
 
     _kept: list[Message] = field(default_factory=list)
@@ -137,7 +141,7 @@ class Spike(Fault):
     """One value in ten is one that cannot be. Stored and marked out of range; rules and rollups leave it out."""
 
     def can_strike(self, device: SimDevice) -> bool:
-        return not device.plan.voice.profile.device_class.life_safety and bool(_spikes(device))
+        return not device.plan.voice.profile.device_class.life_safety and not _camera(device) and bool(_spikes(device))
 
     def measured(self, device: SimDevice, values: Mapping[str, Value], now: datetime) -> Mapping[str, Value]:
         own = seeded(0, device.key, "spike")
@@ -155,7 +159,7 @@ class Stuck(Fault):
     _first: Mapping[str, Value] | None = None
 
     def can_strike(self, device: SimDevice) -> bool:
-        return not device.plan.voice.profile.device_class.life_safety
+        return not device.plan.voice.profile.device_class.life_safety and not _camera(device)
 
     def measured(self, _device: SimDevice, values: Mapping[str, Value], _now: datetime) -> Mapping[str, Value]:
         self._first = self._first or dict(values)
@@ -179,6 +183,39 @@ class Dead(Fault):
         return [] if self.away(device, now) else made
 
 
+class OfCameras(Fault):
+    """What only a camera can have."""
+
+    def can_strike(self, device: SimDevice) -> bool:
+        return _camera(device)
+
+
+class Unreachable(OfCameras):
+    """Nothing listens where the camera should be. Stored: not reachable."""
+
+    def away(self, _device: SimDevice, _now: datetime) -> bool:
+        return True
+
+
+class NoStream(OfCameras):
+    """Its RTSP server says 503. Stored: reachable, no stream, and the status."""
+
+
+class NoOnvif(OfCameras):
+    """Its ONVIF service answers every question with a fault. Stored: a stream, no ONVIF, and the fault's code."""
+
+
+class Login(OfCameras):
+    """Its password was changed. Stored: neither stream nor ONVIF for us, and `NotAuthorized`."""
+
+    def password(self, device: SimDevice) -> str:
+        return f"another than {device.secret}"
+
+
+class Hang(OfCameras):
+    """It takes connections and never answers. Stored: reachable, no stream, and that the time ran out."""
+
+
 FAULTS: Final[Mapping[str, type[Fault]]] = {
     "twice": Twice,
     "offline": Offline,
@@ -187,6 +224,11 @@ FAULTS: Final[Mapping[str, type[Fault]]] = {
     "spike": Spike,
     "stuck": Stuck,
     "dead": Dead,
+    "unreachable": Unreachable,
+    "rtsp": NoStream,
+    "onvif": NoOnvif,
+    "login": Login,
+    "hang": Hang,
 }
 
 
@@ -200,6 +242,8 @@ class Wish:
 
     name: str
     share: float = USUAL_SHARE
+    needed: bool = True
+    """Somebody must be able to have it."""
 
 
 def wishes(said: Iterable[str]) -> list[Wish]:
@@ -215,7 +259,7 @@ def _wishes(said: str) -> list[Wish]:
         part = -1.0
     if (name not in FAULTS and name != ALL) or not 0 < part <= 1:
         raise RequestError("demo.bad_fault", said=said, faults=", ".join([*FAULTS, ALL]))
-    return [Wish(each, part) for each in (FAULTS if name == ALL else [name])]
+    return [Wish(each, part, needed=name != ALL) for each in (FAULTS if name == ALL else [name])]
 
 
 def afflict(devices: Iterable[SimDevice], wishes: Sequence[Wish], seed: int) -> Struck:
@@ -228,6 +272,8 @@ def afflict(devices: Iterable[SimDevice], wishes: Sequence[Wish], seed: int) -> 
         able = [device for device in sound if fault().can_strike(device)]
         able.sort(key=lambda device: uniform(seed, device.key, each.name))
         chosen = able[: max(1, round(each.share * most))]
+        if not able and not each.needed:
+            continue
         if not chosen:
             raise RequestError("demo.fault_nobody", fault=each.name)
         for device in chosen:
@@ -240,6 +286,10 @@ def afflict(devices: Iterable[SimDevice], wishes: Sequence[Wish], seed: int) -> 
 def told(struck: Struck) -> list[str]:
     """Say which devices have which fault, for a person."""
     return [text("demo.faulty", fault=fault, n=len(keys), devices=", ".join(keys)) for fault, keys in struck.items()]
+
+
+def _camera(device: SimDevice) -> bool:
+    return device.plan.voice.protocol == "camera"
 
 
 def _spikes(device: SimDevice) -> dict[str, float]:

@@ -137,7 +137,7 @@ def voices(profiles: Profiles, class_key: str) -> tuple[Voice, ...]:
 
 
 def voice_of(profile: Profile) -> Voice | None:
-    """Say how a model speaks; None for one whose driver asks and is not told.
+    """Say how a model speaks; None for one of a driver that the simulator does not know.
 
     One that only feeds devices behind it speaks of one device, by its first channel.
     """
@@ -145,6 +145,8 @@ def voice_of(profile: Profile) -> Voice | None:
         return Voice("modbus", profile, channel="" if "" in profile.channels else profile.channels[0])
     if profile.model == native_model(profile.class_key) or profile.address.startswith(("mqtt:", "lorawan:", SCHEME)):
         return Voice("mqtt", profile)
+    if profile.address.startswith("camera:"):
+        return Voice("camera", profile)
     return Voice("coap", profile, _SENML_CBOR) if profile.address.startswith("iot:") else None
 
 
@@ -176,7 +178,7 @@ def plan_of(profiles: Profiles, models: Sequence[str], *, devices: int, seed: in
     for model in models:
         voice = voice_of(profiles.get(model))
         if voice is None:
-            raise NotFoundError("demo.asked_itself", model=model)
+            raise NotFoundError("demo.no_such_face", model=model, address=profiles.get(model).address)
         voices.append(voice)
     numbers: Counter[str] = Counter()
     planned: list[Planned] = []

@@ -6,6 +6,7 @@ A device whose model or address changed is retired, and its place gets a new key
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -21,6 +22,7 @@ from iot_core.sparkplug import SCHEME
 from iot_core.state import write_private
 from simulators.city import PROVINCE, PROVINCE_CODE, PROVINCE_EN, PROVINCE_KEY, WARDS
 from simulators.device import SimDevice
+from simulators.faces.camera import LOGIN_NAME
 from simulators.fleet import gateways
 from simulators.ports import LOOPBACK, free_port
 from simulators.secret import Secrets
@@ -75,7 +77,7 @@ class Memory(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a Modbus device is reached."""
+    """Where a device that is asked is reached; a camera has no unit id."""
 
     host: str
     port: int
@@ -84,10 +86,11 @@ class Place:
 
 @dataclass(slots=True)
 class Registered:
-    """The devices of the city as the core knows them, and the unit ids behind each gateway's host and port."""
+    """The devices of the city as the core knows them, the unit ids behind each gateway, and where cameras listen."""
 
     devices: list[SimDevice] = field(default_factory=list)
     behind: dict[tuple[str, int], list[tuple[SimDevice, int]]] = field(default_factory=dict)
+    cameras: list[tuple[SimDevice, tuple[str, int]]] = field(default_factory=list)
     retired: int = 0
 
 
@@ -106,7 +109,10 @@ async def register(
         device = await _settled(client, each, places.get(each.key), there)
         device.run = run
         result.devices.append(device)
-        if (place := places.get(each.key)) is not None:
+        place = places.get(each.key)
+        if place is not None and device.plan.voice.protocol == "camera":
+            result.cameras.append((device, (place.host, place.port)))
+        elif place is not None:
             result.behind.setdefault((place.host, place.port), []).append((device, place.unit_id))
     result.retired = await _make_room(client, result.devices, there, sole=sole)
     for device in result.devices:
@@ -118,6 +124,8 @@ async def register(
     new = [device for device in result.devices if device.key not in there]
     await _add(client, [_new(device) for device in new if not device.plan.bridged], memory)
     await _add_gateways(client, new)
+    for device, _ in result.cameras:
+        await _keep_login(client, device, memory)
     gateway = "" if bridge is None else bridge.key
     await _add(client, [_new(device, gateway) for device in new if device.plan.bridged], memory)
     for device in result.devices:
@@ -179,7 +187,7 @@ async def _areas(client: Client) -> None:
 
 
 def _places(planned: Sequence[Planned], memory: Memory, host: str) -> dict[str, Place]:
-    """Give each Modbus device its port and unit id. A gateway keeps its port as long as nobody else takes it."""
+    """Give what is asked its port and unit id. Gateways and cameras keep a port as long as nobody else takes it."""
     ports: dict[str, int] = {}
     places: dict[str, Place] = {}
     for each, gateway, unit_id in gateways(planned):
@@ -188,6 +196,11 @@ def _places(planned: Sequence[Planned], memory: Memory, host: str) -> dict[str, 
                 memory.ports.get(gateway, 0), avoid=ports.values(), host=host
             )
         places[each.key] = Place(host, ports[gateway], unit_id)
+    for each in planned:
+        if each.voice.protocol == "camera":
+            port = free_port(memory.ports.get(each.key, 0), avoid=ports.values(), host=host)
+            ports[each.key] = memory.ports[each.key] = port
+            places[each.key] = Place(host, port, 0)
     return places
 
 
@@ -214,7 +227,8 @@ async def _hardware(client: Client, found: Device) -> tuple[str | None, str | No
 
 async def _take_back(client: Client, device: SimDevice, found: Device, memory: Memory) -> None:
     """Make a device of an earlier run ours again; one whose secret is lost gets a fresh one."""
-    lost = device.key not in memory.secrets and device.plan.voice.protocol != "modbus" and not device.plan.bridged
+    asked = device.plan.voice.protocol in {"modbus", "camera"}
+    lost = device.key not in memory.secrets and not asked and not device.plan.bridged
     if found.lifecycle is not Lifecycle.RETIRED:
         if not lost:
             return
@@ -231,7 +245,15 @@ async def _take_back(client: Client, device: SimDevice, found: Device, memory: M
 def _address(each: Planned, key: str, place: Place | None) -> str:
     template = each.voice.profile.address
     inner = key if place is None else f"{place.host}:{place.port}/{place.unit_id}"
+    if place is not None and template.startswith("camera:"):
+        inner = f"{place.host}:{place.port}/stream1?onvif={place.port}"
     return template.replace("{address}", f"sim/{key}" if template.startswith(SCHEME) else inner)
+
+
+async def _keep_login(client: Client, device: SimDevice, memory: Memory) -> None:
+    """Let the core have a camera's login: each time, for it hangs on the unit, which may be another one now."""
+    kept = memory.secrets.setdefault(device.key, secrets.token_urlsafe(18))
+    await client.set_login(device.key, LOGIN_NAME, kept)
 
 
 def _new(device: SimDevice, gateway: str = "") -> DeviceNew:

@@ -82,8 +82,8 @@ def _drawn(now: Figures) -> Panel:
     table = Table(expand=False, box=None)
     for column in ("demo.column_protocol", "demo.column_devices", "demo.column_published"):
         table.add_column(text(column), justify="left" if column == "demo.column_protocol" else "right")
-    for protocol in PROTOCOLS:
-        name = {"mqtt": "MQTT", "coap": "CoAP", "modbus": "Modbus TCP"}[protocol]
+    for protocol in (*PROTOCOLS, *(["camera"] if "camera" in now.devices else [])):
+        name = {"mqtt": "MQTT", "coap": "CoAP", "modbus": "Modbus TCP", "camera": "RTSP, ONVIF"}[protocol]
         table.add_row(name, str(now.devices.get(protocol, 0)), str(now.published.get(protocol, 0)))
     commit = "…" if now.commit_ms is None else f"{now.commit_ms:.0f}"
     foot = text("demo.foot", commit=commit, received=now.received)

@@ -37,7 +37,7 @@ _FIGURES_S: Final = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The core to speak to, and the address under which it reaches our Modbus gateways (empty: it cannot)."""
+    """The core to speak to, and the address under which it reaches Modbus gateways and cameras here (empty: none)."""
 
     url: str
     token: str
@@ -89,13 +89,13 @@ def memory_folder(root: Path, url: str) -> Path:
 
 
 def _speakable(size: Size, target: Target) -> Sequence[Planned]:
-    """Plan the city, without Modbus devices where the core could not reach them."""
+    """Plan the city, without Modbus devices and cameras where the core could not reach them."""
     profiles = load(Path(size.profiles) if size.profiles else None)
     if size.models:
         planned = plan_of(profiles, size.models, devices=size.devices, seed=size.seed)
     else:
         planned = plan(profiles, devices=max(size.devices, SMALLEST), seed=size.seed)
-    return [each for each in planned if target.gateway_host or each.voice.protocol != "modbus"]
+    return [each for each in planned if target.gateway_host or each.voice.protocol not in {"modbus", "camera"}]
 
 
 async def run_sim(size: Size, target: Target, screen: Screen) -> Summary:

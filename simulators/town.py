@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from simulators.faces.camera import CameraFace
 from simulators.faces.coap import CoapFace
 from simulators.faces.modbus import Gateway, gateway, unit_of
 from simulators.faces.mqtt import MqttFace
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from simulators.registration import Registered
 
 EVERY_S: Final = 2.0
-"""How often a device speaks. Modbus devices speak when they are polled."""
+"""How often a device speaks. Modbus devices and cameras speak when they are asked."""
 _LAST_WORDS_S: Final = 20.0
 _LAST_POLL_S: Final = 0.3
 _LOOK_S: Final = 0.05
@@ -86,6 +87,7 @@ async def running_town(
     town = Town(registered, ledger, asyncio.Event())
     mqtt = MqttFace(host=endpoints.mqtt[0], port=endpoints.mqtt[1], ledger=ledger, every=every)
     coap = CoapFace(host=endpoints.coap[0], port=endpoints.coap[1], ledger=ledger, every=every)
+    camera = CameraFace(ledger)
     faces = {"mqtt": mqtt.run, "coap": coap.run}
     async with AsyncExitStack() as stack:
         for (host, port), units in registered.behind.items():
@@ -95,6 +97,8 @@ async def running_town(
         for device in town.devices:
             if not device.plan.bridged and (face := faces.get(device.plan.voice.protocol)) is not None:
                 town.tasks.append(group.create_task(face(device, town.stop), name=f"sim {device.key}"))
+        for device, (host, port) in registered.cameras:
+            town.tasks.append(group.create_task(camera.run(device, host, port, town.stop), name=f"sim {device.key}"))
         stack.push_async_callback(_end, town)
         yield town
 

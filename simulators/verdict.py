@@ -156,7 +156,7 @@ class Account:
 
 
 def numbers(counts: Counter[str]) -> Numbers:
-    """Name every protocol, those with nothing too."""
+    """Name every protocol, those with nothing too; cameras only where there are some."""
     return Numbers(**by_protocol(counts))
 
 
@@ -169,16 +169,18 @@ def percentile(values: Sequence[float], part: float) -> float | None:
 
 
 def by_protocol(counts: Counter[str]) -> dict[str, int]:
-    """Count by protocol, for a sentence."""
-    return {protocol: counts[protocol] for protocol in PROTOCOLS}
+    """Count by protocol, for a sentence; what is asked for its health only where there is some."""
+    cameras = {"camera": counts["camera"]} if "camera" in counts else {}
+    return {protocol: counts[protocol] for protocol in PROTOCOLS} | cameras
 
 
 class Numbers(msgspec.Struct, frozen=True):
-    """Observations by protocol."""
+    """Observations by protocol; `camera`: looks that a camera answered."""
 
     mqtt: int
     coap: int
     modbus: int
+    camera: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class AlarmNumbers(msgspec.Struct, frozen=True):

@@ -18,21 +18,21 @@ __all__ = ["examine"]
 
 STEP_S: Final = 5.0
 _AWAY: Final = (OSError, TimeoutError, aiohttp.ClientError, ValueError)
-_SERVES: Final = frozenset({200, 401})
-"""A stream that asks who we are is a stream."""
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
 
 
 async def examine(address: Address, login: tuple[str, str] | None) -> Mapping[str, Any]:
     """Say how a camera is: what the profile `onvif-camera` reads."""
     found: dict[str, Any] = {"reachable": False, "time": None}
-    await _rtsp(address, found)
+    await _rtsp(address, login, found)
     if address.onvif_port is not None:
         await _onvif(address, login, found)
     found["time"] = datetime.now(UTC).isoformat()
     return found
 
 
-async def _rtsp(address: Address, found: dict[str, Any]) -> None:
+async def _rtsp(address: Address, login: tuple[str, str] | None, found: dict[str, Any]) -> None:
     began = time.perf_counter()
     try:
         async with asyncio.timeout(STEP_S):
@@ -42,14 +42,15 @@ async def _rtsp(address: Address, found: dict[str, Any]) -> None:
         return
     found["reachable"], found["connect_ms"] = True, _ms(began)
     began = time.perf_counter()
-    status = None
     try:
         async with asyncio.timeout(STEP_S):
-            status = await rtsp.options(reader, writer, address.rtsp_url)
+            status, shown = await rtsp.options(reader, writer, address.rtsp_url, login)
     except _AWAY as exc:
         found["rtsp"] = {"ok": False, "error": type(exc).__name__}
     else:
-        found["rtsp"] = {"ok": status in _SERVES, "status": status, "ms": _ms(began)}
+        refused = status == _UNAUTHORIZED and shown  # a stream that only asks who we are is a stream
+        ok = status in {_OK, _UNAUTHORIZED} and not refused
+        found["rtsp"] = {"ok": ok, "status": status, "ms": _ms(began)} | ({"error": "NotAuthorized"} if refused else {})
     finally:
         writer.close()
         with suppress(*_AWAY):

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
+from urllib.request import AbstractDigestAuthHandler, HTTPPasswordMgrWithDefaultRealm, Request
 
 import pytest
 from aiohttp import web
@@ -259,8 +260,60 @@ async def test_an_onvif_that_is_none_breaks_nothing(free_port: Callable[[], int]
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_an_answer_or_none(data: bytes) -> None:
-    for read in (onvif.read_time, onvif.read_identity, onvif.read_fault, rtsp.read_status):
+    for read in (onvif.read_time, onvif.read_identity, onvif.read_fault, rtsp.read_status, rtsp.challenge):
         read(data)
+
+
+CHALLENGES = [
+    'Digest realm="DS-2CD2143", nonce="4e5a6d59"',
+    'Digest realm="a, b", nonce="n", algorithm=MD5, qop="auth"',
+    'digest qop="auth,auth-int", realm="r", nonce="n", opaque="FQhe", algorithm="MD5", stale="FALSE"',
+]
+
+
+@pytest.mark.parametrize("said", CHALLENGES)
+def test_a_challenge_is_met_as_pythons_own_http_client_meets_it(said: str) -> None:
+    url = "rtsp://10.0.3.9:554/ch1"
+    asked = rtsp.challenge(
+        b"RTSP/1.0 401 x\r\nWWW-Authenticate: Basic realm=r\r\nWWW-Authenticate: %b\r\n" % said.encode()
+    )
+    assert asked is not None
+
+    class Peer(AbstractDigestAuthHandler):
+        def get_cnonce(self, nonce: str) -> str:
+            return "c0ffee"
+
+        def get_method(self) -> str:
+            return "OPTIONS"
+
+    passwords = HTTPPasswordMgrWithDefaultRealm()
+    passwords.add_password(None, "http://10.0.3.9/", "operator", "s3cret")
+    request = Request("http://10.0.3.9/", method="OPTIONS")
+    request.selector = url  # type: ignore[attr-defined]
+    expected = Peer(passwords).get_authorization(request, asked)
+    assert expected is not None
+    (response,) = re.findall(r' response="(\w+)"', expected)
+    assert f'response="{response}"' in rtsp.proof(("operator", "s3cret"), asked, url, "c0ffee")
+
+
+@pytest.mark.parametrize(
+    "said", ['Basic realm="r"', 'Digest realm="r"', 'Digest realm="r", nonce="n", algorithm=MD5-sess', "Digest"]
+)
+def test_a_challenge_that_would_have_the_password_itself_or_is_none_is_not_met(said: str) -> None:
+    assert rtsp.challenge(f"RTSP/1.0 401 x\r\nWWW-Authenticate: {said}\r\n\r\n".encode()) is None
+
+
+async def test_a_camera_that_hangs_up_after_its_challenge_is_a_stream(free_port: Callable[[], int]) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\nWWW-Authenticate: Digest realm="r", nonce="n"\r\n\r\n')
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(serve, "127.0.0.1", port):
+        said = values(await examine(at(port), LOGIN))
+    assert (said["rtsp"], said["rtsp_status"]) == (True, 401)
 
 
 def test_the_digest_is_the_one_of_the_standard() -> None:

@@ -37,8 +37,8 @@ def speaks(profile: Profile) -> str:
 
 
 def simulated(profile: Profile) -> str:
-    """Say whether `iot sim run --model` plays it, and why not."""
-    return "no: it is asked" if voice_of(profile) is None else "yes"
+    """Say whether `iot sim run --model` plays it."""
+    return "no" if voice_of(profile) is None else "yes"
 
 
 def table(profiles: Profiles) -> Iterator[str]:

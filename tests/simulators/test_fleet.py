@@ -169,14 +169,20 @@ def test_a_model_of_a_class_of_ones_own_is_played_inside_its_plausible_ranges(tm
     assert later["total"] > said["total"]  # type: ignore[operator]
 
 
-def test_what_cannot_be_played_is_refused_with_its_own_reason() -> None:
-    refused = {
-        "onvif-camera": "demo.asked_itself",
-    }
-    for model, code in refused.items():
-        with pytest.raises(NotFoundError) as caught:
-            plan_of(profiles(), [model], devices=1, seed=1)
-        assert (caught.value.code, caught.value.facts) == (code, {"model": model})
+def test_every_shipped_model_is_played() -> None:
+    assert [each.model for each in profiles().all() if voice_of(each) is None] == []
+
+
+def test_a_model_of_a_driver_from_outside_is_refused_with_its_address(tmp_path: Path) -> None:
+    folder = tmp_path / "dust_trap"
+    folder.mkdir()
+    (folder / "class.yaml").write_text(OWN_CLASS, encoding="utf-8")
+    (folder / "acme.yaml").write_text(OWN_MODEL.replace("mqtt:acme/{address}", "acme://{address}")
+        .replace('topics: {"acme/{address}": {json: {values: {dust: d, filter: f, total: t, clogged: c}}}}',
+                 "json: {values: {dust: d}}").replace("topic: acme/1, ", ""), encoding="utf-8")  # fmt: skip
+    with pytest.raises(NotFoundError) as caught:
+        plan_of(load(tmp_path), ["acme-trap"], devices=1, seed=1)
+    assert (caught.value.code, caught.value.facts["address"]) == ("demo.no_such_face", "acme://{address}")
 
 
 OWN_CLASS = """\
