@@ -289,7 +289,7 @@ def test_a_challenge_is_met_as_pythons_own_http_client_meets_it(said: str) -> No
     passwords = HTTPPasswordMgrWithDefaultRealm()
     passwords.add_password(None, "http://10.0.3.9/", "operator", "s3cret")
     request = Request("http://10.0.3.9/", method="OPTIONS")
-    request.selector = url  # type: ignore[attr-defined]
+    request.selector = url
     expected = Peer(passwords).get_authorization(request, asked)
     assert expected is not None
     (response,) = re.findall(r' response="(\w+)"', expected)

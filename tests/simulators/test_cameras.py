@@ -56,14 +56,14 @@ async def listening(port: int) -> None:
             return
 
 
-async def looked_at(port: int, password: str = SECRET) -> dict[str, Value | str | None]:
+async def looked_at(port: int, password: str = SECRET) -> dict[str, object]:
     """Look as the driver does, and read it as the shipped profile does."""
     found = await examine(Address("127.0.0.1", port, "/stream1", port), (LOGIN_NAME, password))
     uplink = Uplink(driver="camera", address="camera://x", payload=json.dumps(found).encode(), content_format=50)
     decoded = profiles().get("onvif-camera").decode(uplink)
     assert not decoded.problems
     (sample,) = decoded.samples
-    return {**sample.values, **{key: str(value) for key, value in sample.extra.items()}}
+    return {**sample.values, **{key: str(value) for key, value in (sample.extra or {}).items()}}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ async def test_the_driver_finds_what_a_camera_has(
     async with played(camera(FAULTS[fault]() if fault else SOUND), port, ledger):
         said = await looked_at(port)
     assert {key: said.get(key) for key in expected} == expected
-    assert ledger.published["camera"] == (1 if said["rtsp"] else 0)
+    assert ledger.published["camera"] == int(said["rtsp"] is True)
     assert not ledger.problems, "nothing but OPTIONS was asked"
 
 
