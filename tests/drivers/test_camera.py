@@ -280,7 +280,7 @@ def test_a_challenge_is_met_as_pythons_own_http_client_meets_it(said: str) -> No
     assert asked is not None
 
     class Peer(AbstractDigestAuthHandler):
-        def get_cnonce(self, nonce: str) -> str:
+        def get_cnonce(self, nonce: str) -> str:  # noqa: ARG002 - its signature
             return "c0ffee"
 
         def get_method(self) -> str:
