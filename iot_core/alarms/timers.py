@@ -7,6 +7,7 @@ as after our own start, every device first gets the time to speak: our outage is
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ from iot_core.store.connection import AWAY, RETRY
 log = structlog.get_logger()
 
 _BATCH: Final = 500
+_AT_ONCE: Final = 2_000
 _MOST_BATCHES: Final = 20  # in one look; the next comes a second later
 # One of the devices that a rule over devices ($3: their keys) counts there, or of an area's formula: the rule is as it
 # stands at them.
@@ -54,8 +56,14 @@ ORDER BY r.due_at LIMIT $5
 """
 # Who may have fallen silent, and whose silence stands: few of a city that speaks. The rest is asked for these only.
 # Each by the interval that its unit was set to, else by its model's: else a model of 30 s makes all meters of an hour
-# look silent. `speaker` is the device whose unit speaks for it: a panel for its channels.
+# look silent. `speaker` is the device whose unit speaks for it: a panel for its channels. Unless all are asked for
+# ($7), those are left out of whom nothing new is known: all silences of their class ($8, so many: $9) stand, or
+# their gateway's does. A dead district costs the core no more at each look than a living one.
 QUIET: Final = """
+WITH stands AS (
+    SELECT source_id, count(*) AS rules, min(since) AS since FROM iot.rule_state
+    WHERE source_kind = 'device' AND state = 'active' AND rule = ANY($2) GROUP BY source_id
+)
 SELECT f.device_id FROM (
     SELECT device_id, device_id AS speaker, profile FROM iot.unit WHERE mounted_to IS NULL
     UNION ALL SELECT c.device_id, u.device_id, u.profile FROM iot.channel c JOIN iot.unit u ON u.id = c.unit_id
@@ -65,7 +73,13 @@ JOIN unnest($3::text[], $4::interval[]) AS p (profile, interval) ON p.profile = 
 LEFT JOIN iot.configured_interval c ON c.device_id = f.speaker
 JOIN iot.device_status s ON s.device_id = f.device_id
     AND s.last_received_at < $1::timestamptz - COALESCE(c.every, p.interval) * $5::float8 - $6::interval
-UNION SELECT source_id FROM iot.rule_state WHERE source_kind = 'device' AND state = 'active' AND rule = ANY($2)
+JOIN iot.device d ON d.id = f.device_id
+JOIN unnest($8::text[], $9::integer[]) AS n (class_key, rules) ON n.class_key = d.class_key
+LEFT JOIN stands ON stands.source_id = d.id
+LEFT JOIN stands gateway ON gateway.source_id = d.gateway_id
+WHERE $7 OR (COALESCE(stands.rules, 0) < n.rules AND gateway.source_id IS NULL)
+UNION SELECT stands.source_id FROM stands LEFT JOIN iot.device_status s ON s.device_id = stands.source_id
+WHERE $7 OR s.last_received_at > stands.since - interval '10 seconds'
 """
 # One row for each of these whose silence and state disagree. `own` is when it falls silent by itself, `due` also counts
 # the grace after our own absence; a silent gateway answers for the devices behind it.
@@ -140,12 +154,14 @@ _Row = Mapping[str, Any]
 class Pace:
     """How often the clocks are looked at, and how long we wait after our own absence.
 
+    `everyone`: those too of whose silence nothing new is known, as after a rule or an interval was changed.
     A device gets `grace_intervals` of its own intervals, at least `grace`; a `for:` timer gets `grace`. `settle` is
     how long after its last message a device counts as handing in what it kept.
     """
 
     timers: timedelta = timedelta(seconds=1)
     silence: timedelta = timedelta(seconds=5)
+    everyone: timedelta = timedelta(seconds=60)
     computed: timedelta = timedelta(seconds=30)
     grace: timedelta = timedelta(seconds=30)
     grace_intervals: float = 2.0
@@ -194,6 +210,7 @@ class Timers:
     pace: Pace = DEFAULT_PACE
     watching_since: datetime | None = None
     _silence_at: datetime | None = field(default=None, init=False)
+    _everyone_at: datetime | None = field(default=None, init=False)
     _computed_at: datetime | None = field(default=None, init=False)
     _refreshed_at: datetime | None = field(default=None, init=False)
 
@@ -251,14 +268,17 @@ class Timers:
 
     async def watch_silence(self, now: datetime) -> None:
         """Raise the silence of devices that are overdue, gateways first; clear it of those that were heard."""
-        found = await self._disagreeing(now)
+        everyone = self._everyone_at is None or now >= self._everyone_at
+        found = await self._disagreeing(now, everyone=everyone)
+        if everyone:
+            self._everyone_at = now + self.pace.everyone
         alone, behind = (
             [row for row in found if (row["gateway_id"] is not None) is behind_gateways]
             for behind_gateways in (False, True)
         )
         await self._silence_batches(alone, now)
         if alone and behind:  # a gateway that fell silent just now answers for them
-            behind = [row for row in await self._disagreeing(now) if row["gateway_id"] is not None]
+            behind = [row for row in await self._disagreeing(now, everyone=everyone) if row["gateway_id"] is not None]
         await self._silence_batches(behind, now)
 
     async def judge_computed(self, now: datetime) -> None:
@@ -313,7 +333,7 @@ class Timers:
         ]
         await self._step([*rows, *areas[:_BATCH], *off[:_BATCH]], lambda case, _: withdraw(case.state, now), now, mark)
 
-    async def _disagreeing(self, now: datetime) -> list[asyncpg.Record]:
+    async def _disagreeing(self, now: datetime, *, everyone: bool) -> list[asyncpg.Record]:
         silences, profiles = self.evaluator.silences(), self.evaluator.profiles.all()
         if not silences or not profiles:
             return []
@@ -322,6 +342,7 @@ class Timers:
         quiet = await self.pool.fetch(
             QUIET, now, [each.rule.key for each in silences],
             [each.model for each in profiles], [each.interval for each in profiles], times, delay,
+            everyone, *_turned([*Counter(each.class_key for each in silences).items()], 2),
         )  # fmt: skip
         ids = [row["device_id"] for row in quiet]
         if not ids:
@@ -334,15 +355,18 @@ class Timers:
             for watch in silences
             for profile in profiles
         ]  # fmt: skip
-        own = [
-            (each, rule.key, float(rule.threshold), rule.on_delay)
-            for each in ids
-            for rule in self.evaluator.silences_at(each)
-        ]
-        found: list[asyncpg.Record] = await self.pool.fetch(
-            SILENCE, now, self.watching_since, *_turned(watched, 6), self.pace.grace, self.pace.grace_intervals, ids,
-            *_turned(own, 4),
-        )  # fmt: skip
+        found: list[asyncpg.Record] = []
+        for start in range(0, len(ids), _AT_ONCE):  # the loop has other work between them
+            some = ids[start : start + _AT_ONCE]
+            own = [
+                (each, rule.key, float(rule.threshold), rule.on_delay)
+                for each in some
+                for rule in self.evaluator.silences_at(each)
+            ]
+            found += await self.pool.fetch(
+                SILENCE, now, self.watching_since, *_turned(watched, 6), self.pace.grace, self.pace.grace_intervals,
+                some, *_turned(own, 4),
+            )  # fmt: skip
         return found
 
     async def _step(

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -32,9 +33,11 @@ class OneConnection:
 
     connection: asyncpg.Connection
     asked: list[str] = field(default_factory=list)
+    arguments: dict[str, Sequence[Any]] = field(default_factory=dict)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         self.asked.append(query)
+        self.arguments[query] = arguments
         rows: list[asyncpg.Record] = await self.connection.fetch(query, *arguments)
         return rows
 
@@ -198,6 +201,42 @@ async def test_silence_is_raised_after_the_intervals_that_a_device_was_set_to(ci
             if await city.state(tank, "tank.silent") == "active":
                 silent_at.setdefault(tank, minute)
     assert silent_at == {often: 2, other: 4, seldom: 31}
+
+
+async def test_what_is_silent_and_stays_so_is_asked_for_once_a_minute_only(city: City) -> None:
+    await have(city, "tank.gone", {"silent_for": 10})
+    gateway, tank = await city.device("gw-1"), await city.device("tank-1")
+    child = await city.device("tank-2", gateway_id=gateway)
+    await city.flush(*(seen(each, 0, level=10) for each in (gateway, tank, child)))
+    timers = city.timers()
+    await timers.look(healthy=True)
+    city.now = T0 + 4 * MINUTE
+    await timers.watch_silence(city.now)
+    timers.pace = Pace(grace=timedelta(0), grace_intervals=0, everyone=timedelta(hours=1))
+    async with city.pool.acquire() as connection:
+        timers.pool = asked = OneConnection(connection)
+        city.now += SECOND
+        await timers.watch_silence(city.now)  # all are asked for, for the last time in this hour
+        city.now += SECOND
+        asked.arguments.clear()
+        await timers.watch_silence(city.now)
+        assert sorted(asked.arguments[SILENCE][10]) == [gateway, tank], "they may fall silent for longer yet"
+        city.now = T0 + 11 * MINUTE
+        await timers.watch_silence(city.now)
+        gone = "SELECT source_id FROM iot.rule_state WHERE rule = 'tank.gone' AND state = 'active' ORDER BY 1"
+        assert [row["source_id"] for row in await city.pool.fetch(gone)] == [gateway, tank]
+        asked.arguments.clear()
+        await timers.watch_silence(city.now)
+        assert SILENCE not in asked.arguments, "nothing new is known of any of them"
+        await city.flush(seen(tank, 700, level=10))
+        await city.pool.execute(CONFIGURED, gateway, 86_400)
+        city.now = T0 + 12 * MINUTE
+        await timers.watch_silence(city.now)
+        silent = "SELECT DISTINCT source_id FROM iot.rule_state WHERE state = 'active' ORDER BY 1"
+        assert [row["source_id"] for row in await city.pool.fetch(silent)] == [gateway]
+        city.now = T0 + 72 * MINUTE
+        await timers.watch_silence(city.now)
+        assert gateway not in [row["source_id"] for row in await city.pool.fetch(silent)], "its interval was changed"
 
 
 async def test_grace_after_our_absence_is_of_the_interval_that_a_device_was_set_to(city: City) -> None:
