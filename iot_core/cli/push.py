@@ -234,8 +234,7 @@ def remove(name: str) -> None:
 
 def _say_added(added: shapes.PushAdded) -> None:
     line("cli.push_added", name=added.target.key)
-    if added.target.url:
-        fact_lines([("cli.col_url", added.target.url)])
+    fact_lines([("cli.col_url", added.target.url or f"/feeds/{added.target.key}")])
     if added.secret:
         fact_lines([("cli.col_secret", added.secret)])
         line("cli.push_secret_once")
