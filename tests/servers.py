@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -35,6 +35,7 @@ SETTINGS = {
     "listen_addresses": "",
 }
 _numbers = count(1)
+_DONE = "statement-done"
 T = TypeVar("T")
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
@@ -43,9 +44,9 @@ class Missing(Exception):
     """Raised when this machine lacks a part that a test needs; says how to get it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Postgres:
-    """A server that takes databases; `dsn` is its administrator's."""
+    """A server that takes databases; `dsn` is its administrator's. Close it before it is ended."""
 
     dsn: str
     psql: Path
@@ -53,6 +54,8 @@ class Postgres:
     """Statement run in every new database."""
     templates: dict[Callable[[str], None], str] = field(default_factory=dict)
     """Databases to copy, by what made them."""
+    _session: subprocess.Popen[str] | None = None
+    """One psql for all statements of the administrator: starting it takes as long as making a database."""
 
     @contextmanager
     def database(self, template: str = "template0") -> Iterator[str]:
@@ -92,8 +95,10 @@ class Postgres:
 
     def run(self, statement: str, dsn: str = "") -> str:
         """Run one statement and give what psql prints."""
+        if not dsn:
+            return self._administrate(statement)
         done = subprocess.run(
-            [self.psql, "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", dsn or self.dsn, "-c", statement],
+            [*self._command(dsn), "-v", "ON_ERROR_STOP=1", "-c", statement],
             capture_output=True,
             text=True,
             timeout=60,
@@ -101,6 +106,35 @@ class Postgres:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def close(self) -> None:
+        """End the administrator's session."""
+        if self._session is not None:
+            self._session.communicate()
+            self._session = None
+
+    def _administrate(self, statement: str) -> str:
+        if self._session is None:
+            self._session = subprocess.Popen(
+                self._command(self.dsn),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        to, back = self._session.stdin, self._session.stdout
+        assert to is not None
+        assert back is not None
+        print(f"{statement};\n\\echo {_DONE} :ERROR", file=to, flush=True)
+        said = ""
+        while not (line := back.readline()).startswith(_DONE):
+            said += line
+            assert line, f"psql ended: {said}"
+        assert line.split() == [_DONE, "false"], said
+        return said
+
+    def _command(self, dsn: str) -> list[str | Path]:
+        return [self.psql, "-XAtq", "-d", dsn]
 
 
 def until(condition: Callable[[], T], *, seconds: float = 60.0, what: str = "") -> T:
@@ -188,7 +222,10 @@ def postgres(installed: Path | None = None, **more: str) -> Iterator[Postgres]:
             found = Postgres(f"postgresql://iot@/postgres?host={folder}", installed / "psql")
             until(lambda: server.poll() is not None or _accepts(found), what="PostgreSQL")
             assert server.poll() is None, (folder / "log").read_text()
-            yield found
+            try:
+                yield found
+            finally:
+                found.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -295,6 +332,7 @@ def timescaledb() -> Iterator[Postgres]:
             yield server
         finally:
             server.drop_templates()
+            server.close()
         return
     script = ROOT / "scripts" / "timescaledb"
     environment = {**os.environ, "IOT_TIMESCALEDB_SERVER": f"test-{os.getpid()}", "IOT_TIMESCALEDB_MEMORY": "1"}
@@ -303,21 +341,22 @@ def timescaledb() -> Iterator[Postgres]:
     )
     if started.returncode != 0:
         raise Missing(started.stderr.strip())
+    server = Postgres(started.stdout.strip(), psql, prepare)
     try:
-        server = Postgres(started.stdout.strip(), psql, prepare)
         for name in ("fsync", "full_page_writes", "synchronous_commit"):
             server.run(f"ALTER SYSTEM SET {name} = {SETTINGS[name]}")
         server.run("SELECT pg_reload_conf()")
         yield server
     finally:
+        server.close()
         subprocess.run([script, "drop"], timeout=60, check=True, env=environment)
 
 
 def has_community_licence() -> bool:
     """Say whether the TimescaleDB that tests would use has its community features."""
     if given := os.environ.get("IOT_TEST_TIMESCALEDB_DSN"):
-        server = Postgres(given, postgres_programs() / "psql")
-        return server.run("SELECT current_setting('timescaledb.license', true)").strip() == "timescale"
+        with closing(Postgres(given, postgres_programs() / "psql")) as server:
+            return server.run("SELECT current_setting('timescaledb.license', true)").strip() == "timescale"
     tree = Path(os.environ.get("IOT_TIMESCALEDB_TREE", "/var/lib/iot-timescaledb"))
     return any(tree.glob("usr/lib/postgresql/*/lib/timescaledb-tsl-*.so"))
 
