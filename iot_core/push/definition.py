@@ -26,6 +26,7 @@ FORMATS: Final = {
     "syslog": ("cef", "json", "text"),
     "feed": ("cap",),
 }
+_WITH_TLS: Final = ("https", "mqtts", "syslog+tls")
 SCOPES: Final = ("Public", "Restricted")
 _OPTIONS: Final = frozenset({"username", "ca", "cert", "key", "sender", "sender_name", "scope", "audit"})
 
@@ -80,6 +81,8 @@ def _check_options(said: Definition) -> None:
     if said.options.get("scope", "Public") not in SCOPES:
         raise RequestError("push.bad_scope", scopes=", ".join(SCOPES))
     if said.options.keys() & {"ca", "cert", "key"}:
+        if said.url.strip().partition("://")[0] not in _WITH_TLS:  # what is given for nothing is believed to guard
+            raise RequestError("push.certificate_unused")
         tls.check(said.options)
 
 

@@ -19,6 +19,7 @@ from aiohttp import web
 from aiosmtpd.controller import Controller
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from iot_core.errors import RequestError
 from iot_core.model import Severity
 from iot_core.push import feed
 from iot_core.push.targets import list_targets, revive, rotate
@@ -388,6 +389,14 @@ async def test_mutual_tls_shows_our_certificate_and_trusts_their_authority_only(
     assert errors["ioc"] is None
     assert errors["wary"] == "tls"
     assert errors["bare"] in ("tls", "disconnected")  # aiohttp closes before its alert is sent; OpenSSL says it
+
+
+async def test_certificates_that_nothing_would_use_are_refused(pool: asyncpg.Pool) -> None:
+    ca = authority()
+    for kind, url in (("webhook", "http://127.0.0.1/"), ("mqtt", "mqtt://127.0.0.1/city"), ("feed", "")):
+        with pytest.raises(RequestError) as caught:
+            await target(pool, "ioc", url, kind=kind, secret=None, options={"ca": ca.certificate})
+        assert caught.value.code == "push.certificate_unused"
 
 
 def _options(ca: Pair, ours: Pair) -> dict[str, str]:
