@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from iot_core.model import DeviceClass, Metric, MetricType
+from iot_core.push.cap import of_the_device
 
 CORE_CONTEXT: Final = "https://uri.etsi.org/ngsi-ld/v1/ngsi-ld-core-context.jsonld"
 CONTEXTS: Final = {
@@ -44,10 +45,7 @@ _ALERTS: Final = {
     "air_quality": ("environment", "airPollution"), "water_quality": ("environment", "waterPollution"),
     "weather": ("weather", None), "panic_button": ("security", None), "camera_health": ("security", None),
 }  # fmt: skip
-# A detector that is silent is no fire: these rules tell of the device, or of something else than the class is for.
-_OF_THE_DEVICE: Final = frozenset(
-    {"silent", "stuck", "fault", "tamper", "tilt", "disabled", "battery_low", "battery_level"}
-)
+# What a fire detector says besides is no fire.
 _NO_FIRE: Final = ("fire_detector.co_", "fire_detector.gas")
 
 
@@ -157,7 +155,7 @@ def alert(row: Mapping[str, Any]) -> dict[str, Attribute]:
         "name": Attribute(row["title_vi"]),
     }
     rule = row["rule"]
-    if sub is not None and rule.rpartition(".")[2] not in _OF_THE_DEVICE and not rule.startswith(_NO_FIRE):
+    if sub is not None and not of_the_device(rule) and not rule.startswith(_NO_FIRE):
         found["subCategory"] = Attribute(sub)
     if row["cleared_at"] is not None:
         found["validTo"] = Attribute(_time(row["cleared_at"]))

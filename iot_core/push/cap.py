@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from iot_core.messages import text
 
-__all__ = ["ENDS", "INTERNAL", "MEDIA_TYPE", "Earlier", "Issue", "alert", "is_public", "sender_fits"]
+__all__ = ["ENDS", "INTERNAL", "MEDIA_TYPE", "Earlier", "Issue", "alert", "is_public", "of_the_device", "sender_fits"]
 
 NAMESPACE: Final = "urn:oasis:names:tc:emergency:cap:1.2"
 MEDIA_TYPE: Final = "application/cap+xml"
@@ -34,6 +34,12 @@ _RESPONSE: Final = {"Fire": "Evacuate", "Met": "Avoid", "Env": "Avoid"}
 INTERNAL: Final = frozenset({"alarm.acknowledged", "alarm.comment", "alarm.shelved", "alarm.escalated", "alarm.open"})
 """What the public has no use for: what people in the center do with an alarm."""
 ENDS: Final = frozenset({"alarm.cleared", "alarm.closed"})
+# A detector that is silent is no fire: these rules tell of the device, or of the platform itself.
+_OF_THE_DEVICE: Final = frozenset({
+    "silent", "stuck", "fault", "tamper", "tilt", "disabled", "battery_low", "battery_level", "battery_signal",
+    "implausible",
+})  # fmt: skip
+OWN: Final = "core."
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _IN_NAMES: Final = re.compile(r"[\s,<&]")
 
@@ -63,6 +69,11 @@ class Issue:
 def is_public(type_: str) -> bool:
     """Say whether this kind of event makes a CAP message at all."""
     return type_ not in INTERNAL
+
+
+def of_the_device(rule: str) -> bool:
+    """Say whether a rule tells how a device, or the platform itself, is: nothing that a citizen could act on."""
+    return rule.startswith(OWN) or rule.rpartition(".")[2] in _OF_THE_DEVICE
 
 
 def sender_fits(sender: str) -> bool:

@@ -19,7 +19,7 @@ import structlog
 from iot_core.errors import StartError
 from iot_core.hours import within
 from iot_core.model import Severity
-from iot_core.push.cap import ENDS, INTERNAL, Earlier
+from iot_core.push.cap import ENDS, INTERNAL, Earlier, of_the_device
 from iot_core.push.parcel import is_sent
 from iot_core.store.many import turned
 
@@ -33,8 +33,6 @@ _BEGIN: Final = frozenset({"alarm.raised", "alarm.severity", "alarm.reopened"})
 _CLOSED, _REOPENED = "alarm.closed", "alarm.reopened"
 _GOES_ON: Final = ENDS | {_REOPENED}
 """Types that depend on what a target was told before."""
-OWN: Final = "core."
-"""Rules of the platform's alarms about itself begin so."""
 _ORDER: Final = tuple(Severity)  # the most urgent first
 MOST_URGENT: Final = 0
 LEAST_URGENT: Final = len(_ORDER)
@@ -426,8 +424,8 @@ def _wants(target: asyncpg.Record, notice: Notice, place: asyncpg.Record | None,
 
 
 def _is_inner(target: asyncpg.Record, notice: Notice) -> bool:
-    """Say whether it is of the platform itself, and the target the public's."""
-    return target["kind"] == "feed" and str(notice.alarm.get("rule")).startswith(OWN)
+    """Say whether it is the center's own business, and the target the public's."""
+    return target["kind"] == "feed" and of_the_device(str(notice.alarm.get("rule")))
 
 
 def _is_exercise(notice: Notice) -> bool:

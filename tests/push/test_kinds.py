@@ -184,10 +184,11 @@ async def test_an_end_is_for_who_was_told_whatever_the_alarm_is_by_then(pool: as
     assert await heard(pool, "critical") == []
 
 
-async def test_how_the_platform_is_does_not_stand_in_the_public_feed(pool: asyncpg.Pool) -> None:
+@pytest.mark.parametrize("rule", ["core.push", "flood_gauge.silent", "fire_detector.implausible"])
+async def test_how_platform_and_devices_are_does_not_stand_in_the_public_feed(pool: asyncpg.Pool, rule: str) -> None:
     await target(pool, "citizens", "", kind="feed", secret=None)
     await target(pool, "ioc", "http://127.0.0.1:9/", format="cap")
-    assert await tell(pool, await alarm(pool), alarm={"id": 1, "rule": "core.push"}) == 1
+    assert await tell(pool, await alarm(pool), alarm={"id": 1, "rule": rule}) == 1
     assert await heard(pool, "citizens") == []
 
 
