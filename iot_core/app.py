@@ -67,6 +67,7 @@ from iot_core.state import Running, StateDir
 from iot_core.store import held, status
 from iot_core.store.columns import ClassTable
 from iot_core.store.connection import open_pool, open_readers, outlasting
+from iot_core.store.info import free_bytes
 from iot_core.store.nightly import Nightly
 from iot_core.store.numbers import run_days
 from iot_core.store.partitions import ensure_partitions, weeks_around_now
@@ -249,7 +250,8 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         own.start("schedules", Scheduler(others, commanding, twins, profiles, settings.timezone).run)
         own.start("rollups", lambda: refresh.run(pool))
         own.start("numbers", lambda: run_days(pool))
-        own.start("nightly", lambda: Nightly(refresh, settings.retention).run(pool))
+        free = partial(free_bytes, settings, state.path)
+        own.start("nightly", lambda: Nightly(refresh, settings.retention, free, healthy).run(pool))
         counters.gauge("profiles_broken", lambda: float(len(profiles.broken)))
         if own_folder is not None:
             renewal = Renewal(

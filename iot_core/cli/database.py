@@ -55,11 +55,11 @@ async def dsn_of(settings: Settings, state: Path) -> AsyncIterator[str]:
         from iot_core.store.server import DATABASE, embedded, running_dsn
     except ImportError as exc:
         raise StartError("cli.client_only", detail=str(exc)) from exc
+    log_to_stderr()
     dsn = settings.store.dsn or running_dsn(state, DATABASE)
     if dsn:
         yield dsn
         return
-    log_to_stderr()
     ends_as_interrupted()
     with locked(state) as directory:
         async with embedded(directory) as started:

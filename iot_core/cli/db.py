@@ -11,6 +11,7 @@ SOURCES = {
     "info": "iot_core.cli.db_info:info",
     "move": "iot_core.cli.db_move:move",
     "verify": "iot_core.cli.db_verify:verify",
+    "tidy": "iot_core.cli.db_tidy:tidy",
     "backup": "iot_core.cli.db_backup:backup",
     "restore": "iot_core.cli.db_restore:restore",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,12 +57,9 @@ def info(path: Path | None, free_gb: float | None) -> None:
 
 def _free(given: float | None, settings: Settings) -> int | None:
     """Give the free bytes: what was said, else those of the embedded database's disk."""
-    if given is not None:
-        return int(given * 1e9)
-    if settings.store.dsn:
-        return None  # another machine's disk
-    disk = os.statvfs(state_dir())
-    return disk.f_bavail * disk.f_frsize
+    from iot_core.store.info import free_bytes
+
+    return free_bytes(settings, state_dir()) if given is None else int(given * 1e9)
 
 
 def _print(found: Info) -> None:

@@ -66,11 +66,13 @@ def _said(manifest: Manifest) -> dict[str, object]:
 
 async def _verify(settings: Settings, file: Path, manifest: Manifest) -> None:
     """Restore into a scratch server; a backup of TimescaleDB into a scratch database of the server that has it."""
+    from iot_core.cli.logs import log_to_stderr
     from iot_core.state import locked
     from iot_core.store.backup import restore as run
     from iot_core.store.backup import scratch_database
     from iot_core.store.server import embedded
 
+    log_to_stderr()
     async with AsyncExitStack() as stack:
         if manifest.timescaledb:
             dsn = await stack.enter_async_context(dsn_of(settings, state_dir()))

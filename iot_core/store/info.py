@@ -6,14 +6,16 @@ included; growth is that of the last seven civil days that are complete.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 import msgspec
 
-from iot_core.settings import Retention
+from iot_core.settings import Retention, Settings
 from iot_core.store.aggregates import NEVER, read_sources
 from iot_core.store.rollups import SCHEMA, Rollup
 from iot_core.store.tier import Found, Tier
@@ -96,6 +98,11 @@ async def read_info(
         days_until_full=None if disk_free is None else days_until_full(classes, disk_free, now),
         classes=classes,
     )
+
+
+def free_bytes(settings: Settings, state: Path) -> int | None:
+    """Give what the embedded database's disk has left; None for a database elsewhere, whose disk is not ours to see."""
+    return None if settings.store.dsn else shutil.disk_usage(state).free
 
 
 def days_until_full(classes: Sequence[ClassInfo], free: int, now: datetime) -> int | None:

@@ -1,4 +1,4 @@
-"""Once a night: compare rollups with raw rows, mend what differs, let old raw rows go, compress by the settings.
+"""Once a night: compare rollups with raw rows, mend what differs, let old raw rows go, make loose indexes anew.
 
 Each night looks at the last days and at one more week of the past, so that a year is gone through in as many nights as
 it has weeks; what is to be dropped is compared whole, whenever that is.
@@ -7,7 +7,7 @@ it has weeks; what is to be dropped is compared whole, whenever that is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -22,6 +22,7 @@ from iot_core.store.partitions import WEEK
 from iot_core.store.refresh import Refresh
 from iot_core.store.retention import Dropped, drop_old
 from iot_core.store.rollups import Rollup
+from iot_core.store.tidy import Tidied, tidy
 from iot_core.store.tier import Tier
 from iot_core.store.verify import Difference, repair, verify
 
@@ -43,10 +44,16 @@ WHERE hypertable_schema = 'telemetry' AND hypertable_name = $1 AND config ? 'com
 
 @dataclass(frozen=True, slots=True)
 class Nightly:
-    """The nightly work of one core; of several, one does each class."""
+    """The nightly work of one core; of several, one does each class.
+
+    `free` gives the bytes that the database's disk has left, None where it is not ours to see; `calm` says whether the
+    ingest keeps up.
+    """
 
     refresh: Refresh
     retention: Retention
+    free: Callable[[], int | None] = lambda: None
+    calm: Callable[[], bool] = lambda: True
 
     async def run(self, pool: asyncpg.Pool) -> None:
         """Look now and then whether it is night; until cancelled."""
@@ -65,6 +72,7 @@ class Nightly:
             if claimed is not None:
                 await self._check(connection, rollup, now, claimed["checked_to"], claimed["raw_from"])
                 await self._drop(connection, rollup, now)
+                await self._tidy(connection, rollup, now)
 
     async def _check(
         self, connection: asyncpg.Connection, rollup: Rollup, now: datetime, checked_to: datetime, raw_from: datetime
@@ -98,6 +106,10 @@ class Nightly:
             return  # somebody writes to what is old: the next night
         for each in done:
             _say_dropped(rollup, each)
+
+    async def _tidy(self, connection: asyncpg.Connection, rollup: Rollup, now: datetime) -> None:
+        async for each in tidy(connection, rollup, self.refresh.tier, now, free=self.free, calm=self.calm):
+            _say_tidied(each)
 
 
 async def ensure_columnstore(
@@ -137,6 +149,19 @@ def say_wrong(rollup: Rollup, wrong: list[Difference]) -> None:
             columns=each.columns,
         )
     log.error("rollup.mended", device_class=rollup.class_key, buckets=len(wrong))
+
+
+def _say_tidied(each: Tidied) -> None:
+    facts = {
+        "device_class": each.index.class_key,
+        "first": each.index.piece.first.isoformat(),
+        "index": each.index.name,
+        "bytes_before": each.index.bytes,
+    }
+    if each.kept is None:
+        log.info("index.tidied", bytes=each.bytes, **facts)
+    elif each.kept == "room":
+        log.warning("index.no_room", **facts)
 
 
 def _say_dropped(rollup: Rollup, each: Dropped) -> None:

@@ -42,7 +42,7 @@ _MARKS: Final[Mapping[str, Sequence[Mark]]] = {
     ),
     "store": (
         Mark("rows a second, full against empty table", "full_to_empty", ge, 0.8, "x"),
-        Mark("bytes a reading, indexes included", "bytes_per_reading", le, 24, ""),
+        Mark("bytes a reading of a closed week, indexes included", "bytes_per_reading_of_closed_weeks", le, 24, ""),
         Mark("bytes a reading, compressed", "bytes_per_reading_compressed", le, 4, ""),
     ),
     "size": (

@@ -13,6 +13,7 @@ import pytest
 from iot_core.store.info import ClassInfo, days_until_full
 from tests.classes import T0, observation
 from tests.store.probe import probe
+from tests.store.test_tidy import fill
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Core, Iot
@@ -103,3 +104,17 @@ async def test_a_row_that_came_without_a_note_is_found(dsn: str, iot: Iot) -> No
     await connection.close()
     ended = await asyncio.to_thread(iot, "db", "verify", env={"IOT_STORE_DSN": dsn})
     assert ended.code == 1
+
+
+def test_tidy_makes_the_index_of_a_closed_week_anew_once(iot: Iot, dsn: str) -> None:
+    async def write() -> None:
+        async with probe(dsn) as store:
+            await fill(store)
+
+    asyncio.run(write())
+    ended = iot("--output", "json", "db", "tidy", env={"IOT_STORE_DSN": dsn})
+    (done,) = json.loads(ended.out)
+    assert (done["device_class"], done["kept"], ended.code) == ("probe", None, 0)
+    assert done["bytes"] < done["bytes_before"]
+    assert "no index of a week that is over" in iot("db", "tidy", env={"IOT_STORE_DSN": dsn}).out
+    assert "nosuch" in iot("db", "tidy", "--class", "nosuch", env={"IOT_STORE_DSN": dsn}).err
