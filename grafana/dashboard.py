@@ -111,7 +111,7 @@ def _area_variable(lang: str, data_source: str) -> dashboards.QueryVariable:
         dashboards.QueryVariable("area")
         .label(text("grafana.area", lang))
         .datasource(data_source_ref(data_source))
-        .query(sql.AREA_VARIABLE)
+        .query(sql.areas(lang))
         .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
         .multi(True)
         .include_all(True)
@@ -248,7 +248,7 @@ def _complete(lang: str, data_source: str) -> stat.Panel:
 
 def _incomplete(lang: str, data_source: str) -> table.Panel:
     headers = ("time", "device", "area", "expected", "stored")
-    panel = _table("grafana.incomplete", lang, PostgresQuery(sql.INCOMPLETE, data_source), headers)
+    panel = _table("grafana.incomplete", lang, PostgresQuery(sql.incomplete(lang), data_source), headers)
     share = [
         models.DynamicConfigValue(id_val="displayName", value=text("grafana.column_share", lang)),
         models.DynamicConfigValue(id_val="unit", value="percentunit"),

@@ -9,10 +9,7 @@ from iot_core.model import MetricType
 if TYPE_CHECKING:
     from iot_core.model import DeviceClass, Metric
 
-AREA_VARIABLE: Final = """
-SELECT coalesce(area_name, '—') AS __text, coalesce(area, '—') AS __value FROM iot.device_overview
-GROUP BY 1, 2 ORDER BY 1
-"""
+AREA_NAME: Final = {"vi": "area_name", "en": "area_name_en"}
 IN_AREA: Final = "coalesce(d.area, '—') = ANY(ARRAY[${area}]::text[])"
 # A name is for people and may be given twice; without the key two devices would be averaged into one line.
 SERIES: Final = "d.name || CASE WHEN d.name = d.key THEN '' ELSE ' · ' || d.key END"
@@ -32,10 +29,18 @@ FROM iot.device_overview d WHERE {IN_AREA}
 """
 
 
+def areas(lang: str) -> str:
+    """List the areas that have devices, for the variable; `—` stands for none."""
+    return f"""
+SELECT coalesce({AREA_NAME[lang]}, '—') AS __text, coalesce(area, '—') AS __value FROM iot.device_overview
+GROUP BY 1, 2 ORDER BY 1
+"""
+
+
 def open_alarms(lang: str) -> str:
     """List open alarms as the page does: first those that nobody has taken, the most urgent of them on top."""
     return f"""
-SELECT a.raised_at AS time, a.severity, a.title_{lang} AS alarm, d.name AS device, d.area_name AS area,
+SELECT a.raised_at AS time, a.severity, a.title_{lang} AS alarm, d.name AS device, d.{AREA_NAME[lang]} AS area,
     CASE WHEN a.cleared_at IS NOT NULL THEN 'returned' WHEN a.acknowledged_at IS NOT NULL THEN 'acknowledged'
          ELSE 'unacknowledged' END AS state,
     a.value, a.acknowledged_by, a.id
@@ -148,8 +153,12 @@ COMPLETENESS: Final = f"""
 SELECT sum(c.stored)::double precision / nullif(sum(c.expected), 0) AS share
 FROM iot.completeness c WHERE {_WHOLE_DAY} AND {_COMPLETENESS_IN_AREA}
 """
-INCOMPLETE: Final = f"""
-SELECT c.day AS time, c.name AS device, c.area_name AS area, c.expected, c.stored, c.share
+
+
+def incomplete(lang: str) -> str:
+    """List the devices that missed some of the last whole day, the worst first."""
+    return f"""
+SELECT c.day AS time, c.name AS device, c.{AREA_NAME[lang]} AS area, c.expected, c.stored, c.share
 FROM iot.completeness c WHERE {_WHOLE_DAY} AND {_COMPLETENESS_IN_AREA} AND c.share < 1
 ORDER BY c.share, c.name
 LIMIT 200

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from grafana.apply import Database, apply
 from grafana.commands import grafana
+from iot_core.cli.root import iot
 from iot_core.errors import RequestError
 
 DATABASE = Database.parse("postgresql://reader:s%3Acret@db.example:6432/city", timescaledb=True)
@@ -118,6 +119,17 @@ def test_nobody_there_is_one_sentence(free_port: Any) -> None:
     with pytest.raises(RequestError) as away:
         apply(f"http://127.0.0.1:{free_port()}", "glsa_x", {"uid": "iot-city"}, "IoT", None)
     assert away.value.code == "grafana.unreachable"
+
+
+def test_the_exit_code_tells_a_grafana_that_says_no_from_one_that_says_nothing(
+    stand_in: Grafana, free_port: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.allowed = False
+    monkeypatch.setenv("GRAFANA_TOKEN", "glsa_x")
+    for url, code in ((stand_in.url, 1), (f"http://127.0.0.1:{free_port()}", 3)):
+        with pytest.raises(SystemExit) as ended:
+            iot.main(["grafana", "apply", "--url", url])
+        assert ended.value.code == code, url
 
 
 def test_a_bad_dsn_is_refused_without_saying_the_password() -> None:

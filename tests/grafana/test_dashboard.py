@@ -22,7 +22,6 @@ from iot_core.store import due
 from iot_core.store.calendar import Calendar
 from iot_core.store.completeness import Model, note_models
 from iot_core.store.connection import prepare
-from iot_core.store.migrate import migrate
 from iot_core.store.partitions import ensure_partitions, week_of
 from iot_core.store.refresh import Refresh
 from iot_core.store.tables import ensure_tables, fix_zone, read_rollups
@@ -37,7 +36,8 @@ METERED = dataclasses.replace(
     PROBE,
     metrics=tuple(dataclasses.replace(each, counter=True) if each.key == "total" else each for each in PROBE.metrics),
 )
-AWKWARD = 'o\'hare "ward"'
+AWKWARD = 'o\'hare "phường"'
+ENGLISH = 'o\'hare "ward"'
 
 
 def built(lang: str = "en") -> dict[str, Any]:
@@ -56,12 +56,13 @@ async def city(dsn: str) -> tuple[asyncpg.Connection, bool]:
     """One device in an area with an awkward name, one without area, readings and an open alarm."""
     connection = await asyncpg.connect(dsn)
     await prepare(connection)
-    await migrate(connection)
     tier = (await find_tier(connection)).tier
     tables = await ensure_tables(connection, [METERED], tier)
     if tier is Tier.PLAIN:
         await ensure_partitions(connection, "probe", [week_of(T0)])
-    area = await connection.fetchval("INSERT INTO iot.area (key, name) VALUES ('hare', $1) RETURNING id", AWKWARD)
+    area = await connection.fetchval(
+        "INSERT INTO iot.area (key, name, name_en) VALUES ('hare', $1, $2) RETURNING id", AWKWARD, ENGLISH
+    )
     ids = [
         await connection.fetchval(
             "INSERT INTO iot.device (key, name, class_key, area_id, latitude, longitude)"
@@ -104,13 +105,13 @@ def run(sql: str, areas: list[str], *, timescaledb: bool, days: float = 2 / 24) 
     )
 
 
-async def test_every_query_runs_and_shows_the_city(any_dsn: str) -> None:
-    connection, timescaledb = await city(any_dsn)
+async def test_every_query_runs_and_shows_the_city(any_migrated_dsn: str) -> None:
+    connection, timescaledb = await city(any_migrated_dsn)
     try:
         found = {}
         for title, sql in queries(built()):
             found[title] = await connection.fetch(run(sql, ["hare", "—"], timescaledb=timescaledb))
-        assert [row["__text"] for row in found["area"]] == [AWKWARD, "—"]
+        assert [row["__text"] for row in found["area"]] == [ENGLISH, "—"]
         assert {row["key"]: row["state"] for row in found["Map of devices"]} == {"p1": "alarm", "p2": "never"}
         assert tuple(found["State of devices"][0]) == (1, 0, 1, 0)
         assert [row["alarm"] for row in found["Open alarms"]] == ["High"]
@@ -125,8 +126,8 @@ async def test_every_query_runs_and_shows_the_city(any_dsn: str) -> None:
 
 
 @pytest.mark.parametrize("days", [10, 100])
-async def test_a_long_span_is_drawn_from_rollups(dsn: str, days: int) -> None:
-    connection, timescaledb = await city(dsn)
+async def test_a_long_span_is_drawn_from_rollups(migrated_dsn: str, days: int) -> None:
+    connection, timescaledb = await city(migrated_dsn)
     try:
         await rolled_up(connection)
         await connection.execute("DELETE FROM telemetry.probe")  # only rollups can answer now
@@ -140,8 +141,8 @@ async def test_a_long_span_is_drawn_from_rollups(dsn: str, days: int) -> None:
 
 
 @pytest.mark.parametrize("days", [1, 10])
-async def test_what_meters_counted_is_drawn_and_listed(any_dsn: str, days: int) -> None:
-    connection, timescaledb = await city(any_dsn)
+async def test_what_meters_counted_is_drawn_and_listed(any_migrated_dsn: str, days: int) -> None:
+    connection, timescaledb = await city(any_migrated_dsn)
     try:
         tables = await ensure_tables(connection, [METERED], (await find_tier(connection)).tier)
         said = [
@@ -162,8 +163,8 @@ async def test_what_meters_counted_is_drawn_and_listed(any_dsn: str, days: int) 
         await connection.close()
 
 
-async def test_the_last_whole_day_is_a_share_and_those_who_missed_some_of_it_are_listed(any_dsn: str) -> None:
-    connection, timescaledb = await city(any_dsn)
+async def test_the_last_whole_day_is_a_share_and_those_who_missed_some_of_it_are_listed(any_migrated_dsn: str) -> None:
+    connection, timescaledb = await city(any_migrated_dsn)
     calendar = Calendar("Asia/Ho_Chi_Minh")
     day = calendar.day_of(datetime.now(UTC) - timedelta(days=1))
     try:
@@ -198,9 +199,8 @@ async def test_the_last_whole_day_is_a_share_and_those_who_missed_some_of_it_are
             found[title] = await connection.fetch(asked)
         assert [row["share"] for row in found[text("grafana.completeness", "en")]] == [42 / 48]
         missed = found[text("grafana.incomplete", "en")]
-        assert [(row["time"], row["device"], row["expected"], row["stored"], row["share"]) for row in missed] == [
-            (day, "p1", 24, 18, 0.75)
-        ]
+        columns = ("time", "device", "area", "expected", "stored", "share")
+        assert [tuple(map(row.get, columns)) for row in missed] == [(day, "p1", ENGLISH, 24, 18, 0.75)]
     finally:
         await connection.close()
 
@@ -215,8 +215,8 @@ async def rolled_up(
     await Refresh(await read_rollups(connection, ["probe"]), (await find_tier(connection)).tier).once(connection)
 
 
-async def test_devices_of_one_name_are_drawn_apart(dsn: str) -> None:
-    connection, timescaledb = await city(dsn)
+async def test_devices_of_one_name_are_drawn_apart(migrated_dsn: str) -> None:
+    connection, timescaledb = await city(migrated_dsn)
     try:
         await connection.execute("UPDATE iot.device SET name = 'Trạm'")
         chart = next(sql for title, sql in queries(built()) if title == "Probe · level")
@@ -226,8 +226,8 @@ async def test_devices_of_one_name_are_drawn_apart(dsn: str) -> None:
         await connection.close()
 
 
-async def test_an_alarm_that_nobody_has_taken_stands_above_one_that_somebody_has(dsn: str) -> None:
-    connection, timescaledb = await city(dsn)
+async def test_an_alarm_that_nobody_has_taken_stands_above_one_that_somebody_has(migrated_dsn: str) -> None:
+    connection, timescaledb = await city(migrated_dsn)
     try:
         await connection.execute(
             "INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, raised_at,"
@@ -243,9 +243,37 @@ async def test_an_alarm_that_nobody_has_taken_stands_above_one_that_somebody_has
         await connection.close()
 
 
+async def test_areas_are_called_as_each_language_calls_them_else_by_the_name_they_have(migrated_dsn: str) -> None:
+    connection, timescaledb = await city(migrated_dsn)
+    try:
+        for lang, name in (("vi", AWKWARD), ("en", ENGLISH)):
+            asked = {title: run(sql, ["hare"], timescaledb=timescaledb) for title, sql in queries(built(lang))}
+            assert [row["__text"] for row in await connection.fetch(asked["area"])] == [name, "—"]
+            rows = await connection.fetch(asked[text("grafana.alarms", lang)])
+            assert [row["area"] for row in rows] == [name]
+        await connection.execute("UPDATE iot.area SET name_en = NULL")
+        rows = await connection.fetch(asked["area"])
+        assert [row["__text"] for row in rows] == [AWKWARD, "—"]
+    finally:
+        await connection.close()
+
+
+async def test_every_query_of_every_shipped_class_runs_in_both_languages(shipped_dsn: str) -> None:
+    connection = await asyncpg.connect(shipped_dsn)
+    try:
+        for lang in ("vi", "en"):
+            for title, sql in queries(build(load().classes, lang)):
+                for days in (1, 10, 100):
+                    asked = run(sql, ["hare"], timescaledb=False, days=days)
+                    statement = await connection.prepare(asked)
+                    assert statement.get_attributes(), title
+    finally:
+        await connection.close()
+
+
 @pytest.mark.parametrize("areas", [["—"], []])
-async def test_an_area_filter_filters_and_no_area_at_all_is_no_error(dsn: str, areas: list[str]) -> None:
-    connection, timescaledb = await city(dsn)
+async def test_an_area_filter_filters_and_no_area_at_all_is_no_error(migrated_dsn: str, areas: list[str]) -> None:
+    connection, timescaledb = await city(migrated_dsn)
     try:
         for title, sql in queries(built()):
             rows = await connection.fetch(run(sql, areas, timescaledb=timescaledb))

@@ -4,7 +4,7 @@ import { AlarmPanel, shelved } from "./alarm.js";
 import { ask } from "./api.js";
 import { $, button, closing, element } from "./dom.js";
 import { handOver } from "./handover.js";
-import { colour, DeviceMap, outline } from "./map.js";
+import { colour, DeviceMap, named, outline } from "./map.js";
 import { areaName, clock, language, number, other, say, setLanguage, setZone, title } from "./words.js";
 
 const SEVERITIES = ["critical", "high", "medium", "low"];
@@ -349,7 +349,7 @@ function showLegend() {
     const sign = element("canvas", undefined, { width: 18, height: 14 });
     const context = sign.getContext("2d");
     outline(name, context, 9, 7.5, 4.5);
-    context.fillStyle = "#9db2be";
+    context.fillStyle = named("soft");
     context.fill();
     item.append(sign, ` ${say(`class_${name}`)}`);
     return item;
@@ -566,6 +566,11 @@ document.addEventListener("keydown", (event) => {
   if (panelOf.id !== null) panelOf.escape();
   else if (!$("alarm").hidden) $("alarm").querySelector(".close").click();
   else if (shown) closeDevice();
+});
+
+// What is drawn on a canvas does not follow the style sheet by itself.
+matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => {
+  if (!$("console").hidden) showDevices();
 });
 
 start();

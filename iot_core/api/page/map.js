@@ -14,10 +14,13 @@ const CORNERS = { // of a regular shape, and the angle of its first corner; a cl
   panic_button: [8, Math.PI / 8],
 };
 
+/** A colour of style.css, dark or light as the person's system is. */
+export function named(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
 export function colour(device) {
-  const style = getComputedStyle(document.documentElement);
-  const name = device.state === "alarm" ? (device.severity ?? "high") : device.state;
-  return style.getPropertyValue(`--${name}`).trim();
+  return named(device.state === "alarm" ? (device.severity ?? "high") : device.state);
 }
 
 export function outline(shape, context, x, y, r) {
@@ -192,6 +195,7 @@ export class DeviceMap {
       if (!shades.has(name)) shades.set(name, colour(device));
       return shades.get(name);
     };
+    const [sea, mark] = [named("sea"), named("mark")];
     const ringed = [];
     for (const device of this.devices) {
       const [x, y] = this.pixel(device);
@@ -204,7 +208,7 @@ export class DeviceMap {
       context.fillStyle = shade;
       context.fill();
       context.lineWidth = device.key === this.picked ? 2.5 : 1;
-      context.strokeStyle = device.key === this.picked ? "#ffffff" : "#0a131a";
+      context.strokeStyle = device.key === this.picked ? mark : sea;
       context.stroke();
       if (ringing) ringed.push([device, x, y + r + 14 * this.unit]);
     }
@@ -218,8 +222,8 @@ export class DeviceMap {
     context.font = `600 ${12 * unit}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.lineWidth = 4 * unit;
-    context.strokeStyle = "#0a131a";
-    context.fillStyle = "#ffffff";
+    context.strokeStyle = named("sea");
+    context.fillStyle = named("mark");
     const taken = [];
     for (const [device, where, y] of ringed) {
       const text = short(device.name);
@@ -241,7 +245,7 @@ export class DeviceMap {
     const { context } = this;
     const wide = length * metre;
     const y = this.height - 14;
-    context.strokeStyle = context.fillStyle = "#5f7684";
+    context.strokeStyle = context.fillStyle = named("scale");
     context.lineWidth = 2;
     context.beginPath();
     context.moveTo(this.width - 16 - wide, y);
