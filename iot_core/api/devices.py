@@ -235,6 +235,7 @@ async def told(call: Call[Any], added: Sequence[devices.Added]) -> shapes.Device
                 address=each.address,
                 secret=each.secret,
                 replayed=replayed.get(each.address, 0),
+                operation=each.operation,
             )
             for each in added
         )

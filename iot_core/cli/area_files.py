@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from iot_core.api import shapes
 from iot_core.cli import sheets
 from iot_core.errors import RequestError
+from iot_core.folding import fold
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -18,24 +19,25 @@ __all__ = ["read"]
 
 _COLUMNS: Final = {
     "key": ("key",),
-    "code": ("code", "ma", "mã"),
-    "name": ("name", "name_vi", "ten", "tên"),
-    "name_en": ("name_en",),
-    "kind": ("kind", "type", "cap", "cấp"),
-    "parent": ("parent", "parent_code", "parent_key"),
-    "latitude": ("latitude", "lat"),
-    "longitude": ("longitude", "lon", "lng"),
+    "code": ("code", "ma", "ma khu vuc"),
+    "name": ("name", "name vi", "ten"),
+    "name_en": ("name en", "ten tieng anh"),
+    "kind": ("kind", "type", "cap"),
+    "parent": ("parent", "parent code", "parent key", "ma cap tren"),
+    "latitude": ("latitude", "lat", "vi do"),
+    "longitude": ("longitude", "lon", "lng", "kinh do"),
 }
+"""By headings as `_plain` gives them."""
 
 
 def read(path: Path) -> tuple[tuple[shapes.AreaNew, ...], str]:
     """Read the areas in a file, and say how it was read. Raises RequestError naming file, row and column."""
     if path.suffix.lower() in {".geojson", ".json"}:
         return _geojson(path)
-    sheet = sheets.read(path)
+    sheet = sheets.read(path, lambda heading: _plain(heading) in {*_COLUMNS["code"], *_COLUMNS["key"]})
     for row in sheet.rows:
         for heading, code in row.doubtful.items():
-            if any(heading in names for names in _COLUMNS.values()):
+            if any(_plain(heading) in names for names in _COLUMNS.values()):
                 raise RequestError("sheet.bad_row", file=path, row=row.number, detail=f"{heading}: {text(code)}")
     areas = tuple(_area(path, row.number, _known(row.cells), {}) for row in sheet.rows)
     return areas, sheet.dialect
@@ -64,8 +66,13 @@ def _feature(path: Path, number: int, feature: Mapping[str, Any]) -> shapes.Area
 
 def _known(cells: Mapping[str, str]) -> dict[str, str]:
     """Rename the columns to ours; what is none of ours is left out."""
+    cells = {_plain(heading): value for heading, value in cells.items()}
     found = ((ours, next((cells[name] for name in names if name in cells), None)) for ours, names in _COLUMNS.items())
     return {ours: value for ours, value in found if value is not None}
+
+
+def _plain(heading: str) -> str:
+    return fold(heading).replace("_", " ")
 
 
 def _area(path: Path, number: int, said: Mapping[str, str], more: Mapping[str, Any]) -> shapes.AreaNew:

@@ -184,6 +184,8 @@ def replace(key: str, *, serial: str | None, profile: str | None, address: str |
     body = shapes.DeviceReplace(serial=serial, profile=profile, address=address)
     added, where = ask(lambda client: with_endpoints(client, client.replace_device(key, body)))
     show_one(added, lambda: say_added(added, where, "lists.replaced"))
+    if added.operation is not None:
+        note("change.undo", number=added.operation)
 
 
 def _write_template(file: pathlib.Path, model: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.api import shapes
@@ -21,22 +22,32 @@ __all__ = ["COLUMNS", "DeviceList", "read", "write"]
 
 COLUMNS: Final = (
     "key", "name", "profile", "class", "area", "latitude", "longitude", "address", "serial", "gateway", "labels",
-    "notes",
+    "notes", "warranty_until", "calibrated_at", "calibration_due",
 )  # fmt: skip
 _ALIASES: Final = {
     "key": ("ma thiet bi", "ma", "id"),
     "name": ("ten", "ten thiet bi"),
-    "profile": ("model", "mau thiet bi"),  # not "mau", which is a colour too
+    "profile": ("model", "mau thiet bi", "kieu may"),  # not "mau", which is a colour too
     "class": ("loai", "nhom"),
     "area": ("khu vuc", "ma khu vuc", "phuong", "xa", "phuong xa"),
     "latitude": ("lat", "vi do"),
     "longitude": ("lon", "lng", "long", "kinh do"),
     "address": ("dia chi",),
-    "serial": ("so seri", "serial number", "so may"),
+    "serial": ("so seri", "so se ri", "serial number", "so may"),
     "gateway": ("bo tap trung",),
     "labels": ("nhan", "label"),
     "notes": ("ghi chu", "note"),
+    "warranty_until": ("warranty", "bao hanh", "bao hanh den", "bao hanh den ngay", "han bao hanh"),
+    "calibrated_at": ("calibrated", "ngay hieu chuan", "ngay kiem dinh"),
+    "calibration_due": ("han hieu chuan", "han kiem dinh"),
 }
+_DAYS: Final = ("warranty_until", "calibrated_at", "calibration_due")
+_DAY: Final = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})")
+_ISO: Final = re.compile(r"(\d{4}-\d\d-\d\d)(T00:00:00)?")
+_COUNTED: Final = re.compile(r"\d{5}")
+"""A day as Excel keeps it, in a cell that shows it as the number it is: days since 1899-12-30."""
+_WORD: Final = re.compile(r"[^\W_]+")
+_ASIDE: Final = re.compile(r"\([^()]*\)")
 _NUMBERS: Final = ("latitude", "longitude")
 _NUMBER: Final = re.compile(r"[+-]?\d+([.,]\d+)?")
 _SEPARATOR: Final = re.compile(r"[,;|]")
@@ -57,7 +68,7 @@ def read(path: Path) -> DeviceList:
     """Read a list of devices. Raises RequestError when it is no table, or has no column for the key."""
     if path.suffix.lower() == ".json":
         return _job(path)
-    sheet = sheets.read(path)
+    sheet = sheets.read(path, lambda heading: _column(heading) == "key")
     names = {heading: ours for heading in sheet.headings if (ours := _column(heading)) is not None}
     if "key" not in names.values():
         raise RequestError("sheet.no_column", file=path, column="key", headings=", ".join(sheet.headings))
@@ -78,7 +89,8 @@ def read(path: Path) -> DeviceList:
 
 def _refuse_doubtful(columns: Mapping[str, str]) -> None:
     for column, code in columns.items():
-        raise _Bad(column, text(code))
+        if not (column in _DAYS and code == "sheet.a_date"):
+            raise _Bad(column, text(code))
 
 
 def _job(path: Path) -> DeviceList:
@@ -126,8 +138,9 @@ class _Bad(Exception):
 
 
 def _column(heading: str) -> str | None:
-    plain = fold(heading).replace("_", " ")
-    return next((ours for ours in COLUMNS if plain == ours or plain in _ALIASES[ours]), None)
+    """Find the column that a heading means: `Vĩ độ (độ)`, `Mã thiết bị *`, `Số sê-ri` too."""
+    plain = " ".join(_WORD.findall(fold(_ASIDE.sub(" ", heading))))
+    return next((ours for ours in COLUMNS if plain in {ours.replace("_", " "), *_ALIASES[ours]}), None)
 
 
 def _row(number: int, said: Mapping[str, str]) -> shapes.DeviceRow:
@@ -139,6 +152,9 @@ def _row(number: int, said: Mapping[str, str]) -> shapes.DeviceRow:
             if _NUMBER.fullmatch(said[column]) is None:
                 raise _Bad(column, said[column])
             values[column] = float(said[column].replace(",", "."))
+    for column in _DAYS:
+        if column in said:
+            values[column] = _day(column, said[column])
     if "labels" in said:
         values["labels"] = [label.strip() for label in _SEPARATOR.split(said["labels"]) if label.strip()]
     try:
@@ -146,6 +162,20 @@ def _row(number: int, said: Mapping[str, str]) -> shapes.DeviceRow:
     except msgspec.ValidationError as exc:
         at = re.search(r"`\$\.(\w+)", str(exc)) or re.search(r"field `(\w+)`", str(exc))
         raise _Bad(at[1] if at else "key", re.sub(r" - at `.*`$", "", str(exc))) from exc
+
+
+def _day(column: str, said: str) -> str:
+    """Write a day as ISO 8601: from `31/12/2027` (the day first, always), ISO, or the number that Excel keeps."""
+    try:
+        if iso := _ISO.fullmatch(said):
+            return date.fromisoformat(iso[1]).isoformat()
+        if written := _DAY.fullmatch(said):
+            return date(int(written[3]), int(written[2]), int(written[1])).isoformat()
+        if _COUNTED.fullmatch(said):
+            return (date(1899, 12, 30) + timedelta(days=int(said))).isoformat()
+    except ValueError:
+        pass
+    raise _Bad(column, text("sheet.no_day", said=said))
 
 
 def _cell(value: object) -> object:

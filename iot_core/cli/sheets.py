@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from iot_core.errors import RequestError
 from iot_core.messages import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["Row", "Sheet", "content", "read", "text_of"]
@@ -34,6 +35,7 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 _MOST_TABLE: Final = 32 * 1024 * 1024
 _OLD_EXCEL: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How .xls begins, and .xlsx with a password."""
+_MOST_TITLE: Final = 20
 _EXACT: Final = 10**15
 """Excel keeps 15 digits of a number, and makes the rest zeros."""
 _SCIENTIFIC: Final = re.compile(r"\d[.,]\d+E\+\d+", re.IGNORECASE)
@@ -42,7 +44,7 @@ _RANGE: Final = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7})(?::\$?([A-Z]{1,3})\$?(\
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row by its number in the file (the heading is row 1), its cells by heading; empty cells are left out."""
+    """A row by its number in the file, its cells by heading; empty cells are left out."""
 
     number: int
     cells: dict[str, str]
@@ -57,18 +59,22 @@ class Sheet:
     headings: tuple[str, ...]
     rows: tuple[Row, ...]
     dialect: str
+    heading_row: int = 1
 
 
-def read(path: Path) -> Sheet:
-    """Read a table. Raises RequestError naming the file and what is wrong with it."""
+def read(path: Path, is_heading: Callable[[str], bool] = bool) -> Sheet:
+    """Read a table. Raises RequestError naming the file and what is wrong with it.
+
+    Above its headings a title may stand: the first of its first rows in which one is known counts, else row 1.
+    """
     data = content(path, _MOST_TABLE)
     if data.startswith(_OLD_EXCEL):
         raise RequestError("sheet.old_or_locked", file=path)
     if not data.startswith(b"PK"):
-        return _sheet(path, *_csv(path, data))
+        return _sheet(path, *_csv(path, data), is_heading)
     book = open_book(path, data)
     more = "".join(f"; {text(f'sheet.not_looked_at_{each}')}" for each in book.more)
-    sheet = _sheet(path, book.lines, f"XLSX, {book.title}{more}")
+    sheet = _sheet(path, book.lines, f"XLSX, {book.title}{more}", is_heading)
     _refuse_merged(path, sheet, book.merged)
     return sheet
 
@@ -130,18 +136,19 @@ def _csv(path: Path, data: bytes) -> tuple[Iterator[Sequence[Any]], str]:
     return csv.reader(io.StringIO(said, newline=""), delimiter=delimiter), f"CSV, {encoding}, {shown}"
 
 
-def _sheet(path: Path, lines: Iterator[Sequence[Any]], dialect: str) -> Sheet:
+def _sheet(path: Path, lines: Iterator[Sequence[Any]], dialect: str, is_heading: Callable[[str], bool]) -> Sheet:
     headings: tuple[str, ...] = ()
     rows: list[Row] = []
     number = 0
     try:
-        for number, line in enumerate(lines, 1):
+        above, at = _title(path, lines, is_heading)
+        for number, line in enumerate(itertools.chain(above, lines), at):
             if len(line) > MOST_COLUMNS:
                 raise RequestError("sheet.too_wide", file=path, row=number, most=MOST_COLUMNS)
             if number > MOST_ROWS:
                 raise RequestError("sheet.too_many_rows", file=path, most=MOST_ROWS)
-            if number == 1:
-                headings = tuple(_cell(cell).strip().lower() for cell in line)
+            if number == at:
+                headings = _headings(line)
                 continue
             if not any(headings):
                 break
@@ -152,7 +159,29 @@ def _sheet(path: Path, lines: Iterator[Sequence[Any]], dialect: str) -> Sheet:
         raise RequestError("sheet.long_cell", file=path, row=number + 1) from exc
     if not any(headings):
         raise RequestError("sheet.no_heading", file=path)
-    return Sheet(headings, tuple(rows), dialect)
+    return Sheet(headings, tuple(rows), dialect, at)
+
+
+def _title(
+    path: Path, lines: Iterator[Sequence[Any]], is_heading: Callable[[str], bool]
+) -> tuple[list[Sequence[Any]], int]:
+    """Pass over what stands above the headings; give what was read of the rest, and the number of its first row."""
+    read: list[Sequence[Any]] = []
+    try:
+        for number, line in enumerate(itertools.islice(lines, _MOST_TITLE), 1):
+            if len(line) > MOST_COLUMNS or any(is_heading(heading) for heading in _headings(line)):
+                return [line], number
+            read.append(line)
+    except csv.Error as exc:
+        raise RequestError("sheet.long_cell", file=path, row=len(read) + 1) from exc
+    return read, 1
+
+
+def _headings(line: Sequence[Any]) -> tuple[str, ...]:
+    said = [_cell(cell).strip().lower() for cell in line]
+    while said and not said[-1]:  # a merged title makes all rows as wide as it is
+        said.pop()
+    return tuple(said)
 
 
 def _row(number: int, headings: Sequence[str], line: Sequence[Any]) -> Row:
@@ -183,7 +212,7 @@ def _refuse_merged(path: Path, sheet: Sheet, merged: Sequence[str]) -> None:
     """Refuse cells that were merged below a heading: all but the first are empty to us, and look full to a person."""
     for each in merged:
         found = _RANGE.fullmatch(each)
-        if found is None or int(found[4] or found[2]) == 1:
+        if found is None or int(found[4] or found[2]) <= sheet.heading_row:
             continue
         first, last = _column(found[1]), _column(found[3] or found[1])
         if any(sheet.headings[first : last + 1]):

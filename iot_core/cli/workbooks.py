@@ -42,7 +42,10 @@ _ERRORS: Final = frozenset({"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#N
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """The first sheet of a workbook. `merged` are ranges of cells (`C2:C9`), of which only the first holds a value."""
+    """The first sheet of a workbook that a person sees.
+
+    `merged` are ranges of cells (`C2:C9`), of which only the first holds a value.
+    """
 
     title: str
     lines: Iterator[Sequence[Any]]
@@ -60,7 +63,8 @@ def open_book(path: Path, data: bytes) -> Book:
         warnings.simplefilter("ignore")  # of decoration that openpyxl does not know
         try:
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
-            sheet: Any = book.worksheets[0]
+            shown = [each for each in book.worksheets if each.sheet_state == "visible"]
+            sheet: Any = (shown or book.worksheets)[0]
         except Exception as exc:  # it trusts files, and raises whatever a hostile one makes it stumble over
             raise RequestError("sheet.not_a_workbook", file=path) from exc
     looked = seen.get(sheet._worksheet_path)  # noqa: SLF001 - nothing else says which part the sheet is

@@ -96,7 +96,7 @@ class Prepare:
     def _prepared(self, uplink: Uplink, *, replay: bool) -> Work:
         unit = self._directory.at(uplink.address)
         if unit is None:
-            return Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])
+            return self._of_who_left(uplink, replay=replay) or Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])
         if uplink.kind == FOUND:
             return self._found(uplink, unit)
         observation = None if replay else self._by_express(uplink, unit)
@@ -112,6 +112,30 @@ class Prepare:
                 self._faulty.add(unit.profile)
                 log.exception("ingest.profile_failed", profile=unit.profile)
             return Work(uplink, unit, problems=[Problem(Reason.WRONG_FORMAT, type(exc).__name__)])
+
+    def _of_who_left(self, uplink: Uplink, *, replay: bool) -> Work | None:
+        """Store what a unit still had queued when its device got one at another address; None where nothing is its own.
+
+        Only a time of its own proves that: what says none was said by whoever is there now, and waits in the inbox.
+        """
+        if uplink.retained or uplink.kind == FOUND:
+            return None
+        for owner in self._directory.left(uplink.address):
+            try:
+                decoded = self._decode(owner, uplink)
+            except Exception:
+                log.exception("ingest.profile_failed", profile=owner.profile)
+                continue
+            own = [each for each in decoded.samples if each.time and self._directory.was_mounted(owner, each.time)]
+            if own:
+                work = Work(uplink, owner, replay=replay)
+                for sample in own:
+                    self._add(work, owner, sample, alone=True)
+                others = [each for each in decoded.samples if each not in own]
+                work.problems.extend(Problem(Reason.UNKNOWN_ADDRESS, part=dict(each.values)) for each in others)
+                work.problems.extend(decoded.problems)
+                return work
+        return None
 
     def _found(self, uplink: Uplink, unit: MountedUnit) -> Work:
         """Store what a scan read, as far as the unit's own model reads the same; who is registered is no news."""

@@ -38,7 +38,8 @@ SELECT unit.address, device.key FROM iot.unit JOIN iot.device ON device.id = uni
 WHERE unit.mounted_to IS NULL AND unit.address = ANY($1)
 """
 _GATEWAYS: Final = "SELECT key FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
-_EDITED: Final = ("name", "area", "latitude", "longitude", "labels", "notes", "gateway")
+_DAYS: Final = ("warranty_until", "calibrated_at", "calibration_due")
+_EDITED: Final = ("name", "area", "latitude", "longitude", "labels", "notes", "gateway", "serial", *_DAYS)
 _COLUMNS: Final = {
     "registry.bad_key": "key", "registry.reserved_key": "key", "registry.half_position": "latitude",
     "registry.no_class": "class",
@@ -199,6 +200,8 @@ def _said(new: devices.NewDevice, name: str) -> Any:
     value = getattr(new, name)
     if name == "labels":
         return list(value)
+    if name in _DAYS:
+        return None if value is None else value.isoformat()
     return None if name == "name" and value == new.key else value
 
 

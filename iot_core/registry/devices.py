@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -23,7 +24,7 @@ from iot_core.registry.search import folded
 if TYPE_CHECKING:
     from iot_core.profiles import Profile, Profiles
 
-__all__ = ["Added", "NewDevice", "add", "completed", "remove", "replace_unit", "restore", "waiting"]
+__all__ = ["Added", "NewDevice", "add", "completed", "mount_back", "remove", "replace_unit", "restore", "waiting"]
 
 _GATEWAYS: Final = "SELECT key, id FROM iot.device WHERE key = ANY($1) AND retired_at IS NULL"
 _TAKEN_KEYS: Final = "SELECT key, retired_at FROM iot.device WHERE key = ANY($1) ORDER BY key LIMIT 1"
@@ -31,14 +32,19 @@ _TAKEN_ADDRESSES: Final = """
 SELECT unit.address, device.key FROM iot.unit JOIN iot.device ON device.id = unit.device_id
 WHERE unit.mounted_to IS NULL AND unit.address = ANY($1) ORDER BY unit.address LIMIT 1
 """
+_TAKEN_SERIAL: Final = """
+SELECT device.key FROM iot.unit JOIN iot.device ON device.id = unit.device_id
+WHERE unit.mounted_to IS NULL AND unit.profile = $1 AND unit.serial = $2 AND unit.device_id <> $3
+ORDER BY device.key LIMIT 1
+"""
 # Labels come as JSON in a text: unnest would flatten an array of arrays.
 _ADD: Final = """
 WITH new AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::float8[], $6::float8[],
         $7::integer[], $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
-        $15::text[], $16::text[])
+        $15::text[], $16::text[], $17::date[], $18::date[], $19::date[])
     AS new (key, name, class_key, area_id, latitude, longitude, gateway_id, simulated, labels, notes, search,
-        profile, serial, address, secret_hash, lifecycle)
+        profile, serial, address, secret_hash, lifecycle, warranty_until, calibrated_at, calibration_due)
 ), device AS (
     INSERT INTO iot.device (key, name, class_key, area_id, latitude, longitude, gateway_id, simulated, labels, notes,
         search, lifecycle)
@@ -46,8 +52,10 @@ WITH new AS (
         ARRAY(SELECT jsonb_array_elements_text(labels::jsonb)), notes, search, lifecycle FROM new
     RETURNING id, key
 )
-INSERT INTO iot.unit (device_id, profile, serial, address, secret_hash)
-SELECT device.id, new.profile, new.serial, new.address, new.secret_hash FROM new JOIN device USING (key)
+INSERT INTO iot.unit (device_id, profile, serial, address, secret_hash, warranty_until, calibrated_at, calibration_due)
+SELECT device.id, new.profile, new.serial, new.address, new.secret_hash, new.warranty_until, new.calibrated_at,
+    new.calibration_due
+FROM new JOIN device USING (key)
 """
 _LOCK: Final = """
 SELECT id, key, name, class_key, labels, gateway_id, retired_at FROM iot.device WHERE key = $1 FOR UPDATE
@@ -59,6 +67,13 @@ RETURNING address, profile
 """
 _MOUNTED: Final = """
 SELECT id, profile, serial, address FROM iot.unit WHERE device_id = $1 AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
+"""
+_MOUNTED_AT: Final = "SELECT id FROM iot.unit WHERE device_id = $1 AND mounted_to IS NULL AND mounted_from = $2"
+_HEARD_SINCE: Final = "SELECT last_received_at > $2 FROM iot.device_status WHERE device_id = $1"
+_DROP_CHANNELS: Final = "DELETE FROM iot.channel WHERE unit_id = $1"
+_DROP_UNIT: Final = "DELETE FROM iot.unit WHERE id = $1"
+_MOUNT_BACK: Final = """
+UPDATE iot.unit SET mounted_to = NULL WHERE device_id = $1 AND mounted_to = $2 RETURNING address, serial
 """
 _SEARCH: Final = "UPDATE iot.device SET search = $2 WHERE id = $1"
 _LAST_UNITS: Final = """
@@ -117,6 +132,9 @@ class NewDevice:
     """It is expected: its unit has no secret until it claims one with its serial number."""
     labels: tuple[str, ...] = ()
     notes: str = ""
+    warranty_until: date | None = None
+    calibrated_at: date | None = None
+    calibration_due: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +240,9 @@ async def replace_unit(
         )
         new = completed(asked, profiles)
         assert new.address is not None
+        elsewhere = await connection.fetchval(_TAKEN_SERIAL, new.profile, serial, device["id"])
+        if elsewhere is not None:
+            raise ConflictError("registry.serial_elsewhere", serial=serial, profile=new.profile, key=elsewhere)
         behind = device["gateway_id"] is not None
         added = Added(key, new.address, new_secret() if signs_in(new.address, behind_gateway=behind) else None)
         await connection.fetch(_DISMOUNT, device["id"])
@@ -235,8 +256,34 @@ async def replace_unit(
         )
         was = None if before is None else {name: before[name] for name in ("profile", "serial", "address")}
         after = {"profile": new.profile, "serial": serial, "address": added.address}
-        await record(connection, by, "device.replace", Change(f"device/{key}", was, after))
-    return added
+        at = await connection.fetchval("SELECT now()")  # as both units' rows have it
+        number = await record(connection, by, "device.replace", Change(f"device/{key}", was, after), effective_at=at)
+    return replace(added, operation=number)
+
+
+async def mount_back(connection: asyncpg.Connection, key: str, number: int, at: datetime) -> bool:
+    """Undo an exchange: who was taken away at that moment hangs there as if never away, its secret with it.
+
+    False when what was mounted then is there no more. Raises ConflictError where it has spoken, or is used, by now.
+    """
+    device = await _locked(connection, key)
+    new = await connection.fetchval(_MOUNTED_AT, device["id"], at)
+    if new is None or device["retired_at"] is not None:
+        return False
+    if await connection.fetchval(_HEARD_SINCE, device["id"], at):
+        raise ConflictError("registry.unit_heard", number=number, key=key)
+    try:
+        async with connection.transaction():
+            await connection.execute(_DROP_CHANNELS, new)
+            await connection.execute(_DROP_UNIT, new)
+            units = await connection.fetch(_MOUNT_BACK, device["id"], at)
+    except asyncpg.ForeignKeyViolationError as exc:
+        raise ConflictError("registry.unit_heard", number=number, key=key) from exc
+    except asyncpg.UniqueViolationError:
+        raise ConflictError("registry.added_meanwhile") from None
+    said = [word for unit in units for word in (unit["address"], unit["serial"])]
+    await connection.execute(_SEARCH, device["id"], folded([key, device["name"], *said, *device["labels"]]))
+    return True
 
 
 async def waiting(connection: asyncpg.Connection, addresses: Sequence[str]) -> list[str]:
@@ -326,7 +373,8 @@ def _columns(
             new.key, new.name, new.class_key, ids["area"].get(new.area or ""), new.latitude, new.longitude,
             ids["gateway"].get(new.gateway or ""), new.simulated, msgspec.json.encode(new.labels).decode(), new.notes,
             folded([new.key, new.name, new.address, new.serial, *new.labels]), new.profile, new.serial, new.address,
-            hashed, "planned" if new.planned else "provisioned",
+            hashed, "planned" if new.planned else "provisioned", new.warranty_until, new.calibrated_at,
+            new.calibration_due,
         )
         for (new, _), hashed in zip(checked, hashes, strict=True)
     ]  # fmt: skip

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -32,7 +32,7 @@ _NO_CHANNELS: Final[Mapping[str, int]] = {}
 
 _UNITS: Final = """
 SELECT u.id AS unit_id, u.device_id, u.profile, u.address, u.mounted_from, u.mounted_to,
-    d.key AS device_key, d.class_key, d.simulated,
+    d.key AS device_key, d.class_key, d.simulated, d.retired_at IS NOT NULL AS retired,
     (SELECT jsonb_object_agg(c.channel, c.device_id) FROM iot.channel c WHERE c.unit_id = u.id) AS channels
 FROM iot.unit u JOIN iot.device d ON d.id = u.device_id
 """
@@ -48,12 +48,20 @@ SELECT d.id, d.class_key FROM iot.device d WHERE EXISTS (SELECT FROM iot.channel
 """
 
 
+class _Earlier(NamedTuple):
+    """A unit that was mounted at an address until some moment; `retired`: so is its device by now."""
+
+    unit: MountedUnit
+    mounted_to: datetime
+    retired: bool
+
+
 class Directory:
     """A live view of the mounted units (driver.Units), and who was mounted at an address before."""
 
     def __init__(self) -> None:
         self._mounted: dict[str, MountedUnit] = {}
-        self._earlier: dict[str, list[tuple[MountedUnit, datetime]]] = {}
+        self._earlier: dict[str, list[_Earlier]] = {}
         self._of_scheme: dict[str, tuple[MountedUnit, ...]] = {}
         """What was asked for, until one of them changes: a city of 100,000 has few that are polled."""
         self._channel_classes: dict[int, str] = {}
@@ -69,10 +77,26 @@ class Directory:
         """Return whose reading it is: the unit that was mounted at this address at `time`, else the one there now."""
         if time >= unit.mounted_from:
             return unit
-        for earlier, mounted_to in reversed(self._earlier.get(unit.address, ())):
-            if earlier.mounted_from <= time < mounted_to:
-                return earlier
+        for earlier in reversed(self._earlier.get(unit.address, ())):
+            if earlier.unit.mounted_from <= time < earlier.mounted_to:
+                return earlier.unit
         return unit
+
+    def left(self, address: str) -> Sequence[MountedUnit]:
+        """List the units that were mounted at an address where none is now, the last one first.
+
+        Their devices live on elsewhere: one that is retired is told nothing more.
+        """
+        if address in self._mounted:
+            return ()
+        return [each.unit for each in reversed(self._earlier.get(address, ())) if not each.retired]
+
+    def was_mounted(self, unit: MountedUnit, time: datetime) -> bool:
+        """Say whether a unit hung at its address at a moment before it was taken away."""
+        return any(
+            each.unit.unit_id == unit.unit_id and each.unit.mounted_from <= time < each.mounted_to
+            for each in self._earlier.get(unit.address, ())
+        )
 
     def class_of(self, unit: MountedUnit, device_id: int) -> str:
         """Return the class of a device that `unit` feeds."""
@@ -121,7 +145,7 @@ class Directory:
 
     async def _load(self, connection: asyncpg.Connection) -> None:
         mounted: dict[str, MountedUnit] = {}
-        earlier: dict[str, list[tuple[MountedUnit, datetime]]] = {}
+        earlier: dict[str, list[_Earlier]] = {}
         async with connection.transaction():
             async for row in connection.cursor(_ALL, prefetch=1000):
                 unit = _unit(row)
@@ -129,7 +153,7 @@ class Directory:
                     before = self._mounted.get(unit.address)  # 100,000 that did not change need no room twice
                     mounted[unit.address] = before if before == unit else unit
                 else:
-                    earlier.setdefault(unit.address, []).append((unit, row["mounted_to"]))
+                    earlier.setdefault(unit.address, []).append(_Earlier(unit, row["mounted_to"], row["retired"]))
         self._channel_classes = {row["id"]: row["class_key"] for row in await connection.fetch(CLASSES)}
         self._windows = await maintenance.load(connection)
         self._mounted, self._earlier, self._of_scheme = mounted, earlier, {}
@@ -143,10 +167,10 @@ class Directory:
             if any(row["channels"] for row in rows) or self._channel_classes:
                 self._channel_classes = {row["id"]: row["class_key"] for row in await connection.fetch(CLASSES)}
             for row in rows:  # dismounted ones first, so that one that takes an address over stays
-                self._take(_unit(row), row["mounted_to"])
+                self._take(_unit(row), row["mounted_to"], retired=row["retired"])
         self.touch()
 
-    def _take(self, unit: MountedUnit, mounted_to: datetime | None) -> None:
+    def _take(self, unit: MountedUnit, mounted_to: datetime | None, *, retired: bool) -> None:
         self._of_scheme.pop(unit.address.partition(":")[0], None)
         before = self._mounted.get(unit.address)
         if mounted_to is None:
@@ -154,8 +178,9 @@ class Directory:
             return
         if before is not None and before.unit_id == unit.unit_id:
             del self._mounted[unit.address]
-        others = [each for each in self._earlier.get(unit.address, ()) if each[0].unit_id != unit.unit_id]
-        self._earlier[unit.address] = sorted([*others, (unit, mounted_to)], key=lambda each: each[0].mounted_from)
+        others = [each for each in self._earlier.get(unit.address, ()) if each.unit.unit_id != unit.unit_id]
+        now = [*others, _Earlier(unit, mounted_to, retired)]
+        self._earlier[unit.address] = sorted(now, key=lambda each: each.unit.mounted_from)
 
     async def follow(self, pool: asyncpg.Pool) -> None:
         """Read what changes in the registry, until cancelled. Changes while reading cause one more."""

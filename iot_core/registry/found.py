@@ -96,11 +96,12 @@ FROM iot.unit WHERE device_id = $1 ORDER BY mounted_to DESC NULLS FIRST, id DESC
 _FULL: Final = f"""
 WITH kept AS ({_KEPT})
 SELECT d.key, d.name, u.profile, d.class_key, area.key AS area, d.latitude, d.longitude, u.address, u.serial,
-    gateway.key AS gateway, d.labels, d.notes, {_LIFECYCLE} AS lifecycle
+    gateway.key AS gateway, d.labels, d.notes, u.warranty_until, u.calibrated_at, u.calibration_due,
+    {_LIFECYCLE} AS lifecycle
 FROM iot.device d LEFT JOIN iot.area ON area.id = d.area_id LEFT JOIN iot.device gateway ON gateway.id = d.gateway_id
 LEFT JOIN kept ON kept.device_id = d.id
 LEFT JOIN LATERAL (
-    SELECT profile, address, serial FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
+    SELECT * FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1
 ) u ON true
 WHERE d.retired_at IS NULL AND ($1::text IS NULL OR d.key > $1) AND ($3::integer[] IS NULL OR d.area_id = ANY($3))
     AND {{}} ORDER BY d.key LIMIT $2

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError
-from iot_core.registry import area_history, device_edits, maintenance
+from iot_core.registry import area_history, device_edits, devices, maintenance
 from iot_core.registry.area_changes import FIELDS, Changed, write
 from iot_core.registry.audit import Change, Operation, changes_of, operation, record
 
@@ -29,6 +29,7 @@ UNDOABLE: Final = frozenset(
         "device.add",
         "device.edit",
         "device.import",
+        "device.replace",
         "maintenance.start",
         "test.start",
     }
@@ -91,24 +92,28 @@ async def undo(connection: asyncpg.Connection, number: int, *, by: str) -> Chang
         changes = await changes_of(connection, number)
         if done.action in {"maintenance.start", "test.start"}:
             await maintenance.end_of(connection, number, by=by)
-            return await _noted(connection, done, changes, by)
-        if done.action == "device.add":
+        elif done.action == "device.add":
             await _forget_devices(connection, done, list(_of("device", changes)))
-            return await _noted(connection, done, changes, by)
-        await _refuse_changed(connection, done, changes)
-        at = done.effective_at or done.at
-        areas = _of("area", changes)
-        await write(
-            connection, {key: _fields(each.before) for key, each in areas.items() if each.before is not None}, at
-        )
-        ended = await connection.fetchval(_ORPHAN, list(areas))
-        if ended is not None:
-            raise ConflictError("registry.area_ended", key=ended)
-        devices = {key: each.before for key, each in _of("device", changes).items() if each.before is not None}
-        await device_edits.write(connection, devices, at=at, retired=True)
-        await _drop(connection, [key for key, each in areas.items() if each.before is None])
-        await area_history.refresh_search(connection)
+        elif done.action == "device.replace":
+            await _mount_back(connection, done, list(_of("device", changes)))
+        else:
+            await _write_back(connection, done, changes)
         return await _noted(connection, done, changes, by)
+
+
+async def _write_back(connection: asyncpg.Connection, done: Operation, changes: Sequence[Change]) -> None:
+    """Write the fields as they were before."""
+    await _refuse_changed(connection, done, changes)
+    at = done.effective_at or done.at
+    areas = _of("area", changes)
+    await write(connection, {key: _fields(each.before) for key, each in areas.items() if each.before is not None}, at)
+    ended = await connection.fetchval(_ORPHAN, list(areas))
+    if ended is not None:
+        raise ConflictError("registry.area_ended", key=ended)
+    edited = {key: each.before for key, each in _of("device", changes).items() if each.before is not None}
+    await device_edits.write(connection, edited, at=at, retired=True)
+    await _drop(connection, [key for key, each in areas.items() if each.before is None])
+    await area_history.refresh_search(connection)
 
 
 async def _noted(connection: asyncpg.Connection, done: Operation, changes: Sequence[Change], by: str) -> Changed:
@@ -117,6 +122,12 @@ async def _noted(connection: asyncpg.Connection, done: Operation, changes: Seque
     own = await record(connection, by, "undo", *back, effective_at=done.effective_at or done.at, undoes=done.id)
     await connection.execute("UPDATE iot.operation SET undone_by = $2 WHERE id = $1", done.id, own)
     return Changed(own, back)
+
+
+async def _mount_back(connection: asyncpg.Connection, done: Operation, keys: Sequence[str]) -> None:
+    for key in keys:
+        if done.effective_at is None or not await devices.mount_back(connection, key, done.id, done.effective_at):
+            await _refuse(connection, done, f"device/{key}")
 
 
 async def _forget_devices(connection: asyncpg.Connection, done: Operation, keys: Sequence[str]) -> None:
@@ -143,19 +154,23 @@ async def _forget_devices(connection: asyncpg.Connection, done: Operation, keys:
 
 async def _refuse_changed(connection: asyncpg.Connection, done: Operation, changes: Sequence[Change]) -> None:
     now = {f"area/{row['key']}": row for row in await connection.fetch(_AREAS, list(_of("area", changes)))}
-    devices = await device_edits.read(connection, list(_of("device", changes)), retired=True)
-    now |= {f"device/{key}": row for key, row in devices.items()}
+    edited = await device_edits.read(connection, list(_of("device", changes)), retired=True)
+    now |= {f"device/{key}": row for key, row in edited.items()}
     for each in changes:
         left = now.get(each.subject)
         if left is None or any(not _same(left[field], value) for field, value in (each.after or {}).items()):
-            later = await connection.fetchrow(_SINCE, each.subject, done.id)
-            raise ConflictError(
-                "registry.changed_since",
-                number=done.id,
-                subject=each.subject,
-                later=later["operation"] if later else "?",
-                by=later["by"] if later else "?",
-            )
+            await _refuse(connection, done, each.subject)
+
+
+async def _refuse(connection: asyncpg.Connection, done: Operation, subject: str) -> NoReturn:
+    later = await connection.fetchrow(_SINCE, subject, done.id)
+    raise ConflictError(
+        "registry.changed_since",
+        number=done.id,
+        subject=subject,
+        later=later["operation"] if later else "?",
+        by=later["by"] if later else "?",
+    )
 
 
 async def _drop(connection: asyncpg.Connection, added: Sequence[str]) -> None:

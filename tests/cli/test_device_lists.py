@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,6 +153,26 @@ def test_an_export_is_an_import_that_changes_nothing(hong_gai: Core) -> None:
     assert openpyxl.load_workbook(core.folder / "out.xlsx").active is not None
 
 
+def test_days_and_serial_numbers_of_units_come_with_a_list_and_are_filled_in_by_a_later_one(core: Core) -> None:
+    path = core.folder / "days.csv"
+    path.write_text("Mã thiết bị;Loại;Bảo hành đến\ndays-1;streetlight;31/12/2027\n")
+    assert core.json("device", "import", str(path), "--yes")["added"] == 1
+    path.write_text("Mã thiết bị;Số seri;Bảo hành đến;Hạn kiểm định\ndays-1;S-7;31/12/2027;1/2/2028\n")
+    for changed in (1, 0):
+        done = core.json("device", "import", str(path), "--yes")
+        assert (done["changed"], done["unchanged"]) == (changed, 1 - changed)
+    (unit,) = core.json("device", "show", "days-1")["units"]
+    days = {name: unit[name] for name in ("serial", "warranty_until", "calibrated_at", "calibration_due")}
+    assert days == {
+        "serial": "S-7", "warranty_until": "2027-12-31", "calibrated_at": None, "calibration_due": "2028-02-01",
+    }  # fmt: skip
+    for name in ("days.xlsx", "days-out.csv"):
+        out = core.folder / name
+        core.json("device", "export", str(out), "--where", "key=days-1")
+        assert [row.warranty_until for row in device_sheet.read(out).rows] == [date(2027, 12, 31)]
+        assert core.json("device", "import", str(out), "--yes")["unchanged"] == 1
+
+
 def test_a_template_is_a_list_that_is_understood(core: Core) -> None:
     path = core.folder / "template.xlsx"
     assert core("device", "import", str(path), "--template", "native-streetlight").code == 0
@@ -168,6 +190,37 @@ def test_another_unit_takes_over_with_a_secret_of_its_own(core: Core) -> None:
     vendor = core.json("device", "replace", "swap-1", "--profile", "tuf-2000m", "--address", "127.0.0.8/4")
     assert (vendor["address"], vendor["secret"]) == ("modbus://127.0.0.8:502/4", None)
     assert [each["key"] for each in core.json("device", "list", "--search", "127.0.0.8")] == ["swap-1"]
+
+
+def test_an_exchange_is_taken_back_with_the_old_secret_until_the_new_unit_has_spoken(core: Core) -> None:
+    secret = core.add("swap-2", "native-water-meter", "--serial", "A1")
+    first = core("device", "replace", "swap-2", "--profile", "tuf-2000m", "--address", "127.0.0.9/5", "--serial", "C3")
+    second = core.json("device", "replace", "swap-2", "--serial", "D4")
+    (number,) = re.findall(r"iot undo (\d+)", first.err)
+    refused = core("undo", number)
+    assert (refused.code, f"operation {second['operation']}" in refused.err) == (1, True)
+    assert core("undo", str(second["operation"])).code == 0
+    assert core.tell("swap-2", secret, volume=1.0).startswith("4.01")
+    assert core("undo", number).code == 0
+    (unit,) = core.json("device", "show", "swap-2")["units"]
+    assert (unit["serial"], unit["address"], unit["mounted_to"]) == ("A1", "iot:swap-2", None)
+    assert core.json("device", "list", "--search", "127.0.0.9") == []
+    assert core.tell("swap-2", secret, volume=1.0).startswith("2.04")
+    third = core.json("device", "replace", "swap-2", "--serial", "E5")
+    assert core.tell("swap-2", secret, volume=2.0).startswith("4.01")
+    assert core.tell("swap-2", third["secret"], volume=2.0).startswith("2.04")
+    refused = core("undo", str(third["operation"]))
+    assert (refused.code, "in use by now" in refused.err) == (1, True)
+
+
+def test_a_unit_hangs_at_one_device_only(core: Core) -> None:
+    core.add("swap-3", "native-water-meter", "--serial", "TWICE")
+    core.add("swap-4", "native-water-meter")
+    refused = core("device", "replace", "swap-4", "--serial", "TWICE")
+    assert (refused.code, "mounted at swap-3" in refused.err) == (1, True)
+    assert core("device", "replace", "swap-3", "--serial", "OTHER").code == 0
+    assert core("device", "replace", "swap-4", "--serial", "TWICE").code == 0
+    assert core("device", "replace", "swap-4", "--serial", "TWICE").code == 0  # its secret was lost: it gets another
 
 
 def test_a_cell_that_would_be_a_formula_is_written_as_text(tmp_path: Path) -> None:

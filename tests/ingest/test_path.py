@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from iot_core.ingest.replay import replay_address
-from iot_core.model import Uplink
+from iot_core.model import Reason, Uplink
 from iot_core.registry import maintenance
 from iot_core.store.status import forget_presence
 from tests.ingest.harness import running
@@ -301,6 +301,32 @@ async def test_what_an_exchanged_unit_still_had_queued_is_stored_as_its_own(dsn:
         ranges = await path.pool.fetch("SELECT unit_id, seqs::text AS seqs FROM iot.seq_range ORDER BY unit_id")
         assert [tuple(row) for row in ranges] == [(old, "{[9,10)}"), (new, "{[1,2)}")]
         assert [row["device_id"] for row in await path.rows()] == [device, device]
+
+
+async def test_what_a_unit_still_had_queued_is_its_own_though_its_follower_speaks_elsewhere(dsn: str) -> None:
+    async with running(dsn) as path:
+        device = await path.add("aq-1")
+        exchanged = datetime(2026, 11, 20, 0, 30, tzinfo=UTC)
+        old = await path.pool.fetchval("UPDATE iot.unit SET mounted_to = $1 RETURNING id", exchanged)
+        await path.pool.execute(
+            "INSERT INTO iot.unit (device_id, profile, address, mounted_from)"
+            " VALUES ($1, 'native-air-quality', 'lorawan:01', $2)",
+            device,
+            exchanged,
+        )
+        await path.reload()
+        queued = [{"time": f"2026-11-20T00:{minute}:00Z", "pm25": minute, "seq": minute} for minute in (10, 50)]
+        outcome = await path.say("aq-1", json.dumps(queued), received_at=NOW)
+        assert (outcome.stored, [each.reason for each in outcome.problems]) == (1, [Reason.UNKNOWN_ADDRESS])
+        assert [(row["device_id"], row["pm25"]) for row in await path.rows()] == [(device, 10.0)]
+        assert await path.pool.fetchval("SELECT unit_id FROM iot.seq_range") == old
+        for stranger in ({"pm25": 3}, queued[1], "online"):  # no time of its own, or one at which it hung there no more
+            await path.say("aq-1", json.dumps(stranger), received_at=NOW)
+        await path.pool.execute("UPDATE iot.device SET retired_at = now(), lifecycle = 'retired'")
+        await path.reload()
+        await path.say("aq-1", json.dumps({"time": "2026-11-20T00:12:00Z", "pm25": 4}), received_at=NOW)
+        assert len(await path.rows()) == 1
+        assert await path.pool.fetchval("SELECT count(*) FROM iot.inbox") == 1
 
 
 async def test_latest_looks_only_for_what_a_device_ever_said(any_shipped_dsn: str) -> None:

@@ -247,6 +247,39 @@ def test_merged_cells_are_named_because_only_the_first_has_a_value(tmp_path: Pat
     assert len(device_sheet.read(merged("A1:B1")).rows) == 3, "headings"
 
 
+def test_a_title_stands_above_the_headings_and_a_hidden_sheet_is_not_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    book: Any = openpyxl.Workbook()
+    draft, shown = book.worksheets[0], book.create_sheet("Thiết bị")
+    draft.append(["key"])
+    draft.append(["draft-1"])
+    draft.sheet_state = "hidden"
+    shown.append(["DANH SÁCH THIẾT BỊ"])
+    shown.merge_cells("A1:E1")
+    for line in ([], ["Mã thiết bị *", "Vĩ độ (độ)", "Kinh độ (độ)", "Số sê-ri"], ["lamp-1", "20,9512", 107.08, 12]):
+        shown.append(line)
+    book.save(path)
+    found = device_sheet.read(path)
+    assert ("Thiết bị" in found.dialect, found.ignored) == (True, ())
+    row = found.rows[0]
+    assert (row.row, row.key, row.latitude, row.longitude, row.serial) == (4, "lamp-1", 20.9512, 107.08, "12")
+    listed = tmp_path / "b.csv"
+    listed.write_text("Danh sách;;\r\n;;\r\nMã thiết bị;Tên;\r\nlamp-1;Đèn;\r\n", encoding="utf-8-sig")
+    assert [(row.row, row.name) for row in device_sheet.read(listed).rows] == [(4, "Đèn")]
+    areas = tmp_path / "c.csv"
+    areas.write_bytes("Danh sách;;\r\nMã;Tên;Cấp\r\n06685;Hồng Gai;ward\r\n".encode("utf-8-sig"))
+    assert [(each.key, each.name) for each in area_files.read(areas)[0]] == [("06685", "Hồng Gai")]
+
+
+def test_days_are_read_as_they_are_written_in_vietnam_and_as_excel_keeps_them(tmp_path: Path) -> None:
+    said = ["31/12/2027", "31-12-2027", "2027-12-31", date(2027, 12, 31), 46752, "1/2/2027", "12/31/2027", "2027"]
+    rows = [("Mã thiết bị", "Bảo hành đến"), *((f"lamp-{n}", each) for n, each in enumerate(said))]
+    found = device_sheet.read(workbook(tmp_path / "a.xlsx", rows))
+    assert [row.warranty_until for row in found.rows] == [*[date(2027, 12, 31)] * 5, date(2027, 2, 1)]
+    assert [(each.row, each.column) for each in found.problems] == [(8, "warranty_until"), (9, "warranty_until")]
+    assert "31/12/2027" in found.problems[0].detail
+
+
 def test_what_excel_made_a_date_or_cut_to_fifteen_digits_is_refused_by_row_and_column(tmp_path: Path) -> None:
     rows: list[Sequence[Any]] = [
         HEAD, ("lamp-1", "A", None, date(2026, 2, 1), None), ("lamp-2", "B", None, 24124091700000017, None),

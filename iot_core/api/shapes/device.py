@@ -65,6 +65,9 @@ class DeviceRow(DeviceNew, frozen=True, kw_only=True):
     area: Annotated[str, Meta(max_length=200)] | None = None
     latitude: float | None = None
     longitude: float | None = None
+    warranty_until: date | None = None
+    calibrated_at: date | None = None
+    calibration_due: date | None = None
 
 
 class DeviceImport(Request, frozen=True, kw_only=True):
@@ -157,6 +160,9 @@ class DeviceFull(Answer, frozen=True, kw_only=True):
     gateway: str | None
     labels: tuple[str, ...]
     notes: str
+    warranty_until: date | None
+    calibrated_at: date | None
+    calibration_due: date | None
     lifecycle: Lifecycle
 
 
@@ -313,6 +319,8 @@ class DeviceAdded(Answer, frozen=True, kw_only=True):
     secret: str | None
     replayed: int
     """How many uplinks had waited in the inbox and were taken up."""
+    operation: int | None = None
+    """What takes it back."""
 
 
 class DevicesAdded(Answer, frozen=True, kw_only=True):
