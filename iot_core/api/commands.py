@@ -18,7 +18,7 @@ from iot_core.model import CommandState
 from iot_core.registry import commands
 from iot_core.registry.commands import CommandRow
 from iot_core.registry.found import short
-from iot_core.registry.selector import parse, where
+from iot_core.registry.selector import known, parse, where
 
 _MOST: Final = 100_000
 _SAMPLE: Final = 10
@@ -152,7 +152,9 @@ async def meant(
 
 
 async def _selected(connection: asyncpg.Connection, selector: str | None) -> list[str]:
-    condition, values = where(parse(selector or ""))
+    terms = parse(selector or "")
+    await known(connection, terms)
+    condition, values = where(terms)
     found = (
         f"SELECT d.key FROM iot.device d WHERE d.retired_at IS NULL AND {condition} ORDER BY d.key LIMIT {_MOST + 1}"
     )

@@ -14,7 +14,7 @@ from iot_core.registry import areas
 from iot_core.registry.area_changes import Changed
 from iot_core.registry.audit import Change, record
 from iot_core.registry.search import folded
-from iot_core.registry.selector import parse, where
+from iot_core.registry.selector import known, parse, where
 
 __all__ = ["FIELDS", "edit", "read", "select", "write"]
 
@@ -61,7 +61,9 @@ _EFFECTIVE: Final = "SELECT set_config('iot.effective_at', $1, true)"
 
 async def select(connection: asyncpg.Connection, selector: str) -> list[str]:
     """Give the keys of all devices that a selector means, retired ones never."""
-    condition, parameters = where(parse(selector))
+    terms = parse(selector)
+    await known(connection, terms)
+    condition, parameters = where(terms)
     rows = await connection.fetch(_SELECT.format(condition, MOST + 1), *parameters)
     if len(rows) > MOST:
         raise RequestError("registry.too_many_selected", most=MOST)

@@ -128,7 +128,8 @@ async def _checked(
     completed: list[tuple[int, devices.NewDevice]] = []
     for number, said in rows:
         try:
-            completed.append((number, areas.place(devices.completed(said, profiles))))
+            new = devices.completed(_filled_in(said, there.get(said.key)), profiles)
+            completed.append((number, areas.place(new)))
         except IotError as error:
             column = "area" if error.code.startswith("registry.area") else _COLUMNS.get(error.code, "key")
             done.problems.append(Problem(row=number, column=column, code=error.code, facts=error.facts))
@@ -151,6 +152,13 @@ async def _checked(
     ]
     done.problems.sort(key=lambda each: each.row)
     return waves
+
+
+def _filled_in(said: devices.NewDevice, there: Any | None) -> devices.NewDevice:
+    """Take from a device that is there what a list need not say again: its model and its address."""
+    if there is None or there["address"] is None:
+        return said
+    return replace(said, profile=said.profile or there["profile"], address=said.address or there["address"])
 
 
 def _behind_gateways(

@@ -10,7 +10,7 @@ import asyncpg
 
 from iot_core.errors import NotFoundError
 from iot_core.registry.search import patterns
-from iot_core.registry.selector import parse, where
+from iot_core.registry.selector import known, parse, where
 
 __all__ = [
     "Detail", "Device", "Filter", "MapDevice", "Short", "Unit", "count", "detail", "devices", "full", "map_devices",
@@ -257,7 +257,9 @@ async def full(
     within: frozenset[int] | None = None,
 ) -> list[Any]:
     """Give devices with all that a list of devices holds, in key order, retired ones never."""
-    condition, parameters = ("true", []) if selector is None else where(parse(selector), first=4)
+    terms = () if selector is None else parse(selector)
+    await known(connection, terms)
+    condition, parameters = where(terms, first=4) if terms else ("true", [])
     return list(await connection.fetch(_FULL.format(condition), after, limit, _ids(within), *parameters))
 
 

@@ -6,13 +6,16 @@ condition = term { "and" term }         term = FIELD ("=" | "!=") VALUE         
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from iot_core.errors import RequestError
+import asyncpg
+
+from iot_core.errors import NotFoundError, RequestError
 from iot_core.registry.search import patterns
 
-__all__ = ["FIELDS", "Term", "parse", "where"]
+__all__ = ["FIELDS", "Term", "known", "parse", "where"]
 
 _TERM: Final = re.compile(r"""\s*(\w+)\s*(!=|=)\s*(?:"([^"]*)"|'([^']*)'|([^\s"'=!]+))\s*""")
 _AND: Final = re.compile(r"and\b", re.IGNORECASE)
@@ -36,6 +39,14 @@ FIELDS: Final = {
     " LIKE ALL ({0}::text[])",
 }
 """Field -> condition over `iot.device d`; `{0}` is the parameter."""
+_LIFECYCLES: Final = ("planned", "provisioned", "active", "maintenance")
+_CLASSES: Final = "SELECT DISTINCT class_key FROM iot.metric WHERE retired_at IS NULL ORDER BY class_key"
+_THERE: Final = {
+    "area": ("SELECT FROM iot.area WHERE key = $1 OR code = $1", "registry.no_area"),
+    "gateway": ("SELECT FROM iot.device WHERE key = $1", "registry.no_device"),
+    "key": ("SELECT FROM iot.device WHERE key = $1 AND retired_at IS NULL", "registry.no_device"),
+}
+"""Field -> whether there is what it names, and how to say that there is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,24 @@ def parse(said: str) -> tuple[Term, ...]:
         if joint is None:
             raise RequestError("registry.bad_selector", selector=said, near=said[at : at + 20])
         at = joint.end()
+
+
+async def known(connection: asyncpg.Connection, terms: Sequence[Term]) -> None:
+    """Refuse what a person mistyped: a class, area, gateway, key or lifecycle that is none would select nothing.
+
+    Raises NotFoundError. For selectors that are used now: one that is kept may outlive what it names.
+    """
+    for term in terms:
+        if term.field in _THERE:
+            query, code = _THERE[term.field]
+            if await connection.fetchrow(query, term.value) is None:
+                raise NotFoundError(code, key=term.value)
+        elif term.field == "class":
+            classes = [row["class_key"] for row in await connection.fetch(_CLASSES)]
+            if term.value not in classes:
+                raise NotFoundError("registry.no_class", key=term.value, known=", ".join(classes))
+        elif term.field == "lifecycle" and term.value not in _LIFECYCLES:
+            raise NotFoundError("registry.no_lifecycle", said=term.value, known=", ".join(_LIFECYCLES))
 
 
 def where(terms: tuple[Term, ...], first: int = 1) -> tuple[str, list[Any]]:

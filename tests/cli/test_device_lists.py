@@ -138,6 +138,12 @@ def test_devices_are_edited_by_selector_previewed_and_taken_back(hong_gai: Core)
     wrong = core("device", "edit", "--where", "colour=red", "--notes", "x")
     assert wrong.code == 1
     assert "colour" in wrong.err
+    for typo, said in (
+        ("class=streetlite", "streetlight"), ("area=0668", "06685"), ("key=bulb-00", "bulb-0"), ("gateway=x", "x"),
+        ("lifecycle=aktive", "provisioned"),
+    ):  # fmt: skip
+        wrong = core("device", "edit", "--where", typo, "--notes", "x")
+        assert (wrong.code, said in wrong.err) == (1, True), typo
 
 
 def test_an_export_is_an_import_that_changes_nothing(hong_gai: Core) -> None:
