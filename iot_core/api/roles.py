@@ -72,15 +72,23 @@ def role_of(who: Token) -> Role:
 def require(who: Token, action: Action) -> frozenset[int] | None:
     """Say where somebody may do this. Raises ForbiddenError, naming the right, when that is nowhere."""
     if not may(who, action):
-        raise ForbiddenError("api.forbidden", role=role_of(who).value, action=action.value)
+        named = {name for right in who.rights for name in (right.named if right.areas is not None else ("*",))}
+        raise ForbiddenError(
+            "api.forbidden", role=role_of(who).value, action=action.value, area=", ".join(sorted(named)) or "-"
+        )
     return where(who, action)
+
+
+NO_AREA: Final = "-"
+"""Instead of an area: what stands in none, or names none."""
 
 
 def outside(who: Token, action: Action, area: str) -> ForbiddenError:
     """Refuse what somebody may do elsewhere only, naming the right and the area."""
     allowed = [role for role, actions in TABLE.items() if action in actions]
     held = sorted({name for right in who.rights if right.role in allowed for name in right.named})
-    return ForbiddenError("api.forbidden_area", action=action.value, area=area, held=", ".join(held))
+    code = "api.forbidden_no_area" if area == NO_AREA else "api.forbidden_area"
+    return ForbiddenError(code, action=action.value, area=area, held=", ".join(held))
 
 
 def at_most(who: Token, asked: Role | None) -> Role:

@@ -226,15 +226,14 @@ class Areas:
 
     def __init__(self, rows: Sequence[Any]) -> None:
         self.outlines: dict[str, Any] = {}
-        self._keys: dict[str, str] = {}
-        names: dict[str, list[str]] = {}
-        for row in rows:
-            names.setdefault(fold(row["name"]), []).append(row["key"])
-            if row["code"]:
-                self._keys.setdefault(row["code"].lstrip("0"), row["key"])
-                self._keys[row["code"]] = row["key"]
-        self._names = names
+        self._keys: dict[str, str] = {row["code"]: row["key"] for row in rows if row["code"]}
         self._keys |= {row["key"]: row["key"] for row in rows}
+        self._bare: dict[str, list[str]] = {}
+        self._names: dict[str, list[str]] = {}
+        for row in rows:
+            self._names.setdefault(fold(row["name"]), []).append(row["key"])
+            if row["code"]:
+                self._bare.setdefault(row["code"].lstrip("0"), []).append(row["key"])
 
     def place(self, new: devices.NewDevice) -> devices.NewDevice:
         """Find a device's area, and hold its position against it. Raises IotError or Misplaced."""
@@ -263,10 +262,11 @@ class Areas:
 
     def find(self, said: str) -> str:
         """Find the area that a list means. Raises IotError when none or several have that name."""
-        found = self._keys.get(said.lower()) or self._keys.get(said.lstrip("0"))
+        found = self._keys.get(said) or self._keys.get(said.lower())
         if found is not None:
             return found
-        named = self._names.get(fold(said), [])
+        # Of the province 04 and the ward 00004 Excel leaves the same 4: nobody can tell which it was.
+        named = self._bare.get(said.lstrip("0")) or self._names.get(fold(said), [])
         if len(named) == 1:
             return named[0]
         if named:

@@ -106,7 +106,7 @@ async def test_a_role_is_let_in_exactly_where_the_table_says(city: City) -> None
         elif action in RIGHTS[role].split():
             assert reply.status not in {401, 403, 500}, line
         else:
-            assert (reply.status, reply.json["code"]) == (403, "api.forbidden"), line
+            assert (reply.status, reply.json["code"], reply.json["facts"]["area"]) == (403, "api.forbidden", "*"), line
 
 
 async def test_streams_are_for_those_who_signed_in(city: City) -> None:

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iot_core.errors import IotError
+from iot_core.registry.device_import import Areas
 from iot_core.registry.positions import inside, swapped
 
 RING = [[107.0, 20.9], [107.1, 20.9], [107.1, 21.0], [107.0, 21.0], [107.0, 20.9]]
@@ -42,3 +44,17 @@ def test_vietnam_the_wrong_way_round_is_noticed() -> None:
     assert swapped(107.05, 20.95)
     assert not swapped(20.95, 107.05)
     assert not swapped(107.05, 200.0)
+
+
+def test_a_code_that_lost_its_zeros_is_found_unless_it_could_be_two() -> None:
+    rows = [
+        {"key": key, "code": key, "name": name}
+        for key, name in (("04", "Tỉnh Cao Bằng"), ("00004", "Phường Ba Đình"), ("00025", "Phường Giảng Võ"))
+    ]
+    areas = Areas(rows)
+    assert [areas.find(said) for said in ("25", "00025", "00004", "04", "phuong ba dinh")] == [
+        "00025", "00025", "00004", "04", "00004",
+    ]  # fmt: skip
+    with pytest.raises(IotError) as caught:
+        areas.find("4")
+    assert (caught.value.code, caught.value.facts["keys"]) == ("registry.area_ambiguous", "00004, 04")
