@@ -77,6 +77,31 @@ def test_every_command_that_a_document_shows_exists_with_its_options(page: str, 
     assert ended.exit_code == 0, f"{page}: {ended.output}"
 
 
+def taught(page: Path) -> set[tuple[str, ...]]:
+    """Commands of a guide's code blocks with their options; what they are given (names, notes) may differ."""
+    found = set()
+    for _, block in _FENCED.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            if not (typed := re.match(r"(?:[A-Z_]+=\S+ )*iot ([a-z-].*)", line)):
+                continue
+            rest = words(typed[1])
+            command: click.Command = iot
+            path = []
+            while rest and isinstance(command, click.Group):
+                below = command.get_command(click.Context(command), rest[0])
+                assert below is not None, typed[0]
+                command = below
+                path.append(rest.pop(0))
+            options = sorted({word.partition("=")[0] for word in rest if word.startswith("--")} - {"--lang"})
+            found.add((" ".join(path), *options))
+    return found
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "vi").glob("*.md")), ids=name)
+def test_both_languages_teach_the_same_commands(page: Path) -> None:
+    assert taught(page) == taught(DOCS / page.name)
+
+
 def hints() -> Iterator[tuple[str, str]]:
     """Every `iot ...` within a sentence for people, up to where the sentence goes on."""
     for file in sorted((ROOT / "iot_core" / "messages").glob("*/*.po")):
