@@ -81,20 +81,20 @@ def episodes(compiled: Compiled, readings: Iterable[Reading], until: datetime, m
     shown: float | None = None
     for reading in chain(readings, (None,)):
         clock = reading.clock if reading is not None else until
+        fired: tuple[Transition, ...] = ()
         transitions: tuple[Transition, ...] = ()
         if state.due_at is not None and (reading is None or state.due_at < clock):
             # As the timer would have, before the reading.
             rings = state.phase is Phase.ACTIVE or may_ring(rule.hours, state.due_at)
-            state, transitions = fire(state, clock) if rings else withdraw(state, state.due_at)
+            state, fired = fire(state, clock) if rings else withdraw(state, state.due_at)
         if reading is not None:
             if rule.hours and state.phase is not Phase.ACTIVE and not may_ring(rule.hours, clock):
                 state = msgspec.structs.replace(withdraw(state, clock)[0], last_time=max(state.last_time, clock))
             else:
-                state, more = read(compiled, state, clock, reading.value)
-                transitions += more
-            shown = reading.shown
-        for each in transitions:
-            opened, ended = _follow(compiled, opened, each, shown)
+                state, transitions = read(compiled, state, clock, reading.value)
+        before, shown = shown, reading.shown if reading is not None else shown
+        for each in (*fired, *transitions):
+            opened, ended = _follow(compiled, opened, each, before if each in fired else shown)
             if ended is not None and may_ring(rule.hours, ended.raised_at):
                 yield ended
         if opened is not None and reading is not None:

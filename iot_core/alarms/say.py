@@ -21,6 +21,7 @@ _LIMITS: Final[Mapping[Comparison, str]] = {
     Comparison.RATE_ABOVE: "say.rate_above",
     Comparison.RATE_BELOW: "say.rate_below",
 }
+_RATES: Final = frozenset({Comparison.RATE_ABOVE, Comparison.RATE_BELOW})
 _ROLLUPS: Final[Mapping[Rollup, str]] = {
     Rollup.MEAN: "say.mean",
     Rollup.LOWEST: "say.lowest",
@@ -51,7 +52,8 @@ def say(rule: AlarmRule, lang: str = "") -> str:
 def _condition(rule: AlarmRule, lang: str) -> str:
     of, span = rule.derived or rule.metric or "", _span(rule.over)
     if rule.comparison is Comparison.TERMS:
-        return _group(rule.terms, rule.least, lang)
+        said = _group(rule.terms, rule.least, lang)
+        return text("say.within", lang, of=said, span=span) if rule.over > _ZERO else said
     if rule.comparison is Comparison.DEVICES:
         where = text("say.area_of_kind" if rule.area_kind else "say.area", lang, kind=rule.area_kind)
         if rule.behind:
@@ -68,7 +70,8 @@ def _condition(rule: AlarmRule, lang: str) -> str:
         return text("say.times", lang, of=of, times=f"{rule.times:g}", rollup=rollup, span=span)
     if rule.rollup is not None:
         of = text("say.rollup", lang, rollup=text(_ROLLUPS[rule.rollup], lang), of=of, span=span)
-    return f"{of} {_limit(rule.comparison, rule.threshold, rule.members, lang)}"
+    said = f"{of} {_limit(rule.comparison, rule.threshold, rule.members, lang)}"
+    return text("say.over", lang, of=said, span=span) if rule.comparison in _RATES else said
 
 
 def _group(terms: tuple[RuleTerm, ...], least: int, lang: str) -> str:

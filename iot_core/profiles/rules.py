@@ -207,11 +207,13 @@ class _Reader:
         self, when: ConditionSpec, rules: frozenset[str]
     ) -> dict[str, Any]:
         """Give the fields of AlarmRule that the condition sets."""
+        self._check_company(when)
         if when.devices is not None:
             return self._devices(when, rules)
         if self._grouped(when):
             term = self._group(when, self.place)
-            return {"comparison": Comparison.TERMS, "terms": term.terms, "least": term.least}
+            over = self._over(when, _ZERO)
+            return {"comparison": Comparison.TERMS, "terms": term.terms, "least": term.least, "over": over}
         if when.rollup is not None or when.derived is not None:
             return self._computed(when)
         comparison, value = self._one(when, self.place)
@@ -228,6 +230,24 @@ class _Reader:
         if comparison in {Comparison.RATE_ABOVE, Comparison.RATE_BELOW}:
             found["over"] = self._over(when, _FEW)
         return found | {"threshold": value}
+
+    def _check_company(self, when: ConditionSpec) -> None:
+        """Refuse what would be passed over: a key that says nothing beside the others."""
+        grouped, counted = self._grouped(when), when.devices is not None
+        changes = when.changed is not None or when.rate_above is not None or when.rate_below is not None
+        beside: tuple[tuple[bool, str, tuple[str, ...]], ...] = (
+            (grouped or when.rollup is not None or changes, "beside a rate, changed, rollup or a group", ("over",)),
+            (when.rollup is not None, "beside rollup", ("times",)),
+            (counted or when.of is not None, "beside of or devices", ("at_least",)),
+            (counted, "beside devices", ("within", "alone", "area_kind", "behind", "fresh")),
+            (not (grouped or counted or when.derived is not None), "one condition, of one metric", ("metric",)),
+            (not (grouped or counted), "beside a metric", ("rollup", "derived", *(name for _, name in _ASKED))),
+            (not counted, "one kind of condition", ("every", "some", "of")),
+        )
+        for fits, expected, names in beside:
+            for name in names:
+                if not fits and getattr(when, name) is not None:
+                    raise self.document.error((*self.place, _SPELLED.get(name, name)), expected)
 
     def _devices(self, when: ConditionSpec, rules: frozenset[str]) -> dict[str, Any]:
         rules -= {str(self.place[-2])}  # itself
@@ -341,6 +361,7 @@ _ASKED: Final = (
 )
 _NAMES: Final = ("above", "below", "equals", "in", "not_in", "rate_above", "rate_below", "changed", "stuck_for",
     "silent_for")  # fmt: skip
+_SPELLED: Final = {"among": "in", "every": "all", "some": "any"}
 _AT_ONCE: Final = frozenset({Comparison.ABOVE, Comparison.BELOW, Comparison.EQUALS, Comparison.IN, Comparison.NOT_IN})
 _OF_EVERY_TYPE: Final = frozenset({Comparison.CHANGED, Comparison.STUCK})
 

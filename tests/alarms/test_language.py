@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iot_core.alarms.book import laid_over, read_body
+from iot_core.alarms.episodes import Reading, episodes
 from iot_core.alarms.lifecycle import acknowledge, list_alarms
 from iot_core.alarms.rules import Phase, compile_rule, fire, read
 from iot_core.alarms.rules import State as RuleState
+from iot_core.alarms.say import say
 from iot_core.errors import ConfigError
 from iot_core.model import AlarmRule, Severity
 from tests.alarms.city import MINUTE, SECOND, T0, TANK, City, at, seen, smoke
@@ -54,6 +56,15 @@ async def have(city: City, name: str, when: Mapping[str, Any], /, **more: Any) -
         ({"devices": ["nothing"], "at_least": 2}, "rules of this class"),
         ({"metric": "level", "rollup": "mean", "above": 3}, "a duration"),
         ({"metric": "level", "stuck_for": "long"}, "a duration"),
+        ({"metric": "level", "above": 1, "over": "5m"}, "beside a rate"),
+        ({"metric": "level", "above": 1, "times": 2}, "beside rollup"),
+        ({"metric": "level", "above": 1, "at_least": 2}, "beside of or devices"),
+        ({"metric": "level", "above": 1, "within": "5m"}, "beside devices"),
+        ({"metric": "level", "above": 1, "behind": "detector"}, "beside devices"),
+        ({"devices": ["high"], "at_least": 2, "above": 3}, "beside a metric"),
+        ({"devices": ["high"], "at_least": 2, "metric": "level"}, "one condition"),
+        ({"all": [{"metric": "level", "above": 1}], "in": [3]}, "beside a metric"),
+        ({"devices": ["high"], "at_least": 2, "all": [{"metric": "level", "above": 1}]}, "one kind"),
     ],
 )
 def test_condition_that_cannot_be_understood_says_where(when: dict[str, Any], problem: str) -> None:
@@ -61,6 +72,28 @@ def test_condition_that_cannot_be_understood_says_where(when: dict[str, Any], pr
         rule(when)
     assert problem in str(refused.value.facts["expected"])
     assert str(refused.value.facts["key"]).startswith("rules.new.when")
+
+
+async def test_conditions_of_a_group_count_together_as_near_as_it_says(city: City) -> None:
+    both = {"all": [{"metric": "level", "above": 50}, {"metric": "pressure", "above": 5}]}
+    await have(city, "tank.both", {**both, "over": "2m"})
+    await have(city, "tank.near", both)
+    assert [say(rule({**both, **more}), "en") for more in ({"over": "2m"}, {})] == [
+        "all of (level above 50; pressure above 5) within 2m", "all of (level above 50; pressure above 5)"
+    ]  # fmt: skip
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 0, level=60))
+    await city.flush(seen(tank, 180, pressure=6))
+    assert {alarm.rule for alarm in await city.alarms()} == {"tank.near"}
+    await city.flush(seen(tank, 240, level=61))
+    assert {alarm.rule for alarm in await city.alarms()} == {"tank.near", "tank.both"}
+
+
+def test_alarm_of_the_past_that_a_timer_would_have_raised_shows_what_stood_then() -> None:
+    compiled = compile_rule(rule({"metric": "level", "below": 10}, **{"for": "1m"}))
+    readings = [Reading(T0, 5.0, 5.0), Reading(T0 + 5 * MINUTE, 20.0, 20.0)]
+    (found,) = episodes(compiled, readings, T0 + 10 * MINUTE, lambda _hours, _at: True)
+    assert (found.raised_at, found.cleared_at, found.value) == (T0 + MINUTE, T0 + 5 * MINUTE, 5.0)
 
 
 def test_hours_that_cannot_be_understood_are_refused_before_they_are_judged() -> None:

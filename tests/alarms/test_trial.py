@@ -162,7 +162,7 @@ async def test_plausibility_is_tried_by_the_marks_of_the_rows(city: City) -> Non
 
 
 async def test_rule_over_devices_is_tried_by_areas(city: City) -> None:
-    await have(city, "detector.fire", {"devices": ["smoke"], "at_least": 2, "over": "60s"}, severity="critical")
+    await have(city, "detector.fire", {"devices": ["smoke"], "at_least": 2, "within": "60s"}, severity="critical")
     area = await city.pool.fetchval(
         "INSERT INTO iot.area (key, kind, name) VALUES ('block-a', 'zone', 'A') RETURNING id"
     )
@@ -175,7 +175,7 @@ async def test_rule_over_devices_is_tried_by_areas(city: City) -> None:
 
 
 async def test_rule_over_devices_is_tried_once_where_one_device_has_rules_of_its_own(city: City) -> None:
-    await have(city, "detector.fire", {"devices": ["smoke"], "at_least": 2, "over": "60s"}, severity="critical")
+    await have(city, "detector.fire", {"devices": ["smoke"], "at_least": 2, "within": "60s"}, severity="critical")
     area = await city.pool.fetchval(
         "INSERT INTO iot.area (key, kind, name) VALUES ('block-a', 'zone', 'A') RETURNING id"
     )
