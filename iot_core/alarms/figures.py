@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from iot_core.alarms.alarm import from_record
+from iot_core.alarms.lifecycle import PLACE, PLACED
 
 __all__ = ["handover", "kpis"]
 
@@ -32,10 +33,10 @@ SELECT r.rule, d.key AS device, count(*) AS alarms FROM iot.alarm_rang r LEFT JO
 WHERE r.at >= $1 AND r.at < $2 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 10
 """
 SINCE: Final = "SELECT max(at) FROM iot.handover"
-OPEN: Final = """
-SELECT a.*, d.key AS device_key,
+OPEN: Final = f"""
+SELECT a.*, {PLACE},
     ARRAY(SELECT s.by FROM iot.alarm_seen s WHERE s.alarm_id = a.id ORDER BY s.at) AS seen_by
-FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
+FROM iot.alarm a {PLACED}
 WHERE a.closed_at IS NULL AND a.incident_id IS NULL
 ORDER BY array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity), a.raised_at LIMIT 1000
 """
@@ -81,7 +82,8 @@ async def handover(
             {
                 "id": alarm.id, "rule": alarm.rule, "severity": alarm.severity,
                 "title": {"vi": alarm.title.vi, "en": alarm.title.en},
-                "state": alarm.state, "device": alarm.device_key, "raised_at": alarm.raised_at, "seen_by": seen,
+                "state": alarm.state, "device": alarm.device_key,
+                "place": alarm.device_name or alarm.area_name, "raised_at": alarm.raised_at, "seen_by": seen,
                 "acknowledged_by": alarm.acknowledged_by, "assigned_to": alarm.assigned_to,
                 "shelved_until": alarm.shelved_until, "cause": alarm.cause,
             }

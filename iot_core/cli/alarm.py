@@ -43,7 +43,7 @@ ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
     Column("cli.col_severity", lambda row: word("severity", row.severity), lambda row: SEVERITY_STYLE[row.severity]),
     Column("cli.col_state", lambda row: word("alarm_is", row.state)),
     Column("cli.col_alarm", lambda row: title(row.title) + _marks(row)),
-    Column("cli.col_device", lambda row: row.device or row.device_name),
+    Column("cli.col_device", lambda row: row.device or row.device_name or row.area_name),
     Column("cli.col_value", lambda row: value(row.value), right=True, whole=True, drop=1),
     Column("cli.col_raised", lambda row: local(row.raised_at), whole=True, drop=3),
     Column("cli.col_age", lambda row: age(row.raised_at), whole=True),
@@ -191,7 +191,7 @@ def _happened(happened: shapes.AlarmHappened) -> str:
         kind=word("event", event.kind),
         severity=word("severity", row.severity),
         title=title(row.title) + _marks(row),
-        device=row.device or row.device_name or "-",
+        device=row.device or row.device_name or row.area_name or "-",
         id=row.id,
     )
 

@@ -156,5 +156,5 @@ def _print_handover(found: shapes.Handover) -> None:
     for row in found.open:
         seen = ", ".join(row.seen_by) or text("alarm_do.unseen")
         line("alarm_do.handed_alarm", id=row.id, severity=word("severity", row.severity), title=title(row.title),
-             device=row.device or "-", state=word("alarm_is", row.state), seen=seen,
+             device=row.device or row.place or "-", state=word("alarm_is", row.state), seen=seen,
              by=row.acknowledged_by or "-")  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from iot_core.alarms.feeding import watch_centers
-from iot_core.api.shapes import AlarmDeed, AreaNew, EscalationNew, EscalationStep
+from iot_core.api.shapes import AlarmDeed, AreaNew, EscalationNew, EscalationStep, HandoverNew
 from iot_core.errors import ConflictError
 from iot_core.model import Severity
 from tests.api.city import City, Reply, served, until
@@ -73,6 +73,8 @@ async def test_an_alarm_of_another_center_lives_the_same_life(city: City) -> Non
             None, "Kho B12", "fire_detector", "bai-chay"
         )  # fmt: skip
         assert (alarm.latitude, alarm.longitude) == (20.95, 107.0)
+        (left,) = (await client.hand_over(HandoverNew(to="minh"))).open
+        assert (left.id, left.device, left.place) == (number, None, "Kho B12")
         await client.acknowledge(number)
     assert (await say(city, secret, "cleared", id_="msg_3")).json["alarm"] == number
     async with city.client() as client:

@@ -41,7 +41,7 @@ function told(report) {
   const list = element("ol");
   for (const alarm of report.open) {
     const seen = alarm.seen_by.length ? say("seen_by", { names: alarm.seen_by.join(", ") }) : say("seen_by_nobody");
-    const line = element("li", `${say(`severity_${alarm.severity}`)} · ${title(alarm.title)} · ${alarm.device ?? "-"}`, { className: alarm.severity });
+    const line = element("li", `${say(`severity_${alarm.severity}`)} · ${title(alarm.title)} · ${alarm.device ?? alarm.place ?? "-"}`, { className: alarm.severity });
     const taken = alarm.acknowledged_by ? [say("taken_by", { name: alarm.acknowledged_by })] : [];
     const charged = alarm.assigned_to ? [say("assigned_to", { name: alarm.assigned_to })] : [];
     line.append(element("br"), element("span", [say(`is_${alarm.state}`), seen, ...taken, ...charged].join(" · "), { className: "fine" }));

@@ -57,7 +57,10 @@ class HandoverNew(Request, frozen=True, kw_only=True):
 
 
 class HandoverAlarm(Answer, frozen=True, kw_only=True):
-    """An alarm as the shift leaves it: who had it before them, who took it."""
+    """An alarm as the shift leaves it: who had it before them, who took it.
+
+    `place`: the name of its device, of what another center tells of, or of its area.
+    """
 
     id: int
     rule: str
@@ -71,6 +74,7 @@ class HandoverAlarm(Answer, frozen=True, kw_only=True):
     assigned_to: str | None
     shelved_until: datetime | None
     cause: str | None
+    place: str | None = None
 
 
 class Handover(Answer, frozen=True, kw_only=True):
