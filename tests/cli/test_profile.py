@@ -8,6 +8,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -148,3 +150,28 @@ def test_list_shows_what_is_right_and_names_what_is_broken(iot: Iot) -> None:
     assert "own-lamp" in {one["model"] for one in json.loads(ended.out)}
     assert "broken.yaml, line 10" in ended.err
     assert "did you mean uint16" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("pasted", "noted"),
+    [
+        ("0367EE00", False),
+        ("0x03 0x67 0xEE 0x00", False),
+        ("03,67,ee,00", False),
+        ("03-67:EE 00", False),
+        ("hex:0367EE00", False),
+        ("base64:A2fuAA==", False),
+        ("A2fuAA==", True),
+    ],
+)
+def test_bytes_are_taken_as_people_paste_them_and_base64_is_said(iot: Iot, pasted: str, noted: bool) -> None:
+    ran = iot("profile", "try", "milesight-am319", "--fport", "85", "--payload", pasted)
+    assert re.search(r"temperature\b.*\b23\.8\b", ran.out)
+    assert ("Read as base64, 4 bytes: 03 67 ee 00" in ran.err) == noted
+
+
+def test_what_is_neither_hexadecimal_nor_base64_is_refused_with_what_would_be(iot: Iot) -> None:
+    for pasted in ("03zz", "0367EE0O", "hex:A2fuAA==", "base64:03zz!", "036"):
+        ran = iot("profile", "try", "milesight-am319", "--fport", "85", "--payload", pasted)
+        assert ran.code == 2, pasted
+        assert "hexadecimal digits" in ran.err

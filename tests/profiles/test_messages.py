@@ -164,6 +164,15 @@ def test_instances_of_an_object_are_channels_and_their_unit_is_a_record(make: Ma
             '"20260115153000"',
             datetime(2026, 1, 15, 8, 30, tzinfo=UTC),
         ),
+        ("{path: t, form: '%H:%M:%S', zone: '+07:00'}", '"13:05:10"', datetime(2026, 1, 15, 6, 5, 10, tzinfo=UTC)),
+        ("{path: t, form: '%H:%M:%S', zone: '+07:00'}", '"15:39:59"', datetime(2026, 1, 15, 8, 39, 59, tzinfo=UTC)),
+        ("{path: t, form: '%H:%M:%S', zone: '+07:00'}", '"15:41:00"', datetime(2026, 1, 14, 8, 41, tzinfo=UTC)),
+        ("{path: t, form: '%H:%M:%S', zone: '+07:00'}", '"25:00:00"', None),
+        ("{path: t, form: dsmr, zone: Europe/Amsterdam}", '"260114120000W"', datetime(2026, 1, 14, 11, tzinfo=UTC)),
+        ("{path: t, form: dsmr, zone: Europe/Amsterdam}", '"251026023000S"', datetime(2025, 10, 26, 0, 30, tzinfo=UTC)),
+        ("{path: t, form: dsmr, zone: Europe/Amsterdam}", '"251026023000W"', datetime(2025, 10, 26, 1, 30, tzinfo=UTC)),
+        ("{path: t, form: dsmr, zone: Europe/Amsterdam}", '"251026023000X"', None),
+        ("{path: t, form: dsmr, zone: Europe/Amsterdam}", '""', None),
     ],
 )
 def test_times_as_devices_write_them(make: Make, time: str, said: str, expected: datetime | None) -> None:
