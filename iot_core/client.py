@@ -346,9 +346,13 @@ class Client:
         """Forget a device's login."""
         return await self._send("DELETE", f"/devices/{_part(key)}/login", shapes.CredentialKept)
 
-    async def new_oscore(self, key: str) -> shapes.OscoreContext:
-        """Make an OSCORE context for a device; its key is in the answer, once."""
-        return await self._send("POST", f"/devices/{_part(key)}/oscore", shapes.OscoreContext)
+    async def new_oscore(self, key: str, *, at_once: bool = False) -> shapes.OscoreContext:
+        """Make an OSCORE context for a device; its key is in the answer, once. The one before opens until it is used.
+
+        It dies now with `at_once`, and for a device that the core asks.
+        """
+        new = shapes.OscoreNew(at_once=at_once)
+        return await self._send("POST", f"/devices/{_part(key)}/oscore", shapes.OscoreContext, new)
 
     async def forget_oscore(self, key: str) -> shapes.CredentialKept:
         """Forget a device's OSCORE context."""

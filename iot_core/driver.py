@@ -89,7 +89,7 @@ async def _nobody_asked(uplink: Uplink) -> None:
 
 
 class Credentials(Protocol):
-    """The credentials that are kept for units, by kind (`login`, `oscore`)."""
+    """The credentials that are kept for units, by kind (`login`, `oscore`; `oscore_next` waits to take over)."""
 
     async def of(self, unit_id: int, kind: str) -> Credential | None:
         """Give a unit's credential, None where none is kept. Raises StoreUnavailable."""
@@ -97,6 +97,13 @@ class Credentials(Protocol):
 
     async def reserve(self, unit_id: int, kind: str, count: int) -> int:
         """Take `count` numbers that were never given before, for nonces; give the first. Raises StoreUnavailable."""
+        ...
+
+    async def take_over(self, unit_id: int, kind: str, used: Credential) -> bool:
+        """Let the one that waits take over, which its device has used; False when it does not wait any more.
+
+        Raises StoreUnavailable.
+        """
         ...
 
 

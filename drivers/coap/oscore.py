@@ -1,6 +1,10 @@
 """OSCORE (RFC 8613): a context for each unit that has a key, made when it first speaks, never trusting old numbers.
 
     request -> kid = the unit's number -> context (cache, else iot.credential) -> unprotect -> Telemetry -> protect
+                                       '- wrong key: the one that waits -> unprotect -> takes over -'
+
+A key made anew waits beside the old one. What opens with it and is fresh (Echo, too) shows that the device has it: it
+takes over in the database before anything is answered, and the old one opens nothing any more.
 
 What was received before is not kept on disk: after a restart a context accepts nothing until its device has repeated
 one request with the Echo option that we made up (appendix B.1.2), so an old message replayed then is never accepted.
@@ -9,6 +13,7 @@ Our own sequence numbers are reserved in the database, a chunk at a time, before
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Contexts", "Protected", "UnitContext", "kid_of", "unit_of"]
 
 KIND: Final = "oscore"
+WAITING: Final = "oscore_next"
 CORE_ID: Final = b"\x00"
 CHUNK: Final = 1_000
 MOST: Final = 20_000
@@ -114,6 +120,10 @@ class Contexts:
         self._credentials = credentials
         self._mounted = mounted
         self._contexts: OrderedDict[int, tuple[UnitContext, str]] = OrderedDict()
+        self._changes = 0
+        self._waiting: dict[int, UnitContext | None] = {}
+        """Keys that wait, of units that said what the key in force does not open; None where none waits."""
+        self._taking_over = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._contexts)
@@ -122,6 +132,11 @@ class Contexts:
         """Look at each key again before it is used next."""
         for context, _ in self._contexts.values():
             context.stale = True
+        self._changes += 1
+        waiting = {unit_id: context for unit_id, context in self._waiting.items() if context is not None}
+        for context in waiting.values():
+            context.stale = True
+        self._waiting = dict(waiting)
 
     async def find(self, kid: object) -> tuple[UnitContext, str] | None:
         """Give the context for a sender id and the key of its device; None for a stranger. Raises StoreUnavailable."""
@@ -137,14 +152,59 @@ class Contexts:
             known = await self._look(unit_id, known)
             if known is None:
                 self._contexts.pop(unit_id, None)
+                self._waiting.pop(unit_id, None)
                 return None
             self._contexts[unit_id] = known
         self._contexts.move_to_end(unit_id)
         if len(self._contexts) > MOST:
-            self._contexts.popitem(last=False)
+            dropped, _ = self._contexts.popitem(last=False)
+            self._waiting.pop(dropped, None)
         if known[0].left < CHUNK // 4:
             known[0].extend(await self._credentials.reserve(unit_id, KIND, CHUNK))
         return known
+
+    async def waiting(self, unit_id: int) -> UnitContext | None:
+        """Give the context of the key that waits to take over; None where none does. Raises StoreUnavailable."""
+        assert self._credentials is not None
+        known = self._waiting.get(unit_id)
+        if unit_id in self._waiting and (known is None or not known.stale):
+            context = known
+        else:
+            before = self._changes
+            context = await self._look_waiting(unit_id, known)
+            if context is not None:
+                context.stale = before != self._changes
+            if before == self._changes or context is not None:
+                self._waiting[unit_id] = context
+        if context is not None and context.left < CHUNK // 4:
+            context.extend(await self._credentials.reserve(unit_id, WAITING, CHUNK))
+        return context
+
+    async def takes_over(self, context: UnitContext, device_key: str) -> bool:
+        """Let a key that was used be the one in force; False when it was withdrawn. Raises StoreUnavailable."""
+        assert self._credentials is not None
+        async with self._taking_over:
+            known = self._contexts.get(context.unit_id)
+            if known is not None and known[0] is context:
+                return True  # by another message in the same moment
+            if not await self._credentials.take_over(context.unit_id, KIND, context.kept):
+                self._waiting.pop(context.unit_id, None)
+                return False
+            self._contexts[context.unit_id] = context, device_key
+            self._waiting.pop(context.unit_id, None)
+            return True
+
+    async def _look_waiting(self, unit_id: int, known: UnitContext | None) -> UnitContext | None:
+        assert self._credentials is not None
+        kept = await self._credentials.of(unit_id, WAITING)
+        if kept is None:
+            return None
+        if known is not None and known.kept == kept:
+            return known
+        try:
+            return UnitContext(unit_id, kept, await self._credentials.reserve(unit_id, WAITING, CHUNK))
+        except NotFoundError:  # forgotten or taken over in this moment
+            return None
 
     async def _look(self, unit_id: int, known: tuple[UnitContext, str] | None) -> tuple[UnitContext, str] | None:
         assert self._credentials is not None
@@ -204,7 +264,7 @@ class Protected(interfaces.Resource):  # type: ignore[misc] # aiocoap is untyped
                 self._count("coap_oscore_stranger")
                 return Message(code=Code.UNAUTHORIZED, payload=b"Security context not found")
             context, device_key = found
-            inner, request_id = context.unprotect(request)
+            context, inner, request_id = await self._unprotected(context, device_key, request)
         except StoreUnavailable:
             self._count("coap_store_unavailable")
             return Message(code=Code.SERVICE_UNAVAILABLE, max_age=30)
@@ -224,6 +284,24 @@ class Protected(interfaces.Resource):  # type: ignore[misc] # aiocoap is untyped
         answer = await self._answer(device_key, inner)
         protected, _ = context.protect(answer, request_id)
         return protected
+
+    async def _unprotected(
+        self, context: UnitContext, device_key: str, request: Message
+    ) -> tuple[UnitContext, Message, Any]:
+        """Open a request with the key in force, else with the one that waits, which takes over then."""
+        try:
+            return context, *context.unprotect(request)
+        except (oscore.ReplayError, oscore.ReplayErrorWithEcho):  # the key in force opened it
+            raise
+        except oscore.ProtectionInvalid:
+            waiting = await self._contexts.waiting(context.unit_id)
+            if waiting is None:
+                raise
+            inner, request_id = waiting.unprotect(request)
+            if not await self._contexts.takes_over(waiting, device_key):
+                raise
+        self._count("coap_oscore_taken_over")
+        return waiting, inner, request_id
 
 
 def _nothing() -> None:

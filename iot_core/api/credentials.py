@@ -7,8 +7,9 @@ from iot_core.api.endpoints import reached_coap
 from iot_core.api.roles import Action
 from iot_core.api.routes import Call, NoQuery, delete, post
 from iot_core.errors import NotFoundError
-from iot_core.registry.keep import forget, keep
+from iot_core.registry.keep import forget, keep, keep_beside
 
+KIND = "oscore"
 MASTER_SECRET_BYTES = 16
 MASTER_SALT_BYTES = 8
 
@@ -24,16 +25,24 @@ async def set_login(call: Call[NoQuery], body: shapes.LoginNew) -> shapes.Creden
     return shapes.CredentialKept(device=key, kind="login", username=body.username)
 
 
-async def new_oscore(call: Call[NoQuery]) -> shapes.OscoreContext:
-    """Make an OSCORE context for this device instead of the one before. Its key is in this answer and nowhere else."""
-    key = call.path["key"]
+async def new_oscore(call: Call[NoQuery], body: shapes.OscoreNew) -> shapes.OscoreContext:
+    """Make an OSCORE context for this device. Its key is in this answer and nowhere else.
+
+    The one before holds until the device has used the new one, or dies now: with `at_once`, and for a device that we
+    ask (`coap://`), because it is not the one that begins.
+    """
+    key, vault = call.path["key"], call.services.vault
     secret, salt = secrets.token_bytes(MASTER_SECRET_BYTES), secrets.token_bytes(MASTER_SALT_BYTES)
     async with call.connection() as connection:
-        unit = await keep(
-            connection, key, "oscore", {"salt": salt.hex()}, secret, by=call.who.name, vault=call.services.vault
-        )
+        beside = None
+        if not body.at_once:
+            beside = await keep_beside(
+                connection, key, KIND, {"salt": salt.hex()}, secret, by=call.who.name, vault=vault
+            )
+        unit = beside or await keep(connection, key, KIND, {"salt": salt.hex()}, secret, by=call.who.name, vault=vault)
     return shapes.OscoreContext(
         device=key,
+        pending=beside is not None,
         url=f"coap://{reached_coap(call)}/v1/{key}/telemetry",
         master_secret=secret.hex(),
         master_salt=salt.hex(),

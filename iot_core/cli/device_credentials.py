@@ -49,17 +49,19 @@ def login(key: str, *, username: str | None, password_file: TextIO | None, forge
     examples=[
         "iot device oscore wm-0102",
         "iot device oscore wm-0102 --output json",
+        "iot device oscore wm-0102 --at-once",
         "iot device oscore wm-0102 --forget",
     ],
 )
 @click.argument("key", type=DEVICE)
+@option("--at-once", is_flag=True, help=text("credential.opt_at_once"))
 @option("--forget", is_flag=True, help=text("credential.opt_forget"))
-def oscore(key: str, *, forget: bool) -> None:
+def oscore(key: str, *, at_once: bool, forget: bool) -> None:
     if forget:
         gone = ask(lambda client: client.forget_oscore(key))
         show_one(gone, lambda: line("credential.forgotten", key=key))
         return
-    made = ask(lambda client: client.new_oscore(key))
+    made = ask(lambda client: client.new_oscore(key, at_once=at_once))
     show_one(made, lambda: say_oscore(made))
 
 
@@ -77,3 +79,5 @@ def say_oscore(made: shapes.OscoreContext) -> None:
         ]
     )
     line("cli.secret_once")
+    if made.pending:
+        line("credential.oscore_pending", key=made.device)

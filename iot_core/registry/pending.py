@@ -52,6 +52,9 @@ JOIN iot.device ON device.id = unit.device_id JOIN iot.credential ON credential.
 WHERE device.key = $1 AND unit.mounted_to IS NULL AND device.retired_at IS NULL
 ORDER BY unit.mounted_from DESC, unit.id DESC LIMIT 1
 """
+_LAPSED: Final = """
+DELETE FROM iot.credential WHERE kind = 'oscore_next' AND created_at < now() - interval '30 days'
+"""
 _TIDY: Final = """
 DELETE FROM iot.credential WHERE kind = 'next' AND NOT EXISTS (
     SELECT FROM iot.unit u JOIN iot.command c ON c.device_id = u.device_id JOIN iot.command_order o ON o.id = c.order_id
@@ -105,5 +108,6 @@ async def shown(connection: asyncpg.Connection, vault: Vault, device_key: str, p
 
 
 async def tidy(connection: asyncpg.Connection) -> None:
-    """Forget sealed copies that nothing is to bring any more; their hashes hold until they lapse."""
+    """Forget sealed copies that nothing is to bring any more, whose hashes hold on, and keys unused for a month."""
     await connection.execute(_TIDY)
+    await connection.execute(_LAPSED)

@@ -62,7 +62,7 @@ _CERTIFICATES: Final = """
 UPDATE iot.certificate SET revoked_at = now() FROM iot.device
 WHERE device.id = device_id AND device.key = $1 AND revoked_at IS NULL
 """
-_OSCORE: Final = "DELETE FROM iot.credential WHERE unit_id = $1 AND kind = 'oscore'"
+_OSCORE: Final = "DELETE FROM iot.credential WHERE unit_id = $1 AND kind IN ('oscore', 'oscore_next')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ import pytest
 
 from iot_core.api.routes import SERVICES
 from iot_core.errors import NotFoundError
+from iot_core.model import Credential
+from iot_core.registry import pending
 from iot_core.registry.directory import CHANNEL
 from iot_core.registry.keep import Keep
 from tests.api.city import City
@@ -43,7 +45,8 @@ async def test_an_oscore_key_is_shown_once_and_made_anew_each_time(city: City) -
     await city.add("wm-1")
     pool = city.path.pool
     async with city.client("technician") as client:
-        one, two = await client.new_oscore("wm-1"), await client.new_oscore("wm-1")
+        one, two = await client.new_oscore("wm-1"), await client.new_oscore("wm-1", at_once=True)
+    assert [one.pending, two.pending] == [False, False]
     assert one.master_secret != two.master_secret
     assert (len(bytes.fromhex(two.master_secret)), len(bytes.fromhex(two.master_salt))) == (16, 8)
     assert (two.recipient_id, two.url.endswith("/v1/wm-1/telemetry")) == ("00", True)
@@ -55,6 +58,54 @@ async def test_an_oscore_key_is_shown_once_and_made_anew_each_time(city: City) -
     audit = str([dict(row) for row in await pool.fetch("SELECT * FROM iot.audit")])
     assert one.master_secret not in audit
     assert two.master_secret not in audit
+
+
+async def test_a_second_oscore_key_waits_until_it_is_used_and_goes_on_with_its_numbers(city: City) -> None:
+    await city.add("wm-1")
+    pool, keep = city.path.pool, Keep(city.path.pool, city.app[SERVICES].vault)
+    async with city.client("technician") as client:
+        one, lost, two = [await client.new_oscore("wm-1") for _ in range(3)]
+    assert [each.pending for each in (one, lost, two)] == [False, True, True]
+    unit = await pool.fetchval("SELECT id FROM iot.unit")
+    force, waits = await keep.of(unit, "oscore"), await keep.of(unit, "oscore_next")
+    assert force is not None
+    assert waits is not None
+    assert (force.secret.hex(), waits.secret.hex()) == (one.master_secret, two.master_secret)
+    assert not await keep.take_over(unit, "oscore", Credential({"salt": lost.master_salt}, b"")), "another one waits"
+    await keep.reserve(unit, "oscore_next", 10)
+    assert sorted(await asyncio.gather(*(keep.take_over(unit, "oscore", waits) for _ in range(5)))) == [False] * 4 + [
+        True
+    ]
+    assert (await keep.of(unit, "oscore"), await keep.of(unit, "oscore_next")) == (waits, None)
+    assert await keep.reserve(unit, "oscore", 10) == 10, "no number is given twice under one key"
+    assert "confirmed" in str([dict(row) for row in await pool.fetch("SELECT * FROM iot.audit")])
+
+
+async def test_an_oscore_key_that_waits_dies_with_a_revocation_at_once_a_month_or_when_forgotten(city: City) -> None:
+    await city.add("wm-1")
+    pool, keep = city.path.pool, Keep(city.path.pool, city.app[SERVICES].vault)
+    unit = await pool.fetchval("SELECT id FROM iot.unit")
+    async with city.client("technician") as client:
+
+        async def waits() -> None:
+            await client.new_oscore("wm-1", at_once=True)
+            assert (await client.new_oscore("wm-1")).pending
+
+        for end in (client.forget_oscore, client.revoke_secret):
+            await waits()
+            await end("wm-1")
+            assert (await keep.of(unit, "oscore"), await keep.of(unit, "oscore_next")) == (None, None)
+        await waits()
+        await client.new_oscore("wm-1", at_once=True)
+        assert await keep.of(unit, "oscore_next") is None
+        await waits()
+        await pool.execute("UPDATE iot.credential SET created_at = now() - interval '31 days'")
+        assert await keep.of(unit, "oscore_next") is None
+        async with pool.acquire() as connection:
+            await pending.tidy(connection)
+        assert await pool.fetchval("SELECT array_agg(kind) FROM iot.credential") == ["oscore"]
+        await pool.execute("UPDATE iot.unit SET address = 'coap://127.0.0.1'")
+        assert not (await client.new_oscore("wm-1")).pending, "we ask that one, so it cannot begin with the new one"
 
 
 async def test_numbers_are_taken_once_by_whoever_takes_them(city: City) -> None:

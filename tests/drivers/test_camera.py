@@ -350,6 +350,9 @@ class Logins:
     async def reserve(self, unit_id: int, kind: str, count: int) -> int:
         raise NotImplementedError
 
+    async def take_over(self, unit_id: int, kind: str, used: Credential) -> bool:
+        raise NotImplementedError
+
 
 async def test_the_driver_looks_at_each_camera_in_its_turn(
     free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch

@@ -43,15 +43,22 @@ class Kept:
     """The registry's table of credentials."""
 
     known: dict[int, Credential] = field(default_factory=lambda: {NUMBER: Credential({"salt": SALT}, SECRET)})
+    waiting: dict[int, Credential] = field(default_factory=dict)
     counter: int = 0
 
     async def of(self, unit_id: int, kind: str) -> Credential | None:
+        return {"oscore": self.known, "oscore_next": self.waiting}[kind].get(unit_id)
+
+    async def take_over(self, unit_id: int, kind: str, used: Credential) -> bool:
         assert kind == "oscore"
-        return self.known.get(unit_id)
+        if self.waiting.get(unit_id) != used:
+            return False
+        self.known[unit_id] = self.waiting.pop(unit_id)
+        return True
 
     async def reserve(self, unit_id: int, kind: str, count: int) -> int:
-        assert (kind, count) == ("oscore", CHUNK)
-        assert unit_id in self.known
+        assert count == CHUNK
+        assert unit_id in {"oscore": self.known, "oscore_next": self.waiting}[kind]
         self.counter += count
         return self.counter - count
 
@@ -100,6 +107,8 @@ class Relay(asyncio.DatagramProtocol):
         self.port = port
         self.said: list[bytes] = []
         self.heard: list[bytes] = []
+        self.hold: Callable[[], object] = lambda: None
+        """Called before what the server answered is passed on."""
         self._client: object = None
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -110,6 +119,7 @@ class Relay(asyncio.DatagramProtocol):
         assert self._transport is not None
         if addr[1] == self.port:
             self.heard.append(data)
+            self.hold()
             if self._client is not None:
                 self._transport.sendto(data, self._client)  # type: ignore[arg-type]
         else:
@@ -240,6 +250,58 @@ async def test_a_key_that_was_replaced_or_forgotten_is_not_used_again(
         await post(tmp_path, served.port)
         assert served.edges.counted["coap_oscore_stranger"] >= 1
     assert len(served.edges.ingest.uplinks) == 1
+
+
+NEW = bytes(range(16))
+
+
+async def test_the_old_key_opens_until_the_device_uses_the_new_one(
+    free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    async with serving(free_port()) as served, relay(served.port) as (between, port):
+        assert "c:2.04" in await post(tmp_path, port)
+        served.kept.waiting[NUMBER] = Credential({"salt": SALT}, NEW)
+        assert "c:2.04" in await post(tmp_path, port), "the device has not been visited yet"
+        assert served.kept.known[NUMBER].secret == SECRET
+        old = [each for each in between.said if each[1] == 2]
+        assert "c:2.04" in await post(tmp_path, port, secret=NEW)
+        assert (served.kept.known[NUMBER].secret, served.kept.waiting) == (NEW, {})
+        assert served.edges.counted["coap_oscore_taken_over"] == 1
+        assert "c:2.04" in await post(tmp_path, port, secret=NEW)
+        taken, wrong = len(served.edges.ingest.uplinks), served.edges.counted["coap_oscore_wrong_key"]
+        for number, datagram in enumerate(old):
+            between.replay(datagram, 50_000 + number)
+        await until(lambda: served.edges.counted["coap_oscore_wrong_key"] >= wrong + len(old))
+        await post(tmp_path, port)
+        assert len(served.edges.ingest.uplinks) == taken == 4, "the old one opens nothing any more"
+
+
+async def test_a_replay_of_what_the_new_key_said_takes_nothing_over_after_a_restart(
+    free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    port, kept = free_port(), Kept(waiting={NUMBER: Credential({"salt": SALT}, NEW)})
+    async with serving(port, Kept(waiting=dict(kept.waiting))), relay(port) as (between, way):
+        assert "c:2.04" in await post(tmp_path, way, secret=NEW)
+    said = [each for each in between.said if each[1] == 2]
+    async with serving(port, kept) as served, relay(port) as (again, way):
+        for number, datagram in enumerate(said):
+            again.replay(datagram, 40_000 + number)
+        await until(lambda: served.edges.counted["coap_oscore_echo"] == len(said))
+        assert kept.known[NUMBER].secret == SECRET, "whoever replays cannot answer the challenge"
+        assert "c:2.04" in await post(tmp_path, way, secret=NEW)
+        assert kept.known[NUMBER].secret == NEW
+
+
+async def test_a_new_key_that_was_withdrawn_meanwhile_opens_nothing(
+    free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    kept = Kept(waiting={NUMBER: Credential({"salt": SALT}, NEW)})
+    async with serving(free_port(), kept) as served, relay(served.port) as (between, port):
+        between.hold = kept.waiting.clear
+        await post(tmp_path, port, secret=NEW)
+        assert served.edges.counted["coap_oscore_wrong_key"] >= 1
+    assert not served.edges.ingest.uplinks
+    assert kept.known[NUMBER].secret == SECRET
 
 
 async def test_a_change_elsewhere_in_the_registry_costs_a_device_nothing(

@@ -32,10 +32,17 @@ class CredentialKept(Answer, frozen=True, kw_only=True):
     username: str | None = None
 
 
+class OscoreNew(Request, frozen=True, kw_only=True):
+    """With `at_once` the key before dies now, as when it was stolen."""
+
+    at_once: bool = False
+
+
 class OscoreContext(Answer, frozen=True, kw_only=True):
     """What goes into a device that speaks OSCORE (RFC 8613), in hexadecimal: shown this once.
 
     `sender_id` is the device's, `recipient_id` the core's. Algorithm and key derivation are the standard's own.
+    `pending`: the key before opens until the device has used this one, for 30 days at most.
     """
 
     device: str
@@ -46,6 +53,7 @@ class OscoreContext(Answer, frozen=True, kw_only=True):
     recipient_id: str
     algorithm: str = "AES-CCM-16-64-128"
     hkdf: str = "HKDF-SHA-256"
+    pending: bool = False
 
 
 class SecretRotate(Request, frozen=True, kw_only=True):
