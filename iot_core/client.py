@@ -14,7 +14,7 @@ import io
 import random
 import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
@@ -62,6 +62,16 @@ _CLASSES: Final[dict[int, type[RequestError | CommandRejected | DeviceUnreachabl
 A = TypeVar("A")
 
 
+class Unanswered(Protocol):
+    """Idempotency keys of writes, kept until their answer came."""
+
+    def key_of(self, asked: bytes) -> str:
+        """Give the key to ask with."""
+
+    def answered(self, asked: bytes) -> None:
+        """Forget it."""
+
+
 class Client:
     """One connection pool to one core. Every method raises RequestError (or a child of it) with the core's own words.
 
@@ -71,6 +81,7 @@ class Client:
     A request whose answer is lost on the way is asked `retries` times more; a write carries an idempotency key, so that
     it is done once. `retrying` is called before each of them. `fingerprint` (SHA-256 of the certificate) is what a core
     with a certificate of its own must show; without it, the certificate must be one that this system trusts.
+    `unanswered` keeps the keys of writes for whoever asks the same again with another client.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class Client:
         fingerprint: str = "",
         retries: int = 2,
         retrying: Callable[[int, int], None] | None = None,
+        unanswered: Unanswered | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.netloc:
@@ -93,6 +105,7 @@ class Client:
         self._pinned = pinned(fingerprint_bytes(fingerprint)) if fingerprint else True
         self._retries = retries
         self._retrying = retrying
+        self._unanswered = unanswered
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -872,8 +885,14 @@ class Client:
         self, method: str, path: str, answer: type[A], body: shapes.Request | None = None, *, key: str | None = None
     ) -> A:
         data = b"{}" if body is None else msgspec.json.encode(body)
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key or uuid.uuid4().hex}
-        return await self._request(method, path, answer, data=data, headers=headers)
+        kept = self._unanswered if key is None else None
+        asked = b"\n".join((method.encode(), path.encode(), data))
+        key = key or (kept.key_of(asked) if kept else uuid.uuid4().hex)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        said = await self._request(method, path, answer, data=data, headers=headers)
+        if kept:
+            kept.answered(asked)
+        return said
 
     async def _request(self, method: str, path: str, answer: type[A], **options: Any) -> A:
         for attempt in range(self._retries + 1):

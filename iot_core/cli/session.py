@@ -86,9 +86,16 @@ def ask(work: Callable[[Client], Awaitable[T]]) -> T:
 
     async def inside() -> T:
         from iot_core.cli.near import better
+        from iot_core.cli.unanswered import Unanswered
         from iot_core.client import Client
 
-        async with Client(where.url, where.token, fingerprint=where.fingerprint, retrying=_say_retry) as client:
+        async with Client(
+            where.url,
+            where.token,
+            fingerprint=where.fingerprint,
+            retrying=_say_retry,
+            unanswered=Unanswered(where.url, where.token) if where.token else None,
+        ) as client:
             try:
                 return await work(client)
             except NotFoundError as error:

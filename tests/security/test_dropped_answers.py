@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from iot_core.api import shapes
+from iot_core.cli.unanswered import Unanswered
 from iot_core.client import Client
 from iot_core.errors import ConflictError, RequestError
 from iot_core.registry.passwords import check_secret
@@ -84,6 +87,37 @@ async def test_a_device_added_again_after_a_dropped_answer_is_the_same_with_its_
     assert await city.path.pool.fetchval("SELECT count(*) FROM iot.audit WHERE action = 'device.add'") == 1
     hashed = await city.path.pool.fetchval("SELECT secret_hash FROM iot.unit")
     assert check_secret(added.secret, hashed), "the secret that was given at last is the one the device signs in with"
+
+
+async def test_a_command_typed_again_after_the_network_went_gives_the_same_device_and_its_secret(
+    city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IOT_CONTEXTS_DIR", str(tmp_path))
+    token = city.tokens["admin"]
+
+    async def add(key: str = "lamp-1") -> shapes.DeviceAdded:
+        kept = Unanswered(url, token)
+        async with Client(url, token, lang="en", retries=0, unanswered=kept) as client:
+            return await client.add_device(shapes.DeviceNew(key=key, class_key="streetlight"))
+
+    async with cutting(city, 2) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        for _ in range(2):
+            with pytest.raises(RequestError):
+                await add()
+        added = await add()
+        assert added.secret
+        hashed = await city.path.pool.fetchval("SELECT secret_hash FROM iot.unit")
+        assert check_secret(added.secret, hashed)
+        with pytest.raises(ConflictError):  # the answer came: this is another wish
+            await add()
+        proxy.cut = 1
+        with pytest.raises(RequestError):
+            await add("lamp-2")
+        for each in (tmp_path / "iot" / "unanswered").iterdir():
+            os.utime(each, (time.time() - 601,) * 2)
+        with pytest.raises(ConflictError):
+            await add("lamp-2")
 
 
 async def test_a_client_gives_up_after_its_retries_with_one_sentence(city: City) -> None:
