@@ -96,7 +96,7 @@ async def newest(call: Call[shapes.ScopeQuery]) -> shapes.LatestList:
     async with call.reader() as connection:
         devices = await _devices(connection, call.query, call.areas, profiles=False)
         devices = await without_households(call, connection, devices, Action.DEVICES)
-        items: dict[str, shapes.LatestOfMany] = {}
+        items: dict[int, str] = {}
         for class_key in sorted({each.class_key for each in devices}):
             device_class = call.services.profiles.classes.get(class_key)
             if device_class is None:
@@ -104,18 +104,20 @@ async def newest(call: Call[shapes.ScopeQuery]) -> shapes.LatestList:
             keys = {each.id: each.key for each in devices if each.class_key == class_key}
             written, found = await newest_json(connection, device_class, list(keys))
             for device_id, said in written.items():
-                items[keys[device_id]] = _written(f'{{"device":"{keys[device_id]}","class":"{class_key}",{said}}}')
+                items[device_id] = f'{{"device":"{keys[device_id]}","class":"{class_key}",{said}}}'
             named = {metric.key: metric for metric in device_class.metrics}
             for first in range(0, len(found), _TURN):
                 for each in found[first : first + _TURN]:
-                    items[keys[each.device_id]] = _of_many(each, keys[each.device_id], class_key, named)
+                    shape = _of_many(each, keys[each.device_id], class_key, named)
+                    items[each.device_id] = msgspec.json.encode(shape).decode()
                 await asyncio.sleep(0)
-    return shapes.LatestList(items=tuple([items[each.key] for each in devices if each.key in items]))
+    ordered = ",".join([items[each.id] for each in devices if each.id in items])
+    return shapes.LatestList(items=_written(f"[{ordered}]"))
 
 
-def _written(said: str) -> shapes.LatestOfMany:
-    """Take an item that is JSON already for what it says: answers are only encoded."""
-    return cast("shapes.LatestOfMany", msgspec.Raw(said))
+def _written(said: str) -> tuple[shapes.LatestOfMany, ...]:
+    """Take items that are JSON already for what they say: answers are only encoded."""
+    return cast("tuple[shapes.LatestOfMany, ...]", msgspec.Raw(said))
 
 
 def _of_many(found: read.Newest, key: str, class_key: str, named: Mapping[str, Metric]) -> shapes.LatestOfMany:
