@@ -249,11 +249,13 @@ def _complete(lang: str, data_source: str) -> stat.Panel:
 def _incomplete(lang: str, data_source: str) -> table.Panel:
     headers = ("time", "device", "area", "expected", "stored")
     panel = _table("grafana.incomplete", lang, PostgresQuery(sql.incomplete(lang), data_source), headers)
-    share = [
-        models.DynamicConfigValue(id_val="displayName", value=text("grafana.column_share", lang)),
-        models.DynamicConfigValue(id_val="unit", value="percentunit"),
-    ]
-    return panel.override_by_name("share", share).no_value(text("grafana.nothing_missing", lang))
+    for column in ("share", "by_seq"):
+        share = [
+            models.DynamicConfigValue(id_val="displayName", value=text(f"grafana.column_{column}", lang)),
+            models.DynamicConfigValue(id_val="unit", value="percentunit"),
+        ]
+        panel = panel.override_by_name(column, share)
+    return panel.no_value(text("grafana.nothing_missing", lang))
 
 
 def _both(device_class: DeviceClass, metric: Metric, lang: str) -> str:

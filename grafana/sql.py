@@ -158,8 +158,10 @@ FROM iot.completeness c WHERE {_WHOLE_DAY} AND {_COMPLETENESS_IN_AREA}
 def incomplete(lang: str) -> str:
     """List the devices that missed some of the last whole day, the worst first."""
     return f"""
-SELECT c.day AS time, c.name AS device, c.{AREA_NAME[lang]} AS area, c.expected, c.stored, c.share
-FROM iot.completeness c WHERE {_WHOLE_DAY} AND {_COMPLETENESS_IN_AREA} AND c.share < 1
-ORDER BY c.share, c.name
+SELECT c.day AS time, c.name AS device, c.{AREA_NAME[lang]} AS area, c.expected, c.stored, c.share,
+    c.numbers_stored::double precision / nullif(c.numbers_expected, 0) AS by_seq
+FROM iot.completeness c WHERE {_WHOLE_DAY} AND {_COMPLETENESS_IN_AREA}
+    AND (c.share < 1 OR c.numbers_stored < c.numbers_expected)
+ORDER BY least(c.share, c.numbers_stored::double precision / nullif(c.numbers_expected, 0)), c.name
 LIMIT 200
 """

@@ -464,12 +464,17 @@ class Client:
         """Aggregate a span over devices of one class."""
         return await self._get("/telemetry/stats", shapes.Stats, asked)
 
-    async def export(self, asked: shapes.ExportQuery) -> AsyncGenerator[bytes, None]:
-        """Give every stored row as a line of JSON (ExportRow) without its end; a lost connection goes on behind it."""
+    async def export(
+        self, asked: shapes.ExportQuery, *, left_out: dict[str, int] | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Give every stored row as a line of JSON (ExportRow) without its end; a lost connection goes on behind it.
+
+        Into `left_out` go the classes that are no longer among the profiles, with how many devices were left out.
+        """
         last = b""
         while True:
             try:
-                async with aclosing(self._lines("/telemetry/export", asked)) as lines:
+                async with aclosing(self._lines("/telemetry/export", asked, left_out)) as lines:
                     async for line in lines:
                         yield line
                         last = line
@@ -940,13 +945,19 @@ class Client:
         except (aiohttp.ClientError, OSError) as exc:
             raise _not_reached(exc, self.url) from exc
 
-    async def _lines(self, path: str, asked: shapes.Query) -> AsyncGenerator[bytes, None]:
+    async def _lines(
+        self, path: str, asked: shapes.Query, left_out: dict[str, int] | None
+    ) -> AsyncGenerator[bytes, None]:
         url = f"{self.url}{shapes.PREFIX}{path}"
         rest = b""
         try:
             async with self._open.get(url, params=_parameters(asked), timeout=_FILE_TIMEOUT) as response:
                 if response.status >= 400:
                     raise _error(response, await response.read(), self.url)
+                if left_out is not None:
+                    for each in filter(None, response.headers.get(shapes.LEFT_OUT, "").split(", ")):
+                        class_key, _, number = each.partition("=")
+                        left_out.setdefault(class_key, int(number))
                 async for chunk in response.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:

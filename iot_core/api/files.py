@@ -1,6 +1,7 @@
 """Telemetry out to files and in from files: streamed, so that neither end ever holds all of it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -30,6 +31,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _WRITE_S: Final = 60.0
 _TYPE: Final = "application/x-ndjson"
+_NAMED: Final = 100
+"""Classes that are named as left out: more would make a header that clients refuse."""
 
 
 async def export(call: Call[shapes.ExportQuery]) -> web.StreamResponse:
@@ -45,7 +48,11 @@ async def export(call: Call[shapes.ExportQuery]) -> web.StreamResponse:
         )
         found = await without_households(call, connection, found)
     devices = [each for each in found if key is None or each.key >= key]
+    gone = Counter(each.class_key for each in devices if each.class_key not in call.services.profiles.classes)
     response = web.StreamResponse(headers={"Content-Type": _TYPE, "Cache-Control": "no-store"})
+    if gone:
+        named = sorted(gone.items())[:_NAMED]
+        response.headers[shapes.LEFT_OUT] = ", ".join(f"{class_key}={number}" for class_key, number in named)
     response.enable_chunked_encoding()
     await response.prepare(call.request)
     for device in devices:

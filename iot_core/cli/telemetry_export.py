@@ -16,7 +16,7 @@ from iot_core.cli.endings import reason
 from iot_core.cli.rows import FIXED, FORMATS, csv_cells
 from iot_core.cli.scope import area_option, class_option, device_option, from_option, to_option
 from iot_core.cli.session import ask
-from iot_core.errors import ConfigError
+from iot_core.errors import ConfigError, RequestError
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -63,8 +63,11 @@ def export(
 
     asked = ExportQuery(devices=",".join(devices) or None, class_key=class_key, area=area, start=start, end=end)
     chosen = form or format_of(file)
-    count = ask(lambda client: _run(client, asked, file, chosen))
+    left_out: dict[str, int] = {}
+    count = ask(lambda client: _run(client, asked, file, chosen, left_out))
     click.echo(text("load.exported", rows=count, file=file or "-"), err=True)
+    for each, number in left_out.items():
+        click.echo(text("load.left_out", device_class=each, devices=number), err=True)
 
 
 def format_of(file: Path | None) -> str:
@@ -73,7 +76,9 @@ def format_of(file: Path | None) -> str:
     return "ndjson" if {".ndjson", ".jsonl"} & set(suffixes) else "csv"
 
 
-async def _run(client: Client, asked: shapes.ExportQuery, file: Path | None, form: str) -> int:
+async def _run(
+    client: Client, asked: shapes.ExportQuery, file: Path | None, form: str, left_out: dict[str, int] | None = None
+) -> int:
     import msgspec
 
     from iot_core.cli.progress import bar
@@ -85,7 +90,7 @@ async def _run(client: Client, asked: shapes.ExportQuery, file: Path | None, for
         if form == "csv":
             out.write("\ufeff")
             writer.writerow([*FIXED, *metrics])
-        async with aclosing(client.export(asked)) as lines:
+        async with aclosing(client.export(asked, left_out=left_out)) as lines:
             async for line in lines:
                 if form == "csv":
                     writer.writerow(csv_cells(msgspec.json.decode(line), metrics))
@@ -101,12 +106,21 @@ async def _metrics(client: Client, asked: shapes.ExportQuery) -> list[str]:
     """Name the columns: the metrics of the classes that can come, and behind them those that they had once."""
     wanted = {asked.class_key} if asked.class_key else set()
     if asked.devices and not wanted:
-        wanted = {(await client.device(key)).class_key for key in asked.devices.split(",")}
+        wanted = {await _class_of(client, key) for key in asked.devices.split(",")}
     elif asked.area and not wanted:
         wanted = await _classes_in(client, asked.area)
     classes = [each for each in (await client.classes()).items if not wanted or each.key in wanted]
     named = [metric.key for each in classes for metric in each.metrics]
     return list(dict.fromkeys([*named, *(key for each in classes for key in each.retired)]))
+
+
+async def _class_of(client: Client, key: str) -> str:
+    try:
+        return (await client.device(key)).class_key
+    except RequestError as error:
+        if error.code != "api.class_gone":
+            raise
+        return str(error.facts["key"])
 
 
 async def _classes_in(client: Client, area: str) -> set[str]:

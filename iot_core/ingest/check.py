@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import isfinite
@@ -13,6 +14,8 @@ from iot_core.store.columns import ClassTable, Column
 CLOCK_SET: Final = datetime(2020, 1, 1, tzinfo=UTC)
 """A device clock that stands before this was never set."""
 AHEAD: Final = timedelta(minutes=10)
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,5}")
 
 Convert = Callable[[object], Value | None]
 """Turn a wire value into the metric's own type, rounded as stored; None when it is of another type."""
@@ -26,13 +29,16 @@ class Unfit(Exception):
 
 
 class Checker:
-    """Checks the samples of one class; built once from its table."""
+    """Checks the samples of one class; built once from its table.
 
-    def __init__(self, table: ClassTable) -> None:
+    With `gone`, as for a file of what was stored, an enum's number is taken that its class names no more.
+    """
+
+    def __init__(self, table: ClassTable, *, gone: bool = False) -> None:
         self.table = table
         self.window = table.device_class.window
         self.life_safety = table.device_class.life_safety
-        self._columns = {column.name: (column, _converter(column)) for column in table.columns}
+        self._columns = {column.name: (column, _converter(column, gone=gone)) for column in table.columns}
 
     def values(self, sample: Sample) -> tuple[dict[str, Value], int, list[Problem]]:
         """Give the storable values, the `bad` mask of implausible ones, and a problem for each that is neither."""
@@ -102,7 +108,7 @@ def merge_values(first: Observation, second: Observation, bits: dict[str, int]) 
     return conflicts
 
 
-def _converter(column: Column) -> Convert:
+def _converter(column: Column, *, gone: bool) -> Convert:
     match column.metric.type:
         case MetricType.FLOAT:
             return _float(column)
@@ -111,7 +117,7 @@ def _converter(column: Column) -> Convert:
         case MetricType.BOOL:
             return lambda said: said if isinstance(said, bool) else None
         case MetricType.ENUM:
-            return _enum(column)
+            return _enum(column, gone=gone)
 
 
 def _float(column: Column) -> Convert:
@@ -147,13 +153,17 @@ def _int(column: Column) -> Convert:
     return convert
 
 
-def _enum(column: Column) -> Convert:
-    members = column.metric.members
+def _enum(column: Column, *, gone: bool) -> Convert:
+    members, limit = column.metric.members, column.limit
     names = {number: name for name, number in members.items()}
 
     def convert(said: object) -> Value | None:
-        if isinstance(said, str):
-            return said if said in members else None
-        return names.get(said) if type(said) is int else None
+        if isinstance(said, str) and said in members:
+            return said
+        if gone and isinstance(said, str) and _NUMBER.fullmatch(said):  # how a number without a name is shown
+            said = int(said)
+        if type(said) is not int:
+            return None
+        return names.get(said, said if gone and -limit <= said <= limit else None)
 
     return convert

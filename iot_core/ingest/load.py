@@ -61,7 +61,7 @@ class Loader:
     def add(self, tables: Mapping[str, ClassTable]) -> None:
         """Learn of the tables of classes that are new or changed. A file may hold what a class measures no more."""
         for key, table in ((key, table.whole) for key, table in tables.items()):
-            self._checkers[key] = Checker(table)
+            self._checkers[key] = Checker(table, gone=True)
             self._tables[key] = TelemetryTable(table)
             self._bits[key] = {column.name: 1 << column.bit for column in table.columns}
 

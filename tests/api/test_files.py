@@ -135,6 +135,34 @@ async def test_what_a_class_measures_no_more_is_exported_and_comes_back(
     await connection.close()
 
 
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+async def test_a_member_that_an_enum_lost_comes_back_and_a_class_that_is_gone_is_said(
+    city: City, tmp_path: Path, form: str
+) -> None:
+    await city.add("aq-1", "air_quality")
+    await city.add("st-1", "streetlight")
+    await city.add("old-1", "streetlight")
+    key, enum = next(
+        (each.key, metric) for each in shipped().classes.values() for metric in each.metrics if metric.members
+    )
+    await city.add("en-1", key)
+    member, number = next(iter(enum.members.items()))
+    await city.path.say("en-1", json.dumps({"time": AT.isoformat(), enum.key: member}))
+    assert number != 4321
+    asked = f'SELECT "{enum.key}", bad, quality FROM telemetry."{key}"'
+    async with city.path.pool.acquire() as connection, city.client() as client:
+        await connection.execute(f'UPDATE telemetry."{key}" SET "{enum.key}" = 4321')
+        await connection.execute("UPDATE iot.device SET class_key = 'sundial' WHERE key = 'old-1'")
+        before = await connection.fetch(asked)
+        file = tmp_path / f"all.{form}"
+        left_out: dict[str, int] = {}
+        assert await write_file(client, ExportQuery(devices="en-1,old-1"), file, form, left_out) == 1
+        assert left_out == {"sundial": 1}
+        await connection.execute(f'DELETE FROM telemetry."{key}"')
+        assert (await read_file(client, file, form, replace=False)).refused == 0
+        assert await connection.fetch(asked) == before
+
+
 async def test_an_export_goes_on_behind_a_row_and_takes_a_span_of_some_devices(city: City) -> None:
     await populate(city)
     async with city.client() as client:

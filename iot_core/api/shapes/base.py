@@ -11,6 +11,8 @@ from msgspec import Meta, Struct, field
 from iot_core.model import KEY_PATTERN
 
 PREFIX: Final = "/api/v1"
+LEFT_OUT: Final = "Iot-Left-Out"
+"""Header of an export: `CLASS=DEVICES, ...` whose class is no longer among the profiles."""
 MAX_BATCH: Final = 5_000
 
 Key = Annotated[str, Meta(pattern=f"^{KEY_PATTERN}$")]
