@@ -31,6 +31,7 @@ from iot_core.alarms.own import run_own
 from iot_core.alarms.timers import run_timers
 from iot_core.api import make_app
 from iot_core.api.certificate import Tls, is_loopback, loaded, tls_of
+from iot_core.api.malformed import say_malformed_in_one_line
 from iot_core.api.notifying import run_notifying
 from iot_core.api.services import Services
 from iot_core.asking import Asking
@@ -347,6 +348,7 @@ def _batch(settings: Settings, broker: Broker) -> int:
 @asynccontextmanager
 async def _serving(services: Services, settings: Settings, tls: Tls | None) -> AsyncIterator[str]:
     """Serve the API and the page; give their address."""
+    say_malformed_in_one_line()
     runner = web.AppRunner(make_app(services), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
