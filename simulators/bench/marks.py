@@ -114,9 +114,11 @@ def judged(results: Sequence[Result]) -> list[Row]:
 
 
 def _marks(result: Result) -> Sequence[Mark]:
-    if result["bench"] != "ingest":
-        return _MARKS.get(result["bench"], ())
     settings = result["settings"]
+    if result["bench"] != "ingest":
+        marks = _MARKS.get(result["bench"], ())
+        # Digits that no sensor has are no reading: their figure is told, and judged by nothing.
+        return marks[:1] if settings.get("digits") == "class" else marks
     if settings["rate"]:
         return _PACED
     if settings["profile"] or not settings["receipts"]:
