@@ -16,7 +16,7 @@ from iot_core.cli.output import Column, fact_lines, is_for_people, line, note, s
 from iot_core.cli.session import ask
 from iot_core.cli.spans import SPAN
 from iot_core.cli.times import local
-from iot_core.cli.words import moment
+from iot_core.cli.words import ending, moment
 from iot_core.errors import RequestError
 from iot_core.messages import text
 from iot_core.model import CommandState
@@ -269,6 +269,6 @@ def _print(found: shapes.Command) -> None:
             ("command.col_sent", moment(found.sent_at)),
             ("command.col_delivered", moment(found.delivered_at)),
             ("command.col_ended", moment(found.ended_at)),
-            ("command.col_expires", moment(found.expires_at) if found.expires_at > datetime.now(UTC) else "-"),
+            ("command.col_expires", ending(found.expires_at, datetime.now(UTC))),
         ]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iot_core.cli.times import age, local
+from iot_core.cli.times import age, local, span
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 
     from iot_core.api import shapes
 
-__all__ = ["SEVERITY_STYLE", "STATE_STYLE", "moment", "position", "symbol", "value", "value_with_unit", "word"]
+__all__ = [
+    "SEVERITY_STYLE",
+    "STATE_STYLE",
+    "ending",
+    "moment",
+    "position",
+    "symbol",
+    "value",
+    "value_with_unit",
+    "word",
+]
 
 STATE_STYLE = {"alarm": "bold red", "silent": "yellow", "ok": "green", "never": "dim", "retired": "dim"}
 SEVERITY_STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": ""}
@@ -57,6 +67,11 @@ def value(plain: float | bool | str | None) -> str:
 def moment(time: datetime | None) -> str:
     """Write a time with its age."""
     return "-" if time is None else f"{local(time)} ({age(time)})"
+
+
+def ending(time: datetime, now: datetime) -> str:
+    """Write when something ends and how long that is yet; nothing once it is over."""
+    return f"{local(time)} ({text('cli.left', span=span(time - now))})" if time > now else "-"
 
 
 def position(latitude: float | None, longitude: float | None) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from iot_core.cli.preview import difference
 from iot_core.cli.times import Until, When, age, local, span, zone
+from iot_core.cli.words import ending
 
 NOON = datetime(2026, 6, 1, 5, 0, 7, tzinfo=UTC)
 
@@ -83,3 +84,8 @@ def test_a_time_in_a_change_is_shown_as_all_times_are() -> None:
     said = difference({"until": None}, {"until": "2026-09-01T03:05:00.123456+00:00"})
     assert said == "until: - → 2026-09-01 10:05:00 +07"
     assert difference({"name": "2026-09-01"}, {"name": "a"}) == "name: 2026-09-01 → a"
+
+
+def test_what_ends_later_says_how_long_that_is_yet_and_what_is_over_says_nothing() -> None:
+    assert ending(NOON + timedelta(hours=24), NOON) == "2026-06-02 12:00:07 +07 (in 24 h)"
+    assert ending(NOON, NOON) == "-"
