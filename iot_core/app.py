@@ -49,7 +49,7 @@ from iot_core.ingest.worker import Ingest
 from iot_core.messages import text
 from iot_core.opened import open_store
 from iot_core.profiles import Profiles
-from iot_core.profiles.follow import name_broken
+from iot_core.profiles.follow import name_broken, stamps
 from iot_core.profiles.load import load_tolerant
 from iot_core.push import run_push
 from iot_core.push.heartbeat import run_heartbeat
@@ -126,6 +126,7 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
     _check_ports(settings)
     counters = Counters()
     own_folder = Path(settings.profiles) if settings.profiles else None
+    seen = stamps(own_folder) if own_folder else {}
     profiles = load_tolerant(own_folder)
     async with AsyncExitStack() as stack:
         dsn = settings.store.dsn or await stack.enter_async_context(embedded(state))
@@ -256,7 +257,18 @@ async def running_core(  # noqa: C901, PLR0915 - the wiring of everything
         counters.gauge("profiles_broken", lambda: float(len(profiles.broken)))
         if own_folder is not None:
             renewal = Renewal(
-                settings, store, counters, prepare, flush, loader, evaluator, directory, pool, broker, own_folder
+                settings,
+                store,
+                counters,
+                prepare,
+                flush,
+                loader,
+                evaluator,
+                directory,
+                pool,
+                broker,
+                own_folder,
+                seen,
             )
             own.start("profiles", renewal.run)
         own.start("housekeeping", lambda: _housekeeping(pool, tables, found.tier, settings))

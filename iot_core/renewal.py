@@ -19,6 +19,7 @@ from iot_core.ingest.load import Loader
 from iot_core.ingest.prepare import Prepare
 from iot_core.opened import OpenedStore, hold_broken, models_of, with_tables
 from iot_core.profiles import Profiles
+from iot_core.profiles.follow import Stamps
 from iot_core.profiles.follow import follow as follow_profiles
 from iot_core.profiles.load import load_tolerant
 from iot_core.registry.directory import Directory
@@ -44,10 +45,12 @@ class Renewal:
     pool: asyncpg.Pool
     broker: Broker
     folder: Path
+    seen: Stamps
+    """Of the folder before it was loaded."""
 
     async def run(self) -> None:
         """Follow the folder until cancelled."""
-        await follow_profiles(self.store.profiles, self.folder, self._renewed, load=self._load)
+        await follow_profiles(self.store.profiles, self.folder, self.seen, self._renewed, load=self._load)
 
     async def _load(self, folder: Path, running: Profiles) -> Profiles:
         """Load beside what runs; make or extend the tables of classes that are new or changed. Raises StoreUnavailable.

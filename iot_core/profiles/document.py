@@ -25,6 +25,8 @@ Place = tuple[str | int, ...]
 
 T = TypeVar("T")
 
+_LARGEST: Final = 250_000
+"""Characters in a file: twenty times the longest shipped one, and a second's reading."""
 _MOST_NODES: Final = 100_000
 _MAX_DEPTH: Final = 24
 _LONGEST_NUMBER: Final = 40
@@ -49,6 +51,8 @@ class Document:
         self.file = str(file)
         self._lines: dict[Place, int] = {}
         self._foreign: dict[Place, tuple[str, int]] = {}
+        if len(text) > _LARGEST:
+            self._fail(1, "", f"at most {_LARGEST} characters in a file")
         try:
             node = yaml.compose(text, Loader=_loader())
         except (yaml.YAMLError, RecursionError) as exc:

@@ -15,7 +15,7 @@ import structlog
 from iot_core.errors import ConfigError, StoreUnavailable
 from iot_core.profiles.load import Broken, Profiles, load_tolerant
 
-__all__ = ["follow", "name_broken", "stamps"]
+__all__ = ["Stamps", "follow", "name_broken", "stamps"]
 
 log = structlog.get_logger()
 
@@ -42,13 +42,16 @@ async def _load(folder: Path, running: Profiles) -> Profiles:
 async def follow(
     profiles: Profiles,
     folder: Path,
+    before: Stamps,
     renewed: Callable[[], Awaitable[None]],
     *,
     load: Callable[[Path, Profiles], Awaitable[Profiles]] = _load,
     every_s: float = EVERY_S,
 ) -> None:
-    """Renew `profiles` with what `load` gives whenever a file changes, and await `renewed`; until cancelled."""
-    before = await asyncio.to_thread(stamps, folder)
+    """Renew `profiles` with what `load` gives whenever a file changes, and await `renewed`; until cancelled.
+
+    `before`: the stamps from before `profiles` were loaded, so that what changes while a core starts counts too.
+    """
     while True:
         await asyncio.sleep(every_s)
         now = await asyncio.to_thread(stamps, folder)

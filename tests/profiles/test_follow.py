@@ -51,9 +51,8 @@ async def following(profiles: Profiles, folder: Path) -> AsyncIterator[list[int]
     async def renewed() -> None:
         told.append(len(profiles.all()))
 
-    task = asyncio.create_task(follow(profiles, folder, renewed, every_s=0.02), name="follow")
+    task = asyncio.create_task(follow(profiles, folder, stamps(folder), renewed, every_s=0.02), name="follow")
     try:
-        await asyncio.sleep(0.05)  # the first look
         yield told
     finally:
         task.cancel()
@@ -73,6 +72,23 @@ async def test_a_new_file_a_changed_one_and_a_removed_one_count_at_once(tmp_path
         await until(lambda: len(told) == 3)
         with pytest.raises(NotFoundError):
             profiles.get("own-lamp-2")
+
+
+async def test_a_file_that_changes_between_the_load_and_the_first_look_counts(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", OWN)
+    seen, profiles, told = stamps(tmp_path), load(tmp_path), asyncio.Event()
+    write(tmp_path, "a.yaml", OWN.replace("0.1}", "0.01}"))
+
+    async def renewed() -> None:
+        told.set()
+
+    task = asyncio.create_task(follow(profiles, tmp_path, seen, renewed, every_s=0.02), name="follow")
+    try:
+        async with asyncio.timeout(30):
+            await told.wait()
+    finally:
+        task.cancel()
+    assert profiles.get("own-lamp").encode({"power": 1.0}).registers == {"holding:4": [100]}
 
 
 async def test_a_broken_file_keeps_its_last_good_version_and_is_named_until_it_is_mended(tmp_path: Path) -> None:

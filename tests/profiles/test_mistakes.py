@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from iot_core.errors import ConfigError
 from iot_core.profiles import load_file
+from iot_core.profiles.document import Document
 from iot_core.profiles.mistakes import mistakes
 from tests.profiles.conftest import shipped
 
@@ -129,3 +130,8 @@ def damage(data: st.DataObject, said: Any) -> None:
             case _:
                 said[place] = data.draw(st.sampled_from([None, True, -1, 99999, "nonsense", [], {}, {"a": 1}]))
         return
+
+
+def test_a_file_too_large_for_any_profile_is_refused_before_it_is_read() -> None:
+    with pytest.raises(ConfigError, match="at most 250000 characters in a file"):
+        Document("huge.yaml", "a: 1\n" + "# " + "x" * 250_000)
