@@ -1,13 +1,15 @@
 """Floods: one incident a cause, with its alarms inside.
 
 A cause is a rule in one part of the city: when more than LIMIT alarms of it ring within SPAN, an incident is raised, an
-alarm of its own over the area; what follows joins it and is not pushed. Critical and latched alarms (fire) never join.
+alarm of its own over the area; what follows joins it and is not pushed. A cause that reaches WIDE_PARTS parts and more
+(the power of half a province, since there are no districts between it and its communes) is one incident of the area
+around them when more than WIDE ring. Critical and latched alarms (fire) never join.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,10 +25,12 @@ from iot_core.alarms.zones import HERE
 from iot_core.messages import text
 from iot_core.model import AlarmRule, Severity, Title
 
-__all__ = ["LIMIT", "PREFIX", "SPAN", "Floods", "gather", "incident_key"]
+__all__ = ["LIMIT", "PREFIX", "SPAN", "WIDE", "WIDE_PARTS", "Floods", "Part", "flooded", "gather", "incident_key"]
 
 LIMIT: Final = 20
 """Alarms of one cause that ring one by one. EEMUA 191 calls ten in ten minutes a flood for one operator."""
+WIDE: Final = 100
+WIDE_PARTS: Final = 5
 SPAN: Final = timedelta(seconds=60)
 PREFIX: Final = "incident."
 _MOST: Final = 20_000
@@ -34,14 +38,15 @@ _MOST: Final = 20_000
 # The part of the city a device stands in: the widest area around it that is no province or city as a whole.
 PARTS: Final = """
 WITH RECURSIVE up AS (
-    SELECT d.id AS device_id, a.id, a.parent_id, a.kind, a.name, COALESCE(a.name_en, a.name) AS name_en, 0 AS steps
+    SELECT d.id AS device_id, a.id, a.parent_id, a.kind, 0 AS steps
     FROM iot.device d JOIN iot.area a ON a.id = d.area_id WHERE d.id = ANY($1)
-    UNION ALL SELECT up.device_id, a.id, a.parent_id, a.kind, a.name, COALESCE(a.name_en, a.name), up.steps + 1
+    UNION ALL SELECT up.device_id, a.id, a.parent_id, a.kind, up.steps + 1
     FROM iot.area a JOIN up ON a.id = up.parent_id WHERE up.steps < 32
 )
-SELECT DISTINCT ON (device_id) device_id, id, name, name_en FROM up
+SELECT DISTINCT ON (device_id) device_id, id, parent_id FROM up
 ORDER BY device_id, kind IN ('province', 'city', 'country'), steps DESC
 """
+TITLES: Final = "SELECT id, name, COALESCE(name_en, name) AS name_en FROM iot.area WHERE id = ANY($1)"
 # Those that rang before it was known to be a flood go inside, unless somebody has taken them.
 ADOPT: Final = """
 WITH adopted AS (
@@ -66,9 +71,11 @@ INSERT INTO iot.alarm_event (alarm_id, kind, at) SELECT id, 'unsuppressed', $2 F
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
+    """A part of the city, and the area around it: a province or city, None where the part is the widest."""
+
     id: int
-    title: Title
+    around: int | None
 
 
 class Floods:
@@ -104,36 +111,43 @@ class Floods:
         recent: Sequence[int],
         now: datetime,
     ) -> list[Case]:
-        parts = {
-            row["device_id"]: _Part(row["id"], Title(row["name"], row["name_en"]))
-            for row in await connection.fetch(PARTS, sorted(set(recent)))
-        }
-        counted: dict[int, set[int]] = {}
-        for device in recent:
-            if device in parts:
-                counted.setdefault(parts[device].id, set()).add(device)
-        flooded = {part for part, devices in counted.items() if len(devices) > self.limit}
-        wanted = [_incident(part, rule) for part in sorted(flooded)]
-        if not wanted:
+        rows = await connection.fetch(PARTS, sorted(set(recent)))
+        parts = {row["device_id"]: Part(row["id"], row["parent_id"]) for row in rows}
+        causes = flooded(parts, self.limit)
+        areas = sorted(set(causes.values()))
+        if not areas:
             return []
+        titles = {row["id"]: Title(row["name"], row["name_en"]) for row in await connection.fetch(TITLES, areas)}
+        wanted = [_incident(area, rule) for area in areas]
         incidents = await lock(connection, wanted, wanted)
         for key, incident in incidents.items():
-            mine = [
-                (c, h) for c, h in raised if (p := parts.get(h.as_of.device_id or 0)) is not None and p.id == key[1]
-            ]
+            mine = [(c, h) for c, h in raised if causes.get(h.as_of.device_id or 0) == key[1]]
             if not mine:
                 continue
             if incident.open is None or incident.open.row.cleared_at is not None:
-                part = parts[mine[0][1].as_of.device_id or 0]
-                _open_incident(incident, part.title, mine[0][1].as_of, len(counted[key[1]]), now)
+                devices = [device for device, area in causes.items() if area == key[1]]
+                _open_incident(incident, titles[key[1]], mine[0][1].as_of, len(devices), now)
                 assert incident.open is not None
                 if not incident.open.row.id:
                     await insert(connection, [incident.open])
-                devices = [device for device in recent if device in parts and parts[device].id == key[1]]
                 await connection.execute(ADOPT, incident.open.row.id, rule, now - self.span * 5, devices, now)
             for case, _ in mine:
                 _join(case, incident.open.row.id)
         return [incident for incident in incidents.values() if incident.dirty]
+
+
+def flooded(parts: Mapping[int, Part], limit: int = LIMIT, wide: int = WIDE) -> dict[int, int]:
+    """Say of each device that rang (id -> its part) inside which area's incident its alarm belongs, if in any's."""
+    devices = Counter(part.id for part in parts.values())
+    around = Counter(part.around for part in parts.values() if part.around is not None)
+    reached = Counter(part.around for part in set(parts.values()))
+    found: dict[int, int] = {}
+    for device, part in parts.items():
+        if part.around is not None and around[part.around] > wide and reached[part.around] >= WIDE_PARTS:
+            found[device] = part.around
+        elif devices[part.id] > limit:
+            found[device] = part.id
+    return found
 
 
 async def gather(

@@ -11,6 +11,7 @@ import pytest
 from iot_core.alarms.alarm import AlarmRow, AlarmState
 from iot_core.alarms.deeds import Asked, Deed, act
 from iot_core.alarms.figures import handover, kpis
+from iot_core.alarms.flood import Part, flooded
 from iot_core.alarms.lifecycle import acknowledge, list_alarms
 from iot_core.errors import ConflictError, RequestError
 from iot_core.push.receipts import prove
@@ -255,6 +256,32 @@ async def test_storm_becomes_one_incident_and_a_fire_stays_outside(city: City) -
     await look(city, T0 + 5 * MINUTE)
     left = {each.rule for each in await city.alarms(open_only=True)}
     assert left == {"detector.smoke"}
+
+
+async def test_storm_over_many_communes_is_one_incident_of_their_province(city: City) -> None:
+    insert = "INSERT INTO iot.area (key, name, kind, parent_id) VALUES ($1, $1, $2, $3) RETURNING id"
+    province = await city.pool.fetchval(insert, "p", "province", None)
+    tanks = [await city.device(f"tank-{number}") for number in range(6 * 18)]
+    for commune in range(6):
+        area = await city.pool.fetchval(insert, f"c{commune}", "commune", province)
+        await city.pool.execute("UPDATE iot.device SET area_id = $1 WHERE id = ANY($2)", area, tanks[commune::6])
+    await city.flush(*(seen(tank, 0, level=90) for tank in tanks))
+    async with city.pool.acquire() as connection:
+        (incident,) = await list_alarms(connection)
+    assert (incident.rule, incident.area_key, incident.members) == ("incident.tank.high", "p", 108)
+
+
+def test_cause_is_of_its_part_of_the_city_until_it_reaches_many_parts() -> None:
+    near = {device: Part(1 + device % 3, 9) for device in range(300)}
+    far = {device: Part(1 + device % 100, 9) for device in range(300)}
+    assert flooded(near) == {device: part.id for device, part in near.items()}, "three parts, three causes"
+    assert flooded(far) == dict.fromkeys(far, 9), "a hundred parts, one cause"
+    assert flooded({device: far[device] for device in range(100)}) == {}, "a hundred single ones are no storm yet"
+    alone = {device: Part(device % 100, None) for device in range(300)}
+    assert flooded(alone) == {}, "nothing is around them"
+    one = {1000 + device: Part(50, 9) for device in range(30)}
+    some = {device: far[device] for device in range(60)}
+    assert flooded(some | one) == dict.fromkeys([*one, *(d for d, part in some.items() if part.id == 50)], 50)
 
 
 async def test_shift_is_handed_over_with_who_saw_what(city: City) -> None:
