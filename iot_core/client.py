@@ -42,14 +42,17 @@ if TYPE_CHECKING:
 
     from iot_core.model import Reason
 
+    Lost = Callable[[IotError | None], None]
+
 __all__ = ["Client"]
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 _STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)  # a heartbeat comes each 15 s
 _FILE_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
-_LOST: Final = frozenset({"api.unreachable", "api.no_answer", "store.unavailable"})
+_LOST: Final = frozenset({"api.unreachable", "api.cut_off", "api.no_answer", "store.unavailable"})
 _LONGEST_PAUSE_S: Final = 15.0
 _FIRST_PAUSE_S: Final = 0.5
+_CUT_OFF: Final = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)
 _CLASSES: Final[dict[int, type[RequestError | CommandRejected | DeviceUnreachable]]] = {
     401: ForbiddenError,
     403: ForbiddenError,
@@ -420,7 +423,7 @@ class Client:
                     raise CommandRejected(problem["code"], **problem["facts"])
                 if message.event == "step":
                     yield msgspec.json.decode(message.data, type=shapes.SurveyStep)
-        raise RequestError("api.unreachable", url=self.url, detail="the answer was cut off")
+        raise RequestError("api.cut_off", url=self.url)
 
     async def telemetry(
         self,
@@ -497,15 +500,17 @@ class Client:
         return await self._get("/telemetry/completeness", shapes.Completeness, asked)
 
     async def watch(
-        self, *keys: str, connected: Callable[[], None] | None = None
+        self, *keys: str, connected: Callable[[], None] | None = None, lost: Lost | None = None
     ) -> AsyncGenerator[shapes.Reading, None]:
         """Follow the readings of devices, the newest ones first of all; `connected` is called once it stands.
+
+        `lost` is told when the connection is lost, and why, and with None when it stands again.
 
         Each connection begins with the newest rows; what was shown before it was lost is not shown again.
         """
         path = "/telemetry/watch?device=" + quote(",".join(keys))
         newest: dict[str, shapes.Reading] = {}
-        async with aclosing(self._stream(path, connected=connected)) as messages:
+        async with aclosing(self._stream(path, connected=connected, lost=lost)) as messages:
             async for message in messages:
                 if message.event == "reading":
                     reading = _decode(message.data.encode(), shapes.Reading, self.url)
@@ -589,13 +594,18 @@ class Client:
         return await self._bytes("/open-data", asked)
 
     async def events(
-        self, *, after: str = "", reconnect: bool = True, connected: Callable[[], None] | None = None
+        self,
+        *,
+        after: str = "",
+        reconnect: bool = True,
+        connected: Callable[[], None] | None = None,
+        lost: Lost | None = None,
     ) -> AsyncGenerator[shapes.AlarmHappened | shapes.MapDevice, None]:
         """Follow alarm events and device states; after a lost connection, missed alarm events come first.
 
-        `connected` is called once it stands.
+        `connected` and `lost` are called as in `watch`.
         """
-        stream = self._stream("/events", after=after, reconnect=reconnect, connected=connected)
+        stream = self._stream("/events", after=after, reconnect=reconnect, connected=connected, lost=lost)
         async with aclosing(stream) as messages:
             async for message in messages:
                 if message.event == "alarm":
@@ -968,26 +978,39 @@ class Client:
             raise _not_reached(exc, self.url) from exc
 
     async def _stream(
-        self, path: str, *, after: str = "", reconnect: bool = True, connected: Callable[[], None] | None = None
+        self,
+        path: str,
+        *,
+        after: str = "",
+        reconnect: bool = True,
+        connected: Callable[[], None] | None = None,
+        lost: Lost | None = None,
     ) -> AsyncGenerator[Message, None]:
         """Give the messages of a stream. The first connection must succeed; later ones are tried for ever."""
         attempt = 0
-        stood = False
+        stood = away = False
         while True:
+            reason: IotError = RequestError("api.cut_off", url=self.url)
             try:
                 async with aclosing(self._read_stream(path, after)) as messages:
                     async for message in messages:
                         if not stood and connected is not None:
                             connected()
-                        stood, attempt = True, 0
+                        if away and lost is not None:
+                            lost(None)
+                        stood, away, attempt = True, False, 0
                         if message is not None:
                             after = message.id or after
                             yield message
             except (StoreUnavailable, RequestError) as error:
                 if not stood or not reconnect or isinstance(error, ForbiddenError | NotFoundError):
                     raise
+                reason = error
             if not reconnect:
                 return
+            if not away and lost is not None:
+                lost(reason)
+            away = True
             await asyncio.sleep(random.uniform(0.2, min(_LONGEST_PAUSE_S, 1.5**attempt)))  # noqa: S311 - jitter
             attempt = min(attempt + 1, 10)
 
@@ -1059,6 +1082,8 @@ def _error(response: aiohttp.ClientResponse, data: bytes, url: str) -> IotError:
 
 def _not_reached(exc: aiohttp.ClientError | OSError, url: str) -> RequestError:
     """Say why nobody answered, or whose certificate it was."""
+    if isinstance(exc, _CUT_OFF):
+        return RequestError("api.cut_off", url=url)
     if not isinstance(exc, aiohttp.ClientConnectorCertificateError):
         return RequestError("api.unreachable", url=url, detail=_why(exc))
     if isinstance(other := exc.certificate_error, OtherCertificate):

@@ -28,6 +28,8 @@ __all__ = ["TIMEOUT_S", "Exchange", "Found", "Guess", "scan", "unit_ids"]
 
 TIMEOUT_S: Final = 0.4
 _PAUSE_S: Final = 0.01
+UNIT_S: Final = 60.0
+"""How long one unit may take: at 9600 baud a meter that has every register that any model has needs half of it."""
 _TARGET_SILENT: Final = (0x0A, 0x0B)
 _MOST_BLOCKS: Final = 8
 """A model that needs more requests than this is not tried on the chance that it fits."""
@@ -84,6 +86,8 @@ class Found:
     guesses: tuple[Guess, ...] = ()
     every_id: bool = False
     """It answers whatever the unit id: one device, reached directly."""
+    cut_short: bool = False
+    """Its time was over before it was asked for everything."""
     registers: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """What was read of it on behalf of the likeliest model."""
 
@@ -102,6 +106,7 @@ class Found:
             "possible": list(self.possible),
             "guesses": [{**asdict(each), "weight": each.weight} for each in self.guesses],
             "every_id": self.every_id,
+            "cut_short": self.cut_short,
             "registers": {block: list(words) for block, words in self.registers.items()},
         }
 
@@ -122,17 +127,26 @@ def unit_ids(text: str, place: Place) -> list[int]:
 
 
 async def scan(
-    place: Place, units: Sequence[int], profiles: Iterable[Profile], exchange: Exchange, timeout_s: float = TIMEOUT_S
+    place: Place,
+    units: Sequence[int],
+    profiles: Iterable[Profile],
+    exchange: Exchange,
+    timeout_s: float = TIMEOUT_S,
+    *,
+    unit_s: float = UNIT_S,
 ) -> AsyncIterator[Found | None]:
-    """Ask each unit id; give what is there, None where nobody is, in order. Raises Broken when the place is away."""
+    """Ask each unit id; give what is there, None where nobody is, in order. Raises Broken when the place is away.
+
+    An answer may take `timeout_s`, a unit `unit_s`: one that dribbles through every question holds nobody up.
+    """
     models = [each for each in profiles if each.modbus is not None]
     if not isinstance(place, Line) and len(units) > 1 and await _answers_all(exchange, timeout_s):
-        found = await _Unit(place, units[0], exchange, timeout_s).look(models)
+        found = await _Unit(place, units[0], exchange, timeout_s, unit_s).look(models)
         if found is not None:
             yield replace(found, every_id=True)
             return
     for unit_id in units:
-        yield await _Unit(place, unit_id, exchange, timeout_s).look(models)
+        yield await _Unit(place, unit_id, exchange, timeout_s, unit_s).look(models)
 
 
 async def _answers_all(exchange: Exchange, timeout_s: float) -> bool:
@@ -162,13 +176,16 @@ async def _is_there(exchange: Exchange, unit_id: int, timeout_s: float) -> bool:
 class _Unit:
     """One unit id while it is looked at; nothing is asked twice."""
 
-    def __init__(self, place: Place, unit_id: int, exchange: Exchange, timeout_s: float) -> None:
+    def __init__(self, place: Place, unit_id: int, exchange: Exchange, timeout_s: float, unit_s: float) -> None:
         self._address = str(Address(place, unit_id))
         self._unit_id = unit_id
         self._exchange = exchange
         self._timeout_s = timeout_s
         self._read: dict[tuple[str, int, int], list[int] | None] = {}
         self._unanswered = 0
+        self._now = asyncio.get_running_loop().time
+        self._until = self._now() + unit_s
+        self._cut_short = False
 
     async def look(self, models: Sequence[Profile]) -> Found | None:
         """Say what is there."""
@@ -197,6 +214,7 @@ class _Unit:
             model=proven[0].model if len(proven) == 1 else None,
             guesses=tuple(guesses),
             registers=await self._registers_of(likeliest, models),
+            cut_short=self._cut_short,
         )
 
     async def _registers_of(self, likeliest: Guess | None, models: Sequence[Profile]) -> dict[str, Sequence[int]]:
@@ -270,6 +288,9 @@ class _Unit:
 
     async def _ask(self, block: Block) -> list[int] | None:
         if self._unanswered >= _MOST_UNANSWERED:
+            return None
+        if self._now() >= self._until:
+            self._cut_short = True
             return None
         await asyncio.sleep(_PAUSE_S)
         try:

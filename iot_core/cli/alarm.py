@@ -120,7 +120,7 @@ def watch() -> None:
 
     async def follow(client: Client) -> None:
         stream = Stream(EVENT_HEAD)
-        async for happened in client.events(connected=stream.begin):
+        async for happened in client.events(connected=stream.begin, lost=stream.lost):
             if isinstance(happened, shapes.AlarmHappened):
                 stream.say(happened, _happened(happened), [_flat(happened)])
 

@@ -15,13 +15,15 @@ import click
 from iot_core.cells import disarmed
 from iot_core.cli.layout import GAP, Room, fit
 from iot_core.cli.session import chosen
-from iot_core.messages import text
+from iot_core.messages import said, text
 from iot_core.settings import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rich.console import Console
+
+    from iot_core.errors import IotError
 
 __all__ = [
     "Column",
@@ -132,6 +134,13 @@ class Stream:
         note("cli.watching")
         if self.form == "csv":
             click.echo(csv_lines(self._head, ()), nl=False)
+
+    def lost(self, error: IotError | None) -> None:
+        """Say to a person that it does not stand any more, and that it stands again."""
+        if error is None:
+            note("cli.watch_back")
+        else:
+            note("cli.watch_lost", reason=said(error))
 
     def say(self, value: object, people: str, rows: Iterable[Sequence[object]]) -> None:
         """Print one thing; `rows` is what it is in CSV."""

@@ -144,7 +144,7 @@ def _show_raw(found: shapes.Telemetry, metrics: tuple[str, ...]) -> None:
 def watch(keys: tuple[str, ...]) -> None:
     async def follow(client: Client) -> None:
         stream = Stream(["device", "time", "quality", "metric", "value", "bad"])
-        async for reading in client.watch(*keys, connected=stream.begin):
+        async for reading in client.watch(*keys, connected=stream.begin, lost=stream.lost):
             stream.say(reading, _sentence(reading), _flat(reading))
 
     ask(follow)

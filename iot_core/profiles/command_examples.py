@@ -86,9 +86,13 @@ def sent(codec: CommandCodec, example: CommandExample) -> dict[str, Any]:
         downlink = codec.encode(example.params, _ADDRESS if codec.metrics else "{address}")
     except CommandRejected as exc:
         return {"refused": True} if way == "refused" else {"refused": str(exc)}
+    if way == "refused":  # it was to be, and is not: say what goes out instead
+        way = "registers" if downlink.writes else "metrics" if codec.metrics else "payload"
+        if way == "payload" and codec.kind == "hex":
+            way = "hex"
     match way:
         case "payload":
-            return {way: _content(downlink, codec.kind, text=isinstance(example.expected[way], str))}
+            return {way: _content(downlink, codec.kind, text=isinstance(example.expected.get(way), str))}
         case "registers":
             return {way: {f"{each.table}:{each.address}": list(each.words) for each in downlink.writes}}
         case "metrics":

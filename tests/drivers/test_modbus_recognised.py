@@ -145,6 +145,25 @@ async def test_a_meter_with_another_code_is_not_taken_for_this_one(free_port: Ca
     assert not {"eastron-sdm120", "eastron-sdm230", "eastron-sdm630"} & set(found.possible)
 
 
+async def test_a_unit_that_takes_its_time_over_every_question_holds_up_no_scan(free_port: Callable[[], int]) -> None:
+    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.function in TABLES:
+            await asyncio.sleep(0.02)
+        writer.write(asked.words([7] * asked.count) if asked.function in {3, 4} else asked.exception(1))
+
+    async def quick(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(asked.words([7]) if (asked.address, asked.count) == (0, 1) else asked.exception(2))
+
+    async with peer(port := free_port(), {17: slow, 18: quick}) as gateway:
+        place = Endpoint("127.0.0.1", port, rtu=False)
+        async with lone(place, 5) as exchange:
+            found = [each async for each in scan(place, [17, 18], PROFILES.all(), exchange, 5, unit_s=0.2)]
+    assert [each is not None and each.unit_id for each in found] == [17, 18]
+    assert found[0] is not None
+    assert found[0].cut_short
+    assert sum(each.unit_id == 17 for each in gateway.asked) < 40
+
+
 async def test_a_unit_that_is_silent_about_what_it_lacks_costs_a_few_time_outs_and_no_more(
     free_port: Callable[[], int],
 ) -> None:

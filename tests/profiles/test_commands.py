@@ -187,9 +187,9 @@ def test_every_example_of_a_shipped_command_holds_and_each_command_has_one(profi
         (LORA, "{level: {at: 2}}", '{params: {level: 100}, hex: "01 FE 64"}', '{params: {level: 100}, hex: "01FE65"}', "hex"),
         (MODBUS, "read_back: false}]", '{params: {level: 50}, registers: {"holding:15": [500], "holding:0x13": [0x30]}}',
          '{params: {level: 50}, registers: {"holding:15": [501], "holding:19": [0x30]}}', "registers.holding:15[0]"),
-        (COAP, 'text: "{level}"', '{params: {level: 50}, payload: "50"}', "{params: {level: 50}, refused: true}", "hex"),
+        (COAP, 'text: "{level}"', '{params: {level: 50}, payload: "50"}', "{params: {level: 50}, refused: true}", "payload"),
         (MODBUS, "read_back: false}]", '{params: {level: 0}, registers: {"holding:15": [0], "holding:19": [0x30]}}',
-         "{params: {level: 0}, refused: true}", "hex"),
+         "{params: {level: 0}, refused: true}", "registers"),
     ],
 )  # fmt: skip
 def test_an_example_of_a_command_is_played_and_shows_both_sides(

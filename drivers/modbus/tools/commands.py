@@ -15,7 +15,7 @@ from iot_core.cli.endings import REFUSED
 from iot_core.cli.keys import MODEL
 from iot_core.cli.output import Column, note, show_rows
 from iot_core.errors import CommandRejected, ConfigError, DeviceUnreachable, IotError, NotFoundError, RequestError
-from iot_core.messages import text
+from iot_core.messages import said, text
 from iot_core.settings import load as load_settings
 
 if TYPE_CHECKING:
@@ -71,6 +71,11 @@ _SHOWN: Final = 3
 
 
 def _model(found: Found) -> str:
+    model = _named(found)
+    return text("modbus.cut_short", model=model) if found.cut_short else model
+
+
+def _named(found: Found) -> str:
     if found.model is not None:
         return found.model
     if not found.guesses:
@@ -272,7 +277,9 @@ def _broke_off(found: list[Found], error: IotError) -> None:
     """Say, to scripts too, that a scan ended early: what was found stays. Raises the error where that is nothing."""
     if not found:
         raise error
-    reason = error.facts.get("reason") or error.facts.get("detail") or error.code
+    reason = error.facts.get("reason") or error.facts.get("detail") or said(error).rstrip(".")
+    if error.code == "api.cut_off":
+        reason = text("modbus.core_gone")
     click.echo(text("modbus.broke_off", unit=found[-1].unit_id, reason=reason), err=True)
 
 
