@@ -74,7 +74,7 @@ async def test_errors_come_back_as_they_were_raised_with_a_sentence_in_both_lang
             await client.remove_device("a")
         with pytest.raises(NotFoundError) as missing:
             await client.device("a/b")
-    assert forbidden.value.facts == {"role": "viewer", "action": "devices"}
+    assert forbidden.value.facts == {"role": "viewer", "action": "devices", "area": "*"}
     assert missing.value.facts == {"key": "a/b"}
     assert "a/b" in said(missing.value, "vi")
     assert "quản trị viên" in said(forbidden.value, "vi")
