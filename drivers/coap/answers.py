@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from aiocoap import Message
@@ -14,7 +16,10 @@ from iot_core.model import Outcome, Problem
 
 JSON = 50
 DIAGNOSTIC = 1_000
-"""Bytes that fit into one datagram with the options, so that no answer is ever cut into blocks."""
+"""Bytes that fit into one datagram with the options, so that no diagnosis is ever cut into blocks."""
+
+_LARGEST_BLOCK = 6
+"""2**(6 + 4) = 1,024 bytes: the largest that RFC 7959 has over UDP."""
 
 RETRY_S = (15, 45)
 """Max-Age of 5.03 is drawn from here, so that a city does not come back in one second."""
@@ -37,6 +42,24 @@ def held(what: Outcome) -> bytes:
         if len(encoded := msgspec.json.encode(body)) <= DIAGNOSTIC:
             return encoded
     return b""
+
+
+def part(document: bytes, asked: Any) -> Message:
+    """2.05: a JSON document, or the block of it that was `asked` for (Block2, RFC 7959), the first by itself.
+
+    Nothing is kept between blocks; the ETag tells a device that the document changed meanwhile.
+    """
+    answer = Message(code=Code.CONTENT, payload=document, content_format=JSON)
+    exponent = _LARGEST_BLOCK if asked is None else min(asked.size_exponent, _LARGEST_BLOCK)
+    number, size = 0 if asked is None else asked.block_number, 1 << exponent + 4
+    if number == 0 and len(document) <= size:
+        return answer
+    if number * size >= len(document):
+        return Message(code=Code.BAD_REQUEST)
+    answer.payload = document[number * size : (number + 1) * size]
+    answer.opt.block2 = (number, (number + 1) * size < len(document), exponent)
+    answer.opt.etag = hashlib.sha256(document).digest()[:8]
+    return answer
 
 
 def unauthorized() -> Message:

@@ -92,15 +92,16 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
         """Answer a request that OSCORE has shown to come from the device `key`."""
         path = tuple(request.opt.uri_path)
         if path[:2] == ("v1", key) and (told := _told(path[1:])) is not None:
-            return await self._in_flight.carry(self._tell(*told, request, known=True))
-        if path != ("v1", key, "telemetry"):
+            answer = await self._in_flight.carry(self._tell(*told, request, known=True))
+        elif path != ("v1", key, "telemetry"):
             return Message(code=Code.NOT_FOUND)
-        if request.code != Code.POST:
+        elif request.code != Code.POST:
             return Message(code=Code.METHOD_NOT_ALLOWED)
-        if self._in_flight.full:
+        elif self._in_flight.full:
             self._count("coap_busy")
             return answers.busy()
-        answer = await self._in_flight.carry(self._answer(key, request, known=True))
+        else:
+            answer = await self._in_flight.carry(self._answer(key, request, known=True))
         if request.opt.block1 is not None:
             answer.opt.block1 = request.opt.block1
         return answer
@@ -117,10 +118,19 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
             async with asyncio.timeout(PATIENCE_S):
                 if not said:
                     made = await (self._document(key) if what == "config" else self._asked(key))
-                    return Message(code=Code.CONTENT, payload=made, content_format=FORMATS[0])
+                    return answers.part(made, request.opt.block2)
+                body = self._body(key, what, request)
+                if body is None:
+                    return Message(code=Code.CONTINUE)
                 settled = asyncio.Event()
-                await self._said(_heard(key, what, bytes(request.payload), settled))
+                await self._said(_heard(key, what, body, settled))
                 await settled.wait()
+        except TooLarge as exc:
+            self._count("coap_too_large")
+            return answers.too_large(exc.limit)
+        except Incomplete:
+            self._count("coap_incomplete")
+            return answers.incomplete()
         except (OSError, TimeoutError):
             return answers.store_unavailable()
         return Message(code=Code.CHANGED)
@@ -156,7 +166,7 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
         if content_format is not None and content_format not in FORMATS and not self._speaks_its_own(key):
             self._count("coap_wrong_format")
             return answers.wrong_format(content_format, FORMATS)
-        body = self._body(key, request)
+        body = self._body(key, "telemetry", request)
         if body is None:
             return Message(code=Code.CONTINUE)
         return await self._deliver(key, content_format, body)
@@ -175,14 +185,14 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
         except NotFoundError:  # held with that reason, and read again once the profile is there
             return True
 
-    def _body(self, key: str, request: Message) -> bytes | None:
+    def _body(self, key: str, what: str, request: Message) -> bytes | None:
         """Give the whole body, or None while blocks are missing."""
         if (request.opt.size1 or 0) > self._limit or len(request.payload) > self._limit:
             raise TooLarge(self._limit)
         block = request.opt.block1
         if block is None:
             return bytes(request.payload)
-        sender = (request.remote.blockwise_key, key, tuple(request.opt.request_tag or ()))
+        sender = (request.remote.blockwise_key, key, what, tuple(request.opt.request_tag or ()))
         return self._uploads.take(sender, Block(block.start, bytes(request.payload), bool(block.more)))
 
     async def _deliver(self, key: str, content_format: int | None, body: bytes) -> Message:

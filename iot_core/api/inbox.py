@@ -215,6 +215,8 @@ def _heard(call: Call[Any], row: Any, body: shapes.InboxAccept) -> _Plan:
 def _claimed(call: Call[Any], found: claims.Claim, body: shapes.InboxAccept) -> _Plan:
     if found.state != "waiting":
         raise ConflictError("batch.claim_decided", id=found.id, state=found.state)
+    if found.revoked:
+        raise ConflictError("batch.claim_revoked", id=found.id, batch=found.batch)
     if body.profile not in {None, found.profile}:
         raise RequestError("batch.other_profile", profile=found.profile, asked=body.profile)
     native = call.services.profiles.get(found.profile).address.startswith(NATIVE)
@@ -259,10 +261,12 @@ async def _plans(
         return plans, left, more
     skip = [int(each.removeprefix(_CLAIM)) for each in body.skip if _CLAIMED.fullmatch(each)]
     waiting = await claims.waiting(connection, _SENDERS + 1, profile=body.profile, skip=skip)
-    plans += [
-        _claimed(call, each, shapes.InboxAccept(address=f"{_CLAIM}{each.id}", area=body.area))
-        for each in waiting[:_SENDERS]
-    ]
+    for each in waiting[:_SENDERS]:
+        asked = shapes.InboxAccept(address=f"{_CLAIM}{each.id}", area=body.area)
+        try:
+            plans.append(_claimed(call, each, asked))
+        except RequestError as exc:
+            left.append(_left(call, asked.address, exc))
     if len(waiting) > _SENDERS:
         more += await claims.count_waiting(connection, profile=body.profile, skip=skip) - _SENDERS
     return plans, left, more

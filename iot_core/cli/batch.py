@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +10,12 @@ from iot_core.cli.base import Group, option
 from iot_core.cli.keys import BATCH, MODEL
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
-from iot_core.cli.times import When, local
+from iot_core.cli.times import Until, local
 from iot_core.messages import text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from iot_core.api import shapes
 
 __all__ = ["batch"]
@@ -30,18 +31,6 @@ COLUMNS: list[Column[shapes.Batch]] = [
     Column("batch.col_networks", lambda row: ", ".join(row.networks), drop=3),
     Column("batch.col_name", lambda row: row.name, drop=2),
 ]
-
-
-class Ahead(When):
-    """A moment to come: `90d` from now, or a day."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read `90d` forwards, all else as When does."""
-        said = str(value).strip()
-        if said[:-1].isdecimal() and said[-1:] in "hdw":
-            hours = {"h": 1, "d": 24, "w": 168}[said[-1]] * int(said[:-1])
-            return datetime.now(UTC) + timedelta(hours=min(hours, 20 * 365 * 24))
-        return super().convert(value, param, ctx)
 
 
 @click.group(
@@ -67,7 +56,7 @@ def batch() -> None:
     ],
 )
 @option("--count", type=click.IntRange(1, 1_000_000), required=True, metavar="N", help=text("batch.opt_count"))
-@option("--until", type=Ahead(), required=True, metavar="TIME", help=text("batch.opt_until"))
+@option("--until", type=Until(), required=True, metavar="TIME", help=text("batch.opt_until"))
 @option("--profile", type=MODEL, metavar="MODEL", help=text("batch.opt_profile"))
 @option("--network", "networks", multiple=True, metavar="CIDR", help=text("batch.opt_network"))
 @option("--name", default="", metavar="TEXT", help=text("batch.opt_name"))

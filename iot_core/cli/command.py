@@ -16,7 +16,7 @@ from iot_core.cli.output import Column, fact_lines, is_for_people, line, note, s
 from iot_core.cli.session import ask
 from iot_core.cli.spans import SPAN
 from iot_core.cli.times import local
-from iot_core.cli.words import ending, moment
+from iot_core.cli.words import ending, moment, written
 from iot_core.errors import RequestError
 from iot_core.messages import text
 from iot_core.model import CommandState
@@ -39,14 +39,9 @@ _STYLE = {
 _OVER = ("succeeded", "failed", "expired")
 
 
-def _written(name: str, params: dict[str, object]) -> str:
-    said = (f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in params.items())
-    return " ".join((name, *said))
-
-
 def _short(name: str, params: dict[str, object]) -> str:
     """Write it for a list, where a digest or a signature says nobody anything."""
-    return _written(name, {key: value for key, value in params.items() if len(str(value)) <= _LONGEST})
+    return written(name, {key: value for key, value in params.items() if len(str(value)) <= _LONGEST})
 
 
 def _state(row: shapes.Command) -> str:
@@ -243,7 +238,7 @@ def say_order(order: shapes.CommandOrder) -> None:
     line(
         "command.order_is",
         order=order.number,
-        name=_written(order.name, order.params),
+        name=written(order.name, order.params),
         total=order.total,
         states=states,
     )
@@ -258,7 +253,7 @@ def say_order(order: shapes.CommandOrder) -> None:
 def _print(found: shapes.Command) -> None:
     fact_lines(
         [
-            ("command.col_command", _written(found.name, found.params)),
+            ("command.col_command", written(found.name, found.params)),
             ("cli.col_device", f"{found.device}  {found.device_name}".strip()),
             ("cli.col_state", _state(found)),
             ("command.col_why", _why(found) or "-"),

@@ -12,6 +12,7 @@ from iot_core.cli.output import Column, fact_lines, line, print_rows, show_one, 
 from iot_core.cli.session import ask
 from iot_core.cli.spans import SPAN
 from iot_core.cli.times import local
+from iot_core.cli.words import written
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ __all__ = ["schedule"]
 
 
 def _written(moment: shapes.ScheduleMoment) -> str:
-    said = (f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in moment.params.items())
-    return " ".join((moment.name, *said))
+    return written(moment.name, moment.params)
 
 
 def _next(row: shapes.Schedule) -> str:

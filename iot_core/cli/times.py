@@ -71,13 +71,13 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
         if isinstance(value, datetime):
             return value
         ago = _AGO.fullmatch(value.strip())
-        if ago:
-            return datetime.now(UTC) + self._sign * timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
         try:
+            if ago:
+                return datetime.now(UTC) + self._sign * timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
             moment = datetime.fromisoformat(value.strip())
-        except ValueError:
+            return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone()).astimezone(UTC)
+        except (ValueError, OverflowError):  # no moment, or none of this calendar
             self.fail(text("cli.expect_when"), param, ctx)
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone()).astimezone(UTC)
 
 
 class Until(When):

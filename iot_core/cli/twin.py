@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +13,7 @@ from iot_core.cli.keys import DEVICE
 from iot_core.cli.output import Column, fact_lines, line, print_rows, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import local
-from iot_core.cli.words import moment, value
+from iot_core.cli.words import moment, value, written
 from iot_core.errors import RequestError
 from iot_core.messages import text
 
@@ -23,12 +24,38 @@ __all__ = ["twin"]
 
 _STYLE = {"in_sync": "green", "pending": "yellow", "refused": "red", "drifted": "bold red"}
 
+
+def _cell(value_: Any) -> str:
+    """Write what a key is set to; of a schedule only what it is, because its moments stand below the table."""
+    kept = _moments(value_)
+    if kept is None:
+        return value(value_)
+    return text("twin.schedule", key=str(value_.get("key", "-")), moments=len(kept))
+
+
+def _moments(value_: Any) -> list[tuple[str, str]] | None:
+    """Give time and command of each moment of a schedule as a device keeps it; None for any other value."""
+    try:
+        return [
+            (local(datetime.fromisoformat(point["time"])), written(point["name"], point["params"]))
+            for point in value_["points"]
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError):  # a device may report anything
+        return None
+
+
 KEYS: list[Column[shapes.TwinKey]] = [
     Column("twin.col_key", lambda row: row.key),
-    Column("twin.col_desired", lambda row: value(row.desired), right=True),
-    Column("twin.col_reported", lambda row: value(row.reported), right=True),
+    Column("twin.col_desired", lambda row: _cell(row.desired), right=True),
+    Column("twin.col_reported", lambda row: _cell(row.reported), right=True),
     Column("cli.col_state", lambda row: text(f"twin.is_{row.sync}"), lambda row: _STYLE[row.sync]),
     Column("twin.col_why", lambda row: row.refused, drop=1),
+]
+
+
+MOMENTS: list[Column[tuple[str, str]]] = [
+    Column("schedule.col_time", lambda row: row[0], whole=True),
+    Column("schedule.col_what", lambda row: row[1]),
 ]
 
 
@@ -101,5 +128,10 @@ def _print(found: shapes.Twin) -> None:
     )
     if found.keys:
         print_rows(found.keys, KEYS)
+        for row in found.keys:
+            if moments := _moments(row.desired):
+                click.echo()
+                line("twin.head_schedule", key=row.key)
+                print_rows(moments, MOMENTS)
     else:
         line("twin.nothing_desired", device=found.device)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iot_core.cli.times import age, local, span
 from iot_core.messages import text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from iot_core.api import shapes
@@ -22,6 +23,7 @@ __all__ = [
     "value",
     "value_with_unit",
     "word",
+    "written",
 ]
 
 STATE_STYLE = {"alarm": "bold red", "silent": "yellow", "ok": "green", "never": "dim", "retired": "dim"}
@@ -62,6 +64,12 @@ def value(plain: float | bool | str | None) -> str:
     if isinstance(plain, bool):
         return text("cli.yes") if plain else text("cli.no")
     return f"{plain:.10g}" if isinstance(plain, float) else str(plain)
+
+
+def written(name: str, params: Mapping[str, Any]) -> str:
+    """Write a command as it is typed."""
+    said = (f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in params.items())
+    return " ".join((name, *said))
 
 
 def moment(time: datetime | None) -> str:

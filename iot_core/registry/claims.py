@@ -92,7 +92,7 @@ UPDATE iot.claim SET issued_at = coalesce(issued_at, now()), last_at = now() WHE
 """
 _COLUMNS: Final = """
 claim.id, batch.key AS batch, claim.profile, claim.serial, claim.driver, host(claim.came_from) AS came_from,
-claim.state, claim.contested, claim.claimed_at, claim.last_at
+claim.state, claim.contested, claim.claimed_at, claim.last_at, batch.revoked_at IS NOT NULL AS revoked
 """
 _WAITS: Final = """
 claim.state = 'waiting' AND ($1::text IS NULL OR claim.profile = $1) AND claim.id <> ALL($2::bigint[])
@@ -156,7 +156,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A claim as people see it."""
+    """A claim as people see it; one of a `revoked` batch gets nothing any more, whatever is decided."""
 
     id: int
     batch: str
@@ -168,6 +168,7 @@ class Claim:
     contested: int
     claimed_at: datetime
     last_at: datetime
+    revoked: bool
 
 
 async def admitted(connection: asyncpg.Connection, batch: str, key: str, came_from: str | None) -> Refusal | None:

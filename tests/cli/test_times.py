@@ -69,7 +69,7 @@ def test_a_moment_can_be_an_age(typed: str, ago: int) -> None:
     assert abs(said.total_seconds() - ago) < 5
 
 
-@pytest.mark.parametrize("typed", ["", "yesterday", "2h ago", "25:00", "-2h", "2026-13-01"])
+@pytest.mark.parametrize("typed", ["", "yesterday", "2h ago", "25:00", "-2h", "2026-13-01", "99999999d", "9" * 5000 + "d", "0001-01-01"])
 def test_what_is_no_moment_is_refused(typed: str) -> None:
     with pytest.raises(click.BadParameter, match="2h"):
         When().convert(typed, None, None)
@@ -77,6 +77,7 @@ def test_what_is_no_moment_is_refused(typed: str) -> None:
 
 def test_a_span_as_an_end_is_from_now_on() -> None:
     assert timedelta(minutes=59) < Until().convert("1h", None, None) - datetime.now(UTC) <= timedelta(hours=1)
+    assert timedelta(weeks=1) < Until().convert("8d", None, None) - datetime.now(UTC) < timedelta(weeks=2)
     assert Until().convert("2031-06-30T14:00+07:00", None, None) == datetime(2031, 6, 30, 7, tzinfo=UTC)
 
 

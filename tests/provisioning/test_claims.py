@@ -293,6 +293,10 @@ async def test_exhausted_expired_foreign_and_revoked_claims_get_nothing_and_are_
             old.batch.key: "expired",
         }  # fmt: skip
         number = (await client.inbox()).claims[0].id
+        with pytest.raises(ConflictError, match="claim_revoked"):
+            await client.accept(shapes.InboxAccept(address=f"claim:{number}"))
+        some = await client.accept_all(shapes.InboxAcceptAll())
+        assert ([each.device.key for each in some.items], len(some.left)) == (["a-1"], 1), "who can come, comes"
         await client.reject(claims=[number])
         with pytest.raises(ConflictError, match="claim_decided"):
             await client.accept(shapes.InboxAccept(address=f"claim:{number}"))

@@ -104,6 +104,40 @@ async def test_a_coap_device_fetches_it_and_says_so(dsn: str, state_path: Path, 
             await context.shutdown()
 
 
+async def test_a_coap_lamp_takes_and_reports_a_schedule_in_blocks(dsn: str, state_path: Path, free_ports: Free) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client):
+        made = await client.add_device(
+            shapes.DeviceNew(key="lamp-1", profile="native-streetlight", latitude=20.95, longitude=107.07)
+        )
+        await client.add_schedule("evening", "key=lamp-1", [f"{hour}:00 dim level={hour}" for hour in range(10, 20)])
+        await stands(client, "lamp-1", {"schedule": "pending"})
+        context = await aiocoap.Context.create_client_context()
+        host, port = core.coap
+
+        async def ask(code: Any, tail: str, *, whole: bool = True, **message: Any) -> Any:
+            uri = f"coap://{host}:{port}/v1/lamp-1/{tail}?token={made.secret}"
+            return await context.request(
+                aiocoap.Message(code=code, uri=uri, **message), handle_blockwise=whole
+            ).response
+
+        try:
+            first = await ask(aiocoap.GET, "config", whole=False)
+            assert (len(first.payload), first.opt.block2.more) == (1_024, True), "by itself, for who does not ask"
+            small = await ask(aiocoap.GET, "config", whole=False, block2=(3, False, 2))
+            assert (len(small.payload), small.opt.block2, small.opt.etag) == (64, (3, True, 2), first.opt.etag)
+            assert small.payload == first.payload[192:256]
+            beyond = await ask(aiocoap.GET, "config", whole=False, block2=(900, False, 6))
+            assert beyond.code == aiocoap.BAD_REQUEST
+            told = (await ask(aiocoap.GET, "config")).payload
+            assert len(json.loads(told)["config"]["schedule"]["points"]) > 60
+            assert (await ask(aiocoap.POST, "config/reported", payload=told)).code == aiocoap.CHANGED
+            assert standing(await client.twin("lamp-1")) == {"schedule": "in_sync"}
+            lost = await ask(aiocoap.POST, "config/reported", whole=False, payload=b"x" * 64, block1=(7, False, 2))
+            assert lost.code == aiocoap.REQUEST_ENTITY_INCOMPLETE
+        finally:
+            await context.shutdown()
+
+
 async def test_modbus_is_written_read_back_and_found_drifted(
     dsn: str, state_path: Path, free_ports: Free, free_port: Callable[[], int]
 ) -> None:
