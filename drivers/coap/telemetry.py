@@ -116,23 +116,28 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
             return answers.unauthorized()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                if not said:
-                    made = await (self._document(key) if what == "config" else self._asked(key))
-                    return answers.part(made, request.opt.block2)
-                body = self._body(key, what, request)
-                if body is None:
-                    return Message(code=Code.CONTINUE)
-                settled = asyncio.Event()
-                await self._said(_heard(key, what, body, settled))
-                await settled.wait()
+                if said:
+                    return await self._hear(key, what, request)
+                made = await (self._document(key) if what == "config" else self._asked(key))
+                return answers.part(made, request.opt.block2)
+        except (OSError, TimeoutError):
+            return answers.store_unavailable()
+
+    async def _hear(self, key: str, what: str, request: Message) -> Message:
+        """Take what a device says of its configuration or a command, or one block of it."""
+        try:
+            body = self._body(key, what, request)
         except TooLarge as exc:
             self._count("coap_too_large")
             return answers.too_large(exc.limit)
         except Incomplete:
             self._count("coap_incomplete")
             return answers.incomplete()
-        except (OSError, TimeoutError):
-            return answers.store_unavailable()
+        if body is None:
+            return Message(code=Code.CONTINUE)
+        settled = asyncio.Event()
+        await self._said(_heard(key, what, body, settled))
+        await settled.wait()
         return Message(code=Code.CHANGED)
 
     async def _document(self, key: str) -> bytes:
