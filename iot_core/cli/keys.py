@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from iot_core.cli import contexts
 from iot_core.errors import IotError
 from iot_core.messages import text, title
 from iot_core.model import is_key
@@ -30,6 +31,7 @@ __all__ = [
     "CENTER",
     "CHAIN",
     "CLASS",
+    "CONTEXT",
     "DEVICE",
     "IMAGE",
     "MODEL",
@@ -167,6 +169,20 @@ class ClassKey(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         return [CompletionItem(each.key, help=title(each.title)) for each in classes if each.key.startswith(incomplete)]
 
 
+class ContextName(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """A context: kept on this computer, so offered whether its core answers or not."""
+
+    name = "context"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
+        """Offer the contexts that begin as typed."""
+        try:
+            known = contexts.read().contexts
+        except IotError:
+            return []
+        return [CompletionItem(name, help=each.url) for name, each in known.items() if name.startswith(incomplete)]
+
+
 def _profiles() -> Profiles | None:
     from iot_core.cli.profile import own_folder
     from iot_core.profiles.load import load_tolerant
@@ -184,6 +200,7 @@ CAMPAIGN = KnownNumber(_campaigns)
 CENTER = Known(_centers)
 CHAIN = Known(_chains)
 CLASS = ClassKey()
+CONTEXT = ContextName()
 DEVICE = Known(_devices)
 IMAGE = KnownNumber(_images)
 MODEL = ModelKey()

@@ -16,6 +16,7 @@ import msgspec
 from iot_core.cli import contexts
 from iot_core.cli.base import Command, Group, option
 from iot_core.cli.contexts import LOCAL, Context, Contexts
+from iot_core.cli.keys import CONTEXT
 from iot_core.cli.output import Column, is_for_people, line, note, show_one, show_rows
 from iot_core.errors import ForbiddenError, RequestError
 from iot_core.messages import text
@@ -75,7 +76,7 @@ def login(
 
 
 @click.command("logout", cls=Command, help=text("login.help_logout"), examples=["iot logout", "iot logout site"])
-@click.argument("name", metavar="[CONTEXT]", required=False)
+@click.argument("name", type=CONTEXT, metavar="[CONTEXT]", required=False)
 def logout(name: str | None) -> None:
     known = contexts.read()
     name = name or known.current
@@ -123,7 +124,7 @@ def list_() -> None:
 
 
 @context.command("use", help=text("login.help_use"), examples=["iot context use site", "iot context use local"])
-@click.argument("name", metavar="CONTEXT")
+@click.argument("name", type=CONTEXT, metavar="CONTEXT")
 def use(name: str) -> None:
     known = contexts.read()
     if name != LOCAL:
@@ -133,7 +134,7 @@ def use(name: str) -> None:
 
 
 @context.command("remove", help=text("login.help_remove"), examples=["iot context remove site"])
-@click.argument("name", metavar="CONTEXT")
+@click.argument("name", type=CONTEXT, metavar="CONTEXT")
 def remove(name: str) -> None:
     known = contexts.read()
     known.named(name)

@@ -569,8 +569,8 @@ class Plain:
             self._happen(alarm, "unshelved")
             self._ring_again(key, alarm)
         device = alarm.device or key[0]
-        quiet, test = self.window(device, self.now)
-        if (alarm.test and not test) or (alarm.quiet is not None and quiet is None):
+        worked_at = self.window(device, self.now) != (None, False)
+        if (alarm.test or alarm.quiet is not None) and not worked_at:
             if self.state(key).phase == "active":
                 alarm.quiet, alarm.test = None, False
                 self._happen(alarm, "unsuppressed")

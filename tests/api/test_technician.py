@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from iot_core.alarms.quiet import settle
 from iot_core.api import shapes
 from iot_core.api.shapes import AreaNew
 from iot_core.errors import ForbiddenError, NotFoundError, RequestError
@@ -87,6 +88,40 @@ async def test_alarms_inside_a_test_are_tests_and_inside_maintenance_quiet_and_t
         assert [(await client.device(each["key"])).state for each in rows] == ["ok", "ok", "alarm"]
         quiet = next(each for each in (await client.windows()).items if each.device == "smoke-2")
         assert quiet.suppressed == 1
+
+
+async def test_a_walk_test_inside_maintenance_begins_and_ends_without_a_sound(city: City) -> None:
+    for key in ("walked", "quiet"):
+        await city.add(key)
+    evaluator = city.path.evaluator
+    evaluator.window = city.path.directory.window
+
+    async def marks(at: datetime) -> list[tuple[object, ...]]:
+        await city.path.reload()
+        await settle(city.path.pool, evaluator, at)
+        rows = await city.path.pool.fetch(
+            "SELECT key, test, suppressed_by FROM iot.alarm JOIN iot.device ON device.id = device_id ORDER BY key DESC"
+        )
+        return [tuple(row) for row in rows]
+
+    async def smoke(key: str) -> None:
+        await city.path.reload()
+        await city.path.say(key, json.dumps({"time": now().isoformat(), "smoke": True}))
+
+    async with city.client("technician") as client:
+        begun = now()
+        await client.open_window(shapes.WindowNew(keys=("walked", "quiet"), ends=begun + 2 * HOUR))
+        await smoke("quiet")
+        before = await marks(begun + HOUR / 8)
+        assert before == [("quiet", False, before[0][2])]
+        assert str(before[0][2]).startswith("maintenance:")
+        await client.open_window(shapes.WindowNew(kind="test", keys=("walked",), ends=begun + HOUR / 2))
+        await client.open_window(shapes.WindowNew(kind="test", keys=("quiet",), ends=begun + HOUR / 2))
+        await smoke("walked")
+        during = [("walked", True, None), before[0]]
+        assert await marks(begun + HOUR / 4) == during, "a test that begins gives nothing back to the city"
+        assert await marks(begun + HOUR) == during, "nor one that ends while the work goes on"
+        assert await marks(begun + 3 * HOUR) == [("walked", False, None), ("quiet", False, None)], "what stands, rings"
 
 
 async def test_who_has_the_right_in_one_area_works_only_there(city: City) -> None:

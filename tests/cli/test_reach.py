@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -14,6 +15,8 @@ import pytest
 from tests.cli.conftest import IOT, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import Core, Iot
 
 RED = "\x1b["
@@ -95,6 +98,19 @@ def test_completion_of_keys_is_silent_without_a_core(iot: Iot) -> None:
     env = iot.environment({"_IOT_COMPLETE": "bash_complete", "COMP_WORDS": "iot device show s", "COMP_CWORD": "3"})
     done = subprocess.run([*IOT], env=env, capture_output=True, timeout=60, check=True)
     assert (done.stdout.strip(), done.stderr) == (b"", b"")
+
+
+def test_contexts_are_completed_whether_their_core_answers_or_not(iot: Iot, tmp_path: Path) -> None:
+    kept = tmp_path / "iot" / "contexts.json"
+    kept.parent.mkdir()
+    away = {"url": "https://127.0.0.1:9", "token": "t", "user": "an", "fingerprint": ""}
+    kept.write_text(json.dumps({"current": "site", "contexts": {"site": away, "plant": away}}))
+    kept.chmod(0o600)
+    for line in ("iot context use s", "iot context remove s", "iot logout s"):
+        asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "IOT_CONTEXTS_DIR": str(tmp_path)}
+        env = iot.environment({"_IOT_COMPLETE": "bash_complete", **asked})
+        done = subprocess.run([*IOT], env=env, capture_output=True, timeout=60, check=True)
+        assert (done.stdout.split(), done.stderr) == ([b"plain,site"], b"")
 
 
 def on_a_terminal(core: Core, *arguments: str, **env: str) -> str:
