@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import asyncpg
@@ -11,9 +11,10 @@ from aiohttp import web
 from iot_core.api.services import Services
 from iot_core.errors import RequestError
 
-__all__ = ["reader"]
+__all__ = ["reader", "second_reader"]
 
 _ACQUIRE_S: Final = 10.0
+_SECOND_S: Final = 1.0
 _LOOK_S: Final = 0.2
 
 
@@ -29,6 +30,24 @@ async def reader(services: Services, request: web.Request) -> AsyncIterator[asyn
             yield connection
     except asyncpg.QueryCanceledError as exc:
         raise RequestError("read.too_long", seconds=seconds) from exc
+
+
+@asynccontextmanager
+async def second_reader(services: Services) -> AsyncIterator[asyncpg.Connection | None]:
+    """Borrow one reader more for half of a long question, or give None where that would leave none for the others.
+
+    It does not wait till one is free: askers that each hold a reader and wait for another would wait for each other.
+    """
+    pool = services.readers
+    connection = None
+    if pool.get_max_size() - pool.get_size() + pool.get_idle_size() > 1:
+        with suppress(TimeoutError, asyncpg.TooManyConnectionsError):
+            connection = await pool.acquire(timeout=_SECOND_S)
+    try:
+        yield connection
+    finally:
+        if connection is not None:
+            await pool.release(connection)
 
 
 @asynccontextmanager

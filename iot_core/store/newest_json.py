@@ -20,8 +20,8 @@ _PLAIN: Final = """
 SELECT array_agg(device_id) AS devices, string_agg(COALESCE(said, ''), E'\\n') AS said FROM (
     SELECT s.device_id, CASE WHEN t.time = s.last_time AND t.bad = 0
         AND bit_count((s.said & {known}::bigint)::bit(64)) = num_nonnulls({names})
-    THEN concat('"time":', to_json(t.time), ',"quality":"', {quality}, '","bad":[],"values":{{', {values},
-        '}},"earlier":[]') END AS said
+    THEN concat('"time":', to_json(t.time), ',"quality":"', {quality}, '","bad":[],"values":{{',
+        concat_ws(',', {values}), '}},"earlier":[]') END AS said
     FROM iot.device_status s LEFT JOIN LATERAL (
         SELECT time, quality, bad, {names} FROM {relation}
         WHERE device_id = s.device_id AND time >= $2 AND time < $3 ORDER BY time DESC LIMIT 1
@@ -54,8 +54,8 @@ async def newest_json(
     found = await connection.fetchrow(statement, list(device_ids), now - read.FRESH, now + read.AHEAD)
     if found["devices"] is None:
         return {}, []
-    # JSON has no newline inside, and these two stand nowhere else in it.
-    text = found["said"].replace('+00:00","quality"', 'Z","quality"').replace('"values":{,', '"values":{')
+    # JSON has no newline inside, and this stands nowhere else in it.
+    text = found["said"].replace('+00:00","quality"', 'Z","quality"')
     said = dict(zip(found["devices"], text.split("\n"), strict=True))
     others = [device_id for device_id, each in said.items() if not each]
     for device_id in others:
@@ -64,11 +64,11 @@ async def newest_json(
 
 
 def _member(metric: Metric) -> str:
-    """Write one metric as `,"key":value`, null where the row does not say it."""
+    """Write one metric as `"key":value`, null where the row does not say it."""
     value = f'"{metric.key}"::text'
     if metric.type is MetricType.ENUM:
         value = f"'\"' || {_case(metric.key, {number: name for name, number in metric.members.items()})} || '\"'"
-    return f"',\"{metric.key}\":' || {value}"
+    return f"'\"{metric.key}\":' || {value}"
 
 
 def _case(column: str, names: dict[int, str]) -> str:

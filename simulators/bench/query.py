@@ -35,7 +35,7 @@ MONTH: Final = timedelta(days=30)
 MEASURED: Final = 500
 AREA: Final = "bench"
 TARGETS_MS: Final = {"latest_of_all": 100.0, "month_of_one_metric": 50.0, "month_of_500_devices": 300.0}
-"""Median, as the core reads it; the same over HTTP is in the report."""
+"""Median as the core reads it, and 95 of 100 over HTTP."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(options: Options, say: Say) -> dict[str, Any]:
-    """Measure; `ok` when every median is within its target."""
+    """Measure; `ok` when every median is within its target, and over HTTP every 95th percentile."""
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(scratch())
         say("bench.step_start", 0.0)
@@ -67,7 +67,7 @@ async def run(options: Options, say: Say) -> dict[str, Any]:
         }
         http_ms, sizes = await _over_http(stage, options.times, say)
         versions = await stage.versions()
-    ok = all(read_ms[name]["p50"] <= most for name, most in TARGETS_MS.items())
+    ok = all(read_ms[name]["p50"] <= most and http_ms[name]["p95"] <= most for name, most in TARGETS_MS.items())
     return report(
         "query", options, ok=ok, versions=versions, tier=tier.value, signal=SIGNAL, rows=rows,
         read_ms=read_ms, http_ms=http_ms, answer_kb=sizes, targets_ms=TARGETS_MS,

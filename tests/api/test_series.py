@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import msgspec
 import pytest
 
+from iot_core.api import series
+from iot_core.api.reading import second_reader
 from iot_core.api.shapes import AreaNew, Level, StatsQuery
 from iot_core.errors import NotFoundError, RequestError
 from iot_core.settings import Store
@@ -133,7 +137,9 @@ async def test_newest_values_of_many_devices_include_what_was_said_earlier(any_c
     assert together == {each.metric: each.value for each in one.items}
 
 
-async def test_newest_values_that_the_database_writes_are_those_that_rows_would_give(any_city: City) -> None:
+async def test_newest_values_that_the_database_writes_are_those_that_rows_would_give(
+    any_city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: dict[str, dict[str, object]] = {
         "lc-1": {"mode": "manual"},
         "sl-1": {"on": True, "dim": 40, "power": 61.5, "lamp_failure": False},
@@ -149,6 +155,8 @@ async def test_newest_values_that_the_database_writes_are_those_that_rows_would_
     async with any_city.client() as client:
         items = (await client.newest()).items
         one_by_one = {key: await client.latest(key) for key in said}
+        monkeypatch.setattr(series, "_HALVED", 2)
+        assert (await client.newest()).items == items
     assert [each.device for each in items] == sorted(said)
     for each in items:
         alone = one_by_one[each.device].items
@@ -160,7 +168,7 @@ async def test_newest_values_that_the_database_writes_are_those_that_rows_would_
 
 
 async def test_newest_values_are_found_of_devices_silent_for_long_and_of_those_whose_last_row_is_gone(
-    any_city: City,
+    any_city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ages = {"aq-1": timedelta(hours=3), "aq-2": timedelta(days=20), "aq-3": timedelta(days=70)}
     for key, age in ages.items():
@@ -171,6 +179,8 @@ async def test_newest_values_are_found_of_devices_silent_for_long_and_of_those_w
     await any_city.path.pool.execute("DELETE FROM telemetry.air_quality WHERE time = $1", NOW - ages["aq-3"] + MINUTE)
     async with any_city.client() as client:
         found = {each.device: each for each in (await client.newest(class_key="air_quality")).items}
+        monkeypatch.setattr(series, "_HALVED", 2)
+        assert {each.device: each for each in (await client.newest(class_key="air_quality")).items} == found
     assert {key: each.time - NOW + ages[key] for key, each in found.items()} == {
         "aq-1": MINUTE, "aq-2": MINUTE, "aq-3": timedelta(0),
     }  # fmt: skip
@@ -252,6 +262,50 @@ async def test_a_client_that_leaves_takes_its_query_along(city: City) -> None:
         await until(lambda: sleeping(city))
         asking.cancel()
     await until(lambda: awake(city))
+
+
+async def test_a_second_reader_is_lent_only_while_another_stays_for_others(city: City) -> None:
+    (services,) = [value for value in city.app.values() if hasattr(value, "readers")]
+    async with AsyncExitStack() as stack:
+        for _ in range(services.settings.store.readers - 2):
+            await stack.enter_async_context(services.readers.acquire())
+        async with second_reader(services) as second:
+            assert second is not None
+            assert await second.fetchval("SELECT 1") == 1
+        await stack.enter_async_context(services.readers.acquire())
+        async with second_reader(services) as second:
+            assert second is None
+    assert services.readers.get_idle_size() == services.readers.get_size()
+
+
+async def test_an_asker_that_leaves_cancels_both_halves_and_gives_both_readers_back(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("aq-1", "aq-2"):
+        await city.add(key, "air_quality")
+
+    async def slow(connection: asyncpg.Connection, *_: object) -> None:
+        await connection.execute("SELECT pg_sleep(15) AS half")
+
+    async def at_work(many: int) -> bool:
+        return bool(await city.path.pool.fetchval(_HALVES) == many)
+
+    monkeypatch.setattr(series, "_HALVED", 2)
+    monkeypatch.setattr(series, "newest_json", slow)
+    asking = asyncio.create_task(city.ask("GET", "/telemetry/latest"))
+    await until(lambda: at_work(2))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await until(lambda: at_work(0))
+    (services,) = [value for value in city.app.values() if hasattr(value, "readers")]
+
+    async def all_back() -> bool:
+        return bool(services.readers.get_size() == services.readers.get_idle_size())
+
+    await until(all_back)
+
+
+_HALVES = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(15) AS half%' AND state = 'active'"
 
 
 async def test_readers_are_bounded_by_the_server_and_cannot_write(city: City) -> None:

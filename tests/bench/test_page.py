@@ -60,3 +60,10 @@ def test_what_was_waited_for_in_vain_is_a_miss_and_what_was_not_asked_has_no_row
         "a storm of 5,000 until the screen is quiet": ("not in the time it was given", "**no**"),
         "a fire in it, its uplink to its receipt, p99": ("1,400.0 ms", "**no**"),
     }
+
+
+def test_newest_values_are_judged_by_their_95th_percentile_too() -> None:
+    query = {"bench": "query", "settings": {"devices": 10_000}, "http_ms": {"latest_of_all": {"p50": 90, "p95": 104.5}}}
+    assert [(what, held) for _, what, _, _, held in judged([query])] == [
+        ("newest values of 10,000 devices, over HTTP", "yes"), ("the same, p95", "**no**"),
+    ]  # fmt: skip
