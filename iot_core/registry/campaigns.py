@@ -30,8 +30,9 @@ CHANNEL: Final = "iot_firmware"
 _GROWTH: Final = 4
 """Each ring is so many times larger than the one before."""
 _CAMPAIGN: Final = """
-SELECT c.id, c.image_id, i.model, i.version, c.selector, c.base_url, c.state, c.reason, c.fail_share, c.rolls_back,
-    c.by, c.created_at, coalesce(u.states, '{}') AS states, coalesce(u.ring, 0) AS ring, coalesce(u.rings, 0) AS rings
+SELECT c.id, c.image_id, i.model, i.version, c.selector, c.base_url, c.state, c.reason,
+    c.fail_share::numeric::float8 AS fail_share, c.rolls_back, c.by, c.created_at,
+    coalesce(u.states, '{}') AS states, coalesce(u.ring, 0) AS ring, coalesce(u.rings, 0) AS rings
 FROM iot.firmware_campaign c JOIN iot.firmware_image i ON i.id = c.image_id
 LEFT JOIN LATERAL (
     SELECT jsonb_object_agg(state, n) AS states, max(top) + 1 AS rings,
@@ -110,7 +111,7 @@ UPDATE iot.firmware_campaign k SET state = 'paused', reason = 'failures' FROM (
         GROUP BY b.campaign_id
     ) begun ON begun.campaign_id = u.campaign_id AND u.ring <= begun.ring
     GROUP BY u.campaign_id
-) said WHERE said.campaign_id = k.id AND k.state = 'running' AND said.failed > k.fail_share * said.total
+) said WHERE said.campaign_id = k.id AND k.state = 'running' AND said.failed > k.fail_share::numeric * said.total
 """
 # A device that was away when its turn came must not begin after somebody said stop.
 _TAKE_BACK: Final = """

@@ -87,6 +87,12 @@ async def test_too_many_failed_of_the_rings_that_began_pause_it(database: asyncp
     assert (await campaigns.campaign(database, over)).state == "stopped"
 
 
+async def test_a_share_is_what_was_asked_for_not_the_nearest_of_four_bytes(database: asyncpg.Connection) -> None:
+    number = await _campaign(database, [["waiting"]])
+    await database.execute("UPDATE iot.firmware_campaign SET fail_share = 0.7")
+    assert (await campaigns.campaign(database, number)).fail_share == 0.7
+
+
 async def test_what_a_look_costs_does_not_grow_with_its_square(database: asyncpg.Connection) -> None:
     plan = await database.fetch(f"EXPLAIN {campaigns._PAUSE_BAD}")
     assert not [row[0] for row in plan if "SubPlan" in row[0]], "nothing is asked again for each device"
