@@ -87,13 +87,19 @@ class Tcp(Framing):
             pdu = bytes(received[7 : length + 6])
             del received[: length + 6]
             if transaction == self._transaction and unit_id == self._unit_id:
-                if not self._is_whole(pdu):
+                # Behind half an answer that another frame made whole lies the rest of that frame.
+                if not self._is_whole(pdu) or self._is_astray():
                     raise Garbage
                 return pdu
             self.strangers += 1
-        if len(received) >= 4 and (received[2] or received[3]):
+        if self._is_astray():
             raise Garbage
         return None
+
+    def _is_astray(self) -> bool:
+        """Say whether what is left can never become a frame."""
+        received = self._received
+        return any(received[2:4]) or (len(received) >= 6 and int.from_bytes(received[4:6], "big") not in _LENGTHS)
 
     def idle(self, data: bytes) -> None:
         self.feed(data)

@@ -118,6 +118,8 @@ def test_over_tcp_a_whole_frame_is_mine_or_skipped(received: bytes, answered: bo
         tcp(bytes([3, 9, 0, 1, 0, 2])),
         tcp(bytes([3, 4])),
         tcp(bytes([0x83, 2, 0])),
+        tcp(GOOD)[:11] + tcp(GOOD, transaction=6),
+        tcp(GOOD) + struct.pack(">HHH", 8, 0, 600),
     ],
     ids=[
         "http",
@@ -129,6 +131,8 @@ def test_over_tcp_a_whole_frame_is_mine_or_skipped(received: bytes, answered: bo
         "byte count",
         "no data",
         "long no",
+        "half an answer made whole by another",
+        "mine, then too long",
     ],
 )
 def test_over_tcp_bytes_that_can_never_become_an_answer_are_garbage(received: bytes) -> None:
