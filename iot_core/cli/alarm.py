@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iot_core.api import shapes
     from iot_core.client import Client
 
-__all__ = ["ALARM_COLUMNS", "alarm", "delivery", "do_each"]
+__all__ = ["ALARM_COLUMNS", "alarm", "delivery", "do_each", "marks"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
     Column("cli.col_id", lambda row: row.id, right=True, whole=True),
     Column("cli.col_severity", lambda row: word("severity", row.severity), lambda row: SEVERITY_STYLE[row.severity]),
     Column("cli.col_state", lambda row: word("alarm_is", row.state)),
-    Column("cli.col_alarm", lambda row: title(row.title) + _marks(row)),
+    Column("cli.col_alarm", lambda row: title(row.title) + marks(row)),
     Column("cli.col_device", lambda row: row.device or row.device_name or row.area_name),
     Column("cli.col_value", lambda row: value(row.value), right=True, whole=True, drop=1),
     Column("cli.col_raised", lambda row: local(row.raised_at), whole=True, drop=3),
@@ -136,14 +136,15 @@ def _flat(happened: shapes.AlarmHappened) -> list[object]:
     return [*fixed, row.severity.value, row.state.value, row.device or "", row.value, row.simulated]
 
 
-def _marks(row: shapes.Alarm) -> str:
-    """Add what a person must know before acting: it is a simulation, it arrived late, it is kept quiet."""
-    marks = [text(f"cli.mark_{mark}") for mark, given in (("simulated", row.simulated), ("late", row.late)) if given]
+def marks(row: shapes.Alarm) -> str:
+    """Add what a person must know before acting: a test, a simulation, that it arrived late, that it is kept quiet."""
+    known = (("test", row.test), ("simulated", row.simulated), ("late", row.late))
+    found = [text(f"cli.mark_{mark}") for mark, given in known if given]
     if _is_shelved(row):
-        marks.append(text("alarm_do.mark_out" if _is_out(row) else "alarm_do.mark_shelved"))
+        found.append(text("alarm_do.mark_out" if _is_out(row) else "alarm_do.mark_shelved"))
     if row.suppressed_by is not None:
-        marks.append(text("alarm_do.mark_suppressed"))
-    return f" ({', '.join(marks)})" if marks else ""
+        found.append(text("alarm_do.mark_suppressed"))
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _is_shelved(row: shapes.Alarm) -> bool:
@@ -190,7 +191,7 @@ def _happened(happened: shapes.AlarmHappened) -> str:
         time=local(event.at),
         kind=word("event", event.kind),
         severity=word("severity", row.severity),
-        title=title(row.title) + _marks(row),
+        title=title(row.title) + marks(row),
         device=row.device or row.device_name or row.area_name or "-",
         id=row.id,
     )
@@ -210,7 +211,7 @@ def _print_way(way: shapes.AlarmTrace) -> None:
 def _print(found: shapes.AlarmDetail) -> None:
     fact_lines(
         [
-            ("cli.col_alarm", f"{title(found.title)}{_marks(found)} ({found.rule})"),
+            ("cli.col_alarm", f"{title(found.title)}{marks(found)} ({found.rule})"),
             ("cli.col_severity", word("severity", found.severity)),
             ("cli.col_state", word("alarm_is", found.state)),
             ("cli.col_device", "  ".join(filter(None, (found.device, found.device_name)))),

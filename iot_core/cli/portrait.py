@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from iot_core.cli.alarm import marks
 from iot_core.cli.output import console, fact_lines, print_rows
 from iot_core.cli.telemetry import LATEST_COLUMNS
 from iot_core.cli.times import local
@@ -165,7 +166,7 @@ def _alarm(alarm: shapes.Alarm) -> str:
     return text(
         "cli.wrong_alarm",
         severity=word("severity", alarm.severity),
-        title=title(alarm.title),
+        title=title(alarm.title) + marks(alarm),
         state=word("alarm_is", alarm.state),
         since=moment(alarm.raised_at),
         id=alarm.id,

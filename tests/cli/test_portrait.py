@@ -57,3 +57,16 @@ def test_everything_that_is_wrong_is_listed_and_nothing_else() -> None:
     assert len(found) == 4
     assert found[0].startswith("medium: Lamp failure, not acknowledged")
     assert found[2].startswith("3 messages")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, "Lamp failure,"),
+        ({"test": True}, "Lamp failure (test),"),
+        ({"suppressed_by": "maintenance:3"}, "Lamp failure (kept quiet),"),
+    ],
+)
+def test_an_alarm_that_is_a_test_or_kept_quiet_is_not_taken_for_a_real_one(facts: dict[str, object], said: str) -> None:
+    (wrong,) = wrongs(device(state="alarm", alarms=[ALARM | facts]))
+    assert said in wrong[1]
