@@ -250,7 +250,7 @@ class PresenceSpec(Table, frozen=True, kw_only=True):
     offline: str | bool
     """What it says, often as last will, when it is not."""
     path: str = ""
-    """Where the word stands, when the message is JSON."""
+    """Where the word stands, when the message is JSON; the bare word is understood too."""
 
 
 def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonFormat:

@@ -175,8 +175,9 @@ class PresenceFormat:
         return Decoded(problems=(Problem(Reason.BAD_FIELD, detail, said[:_TEXT_SHOWN]),))
 
     def _said(self, payload: bytes) -> str:
-        if self.path is None:
-            return payload[: 4 * _TEXT_SHOWN].decode("utf-8", "replace").strip()
+        plain = payload[: 4 * _TEXT_SHOWN].decode("utf-8", "replace").strip()
+        if self.path is None or plain in {self.online, self.offline}:  # an older firmware may say the bare word
+            return plain
         found = find(read_json(payload), self.path)
         if found is True or found is False:
             return str(found).lower()
