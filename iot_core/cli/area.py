@@ -6,16 +6,18 @@ import pathlib
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import to_builtins
 
 from iot_core.cli.base import Group, option
 from iot_core.cli.keys import AREA, NEW_KEY
-from iot_core.cli.output import Column, fact_lines, line, note, print_rows, show_one
+from iot_core.cli.output import Column, fact_lines, line, note, print_rows, show_one, show_rows
 from iot_core.cli.preview import carry_out
-from iot_core.cli.session import ask
+from iot_core.cli.session import ask, chosen
 from iot_core.cli.times import When, local
 from iot_core.messages import language, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from rich.tree import Tree
@@ -69,7 +71,10 @@ def add(key: str, *, name: str, name_en: str | None, kind: str, parent: str | No
 @area.command("tree", help=text("cli.help_area_tree"), examples=["iot area tree", "iot area tree --output json"])
 def tree() -> None:
     found = ask(lambda client: client.area_tree())
-    show_one(found.items, lambda: _print_tree(found.items))
+    if chosen().output == "csv":  # parents before children, as `iot area import` reads them
+        show_rows(list(_all(found.items)), [], nothing="cli.area_none", data=_flat)
+    else:
+        show_one(found.items, lambda: _print_tree(found.items))
 
 
 @area.command("show", help=text("area.help_show"), examples=["iot area show 06685", "iot area show 193"])
@@ -230,6 +235,16 @@ def _print_tree(roots: tuple[shapes.AreaNode, ...]) -> None:
         top = Tree(_label(root))
         _grow(top, root)
         console().print(top)
+
+
+def _all(nodes: tuple[shapes.AreaNode, ...]) -> Iterator[shapes.AreaNode]:
+    for node in nodes:
+        yield node
+        yield from _all(node.children)
+
+
+def _flat(node: shapes.AreaNode) -> dict[str, object]:
+    return {name: value for name, value in to_builtins(node).items() if name != "children"}
 
 
 def _grow(branch: Tree, node: shapes.AreaNode) -> None:

@@ -14,6 +14,8 @@ import aiomqtt
 from tests.cli.conftest import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import Core
 
 
@@ -168,7 +170,7 @@ def test_a_list_that_is_cut_says_so(core: Core) -> None:
         assert core("device", "list", "--search", "sl-cut", "--limit", "2", "--output", output).err == ""
 
 
-def test_areas_are_a_tree_with_names_of_the_language(core: Core) -> None:
+def test_areas_are_a_tree_with_names_of_the_language(core: Core, tmp_path: Path) -> None:
     core("area", "add", "hn", "--name", "Hà Nội", "--name-en", "Hanoi", "--kind", "province")
     core("area", "add", "hoan-kiem", "--name", "Phường Hoàn Kiếm", "--kind", "ward", "--parent", "hn")
     core.add("sl-hn", "native-streetlight", "--area", "hoan-kiem")
@@ -179,6 +181,10 @@ def test_areas_are_a_tree_with_names_of_the_language(core: Core) -> None:
     )
     assert "Hà Nội (hn" in core("area", "tree", "--lang", "vi").out
     assert [root["children"][0]["key"] for root in core.json("area", "tree") if root["key"] == "hn"] == ["hoan-kiem"]
+    table = core("area", "tree", "--output", "csv").out
+    copied = tmp_path / "areas.csv"
+    copied.write_text(table, encoding="utf-8")
+    assert core("area", "import", str(copied), "--yes").out == "Nothing to change.\n", "what it writes, it reads"
     assert [device["key"] for device in core.json("device", "list", "--area", "hn")] == ["sl-hn"]
     assert core("area", "add", "hn", "--name", "x").code == 1
 
