@@ -167,7 +167,8 @@ async def stats(call: Call[shapes.StatsQuery]) -> shapes.Stats:
     start, end = span_of(asked.start, asked.end)
     async with call.reader() as connection:
         narrowed = bool(asked.area or asked.devices) or call.areas is not None or _homes(call, asked.class_key)
-        devices = await _devices(connection, asked, call.areas) if narrowed or not asked.class_key else []
+        then = (start, end) if asked.area and asked.areas == "then" else None
+        devices = await _devices(connection, asked, call.areas, then=then) if narrowed or not asked.class_key else []
         devices = await without_households(call, connection, devices)
         class_key = _one_class(asked.class_key, devices)
         device_class = class_of(profiles, class_key)
@@ -178,6 +179,7 @@ async def stats(call: Call[shapes.StatsQuery]) -> shapes.Stats:
         found = await buckets.stats(
             connection, device_class, level, start=start, end=end, metrics=metrics,
             device_ids=[each.id for each in devices] if narrowed else None, by="" if asked.by == "all" else asked.by,
+            then_in=asked.area if then else None,
         )  # fmt: skip
         keys = {each.id: each.key for each in devices}
         if missing := {each.device_id for each in found if each.device_id is not None} - keys.keys():
@@ -229,10 +231,15 @@ def _stat(found: buckets.Stats, metric: Metric, keys: dict[int, str]) -> shapes.
 
 
 async def _devices(
-    connection: asyncpg.Connection, asked: shapes.ScopeQuery, within: frozenset[int] | None, *, profiles: bool = True
+    connection: asyncpg.Connection,
+    asked: shapes.ScopeQuery,
+    within: frozenset[int] | None,
+    *,
+    profiles: bool = True,
+    then: tuple[datetime, datetime] | None = None,
 ) -> list[Scoped]:
     keys = keys_of(asked.devices) or None
-    wanted = Scope(class_key=asked.class_key, area=asked.area, keys=keys, within=within)
+    wanted = Scope(class_key=asked.class_key, area=asked.area, keys=keys, within=within, then=then)
     return await scoped(connection, wanted, most=_MOST_DEVICES, profiles=profiles)
 
 

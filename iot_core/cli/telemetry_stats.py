@@ -32,6 +32,7 @@ __all__ = ["stats"]
         "iot telemetry stats aq-0012 --from 30d",
         "iot telemetry stats --class air_quality --area ben-thanh --from 7d --metric pm25 --by device",
         "iot telemetry stats --class water_meter --from 2025-06-01 --to 2025-07-01 --by time --output csv",
+        "iot telemetry stats --class streetlight --area 193 --areas then --from 2025-01-01 --to 2025-07-01",
     ],
 )
 @click.argument("keys", type=DEVICE, nargs=-1, metavar="[KEY]...")
@@ -42,6 +43,7 @@ __all__ = ["stats"]
 @option("--metric", "metrics", multiple=True, metavar="METRIC", help=text("cli.opt_metric"))
 @option("--level", type=click.Choice(LEVELS), help=text("telemetry.opt_level"))
 @option("--by", type=click.Choice(("all", "device", "time")), default="all", help=text("telemetry.opt_by"))
+@option("--areas", type=click.Choice(("now", "then")), default="now", help=text("telemetry.opt_areas"))
 def stats(
     keys: tuple[str, ...],
     *,
@@ -52,6 +54,7 @@ def stats(
     metrics: tuple[str, ...],
     level: str | None,
     by: str,
+    areas: str,
 ) -> None:
     from iot_core.api import shapes
 
@@ -66,6 +69,7 @@ def stats(
         metrics=",".join(metrics) or None,
         level=shapes.Level(level) if level else None,
         by=by,  # type: ignore[arg-type]  # click.Choice has checked it
+        areas=areas,  # type: ignore[arg-type]  # as above
     )
     found = ask(lambda client: client.stats(asked))
     if found.items:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -22,28 +23,32 @@ WITH RECURSIVE inside AS (
 SELECT d.id, d.key, d.name, d.class_key, {profile} AS profile, d.retired_at IS NOT NULL AS retired
 FROM iot.device d
 WHERE ($1::text IS NULL OR d.class_key = $1)
-    AND ($2::text IS NULL OR d.area_id IN (SELECT id FROM inside))
+    AND ($2::text IS NULL OR {inside})
     AND ($5::integer[] IS NULL OR d.area_id = ANY($5))
-    AND CASE WHEN $3::text[] IS NULL THEN d.retired_at IS NULL ELSE d.key = ANY($3) END
+    AND CASE WHEN $3::text[] IS NULL THEN {living} ELSE d.key = ANY($3) END
 ORDER BY d.key LIMIT $4
 """
 _PROFILE: Final = """
 (SELECT profile FROM iot.unit WHERE device_id = d.id AND mounted_to IS NULL ORDER BY id DESC LIMIT 1)
 """
+_NOW: Final = "d.area_id IN (SELECT id FROM inside)"
+_THEN: Final = "d.id IN (SELECT device_id FROM iot.devices_in_area_then($2) stood WHERE stood.during && $6::tstzrange)"
 _AREA: Final = "SELECT EXISTS (SELECT FROM iot.area WHERE key = $1)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What is asked for, all of it at once; retired devices are meant only when they are named.
+    """What is asked for, all of it at once; retired devices are meant only when they are named, or of `then`.
 
-    `within` bounds it to the areas in which the asker has the right (None: everywhere).
+    `within` bounds it to the areas in which the asker has the right (None: everywhere). `then`: those that stood in the
+    area at some time of this span, by its devices and areas of that time; None: those that stand there now.
     """
 
     class_key: str | None = None
     area: str | None = None
     keys: Sequence[str] | None = None
     within: frozenset[int] | None = None
+    then: tuple[datetime, datetime] | None = None
 
 
 class Scoped(msgspec.Struct, frozen=True, gc=False):
@@ -66,8 +71,14 @@ async def scoped(connection: asyncpg.Connection, wanted: Scope, *, most: int, pr
         raise NotFoundError("registry.no_area", key=wanted.area)
     keys = None if wanted.keys is None else list(wanted.keys)
     within = None if wanted.within is None else list(wanted.within)
-    statement = _SCOPED.format(profile=_PROFILE if profiles else "NULL::text")
-    rows = await connection.fetch(statement, wanted.class_key, wanted.area, keys, most + 1, within)
+    now = wanted.then is None
+    statement = _SCOPED.format(
+        profile=_PROFILE if profiles else "NULL::text",
+        inside=_NOW if now else _THEN,
+        living="d.retired_at IS NULL" if now else "true",
+    )
+    span = () if wanted.then is None else (asyncpg.Range(*wanted.then),)
+    rows = await connection.fetch(statement, wanted.class_key, wanted.area, keys, most + 1, within, *span)
     if len(rows) > most:
         raise RequestError("read.too_many", most=most)
     found = [Scoped(*row) for row in rows]

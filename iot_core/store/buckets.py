@@ -100,9 +100,11 @@ async def stats(
     metrics: Sequence[Metric],
     device_ids: Sequence[int] | None = None,
     by: str = "",
+    then_in: str | None = None,
 ) -> list[Stats]:
     """Aggregate a span over all devices of a class, or over some; `by` is "", "device" or "time" (each bucket).
 
+    `then_in`: of these devices only buckets that began while they stood in this area, by the areas of that time.
     The span is that of whole buckets. One entry a metric and group, in the order of `metrics`.
     """
     span = (start, end)
@@ -114,6 +116,9 @@ async def stats(
     else:
         source = await _source(connection, device_class, level, metrics, "device_id = ANY($3)")
         arguments = [start, end, list(device_ids)]
+    if then_in is not None:
+        arguments.append(then_in)
+        source = _STOOD.format(source=source, area=f"${len(arguments)}")
     group = {"": "", "device": "device_id", "time": "time"}[by]
     sums = ", ".join(_summed(number) for number in range(len(metrics)))
     tail = f"GROUP BY {group} ORDER BY {group}" if group else ""
@@ -149,6 +154,10 @@ def _summed(number: int) -> str:
     )
 
 
+_STOOD: Final = """
+SELECT kept.* FROM ({source}) kept
+JOIN iot.devices_in_area_then({area}) stood ON stood.device_id = kept.device_id AND stood.during @> kept.time
+"""
 _FEW: Final = 20
 _DUE: Final = """
 SELECT min(due.first) AS first, max(due.last) AS last, state.raw_from

@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Literal
 
 import asyncpg
 import msgspec
@@ -213,6 +215,31 @@ async def test_aggregates_are_the_same_at_every_level_and_by_every_group(any_cit
     assert [(each.device, each.count) for each in by_device.items] == [("aq-1", 429), ("aq-2", 273)]
     assert sum(each.count for each in one.items) == 273
     assert {each.devices for each in one.items} == {1}
+
+
+async def test_last_years_chart_is_by_the_areas_of_then_or_of_now(any_city: City) -> None:
+    await any_city.add("aq-1", "air_quality")
+    async with any_city.path.pool.acquire() as connection, connection.transaction():
+        await connection.execute("INSERT INTO iot.area (key, name) VALUES ('before', 'Before'), ('after', 'After')")
+        move = "UPDATE iot.device SET area_id = (SELECT id FROM iot.area WHERE key = $1)"
+        for area, since in (("before", START), ("after", START + 17 * 60 * MINUTE)):
+            await connection.execute("SELECT set_config('iot.effective_at', $1, true)", since.isoformat())
+            await connection.execute(move, area)
+    await fill(any_city, "aq-1", range(0, 3_000, 10))
+    await rolled_up(any_city)
+    sides: tuple[Literal["now", "then"], ...] = ("now", "then")
+    counted: dict[tuple[str, str], list[int]] = {}
+    async with any_city.client() as client:
+        for area, areas, level in product(("before", "after"), sides, (Level.RAW, Level.HOUR)):
+            asked = StatsQuery(
+                class_key="air_quality", area=area, areas=areas, level=level, metrics="pm25", start=START, end=NOW
+            )
+            items = (await client.stats(asked)).items
+            counted.setdefault((area, areas), []).append(sum(each.count for each in items))
+    assert counted == {
+        ("before", "now"): [0, 0], ("after", "now"): [300, 300],
+        ("before", "then"): [102, 102], ("after", "then"): [198, 198],
+    }  # fmt: skip
 
 
 async def test_what_a_meter_counted_is_whole_before_and_after_its_rollup(any_city: City) -> None:

@@ -185,13 +185,17 @@ class LatestList(Answer, frozen=True, kw_only=True):
 
 
 class StatsQuery(ScopeQuery, frozen=True, kw_only=True):
-    """Aggregates of a span over devices of one class; `from` and `to` are widened to whole buckets of the level."""
+    """Aggregates of a span over devices of one class; `from` and `to` are widened to whole buckets of the level.
+
+    `areas`: an area is what stands in it now, whatever it was called before, or (`then`) what stood in it at each time.
+    """
 
     start: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="from")
     end: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="to")
     metrics: str | None = None
     level: Level | None = None
     by: Literal["all", "device", "time"] = "all"
+    areas: Literal["now", "then"] = "now"
 
 
 class Stat(Spread, frozen=True, kw_only=True):
