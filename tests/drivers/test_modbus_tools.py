@@ -195,7 +195,8 @@ async def test_what_was_found_without_signal_is_imported_later_and_again_changes
         assert [each["unit_id"] for each in saved["undecided"]] == [3]
         saved["devices"][0]["name"] = "Trạm cầu Bãi Cháy"
         job.write_text(json.dumps(saved))
-        await iot(*where, "--choose", "3=tuf-2000m")  # type: ignore[misc]
+        _, err = await iot(*where, "--choose", "3=tuf-2000m", "--choose", "88=tuf-2000m")  # type: ignore[misc]
+        assert "No unit 88" in err
         saved = json.loads(job.read_text())
         assert saved["devices"][0]["name"] == "Trạm cầu Bãi Cháy", "what a person wrote stays"
         assert (len(saved["devices"]), saved["undecided"]) == (3, [])

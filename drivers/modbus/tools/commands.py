@@ -145,6 +145,8 @@ def scan(
     if choose:
         known = _profiles(folder)
         picked = {unit_id: known.get(model).model for unit_id, model in choose}
+        for unit_id in sorted(picked.keys() - {each.unit_id for each in found}):
+            note("modbus.chosen_nobody", unit=unit_id, model=picked[unit_id])
         found = [replace(each, model=picked.get(each.unit_id, each.model)) for each in found]
     show_rows(found, FOUND_COLUMNS, nothing="modbus.nobody", data=lambda row: row.data())
     if save is not None:
