@@ -28,22 +28,20 @@ _SILENT: Final = "core.silent"
 _PARTS: Final = frozenset(f"core.{part}" for part in Part)
 _SLACK: Final = timedelta(seconds=5)  # the way, and the sender's look once a second
 BEAT: Final = "UPDATE iot.center SET beat_at = clock_timestamp(), beat_within_s = $2 WHERE id = $1 RETURNING beat_at"
-STANDING: Final = """
-SELECT s.ref, greatest(r.last_time, clock_timestamp()) AS at FROM iot.outside_source s
-JOIN iot.rule_state r ON r.source_kind = 'outside' AND r.source_id = s.id
-WHERE s.center_id = $1 AND starts_with(s.ref, 'core.') AND r.state = 'active' ORDER BY s.id
+_ACTIVE: Final = """
+FROM iot.outside_source s JOIN iot.rule_state r ON r.source_kind = 'outside' AND r.source_id = s.id
+WHERE r.state = 'active'"""
+STANDING: Final = f"""
+SELECT s.ref, greatest(r.last_time, clock_timestamp()) AS at {_ACTIVE}
+    AND s.center_id = $1 AND starts_with(s.ref, 'core.') ORDER BY s.id
 """
-STANDS: Final = """
-SELECT EXISTS (
-    SELECT FROM iot.outside_source s JOIN iot.rule_state r ON r.source_kind = 'outside' AND r.source_id = s.id
-    WHERE s.center_id = $1 AND s.ref = $2 AND r.state = 'active')
-"""
+SILENT: Final = f"SELECT EXISTS (SELECT {_ACTIVE} AND s.center_id = $1 AND s.ref = '{_SILENT}')"
 # Locked: a heartbeat that comes meanwhile waits, and then finds the alarm that it ends.
 OVERDUE: Final = f"""
 SELECT c.key, greatest(c.beat_at, $2) + make_interval(secs => 2 * c.beat_within_s) + $3 AS due, c.beat_at
 FROM iot.center c
 WHERE c.removed_at IS NULL AND greatest(c.beat_at, $2) + make_interval(secs => 2 * c.beat_within_s) + $3 <= $1
-    AND NOT {STANDS.strip().removeprefix("SELECT ").replace("$1", "c.id").replace("$2", f"'{_SILENT}'")}
+    AND NOT EXISTS (SELECT {_ACTIVE} AND s.center_id = c.id AND s.ref = '{_SILENT}')
 FOR UPDATE OF c SKIP LOCKED
 """
 
@@ -73,7 +71,7 @@ async def beat(connection: asyncpg.Connection, center: Center, within_s: float) 
     """Note a heartbeat, after which the next comes within so many seconds; it ends the center's silence."""
     async with connection.transaction():
         at = await connection.fetchval(BEAT, center.id, within_s)
-        if await connection.fetchval(STANDS, center.id, _SILENT):
+        if await connection.fetchval(SILENT, center.id):
             await take(connection, center, _silence(center, Kind.CLEARED, at, at))
 
 

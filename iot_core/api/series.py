@@ -165,7 +165,10 @@ async def stats(call: Call[shapes.StatsQuery]) -> shapes.Stats:
     """Aggregate a span over all devices of a class, or some: together, by device or by bucket."""
     asked, profiles = call.query, call.services.profiles
     start, end = span_of(asked.start, asked.end)
+    level = Level(asked.level) if asked.level else _level(start, end)
     async with call.reader() as connection:
+        zone = (await read_calendar(connection)).zone
+        start, end = whole_buckets(start, end, level, zone)
         narrowed = bool(asked.area or asked.devices) or call.areas is not None or _homes(call, asked.class_key)
         then = (start, end) if asked.area and asked.areas == "then" else None
         devices = await _devices(connection, asked, call.areas, then=then) if narrowed or not asked.class_key else []
@@ -173,9 +176,6 @@ async def stats(call: Call[shapes.StatsQuery]) -> shapes.Stats:
         class_key = _one_class(asked.class_key, devices)
         device_class = class_of(profiles, class_key)
         metrics = metrics_of(device_class, metric_keys(device_class, asked.metrics))
-        zone = (await read_calendar(connection)).zone
-        level = Level(asked.level) if asked.level else _level(start, end)
-        start, end = whole_buckets(start, end, level, zone)
         found = await buckets.stats(
             connection, device_class, level, start=start, end=end, metrics=metrics,
             device_ids=[each.id for each in devices] if narrowed else None, by="" if asked.by == "all" else asked.by,

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from iot_core.store.vault import Vault
 
-__all__ = ["WAITS", "Keep", "forget", "keep", "keep_beside"]
+__all__ = ["LAPSES", "WAITS", "Keep", "forget", "keep", "keep_beside"]
 
 WAITS: Final = "_next"
-"""Ends the kind of a credential that takes over when its device has used it; unused for a month, it lapses."""
+"""Ends the kind of a credential that takes over when its device has used it; unused for so long, it lapses."""
+LAPSES: Final = "interval '30 days'"
 _UNIT: Final = """
 SELECT unit.id, unit.address FROM iot.unit JOIN iot.device ON device.id = unit.device_id
 WHERE device.key = $1 AND unit.mounted_to IS NULL AND device.retired_at IS NULL
@@ -45,10 +46,10 @@ JOIN iot.device ON device.id = unit.device_id WHERE unit_id = $1 AND credential.
 FOR UPDATE OF credential
 """
 _TAKE_OVER: Final = "UPDATE iot.credential SET kind = $3, secret = $4 WHERE unit_id = $1 AND kind = $2"
-_OF: Final = """
+_OF: Final = f"""
 SELECT public, secret, device.key FROM iot.credential JOIN iot.unit ON unit.id = unit_id
 JOIN iot.device ON device.id = unit.device_id WHERE unit_id = $1 AND credential.kind = $2
-    AND (credential.kind <> 'oscore_next' OR credential.created_at > now() - interval '30 days')
+    AND (credential.kind <> 'oscore_next' OR credential.created_at > now() - {LAPSES})
 """
 _RESERVE: Final = """
 UPDATE iot.credential SET counter = counter + $3 WHERE unit_id = $1 AND kind = $2 RETURNING counter - $3

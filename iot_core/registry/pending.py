@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from iot_core.errors import NotFoundError
 from iot_core.registry.audit import Change, record
+from iot_core.registry.keep import LAPSES
 
 if TYPE_CHECKING:
     import asyncpg
@@ -25,7 +26,7 @@ __all__ = ["PENDING", "SOURCE", "clear", "forget", "overtake", "promote", "seale
 
 SOURCE: Final = "rotation"
 """Of the command orders that bring such a secret."""
-PENDING: Final = "CASE WHEN unit.next_since > now() - interval '30 days' THEN unit.next_hash END"
+PENDING: Final = f"CASE WHEN unit.next_since > now() - {LAPSES} THEN unit.next_hash END"
 """The hash of the one that waits; one that nobody showed for a month lapses."""
 _PROMOTE: Final = """
 UPDATE iot.unit SET secret_hash = next_hash, next_hash = NULL, next_since = NULL WHERE id = $1 AND next_hash = $2
@@ -52,9 +53,7 @@ JOIN iot.device ON device.id = unit.device_id JOIN iot.credential ON credential.
 WHERE device.key = $1 AND unit.mounted_to IS NULL AND device.retired_at IS NULL
 ORDER BY unit.mounted_from DESC, unit.id DESC LIMIT 1
 """
-_LAPSED: Final = """
-DELETE FROM iot.credential WHERE kind = 'oscore_next' AND created_at < now() - interval '30 days'
-"""
+_LAPSED: Final = f"DELETE FROM iot.credential WHERE kind = 'oscore_next' AND created_at < now() - {LAPSES}"
 _TIDY: Final = """
 DELETE FROM iot.credential WHERE kind = 'next' AND NOT EXISTS (
     SELECT FROM iot.unit u JOIN iot.command c ON c.device_id = u.device_id JOIN iot.command_order o ON o.id = c.order_id
