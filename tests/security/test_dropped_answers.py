@@ -125,7 +125,7 @@ async def test_a_client_gives_up_after_its_retries_with_one_sentence(city: City)
         cutting(city, 99) as proxy,
         Client(f"http://127.0.0.1:{proxy.port}", city.tokens["admin"], lang="en", retries=1) as client,
     ):
-        with pytest.raises(RequestError, match=r"api\.unreachable"):
+        with pytest.raises(RequestError, match=r"api\.cut_off"):
             await client.sign_in_code()
     assert proxy.passed == 2
 
