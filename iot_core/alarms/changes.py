@@ -13,7 +13,7 @@ from iot_core.alarms.watch import Knowledge
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import AlarmRule, DeviceClass
 
-__all__ = ["book_with", "change_rule", "reach_of", "rows", "rules_at", "where_of"]
+__all__ = ["book_with", "change_rule", "laid_there", "reach_of", "rows", "rules_at", "where_of"]
 
 ENDED: Final = "UPDATE iot.alarm_rule SET ended_at = clock_timestamp() WHERE id = $1"
 ADD: Final = """
@@ -70,6 +70,12 @@ async def where_of(connection: asyncpg.Connection, where: str) -> Where:
     if found is None:
         raise NotFoundError("registry.no_area" if kind == "area" else "registry.no_device", key=name)
     return (found, None, None) if kind == "area" else (None, None, found)
+
+
+async def laid_there(connection: asyncpg.Connection, rule: str, where: Where) -> Mapping[str, Any] | None:
+    """Give what people changed of a rule exactly there; None: nothing."""
+    row = await connection.fetchrow(NOW, rule, *where)
+    return None if row is None else row["body"]
 
 
 async def change_rule(

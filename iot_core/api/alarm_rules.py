@@ -6,7 +6,7 @@ from typing import Final
 import asyncpg
 
 from iot_core.alarms.book import RuleRow
-from iot_core.alarms.changes import book_with, change_rule, reach_of, rows, rules_at, where_of
+from iot_core.alarms.changes import book_with, change_rule, laid_there, reach_of, rows, rules_at, where_of
 from iot_core.alarms.say import say
 from iot_core.alarms.times import Times
 from iot_core.alarms.trial import Trial, part_of
@@ -53,6 +53,7 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
     async with call.connection() as connection, connection.transaction():
         await _require(call, connection, body.where)
         where = await where_of(connection, body.where)
+        before = await laid_there(connection, rule, where)
         try:
             found, devices = await change_rule(
                 connection, device_class, rule, where, body.body, by=call.who.name, version=body.version,
@@ -61,8 +62,9 @@ async def change(call: Call[NoQuery], body: shapes.RuleChange) -> shapes.RuleCha
         except ConfigError as exc:
             raise _wrong(exc) from exc
         if not body.preview:
-            after = {"where": body.where or "class", "body": body.body}
-            await record(connection, call.who.name, "rule.change", Change(f"rule/{rule}", None, after))
+            at = body.where or "class"
+            changed = Change(f"rule/{rule}", {at: before}, {at: body.body})
+            await record(connection, call.who.name, "rule.change", changed)
     return shapes.RuleChanged(
         rule=rule, where=body.where or f"class={device_class.key}",
         said=None if found is None else say(found, call.lang),

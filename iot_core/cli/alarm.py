@@ -14,7 +14,7 @@ from iot_core.cli.output import Column, Stream, cut, fact_lines, line, printable
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
-from iot_core.errors import ConflictError, IotError, NotFoundError
+from iot_core.errors import ConflictError, IotError, NotFoundError, RequestError
 from iot_core.messages import language, text, title
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iot_core.api import shapes
     from iot_core.client import Client
 
-__all__ = ["ALARM_COLUMNS", "alarm", "delivery", "do_each", "marks"]
+__all__ = ["ALARM_COLUMNS", "VERSION", "alarm", "delivery", "do_each", "marks", "of_one"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,7 @@ def alarm() -> None:
     pass
 
 
+VERSION = option("--version-seen", type=click.IntRange(1), metavar="N", help=text("alarm_do.opt_version"))
 ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
     Column("cli.col_id", lambda row: row.id, right=True, whole=True),
     Column("cli.col_severity", lambda row: word("severity", row.severity), lambda row: SEVERITY_STYLE[row.severity]),
@@ -80,8 +81,17 @@ def show(alarm_id: int, *, traced: bool) -> None:
 
 @alarm.command("ack", help=text("cli.help_alarm_ack"), examples=["iot alarm ack 17", "iot alarm ack 17 18 19"])
 @click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
-def ack(alarm_ids: tuple[int, ...]) -> None:
-    do_each(alarm_ids, lambda client, alarm_id: client.acknowledge(alarm_id), _say_acknowledged)
+@VERSION
+def ack(alarm_ids: tuple[int, ...], version_seen: int | None) -> None:
+    version = of_one(version_seen, alarm_ids)
+    do_each(alarm_ids, lambda client, alarm_id: client.acknowledge(alarm_id, version=version), _say_acknowledged)
+
+
+def of_one(version_seen: int | None, alarm_ids: tuple[int, ...]) -> int | None:
+    """Give the version that was seen. Raises RequestError where it would be that of several alarms."""
+    if version_seen is not None and len(alarm_ids) > 1:
+        raise RequestError("alarm_do.version_of_one", option="--version-seen")
+    return version_seen
 
 
 def do_each(
@@ -221,6 +231,7 @@ def _print(found: shapes.AlarmDetail) -> None:
             ("cli.col_threshold", value(found.threshold)),
             ("cli.col_raised", moment(found.raised_at)),
             ("cli.col_received", moment(found.received_at)),
+            ("alarm_do.fact_version", str(found.version)),
             *_handling(found),
         ]
     )

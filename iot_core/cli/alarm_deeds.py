@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iot_core.cli.alarm import alarm, do_each
+from iot_core.cli.alarm import VERSION, alarm, do_each, of_one
 from iot_core.cli.base import option
 from iot_core.cli.keys import ALARM, USER
 from iot_core.cli.output import fact_lines, line, show_one
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 _WHY = option("--note", metavar="TEXT", help=text("alarm_do.opt_note"))
-_VERSION = option("--version-seen", type=int, metavar="N", help=text("alarm_do.opt_version"))
 
 
-def _do(alarm_ids: tuple[int, ...], do: Any, **more: Any) -> None:
+def _do(alarm_ids: tuple[int, ...], do: Any, version_seen: int | None, **more: Any) -> None:
     from iot_core.api import shapes
 
-    deed = shapes.AlarmDeed(do=do, **more)
+    deed = shapes.AlarmDeed(do=do, version=of_one(version_seen, alarm_ids), **more)
     do_each(alarm_ids, lambda client, alarm_id: client.alarm_do(alarm_id, deed), lambda done: _say(do, done))
 
 
@@ -50,15 +49,17 @@ def _say_one(did: str, row: shapes.AlarmDone) -> None:
 )
 @click.argument("alarm_id", metavar="ID", type=ALARM)
 @click.argument("to", type=USER, metavar="NAME")
-def assign(alarm_id: int, to: str) -> None:
-    _do((alarm_id,), "assign", to=None if to == "-" else to)
+@VERSION
+def assign(alarm_id: int, to: str, version_seen: int | None) -> None:
+    _do((alarm_id,), "assign", version_seen, to=None if to == "-" else to)
 
 
 @alarm.command("comment", help=text("alarm_do.help_comment"), examples=['iot alarm comment 17 "crew is on its way"'])
 @click.argument("alarm_id", metavar="ID", type=ALARM)
 @click.argument("words", metavar="TEXT")
-def comment(alarm_id: int, words: str) -> None:
-    _do((alarm_id,), "comment", note=words)
+@VERSION
+def comment(alarm_id: int, words: str, version_seen: int | None) -> None:
+    _do((alarm_id,), "comment", version_seen, note=words)
 
 
 @alarm.command(
@@ -67,14 +68,16 @@ def comment(alarm_id: int, words: str) -> None:
 @click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
 @option("--until", type=Until(), metavar="TIME", required=True, help=text("alarm_do.opt_until"))
 @_WHY
-def shelve(alarm_ids: tuple[int, ...], until: datetime, note: str | None) -> None:
-    _do(alarm_ids, "shelve", until=until, note=note)
+@VERSION
+def shelve(alarm_ids: tuple[int, ...], *, until: datetime, note: str | None, version_seen: int | None) -> None:
+    _do(alarm_ids, "shelve", version_seen, until=until, note=note)
 
 
 @alarm.command("unshelve", help=text("alarm_do.help_unshelve"), examples=["iot alarm unshelve 17"])
 @click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
-def unshelve(alarm_ids: tuple[int, ...]) -> None:
-    _do(alarm_ids, "unshelve")
+@VERSION
+def unshelve(alarm_ids: tuple[int, ...], version_seen: int | None) -> None:
+    _do(alarm_ids, "unshelve", version_seen)
 
 
 @alarm.command(
@@ -82,29 +85,32 @@ def unshelve(alarm_ids: tuple[int, ...]) -> None:
 )
 @click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
 @_WHY
-def out_of_service(alarm_ids: tuple[int, ...], note: str | None) -> None:
-    _do(alarm_ids, "out_of_service", note=note)
+@VERSION
+def out_of_service(alarm_ids: tuple[int, ...], note: str | None, version_seen: int | None) -> None:
+    _do(alarm_ids, "out_of_service", version_seen, note=note)
 
 
 @alarm.command("close", help=text("alarm_do.help_close"), examples=['iot alarm close 17 --cause "a cigarette"'])
 @click.argument("alarm_ids", metavar="ID...", type=ALARM, nargs=-1, required=True)
 @option("--cause", "--note", "note", metavar="TEXT", help=text("alarm_do.opt_cause"))
-@_VERSION
+@VERSION
 def close(alarm_ids: tuple[int, ...], note: str | None, version_seen: int | None) -> None:
-    _do(alarm_ids, "close", note=note, version=version_seen)
+    _do(alarm_ids, "close", version_seen, note=note)
 
 
 @alarm.command("reopen", help=text("alarm_do.help_reopen"), examples=["iot alarm reopen 17"])
 @click.argument("alarm_id", metavar="ID", type=ALARM)
 @_WHY
-def reopen(alarm_id: int, note: str | None) -> None:
-    _do((alarm_id,), "reopen", note=note)
+@VERSION
+def reopen(alarm_id: int, note: str | None, version_seen: int | None) -> None:
+    _do((alarm_id,), "reopen", version_seen, note=note)
 
 
 @alarm.command("undo", help=text("alarm_do.help_undo"), examples=["iot alarm undo 17"])
 @click.argument("alarm_id", metavar="ID", type=ALARM)
-def undo(alarm_id: int) -> None:
-    _do((alarm_id,), "undo")
+@VERSION
+def undo(alarm_id: int, version_seen: int | None) -> None:
+    _do((alarm_id,), "undo", version_seen)
 
 
 @alarm.command("kpi", help=text("alarm_do.help_kpi"), examples=["iot alarm kpi", "iot alarm kpi --since 7d"])

@@ -44,7 +44,10 @@ async def test_change_of_a_rule_is_shown_checked_applied_and_ended(city: City) -
     assert (await city.ask("POST", f"/rules/{BATTERY}", json={"where": "device=smoke-1"})).status == 200
     assert (await city.ask("GET", "/rules")).json["items"] == []
     audit = (await city.ask("GET", "/audit")).json["items"]
-    assert [each["action"] for each in audit if each["action"] == "rule.change"] == ["rule.change"] * 2
+    assert [(each["before"], each["after"]) for each in audit if each["action"] == "rule.change"] == [
+        ({"device=smoke-1": {"when": {"below": 30}}}, {"device=smoke-1": None}),
+        ({"device=smoke-1": None}, {"device=smoke-1": {"when": {"below": 30}}}),
+    ]
 
 
 async def test_rule_is_tried_over_what_is_stored_before_it_is_changed(city: City) -> None:
