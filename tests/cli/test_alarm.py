@@ -22,7 +22,8 @@ def alarm(core: Core) -> dict[str, Any]:
     secret = core.add("smoke-two", "native-fire-detector")
     core.tell("smoke-two", secret, tamper=True)
     wait_until(lambda: bool(core.json("alarm", "list", "--device", "smoke-two")))
-    return core.json("alarm", "list", "--device", "smoke-two")[0]
+    (found,) = core.json("alarm", "list", "--device", "smoke-two")
+    return dict(found)
 
 
 def test_every_deed_is_refused_when_the_alarm_is_not_as_it_was_seen(core: Core, alarm: dict[str, Any]) -> None:
