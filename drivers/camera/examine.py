@@ -1,4 +1,8 @@
-"""One look at one camera: every wait has a deadline, every answer a bound, and nothing raises."""
+"""One look at one camera: every wait has a deadline, every answer a bound, and nothing raises.
+
+A login that is refused is shown once a look, and in the looks that hold it back not at all: cameras lock an account
+after a few wrong ones.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +18,43 @@ import aiohttp
 from drivers.camera import onvif, rtsp
 from drivers.camera.address import Address
 
-__all__ = ["examine"]
+__all__ = ["examine", "refusals"]
 
 STEP_S: Final = 5.0
 _AWAY: Final = (OSError, TimeoutError, aiohttp.ClientError, ValueError)
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
+_REFUSED: Final = "NotAuthorized"
+_ASKED: Final = ("rtsp", "onvif")
 
 
-async def examine(address: Address, login: tuple[str, str] | None) -> Mapping[str, Any]:
-    """Say how a camera is: what the profile `onvif-camera` reads."""
+async def examine(
+    address: Address, login: tuple[str, str] | None, held_back: frozenset[str] = frozenset()
+) -> Mapping[str, Any]:
+    """Say how a camera is: what the profile `onvif-camera` reads.
+
+    `held_back` names what refused the login before: it is shown to nobody then, and they count as refusing it still.
+    """
     found: dict[str, Any] = {"reachable": False, "time": None}
-    await _rtsp(address, login, found)
+    await _rtsp(address, login, held_back, found)
     if address.onvif_port is not None:
-        await _onvif(address, login, found)
+        if refusals(found):  # nearly all have one account for both, and this would be its second wrong login
+            held_back |= {"onvif"}
+        await _onvif(address, login, held_back, found)
+    if refusals(found) or found.pop("accepted", False):
+        found["login"] = {"ok": not refusals(found)}
     found["time"] = datetime.now(UTC).isoformat()
     return found
 
 
-async def _rtsp(address: Address, login: tuple[str, str] | None, found: dict[str, Any]) -> None:
+def refusals(found: Mapping[str, Any]) -> frozenset[str]:
+    """Name what refused the login in a look."""
+    return frozenset(each for each in _ASKED if found.get(each, {}).get("error") == _REFUSED)
+
+
+async def _rtsp(
+    address: Address, login: tuple[str, str] | None, held_back: frozenset[str], found: dict[str, Any]
+) -> None:
     began = time.perf_counter()
     try:
         async with asyncio.timeout(STEP_S):
@@ -44,13 +66,16 @@ async def _rtsp(address: Address, login: tuple[str, str] | None, found: dict[str
     began = time.perf_counter()
     try:
         async with asyncio.timeout(STEP_S):
-            status, shown = await rtsp.options(reader, writer, address.rtsp_url, login)
+            shown_login = None if held_back else login
+            status, shown = await rtsp.options(reader, writer, address.rtsp_url, shown_login)
     except _AWAY as exc:
         found["rtsp"] = {"ok": False, "error": type(exc).__name__}
     else:
-        refused = status == _UNAUTHORIZED and shown  # a stream that only asks who we are is a stream
+        refused = status == _UNAUTHORIZED and (shown or "rtsp" in held_back)
+        # A stream that only asks who we are is a stream.
         ok = status in {_OK, _UNAUTHORIZED} and not refused
-        found["rtsp"] = {"ok": ok, "status": status, "ms": _ms(began)} | ({"error": "NotAuthorized"} if refused else {})
+        found["rtsp"] = {"ok": ok, "status": status, "ms": _ms(began)} | ({"error": _REFUSED} if refused else {})
+        found["accepted"] = shown and status == _OK
     finally:
         writer.close()
         with suppress(*_AWAY):
@@ -58,12 +83,14 @@ async def _rtsp(address: Address, login: tuple[str, str] | None, found: dict[str
                 await writer.wait_closed()
 
 
-async def _onvif(address: Address, login: tuple[str, str] | None, found: dict[str, Any]) -> None:
+async def _onvif(
+    address: Address, login: tuple[str, str] | None, held_back: frozenset[str], found: dict[str, Any]
+) -> None:
     timeout = aiohttp.ClientTimeout(total=STEP_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             asked = datetime.now(UTC)
-            answer = await _ask(session, address, onvif.envelope(onvif.TIME))
+            _, answer = await _ask(session, address, onvif.envelope(onvif.TIME))
             found["reachable"] = True
             said = onvif.read_time(answer)
             if said is None and not onvif.read_fault(answer):
@@ -71,13 +98,17 @@ async def _onvif(address: Address, login: tuple[str, str] | None, found: dict[st
             half = (datetime.now(UTC) - asked) / 2
             offset = None if said is None else round((said - asked - half).total_seconds(), 1)
             found["onvif"] = {"ok": said is not None, "clock_offset_s": offset}
-            if login is not None:
-                answer = await _ask(session, address, onvif.envelope(onvif.DEVICE_INFORMATION, login, said))
+            if "onvif" in held_back:
+                found["onvif"] |= {"ok": False, "error": _REFUSED}
+            elif login is not None and not held_back:
+                status, answer = await _ask(session, address, onvif.envelope(onvif.DEVICE_INFORMATION, login, said))
                 identity = onvif.read_identity(answer)
                 found["onvif"]["ok"] = identity is not None
                 if identity is None:
-                    found["onvif"]["error"] = onvif.read_fault(answer) or "no answer"
+                    unsaid = _REFUSED if status == _UNAUTHORIZED else "no answer"
+                    found["onvif"]["error"] = onvif.read_fault(answer) or unsaid
                 else:
+                    found["accepted"] = True
                     found["onvif"] |= {
                         "manufacturer": identity.manufacturer, "model": identity.model,
                         "firmware": identity.firmware, "serial": identity.serial,
@@ -87,11 +118,11 @@ async def _onvif(address: Address, login: tuple[str, str] | None, found: dict[st
             found["onvif"] = {"ok": False, "error": type(exc).__name__}
 
 
-async def _ask(session: aiohttp.ClientSession, address: Address, body: bytes) -> bytes:
+async def _ask(session: aiohttp.ClientSession, address: Address, body: bytes) -> tuple[int, bytes]:
     """Post a question; a fault comes with status 400 or 500 and is an answer too."""
     headers = {"Content-Type": "application/soap+xml; charset=utf-8"}
     async with session.post(address.onvif_url, data=body, headers=headers, allow_redirects=False) as response:
-        return await response.content.read(onvif.LONGEST)
+        return response.status, await response.content.read(onvif.LONGEST)
 
 
 def _ms(since: float) -> float:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
@@ -187,6 +187,33 @@ async def test_nothing_but_options_is_asked_of_rtsp(free_port: Callable[[], int]
         await until(lambda: len(heard) == 2)
     assert heard[0].startswith(b"OPTIONS rtsp://127.0.0.1:")
     assert heard[1] == b"", "no DESCRIBE, no SETUP, no PLAY: never a picture"
+
+
+@asynccontextmanager
+async def rtsp_with_digest(port: int, password: str = LOGIN[1]) -> AsyncIterator[list[str]]:
+    """Serve OPTIONS to whoever proves the password; gives what was shown."""
+    shown: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                asked = (await reader.readuntil(b"\r\n\r\n")).decode()
+                status, more = "401 Unauthorized", 'WWW-Authenticate: Digest realm="r", nonce="n"\r\n'
+                proof = re.search(r'uri="([^"]+)", response="(\w+)"', asked)
+                if proof is not None:
+                    shown.append(asked)
+                    ha1, ha2 = _md5(f"{LOGIN[0]}:r:{password}"), _md5(f"OPTIONS:{proof[1]}")
+                    status = "200 OK" if proof[2] == _md5(f"{ha1}:n:{ha2}") else status
+                sequence = asked.partition("CSeq: ")[2].partition("\r")[0]
+                writer.write(f"RTSP/1.0 {status}\r\nCSeq: {sequence}\r\n{more}\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", port):
+        yield shown
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 async def test_a_wrong_login_is_told_apart_from_a_dead_camera(free_port: Callable[[], int]) -> None:
@@ -369,6 +396,80 @@ async def test_the_driver_looks_at_each_camera_in_its_turn(
     said = json.loads(edges.ingest.uplinks[0].payload)
     assert (said["rtsp"]["status"], said["onvif"]["model"]) == (200, "DOME-4")
     assert LOGIN[1] not in repr(edges.ingest.uplinks) + repr(Credential({}, LOGIN[1].encode()))
+
+
+class Login:
+    """What is kept for every unit, and may be changed."""
+
+    password = "wrong"
+
+    async def of(self, unit_id: int, kind: str) -> Credential | None:  # noqa: ARG002 - one for all
+        return Credential({"username": LOGIN[0]}, self.password.encode())
+
+    async def reserve(self, unit_id: int, kind: str, count: int) -> int:
+        raise NotImplementedError
+
+    async def take_over(self, unit_id: int, kind: str, used: Credential) -> bool:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> tuple[CameraDriver, Edges, Login, list[float]]:
+    """A driver, and the clock by which it holds a login back."""
+    clock, edges, login = [1_000.0], Edges(), Login()
+    monkeypatch.setattr("drivers.camera.watch.time.monotonic", lambda: clock[0])
+    return CameraDriver(replace(edges.context(profiles=PROFILES), credentials=login)), edges, login, clock
+
+
+async def test_a_login_that_is_refused_is_shown_ever_more_rarely(
+    free_port: Callable[[], int], looking: tuple[CameraDriver, Edges, Login, list[float]]
+) -> None:
+    driver, edges, login, clock = looking
+    ports = free_port(), free_port()
+    it = unit(f"camera://127.0.0.1:{ports[0]}/stream1?onvif={ports[1]}", profile="onvif-camera")
+    refused = {"reachable": True, "rtsp": False, "onvif": False, "login": False}
+    async with onvif_device(ports[1]) as device, rtsp_with_digest(ports[0]) as shown:
+        for minute in range(120):
+            said = values(json.loads((await driver._look(it)).payload))
+            assert {each: said[each] for each in refused} == refused, f"each look says it: {minute}"
+            clock[0] += 60
+        assert len(shown) == 4, "at 0, 15, 45 and 105 minutes, each time once"
+        assert device.asked.count("information") == 0, "ONVIF has the same account"
+        assert edges.counted["camera_login_refused"] == 4
+        login.password = LOGIN[1]
+        said = values(json.loads((await driver._look(it)).payload))
+        assert (said["rtsp"], said["onvif"], said["login"]) == (True, True, True), "another login is shown at once"
+
+
+async def test_a_person_who_asks_has_the_login_shown(
+    free_port: Callable[[], int], looking: tuple[CameraDriver, Edges, Login, list[float]]
+) -> None:
+    driver, _, _, _ = looking
+    ports = free_port(), free_port()
+    it = unit(f"camera://127.0.0.1:{ports[0]}/stream1?onvif={ports[1]}", profile="onvif-camera")
+    async with rtsp_with_digest(ports[0]) as shown:
+        await driver._look(it)
+        await driver._look(it)
+        await driver.read(it)
+    assert len(shown) == 2
+
+
+async def test_a_login_that_onvif_alone_refuses_is_held_back_from_both(
+    free_port: Callable[[], int], looking: tuple[CameraDriver, Edges, Login, list[float]]
+) -> None:
+    driver, _, login, clock = looking
+    ports = free_port(), free_port()
+    it = unit(f"camera://127.0.0.1:{ports[0]}/stream1?onvif={ports[1]}", profile="onvif-camera")
+    async with onvif_device(ports[1]) as device, rtsp_with_digest(ports[0], "wrong") as shown:
+        for _ in range(5):
+            said = values(json.loads((await driver._look(it)).payload))
+            assert (said["rtsp"], said["onvif"], said["login"]) == (True, False, False)
+            clock[0] += 60
+        assert (len(shown), device.asked.count("information")) == (1, 1)
+        login.password = LOGIN[1]
+    async with onvif_device(ports[1]):
+        said = values(json.loads((await driver._look(it)).payload))
+    assert (said["onvif"], said["login"]) == (True, True)
 
 
 def test_a_city_of_cameras_is_spread_over_the_interval() -> None:

@@ -13,7 +13,7 @@ from iot_core.profiles import Profiles
 
 KEYS = {
     "air_quality": "pm1 pm25 pm10 co no2 so2 o3 co2 temperature humidity pressure noise no h2s nh3 hcho pm4 battery",
-    "camera_health": "reachable rtsp rtsp_status onvif latency rtsp_latency clock_offset uptime video_loss "
+    "camera_health": "reachable rtsp rtsp_status onvif login latency rtsp_latency clock_offset uptime video_loss "
     "tamper storage_fault temperature",
     "fire_detector": "smoke heat co_alarm call_point smoke_density temperature co battery battery_low fault "
     "tamper test gas alarm prealarm disabled",

@@ -73,7 +73,7 @@ async def looked_at(port: int, password: str = SECRET) -> dict[str, object]:
         ("unreachable", {"reachable": False, "rtsp": False, "onvif": False, "rtsp_error": "ConnectionRefusedError"}),
         ("rtsp", {"reachable": True, "rtsp": False, "rtsp_status": 503, "onvif": True}),
         ("onvif", {"reachable": True, "rtsp": True, "onvif": False, "onvif_error": "Action"}),
-        ("login", {"reachable": True, "rtsp": False, "rtsp_status": 401, "onvif": False,
+        ("login", {"reachable": True, "login": False, "rtsp": False, "rtsp_status": 401, "onvif": False,
                    "rtsp_error": "NotAuthorized", "onvif_error": "NotAuthorized"}),
         ("hang", {"reachable": True, "rtsp": False, "onvif": False, "rtsp_error": "TimeoutError"}),
     ],
