@@ -16,19 +16,21 @@ import asyncpg
 from iot_core.alarms import water_flows
 from iot_core.alarms.episodes import Amount
 from iot_core.alarms.rules import State, Step, heard, overdue, read
-from iot_core.alarms.watch import ClassWatch, Watch
+from iot_core.alarms.watch import ClassWatch, Watch, as_said
 from iot_core.derived import vn_aqi
 from iot_core.model import Comparison, Quality, Rollup, Value
 
 if TYPE_CHECKING:
     from iot_core.alarms.evaluate import Evaluator
 
-__all__ = ["DERIVED", "Look", "looks"]
+__all__ = ["DERIVED", "Look", "looks", "of_span", "work_out"]
 
 _ENOUGH: Final = 0.75
 """Share of the span that its readings must reach over, for a mean to be one of that span."""
 _ENOUGH_RATE: Final = 0.5
 """The same of a rate, which is the same over half of it: gauges that speak every 20 minutes reach over 40 of 60."""
+_DECIMALS: Final = 4
+"""Of means and rates, at least; two more than the metric's own."""
 _RATES: Final = frozenset({Comparison.RATE_ABOVE, Comparison.RATE_BELOW})
 _HOUR: Final = timedelta(hours=1)
 
@@ -38,7 +40,7 @@ SELECT t.device_id, d.simulated, count(*) AS readings, min(t.time) AS since, max
     min(v.value) AS lowest, max(v.value) AS highest, avg(v.value) AS mean,
     (array_agg(v.value ORDER BY t.time))[1] AS first, (array_agg(v.value ORDER BY t.time DESC))[1] AS last
 FROM telemetry."{table}" t JOIN iot.device d ON d.id = t.device_id
-CROSS JOIN LATERAL (SELECT t."{metric}"::{cast}::float8 AS value) v
+CROSS JOIN LATERAL (SELECT {value} AS value) v
 WHERE t.time > $1 AND t.time <= $2 AND t."{metric}" IS NOT NULL AND t.quality <= {usable} AND t.bad & {mask}::bigint = 0
     AND ($3::integer[] IS NULL OR t.device_id = ANY($3)) AND NOT t.device_id = ANY($4) AND d.retired_at IS NULL
 GROUP BY t.device_id, d.simulated
@@ -159,9 +161,17 @@ async def _derived(
     key = (watched.device_class.key, formula)
     at, found = evaluator.worked_out.get(key, (None, {}))
     if at is None or not at <= now < at + _KEPT:
-        found = await DERIVED[formula](connection, watched, now, None)
+        found = await work_out(connection, formula, watched, now, None)
         evaluator.worked_out[key] = (now, found)
     return found
+
+
+async def work_out(
+    connection: asyncpg.Connection, formula: str, watched: ClassWatch, now: datetime, only: Only
+) -> dict[int, float]:
+    """Work a formula out with the seven digits that four bytes keep."""
+    found = await DERIVED[formula](connection, watched, now, only)
+    return {device_id: float(f"{value:.7g}") for device_id, value in found.items()}
 
 
 def _stepper(watch: Watch, now: datetime, value: Value) -> Callable[[State], Step]:
@@ -176,10 +186,10 @@ def shown(value: Value) -> float | None:
 async def _spans(connection: asyncpg.Connection, watch: Watch, scope: _Scope) -> list[tuple[int, bool, Value]]:
     metric = watch.metric
     assert metric is not None
-    cast = "int" if metric.type.value == "bool" else "float8"
     sql = SPAN.format(
-        table=watch.class_key, metric=metric.key, cast=cast, usable=int(Quality.UNCERTAIN), mask=watch.mask
-    )
+        table=watch.class_key, metric=metric.key, value=as_said(metric, f't."{metric.key}"'),
+        usable=int(Quality.UNCERTAIN), mask=watch.mask,
+    )  # fmt: skip
     rows = await connection.fetch(sql, scope.now - watch.rule.over, scope.now, scope.only, scope.beside)
     found = [(row["device_id"], row["simulated"], of_span(watch, _amount(row))) for row in rows]
     return [(device_id, simulated, value) for device_id, simulated, value in found if value is not None]
@@ -191,6 +201,13 @@ def _amount(row: asyncpg.Record) -> Amount:
 
 def of_span(watch: Watch, amount: Amount) -> Value | None:
     """Answer a rule from what the readings of its span amount to; None when they reach over too little of it."""
+    value = _answer(watch, amount)
+    decimals = watch.metric.precision if watch.metric is not None else 0
+    # A mean of three times 0.1 is 0.1, which is not above 0.1.
+    return round(value, max(_DECIMALS, decimals + 2)) if isinstance(value, float) else value
+
+
+def _answer(watch: Watch, amount: Amount) -> Value | None:
     rule = watch.rule
     reach = amount.until - amount.since
     if rule.comparison is Comparison.CHANGED:

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from iot_core.alarms.watch import ClassWatch, Watch
-from iot_core.model import Metric, Observation, Quality, Value
+from iot_core.model import Metric, MetricType, Observation, Quality, Value
 
 WHOLE_ROW: Final = ""
 """In place of a metric: any row of the device counts."""
@@ -114,7 +114,9 @@ async def values_before(  # noqa: PLR0917 - whose, of what, since when
 
 
 def named(metric: Metric, stored: Value) -> Value:
-    """Give a stored value as readings have it: the name of an enum's number."""
+    """Give a stored value as readings have it: the name of an enum's number, the decimals that were stored."""
+    if isinstance(stored, float):
+        return round(stored, metric.precision) if metric.type is MetricType.FLOAT else stored
     names = {number: name for name, number in metric.members.items()}
     return names.get(int(stored), stored) if names else stored
 

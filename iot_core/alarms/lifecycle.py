@@ -19,9 +19,10 @@ MEMBERS: Final = "(SELECT count(*) FROM iot.alarm m WHERE m.incident_id = a.id) 
 PLACED: Final = """
 LEFT JOIN iot.device d ON d.id = a.device_id
 LEFT JOIN iot.outside_source o ON a.source_kind = 'outside' AND o.id = a.source_id
+LEFT JOIN iot.center k ON k.id = o.center_id
 LEFT JOIN iot.area r ON r.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a.source_id END, d.area_id, o.area_id)
 """
-PLACE: Final = """d.key AS device_key, coalesce(d.name, o.name) AS device_name,
+PLACE: Final = """d.key AS device_key, coalesce(d.name, o.name, k.name) AS device_name,
     coalesce(d.class_key, o.class_key) AS class_key, coalesce(d.latitude, o.latitude) AS latitude,
     coalesce(d.longitude, o.longitude) AS longitude, r.key AS area_key, r.name AS area_name,
     r.name_en AS area_name_en"""

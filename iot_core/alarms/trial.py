@@ -18,17 +18,17 @@ from typing import Any, Final
 import asyncpg
 
 from iot_core.alarms.book import RuleBook
-from iot_core.alarms.computed import DERIVED, of_span, shown
+from iot_core.alarms.computed import DERIVED, of_span, shown, work_out
 from iot_core.alarms.episodes import Bucket, Episode, Reading, episodes, spans
 from iot_core.alarms.history import named
 from iot_core.alarms.judge import TOGETHER
 from iot_core.alarms.rules import NEVER
 from iot_core.alarms.terms import terms_of
 from iot_core.alarms.times import Times
-from iot_core.alarms.watch import ClassWatch, Watch, number
+from iot_core.alarms.watch import ClassWatch, Watch, as_said, number
 from iot_core.alarms.zones import still
 from iot_core.derived.coincidence import Signal, confirmed
-from iot_core.model import Comparison, Metric, MetricType, Quality, Value
+from iot_core.model import Comparison, Metric, Quality, Value
 
 __all__ = ["Part", "Raised", "Trial", "part_of"]
 
@@ -84,7 +84,7 @@ BUCKETS: Final = """
 SELECT t.device_id, date_bin($4, t.time, $2) AS start, count(*)::int AS readings, min(t.time) AS since,
     max(t.time) AS until, min(v.value) AS lowest, max(v.value) AS highest, sum(v.value) AS total,
     (array_agg(v.value ORDER BY t.time))[1] AS first, (array_agg(v.value ORDER BY t.time DESC))[1] AS last
-FROM telemetry."{table}" t CROSS JOIN LATERAL (SELECT t."{metric}"::{cast}::float8 AS value) v
+FROM telemetry."{table}" t CROSS JOIN LATERAL (SELECT {value} AS value) v
 WHERE t.device_id = ANY($1) AND t.time >= $2 AND t.time < $3 AND t."{metric}" IS NOT NULL AND {good}
     AND t.bad & {mask}::bigint = 0
 GROUP BY 1, 2 ORDER BY 1, 2
@@ -205,8 +205,8 @@ class Trial:
     async def _buckets(self, watch: Watch, devices: Sequence[int], width: timedelta) -> list[asyncpg.Record]:
         metric = watch.metric
         assert metric is not None
-        cast = "int" if metric.type is MetricType.BOOL else "float8"
-        sql = BUCKETS.format(table=watch.class_key, metric=metric.key, cast=cast, good=_USABLE, mask=watch.mask)
+        value = as_said(metric, f't."{metric.key}"')
+        sql = BUCKETS.format(table=watch.class_key, metric=metric.key, value=value, good=_USABLE, mask=watch.mask)
         rows: list[asyncpg.Record] = await self.connection.fetch(sql, list(devices), self.since, self.until, width)
         return rows
 
@@ -214,7 +214,7 @@ class Trial:
         found: dict[int, list[Reading]] = {device_id: [] for device_id in devices}
         at = self.since
         while at <= self.until and formula in DERIVED:
-            for device_id, value in (await DERIVED[formula](self.connection, watched, at, list(devices))).items():
+            for device_id, value in (await work_out(self.connection, formula, watched, at, list(devices))).items():
                 found[device_id].append(Reading(at, value, value))
             at += _HOUR
         return found
@@ -376,15 +376,15 @@ def _level_code(watch: Watch, metric: Metric) -> str:
         return f"({_answer(rule.comparison, metric, rule.threshold, rule.members)})::int"
     level, falling = float(rule.threshold), rule.comparison is Comparison.BELOW
     returns = level + rule.hysteresis if falling else level - rule.hysteresis
-    value = f't."{metric.key}"::float8'
+    value = as_said(metric, f't."{metric.key}"')
     beyond = [f"({value} {'<' if falling else '>'} {each!r})::int" for each in (level, returns)]
     steps = [f"({value} {'<=' if falling else '>='} {float(at)!r})::int" for at, _ in rule.steps]
     return " + ".join(beyond + steps)
 
 
 def _answer(comparison: Comparison, metric: Metric, limit: Value, members: frozenset[Value]) -> str:
+    value = as_said(metric, f't."{metric.key}"')
     if comparison in {Comparison.ABOVE, Comparison.BELOW}:
-        return f't."{metric.key}"::float8 {">" if comparison is Comparison.ABOVE else "<"} {float(limit)!r}'
-    cast = "int::float8" if metric.type is MetricType.BOOL else "float8"
+        return f"{value} {'>' if comparison is Comparison.ABOVE else '<'} {float(limit)!r}"
     among = sorted({number(metric, each) for each in (members or {limit})})
-    return f't."{metric.key}"::{cast} IN ({", ".join(map(repr, among))})'
+    return f"{value} IN ({', '.join(map(repr, among))})"

@@ -156,6 +156,16 @@ def implausible_rule(class_key: str) -> AlarmRule:
     )
 
 
+def as_said(metric: Metric, column: str) -> str:
+    """Write the SQL of a stored value as the number that was said: four bytes keep 0.1 as 0.10000000149."""
+    if metric.type is MetricType.BOOL:
+        return f"{column}::int::float8"
+    if metric.type is not MetricType.FLOAT:
+        return f"{column}::float8"
+    scale = f"{10.0**metric.precision!r}::float8"
+    return f"round({column}::float8 * {scale}) / {scale}"
+
+
 def number(metric: Metric, value: Value) -> float:
     """Show a value as the number it is stored as."""
     if isinstance(value, str):

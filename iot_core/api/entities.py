@@ -45,6 +45,7 @@ _ALERTS: Final = {
     "air_quality": ("environment", "airPollution"), "water_quality": ("environment", "waterPollution"),
     "weather": ("weather", None), "panic_button": ("security", None), "camera_health": ("security", None),
 }  # fmt: skip
+_OURSELVES: Final = "iot-core"
 # What a fire detector says besides is no fire.
 _NO_FIRE: Final = ("fire_detector.co_", "fire_detector.gas")
 
@@ -143,18 +144,18 @@ def _described(kind: str, thing: Thing) -> dict[str, Attribute]:
     return found
 
 
-def alert(row: Mapping[str, Any]) -> dict[str, Attribute]:
-    """Give an alarm as an Alert."""
-    category, sub = _ALERTS.get(row["class_key"] or "", ("environment", None))
+def alert(row: Mapping[str, Any], classes: Mapping[str, DeviceClass]) -> dict[str, Attribute]:
+    """Give an alarm as an Alert. Its source is the device's entity, else the center's, the area's or our own name."""
+    rule = row["rule"]
+    category, sub = _ALERTS.get(row["class_key"] or class_of_rule(rule), ("environment", None))
     found = {
-        "alertSource": Attribute(entity_id("Device", row["device_key"] or f"outside-{row['id']}")),
+        "alertSource": Attribute(_source(row, classes)),
         "category": Attribute(category),
         "severity": Attribute(row["severity"]),
         "dateIssued": Attribute(_time(row["raised_at"])),
         "description": Attribute(row["title_en"]),
         "name": Attribute(row["title_vi"]),
     }
-    rule = row["rule"]
     if sub is not None and not of_the_device(rule) and not rule.startswith(_NO_FIRE):
         found["subCategory"] = Attribute(sub)
     if row["cleared_at"] is not None:
@@ -163,6 +164,18 @@ def alert(row: Mapping[str, Any]) -> dict[str, Attribute]:
         point = {"type": "Point", "coordinates": [row["longitude"], row["latitude"]]}
         found["location"] = Attribute(point, kind="GeoProperty")
     return found
+
+
+def class_of_rule(rule: str) -> str:
+    """Name the class of a rule, of an incident that of what is inside."""
+    return rule.removeprefix("incident.").partition(".")[0]
+
+
+def _source(row: Mapping[str, Any], classes: Mapping[str, DeviceClass]) -> str:
+    if row["device_key"] is None:
+        return str(row["center"] or row["area_key"] or _OURSELVES)
+    device_class = classes.get(row["class_key"])
+    return entity_id("Device" if device_class is None else type_of(device_class), row["device_key"])
 
 
 def simplified(kind: str, key: str, found: Mapping[str, Attribute]) -> dict[str, Any]:

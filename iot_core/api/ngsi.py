@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, field
 
+from iot_core.alarms.lifecycle import PLACE, PLACED
 from iot_core.api import entities, ngsi_query, shapes
 from iot_core.api.entities import Point, Thing
 from iot_core.api.problems import TooMuch
@@ -48,12 +49,13 @@ WHERE d.retired_at IS NULL AND s.last_received_at IS NOT NULL AND d.class_key = 
     AND NOT d.simulated
 ORDER BY d.key LIMIT $6 OFFSET $7
 """
-ALERTS: Final = """
-SELECT a.id, a.rule, a.severity, a.raised_at, a.cleared_at, a.title_vi, a.title_en, d.key AS device_key, d.class_key,
-    d.latitude, d.longitude, count(*) OVER () AS total
-FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
+ALERTS: Final = f"""
+SELECT a.id, a.rule, a.severity, a.raised_at, a.cleared_at, a.title_vi, a.title_en, {PLACE}, k.key AS center,
+    count(*) OVER () AS total
+FROM iot.alarm a {PLACED}
 WHERE a.closed_at IS NULL AND NOT a.simulated AND NOT a.test AND ($1::bigint[] IS NULL OR a.id = ANY($1))
-    AND ($2::integer[] IS NULL OR d.area_id = ANY($2)) AND (NOT d.class_key = ANY($3) OR 'public' = ANY(d.labels))
+    AND ($2::integer[] IS NULL OR r.id = ANY($2))
+    AND (d.id IS NULL OR NOT d.class_key = ANY($3) OR 'public' = ANY(d.labels))
 ORDER BY a.id LIMIT $4 OFFSET $5
 """
 
@@ -208,7 +210,7 @@ async def _found(
         if kinds is not None and ALERT in kinds:
             ids = None if keys is None else [int(key) for key in keys if key.isdecimal() and len(key) < 18]
             rows = await connection.fetch(ALERTS, ids, areas, hide, limit, offset)
-            found += [(ALERT, str(row["id"]), entities.alert(row)) for row in rows]
+            found += [(ALERT, str(row["id"]), entities.alert(row, profiles.classes)) for row in rows]
             total += rows[0]["total"] if rows else 0
     return found, total
 

@@ -125,10 +125,10 @@ async def again(call: Call[NoQuery], body: shapes.ReportAgain) -> shapes.Reports
     if body.device not in call.services.settings.reports.stations:
         raise NotFoundError("report.no_station", device=body.device)
     async with call.connection() as connection, connection.transaction():
-        count = await reporting.again(connection, body.device, body.since, body.until)
+        count, first = await reporting.again(connection, body.device, body.since, body.until)
         change = Change(f"device/{body.device}", after={"since": body.since, "until": body.until, "files": count})
         await record(connection, call.who.name, "report.again", change)
-    return shapes.ReportsAgain(files=count)
+    return shapes.ReportsAgain(files=count, first=first)
 
 
 routes = (

@@ -187,7 +187,7 @@ PROOF_COLUMNS: list[Column[shapes.PushProof]] = [
     Column("cli.col_id", lambda row: row.alarm, right=True, whole=True),
     Column("cli.col_severity", lambda row: word("severity", row.severity)),
     Column("cli.col_alarm", lambda row: title(row.title)),
-    Column("cli.col_device", lambda row: row.device),
+    Column("cli.col_device", lambda row: row.device or row.device_name or row.area_name),
     Column("cli.col_raised", lambda row: local(row.raised_at), drop=2),
     Column("pushing.col_created", lambda row: local(row.created_at), whole=True),
     Column(

@@ -71,7 +71,12 @@ def list_(*, device: str | None, waiting: bool, limit: int) -> None:
 @option("--to", "until", type=When(), required=True, metavar="WHEN", help=text("cli.opt_to"))
 def again(device: str, *, since: datetime, until: datetime) -> None:
     done = ask(lambda client: client.report_again(device, since, until))
-    show_one(done, lambda: line("report_cli.again", count=done.files, device=device))
+
+    def say() -> None:
+        code = "report_cli.again" if done.files else "report_cli.again_none" if done.first else "report_cli.again_never"
+        line(code, count=done.files, device=device, first=local(done.first))
+
+    show_one(done, say)
 
 
 @click.command(

@@ -32,9 +32,7 @@ class Parcel:
     @property
     def subject(self) -> str:
         """Say in a line what it is about; most receivers never ask."""
-        words = template.words_of(self.body, self.language)
-        what = ": ".join(filter(None, (words["severity_said"], words["title"])))
-        return f"{words['mark']}{what}, {words['event']}"
+        return template.head(template.words_of(self.body, self.language))
 
     @property
     def digest(self) -> str:
@@ -65,10 +63,11 @@ def pack(
     elif format_ == "cef":
         words = template.words_of(body, language)
         content_type, data = "text/plain; charset=utf-8", cef.line(body, words, message_id).encode()
-    elif template_ or format_ == "text":
-        chosen = template_ or template.DEFAULT
-        content_type = "application/json" if template.is_json(chosen) else "text/plain; charset=utf-8"
-        data = template.fill(chosen, template.words_of(body, language)).encode()
+    elif template_:
+        content_type = "application/json" if template.is_json(template_) else "text/plain; charset=utf-8"
+        data = template.fill(template_, template.words_of(body, language)).encode()
+    elif format_ == "text":
+        content_type, data = "text/plain; charset=utf-8", template.plain(template.words_of(body, language)).encode()
     else:
         data = msgspec.json.encode(body)
     said = body.get("data")

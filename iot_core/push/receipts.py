@@ -22,10 +22,14 @@ ORDER BY o.id DESC LIMIT $4
 """
 TRIES: Final = "SELECT message_id, tries FROM iot.outbox WHERE alarm_id = $1 AND tries <> '[]' ORDER BY id"
 PROVE: Final = """
-SELECT a.id AS alarm, a.title_vi, a.title_en, a.severity, d.key AS device, a.raised_at, a.recorded_at AS created_at,
+SELECT a.id AS alarm, a.title_vi, a.title_en, a.severity, d.key AS device,
+    coalesce(d.name, u.name, c.name) AS device_name, r.name AS area_name, a.raised_at, a.recorded_at AS created_at,
     o.targets, o.delivered, o.first_delivered_at, o.dead, s.at AS seen_at, s.by AS seen_by, t.at AS acknowledged_at,
     t.by AS acknowledged_by
 FROM iot.alarm a LEFT JOIN iot.device d ON d.id = a.device_id
+LEFT JOIN iot.outside_source u ON a.source_kind = 'outside' AND u.id = a.source_id
+LEFT JOIN iot.center c ON c.id = u.center_id
+LEFT JOIN iot.area r ON r.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a.source_id END, d.area_id, u.area_id)
 LEFT JOIN LATERAL (
     SELECT count(DISTINCT target_id) AS targets, min(delivered_at) AS first_delivered_at,
         count(DISTINCT target_id) FILTER (WHERE delivered_at IS NOT NULL) AS delivered,

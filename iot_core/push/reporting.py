@@ -139,7 +139,8 @@ async def _missing(
     """Read the rows of periods that have no file yet, by the end of their period; say until when all are read."""
     if not columns:
         return {}, end
-    names = ", ".join(f't."{column["key"]}"' for column in columns)
+    # As text, because four bytes would give 80000.3 as 80000.296875.
+    names = ", ".join(f't."{column["key"]}"::text::float8 AS "{column["key"]}"' for column in columns)
     said = " OR ".join(f't."{column["key"]}" IS NOT NULL' for column in columns)  # other rows have no file, ever
     period = "date_bin('5 minutes', t.time - interval '1 microsecond', timestamptz '2000-01-01 00:00+00')"
     rows = await connection.fetch(
@@ -248,12 +249,19 @@ async def ledger(
     return rows
 
 
-async def again(connection: asyncpg.Connection, device: str, since: datetime, until: datetime) -> int:
-    """Have the files of a span made anew from what is stored now, and sent again. Raises NotFoundError."""
-    if await connection.fetchrow(DEVICE, device) is None:
+async def again(
+    connection: asyncpg.Connection, device: str, since: datetime, until: datetime
+) -> tuple[int, datetime | None]:
+    """Have the files of a span made anew from what is stored now, and sent again. Raises NotFoundError.
+
+    Gives how many, and the period of the device's first file: nothing is made of what was before.
+    """
+    station = await connection.fetchrow(DEVICE, device)
+    if station is None:
         raise NotFoundError("report.no_station", device=device)
     done: str = await connection.execute(AGAIN, device, since, until)
-    return int(done.rpartition(" ")[2])
+    known = await connection.fetchrow(FIRST, station["id"])
+    return int(done.rpartition(" ")[2]), known["first"]
 
 
 async def forget(connection: asyncpg.Connection, keep: timedelta) -> int:

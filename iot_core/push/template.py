@@ -20,7 +20,6 @@ NAMES: Final = (
     "threshold", "raised_at", "acknowledged_by", "device", "device_name", "class", "area", "area_name", "latitude",
     "longitude", "mark", "runbook", "assigned_to", "note", "by",
 )  # fmt: skip
-DEFAULT: Final = "$mark$severity_said: $title, $event\n$device_name, $area_name\n$time\n$runbook"
 _LONGEST: Final = 8_000
 
 
@@ -56,6 +55,18 @@ def fill(template: str, words: Mapping[str, str]) -> str:
     if is_json(template):
         words = {name: json.dumps(word, ensure_ascii=False)[1:-1] for name, word in words.items()}
     return _Template(template).safe_substitute(words).rstrip()
+
+
+def plain(words: Mapping[str, str]) -> str:
+    """Write the text of who has no template: what, where, when, what to do; what is not known leaves no trace."""
+    where = ", ".join(filter(None, (words["device_name"], words["area_name"])))
+    return "\n".join(filter(None, (head(words), where, words["time"], words["runbook"])))
+
+
+def head(words: Mapping[str, str]) -> str:
+    """Say in a line what it is about."""
+    what = ": ".join(filter(None, (words["severity_said"], words["title"])))
+    return words["mark"] + ", ".join(filter(None, (what, words["event"])))
 
 
 def words_of(body: Mapping[str, Any], lang: str) -> dict[str, str]:

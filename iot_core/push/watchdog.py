@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from iot_core.errors import StartError
+from iot_core.messages import text
 from iot_core.push.outbox import Endpoint, new_message_id
 from iot_core.push.parcel import pack
 from iot_core.push.senders import Access, make_sender
@@ -152,6 +153,7 @@ class Watch:
             "timestamp": now.isoformat(),
             "data": {
                 "parts": [part.value for part in parts], "limit_s": self.limit_s,
+                "text": {lang: "; ".join(text(f"watchdog.{part}", lang) for part in parts) for lang in ("vi", "en")},
                 "origin": {"via": [self.core] if self.core is not None else []},
             },
         }  # fmt: skip

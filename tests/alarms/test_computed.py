@@ -83,6 +83,18 @@ async def test_mean_that_is_high_again_before_it_was_gone_for_long_stands(city: 
     assert await city.events() == ["raised"]
 
 
+@pytest.mark.parametrize("rollup", ["mean", "lowest", "highest"])
+async def test_readings_at_the_limit_are_not_above_it(city: City, rollup: str) -> None:
+    await have(city, "tank.high_for_long", {"metric": "level", "rollup": rollup, "over": "10m", "above": 0.1})
+    tank = await city.device("tank-1")
+    await city.flush(*(seen(tank, second, level=0.1) for second in (0, 280, 560)))
+    await look(city, 9.8)
+    assert await city.events() == []
+    await city.flush(*(seen(tank, 1000 + second, level=0.7) for second in (0, 280, 560)))
+    await look(city, 26)
+    assert await city.pool.fetchval("SELECT value FROM iot.alarm") == 0.7
+
+
 async def test_late_reading_corrects_what_a_span_amounts_to(city: City) -> None:
     await have(city, "tank.mean", {"metric": "level", "rollup": "mean", "over": "10m", "above": 50})
     tank = await city.device("tank-1")

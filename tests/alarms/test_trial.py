@@ -87,6 +87,14 @@ async def live(city: City, *, seed: int, per_row: float = 0.8) -> None:
     await city.timers().fire_due(city.now)
 
 
+async def test_a_reading_at_the_limit_is_not_above_it(city: City) -> None:
+    await have(city, "tank.more", {"metric": "level", "above": 0.1})
+    tank = await city.device("tank-1")
+    await city.flush(*(seen(tank, minute * 60, level=level) for minute, level in enumerate((0.1, 0.2, 0.1))))
+    assert await raised(city, "tank.more") == [("tank-1", 1, 2, "medium")]
+    assert shown(await tried(city, "tank.more")) == [("tank-1", 1, 2, "medium")]
+
+
 CONDITIONS: Mapping[str, dict[str, Any]] = {
     "hysteresis": {"when": {"metric": "level", "above": 80}, "hysteresis": 5},
     "on_delay": {"when": {"metric": "level", "above": 50}, "for": "3m"},

@@ -8,12 +8,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from standardwebhooks.webhooks import Webhook
 
 from iot_core.alarms.feeding import watch_centers
-from iot_core.api.shapes import AlarmDeed, AreaNew, EscalationNew, EscalationStep, HandoverNew
+from iot_core.api.shapes import AlarmDeed, AreaNew, EscalationNew, EscalationStep, HandoverNew, PushProof
 from iot_core.errors import ConflictError
 from iot_core.model import Severity
 from tests.api.city import City, Reply, served, until
@@ -22,7 +23,7 @@ from tests.core import command
 from tests.push.alarms import pushing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests import servers
 
@@ -53,6 +54,11 @@ async def say(
     return await city.ask("POST", path, role=None, headers=headers, data=body.encode())
 
 
+async def proven(city: City) -> Sequence[PushProof]:
+    async with city.client() as client:
+        return (await client.prove_push(datetime.now(ZoneInfo("Asia/Ho_Chi_Minh")).date())).items
+
+
 async def test_an_alarm_of_another_center_lives_the_same_life(city: City) -> None:
     async with city.client() as client:
         await client.add_area(AreaNew(key="bai-chay", name="Bãi Cháy"))
@@ -76,6 +82,9 @@ async def test_an_alarm_of_another_center_lives_the_same_life(city: City) -> Non
         (left,) = (await client.hand_over(HandoverNew(to="minh"))).open
         assert (left.id, left.device, left.place) == (number, None, "Kho B12")
         await client.acknowledge(number)
+        assert [(row.device, row.device_name, row.area_name) for row in await proven(city)] == [
+            (None, "Kho B12", "Bãi Cháy")
+        ]
     assert (await say(city, secret, "cleared", id_="msg_3")).json["alarm"] == number
     async with city.client() as client:
         assert (await client.alarms()).items == ()

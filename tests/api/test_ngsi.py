@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from iot_core.api.notifying import tell
+from iot_core.api.shapes import AreaNew, LoginNewToken, RightNew, Role, UserNew
+from iot_core.client import Client
 from iot_core.profiles import load
 from tests.api.city import City, until
 from tests.push.alarms import pushing
@@ -97,6 +100,46 @@ async def test_an_alarm_is_an_alert(city: City) -> None:
         valid(alert)
     assert {"buildingFire", "flood"} <= {alert.get("subCategory") for alert in alerts}
     assert {alert["severity"] for alert in alerts} >= {"critical"}
+
+
+async def test_an_alert_names_a_source_that_there_is_also_without_a_device(city: City) -> None:
+    async with city.client() as client:
+        await client.add_area(AreaNew(key="bai-chay", name="Bãi Cháy"))
+        secret = (await client.add_center("fire-dept", "Cảnh sát PCCC")).secret
+    await populated(city)
+    said = {
+        "type": "alarm.raised", "timestamp": datetime.now(UTC).isoformat(),
+        "data": {"alarm": {"id": "F-17", "severity": "critical", "title": "Cháy kho xăng"},
+                 "device": {"class": "fire_detector", "area": "bai-chay", "latitude": 20.95, "longitude": 107.04}},
+    }  # fmt: skip
+    body, now = json.dumps(said), datetime.now(UTC)
+    headers = {
+        "content-type": "application/json", "webhook-id": "msg_1", "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign("msg_1", now, body),
+    }  # fmt: skip
+    taken = await city.ask("POST", "/alarms?center=fire-dept", role=None, headers=headers, data=body.encode())
+    assert taken.status == 200, taken.data
+    await city.path.pool.execute(
+        "INSERT INTO iot.alarm (source_kind, source_id, rule, severity, title_vi, title_en, raised_at, received_at)"
+        " SELECT 'area', id, 'incident.fire_detector.smoke', 'critical', 'x', 'x', now(), now() FROM iot.area"
+        " UNION ALL SELECT 'outside', 0, 'core.store', 'critical', 'x', 'x', now(), now()"
+    )
+    for role in ("admin", "viewer"):
+        alerts = (await read(city, "entities?type=Alert&options=keyValues", role=role)).json
+        sources = {alert["alertSource"]: alert for alert in alerts}
+        assert set(sources) >= {"fire-dept", "bai-chay", "iot-core"}, role
+        assert sources["fire-dept"]["location"]["coordinates"] == [107.04, 20.95]
+        assert {sources[name]["subCategory"] for name in ("fire-dept", "bai-chay")} == {"buildingFire"}
+        for name in sources.keys() - {"fire-dept", "bai-chay", "iot-core"}:
+            assert (await read(city, f"entities/{name}", role="admin")).status == 200, name
+    right = RightNew(role=Role.VIEWER, area="bai-chay")
+    async with city.client() as client:
+        await client.add_user(UserNew(name="an", password="four unrelated words 1", rights=(right,)))
+    async with Client(city.url, lang="en") as stranger:
+        token = await stranger.login(LoginNewToken(user="an", password="four unrelated words 1", name="laptop"))
+    city.tokens["there"] = token.secret
+    alerts = (await read(city, "entities?type=Alert&options=keyValues", role="there")).json
+    assert {alert["alertSource"] for alert in alerts} == {"fire-dept", "bai-chay"}
 
 
 async def test_a_silent_detector_is_no_fire_and_a_test_no_alert(city: City) -> None:

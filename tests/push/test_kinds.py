@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -22,7 +23,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from iot_core.errors import RequestError
 from iot_core.model import Severity
 from iot_core.push import feed
-from iot_core.push.targets import list_targets, revive, rotate
+from iot_core.push.targets import enqueue_test, list_targets, revive, rotate
 from iot_core.push.template import fill, words_of
 from tests import servers
 from tests.conftest import missing
@@ -95,6 +96,27 @@ async def test_mqtt_target_publishes_on_another_broker_and_waits_for_its_word(
     assert (str(message.topic), message.qos, body["id"]) == ("city/hong-gai/critical", 1, row["message_id"])
     assert body["data"]["device"]["area_name"] == "Phường Hồng Gai"
     assert len(row["body_digest"]) == 64
+
+
+async def test_text_without_a_template_has_no_empty_places(pool: asyncpg.Pool, free_port: Callable[[], int]) -> None:
+    got: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        got.append(await request.text())
+        return web.Response(status=204)
+
+    port = free_port()
+    async with serving(port, take), pushing(pool):
+        await target(pool, "duty", f"http://127.0.0.1:{port}/", format="text", language="vi")
+        async with pool.acquire() as connection, connection.transaction():
+            await enqueue_test(connection, "duty")
+        await tell(pool, await alarm(pool), alarm={**ALARM, "runbook": None})
+        await settled(pool, 2)
+    fire, test = sorted(got, key=lambda said: said.startswith("DIỄN TẬP"))
+    first, _, rest = test.partition("\n")
+    assert first.startswith("DIỄN TẬP - Bản tin thử: ")
+    assert re.fullmatch(r"\d{4}-[^\n]+", rest)
+    assert re.fullmatch(r"[^\n:]+: Báo cháy - có khói <&>, [^\n]+\n2026-09-01T03:00:00\+00:00", fire)
 
 
 async def test_mqtt_target_that_is_away_is_reached_when_it_is_back(

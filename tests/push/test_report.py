@@ -98,7 +98,9 @@ async def test_every_period_gets_its_file_also_late_and_after_an_outage(city: Ci
         assert await ledger(connection, waiting=True) == []
         rows = await ledger(connection, "aq-1")
         assert rows[0]["attempts"] >= 1
-        assert await again(connection, "aq-1", NINE + timedelta(minutes=5), NINE + timedelta(minutes=10)) == 1
+        first = NINE + timedelta(minutes=5)
+        assert await again(connection, "aq-1", first, NINE + timedelta(minutes=10)) == (1, first)
+        assert await again(connection, "aq-1", NINE - timedelta(minutes=10), NINE) == (0, first)
     assert await written(city, reports, NINE + timedelta(minutes=26)) == 1
     await city.path.pool.execute(
         "UPDATE iot.report_file SET period = period - interval '400 d' WHERE name LIKE $1", "%090500%"
@@ -106,6 +108,14 @@ async def test_every_period_gets_its_file_also_late_and_after_an_outage(city: Ci
     async with city.path.pool.acquire() as connection:
         await forget(connection, timedelta(days=400))
         assert {row["name"][-10:] for row in await ledger(connection)} == {"091000.txt", "091500.txt", "092500.txt"}
+
+
+async def test_a_large_number_keeps_its_digits(city: City) -> None:
+    await city.add("aq-1", "air_quality")
+    await city.path.say("aq-1", f'{{"time": "{NINE + timedelta(minutes=1):%FT%TZ}", "pm25": 7.1, "co": 8000.3}}')
+    assert await written(city, Reports(stations={"aq-1": "S1"}), NINE + timedelta(minutes=6)) == 1
+    body = await city.path.pool.fetchval("SELECT body FROM iot.report_file")
+    assert [line.split("\t")[1] for line in body.splitlines()] == ["7.1", "8000.3"]
 
 
 async def test_a_period_of_which_not_all_is_read_at_once_waits_for_its_turn(city: City) -> None:
@@ -125,6 +135,8 @@ async def test_file_that_is_asked_for_anew_is_made_of_what_is_stored_now_the_fir
     city: City, tmp_path: Path
 ) -> None:
     await city.add("aq-1", "air_quality")
+    async with city.path.pool.acquire() as connection:
+        assert await again(connection, "aq-1", NINE, NINE + timedelta(hours=1)) == (0, None)
     reports = Reports(folder=str(tmp_path), stations={"aq-1": "S1"})
     await say(city, NINE + timedelta(minutes=1), 1)
     assert await written(city, reports, NINE + timedelta(minutes=6)) == 1
@@ -136,7 +148,7 @@ async def test_file_that_is_asked_for_anew_is_made_of_what_is_stored_now_the_fir
     first, second = sorted(tmp_path.rglob("*.txt"))
     assert first.read_text().startswith("PM2,5\t1\t")
     async with city.path.pool.acquire() as connection:
-        assert await again(connection, "aq-1", NINE, NINE + timedelta(minutes=10)) == 2
+        assert (await again(connection, "aq-1", NINE, NINE + timedelta(minutes=10)))[0] == 2
     await city.path.pool.execute("UPDATE telemetry.air_quality SET pm25 = NULL WHERE pm25 = 5")  # nothing left to tell
     assert await written(city, reports, NINE + timedelta(minutes=12)) == 1
     assert await written(city, reports, NINE + timedelta(minutes=12)) == 0

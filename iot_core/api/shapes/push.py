@@ -142,6 +142,8 @@ class PushProof(Answer, frozen=True, kw_only=True):
     title: Title
     severity: Severity
     device: str | None
+    device_name: str | None
+    area_name: str | None
     raised_at: datetime
     created_at: datetime
     targets: int

@@ -54,4 +54,7 @@ class ReportAgain(Request, frozen=True, kw_only=True):
 
 
 class ReportsAgain(Answer, frozen=True, kw_only=True):
+    """How many files are made anew; `first` is the period of the device's first file, if it has one."""
+
     files: int
+    first: datetime | None = None
