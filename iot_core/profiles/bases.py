@@ -24,6 +24,12 @@ class Bases:
     def __init__(self, folders: Iterable[Path]) -> None:
         self._folders = tuple(dict.fromkeys(folders))
         self._models: dict[str, Path] | None = None
+        self.asked: set[str] = set()
+        """The bases that any document named."""
+
+    def has_any(self, names: Iterable[str]) -> bool:
+        """Say whether any of these is the name of a base here."""
+        return not {*self._families(), *self._by_model()}.isdisjoint(names)
 
     def document(self, path: Path) -> Document:
         """Read a profile, and put what it extends below it. Raises ConfigError."""
@@ -39,6 +45,7 @@ class Bases:
             raise document.error(
                 ("extends",), f"no circle, and at most {_DEEPEST} steps ({' -> '.join((*below, name))})"
             )
+        self.asked.add(name)
         path = self._find(name, Path(document.file))
         if path is None:
             known = sorted({*self._families(), *self._by_model()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -162,24 +163,45 @@ class _Loader:
         self._known: frozenset[str] = frozenset()
         self._profiles: dict[str, Profile] = {}
         self._broken: list[Broken] = []
+        self.extended: frozenset[str] = frozenset()
+        """The bases that shipped profiles extend."""
 
     def load(self, folder: Path | None) -> Profiles:
         if folder is not None and not folder.is_dir():
             raise ConfigError("profile.no_folder", folder=folder)
         with resources.as_file(resources.files("device_profiles")) as shipped:
-            folders = [shipped, *([folder] if folder is not None else [])]
-            bases = Bases(folders[::-1])
-            self._known = frozenset(key for each in folders for key in _classes_in(each))
+            if folder is None:
+                self._take(_shipped(shipped))
+                return Profiles(self._classes, self._profiles, [shipped])
+            bases = Bases([folder, shipped])
+            self._known = frozenset([*_classes_in(shipped), *_classes_in(folder)])
+            self._load_shipped(shipped, bases, folder)
+            self._load_folder(folder, bases, tolerant=self._tolerant)
+        return Profiles(self._classes, self._profiles, [folder, shipped], self._broken)
+
+    def load_alone(self, shipped: Path) -> None:
+        bases = Bases([shipped])
+        self._known = frozenset(_classes_in(shipped))
+        self._load_folder(shipped, bases, tolerant=False)
+        self.extended = frozenset(bases.asked)
+
+    def _load_shipped(self, shipped: Path, bases: Bases, own: Path) -> None:
+        """Take what was compiled already, unless a base in the own folder stands before a shipped one."""
+        alone = _shipped(shipped)
+        if Bases([own]).has_any(alone.extended):
             try:
                 self._load_folder(shipped, bases, tolerant=False)
-            except ConfigError as exc:  # an own family stands before the shipped one of its name
-                if not self._tolerant or folder is None:
+            except ConfigError as exc:
+                if not self._tolerant:
                     raise
-                self._load_folder(shipped, Bases([shipped]), tolerant=False)
                 self._broken.append(Broken(str(exc.facts.get("file", "")), exc))
-            if folder is not None:
-                self._load_folder(folder, bases, tolerant=self._tolerant)
-        return Profiles(self._classes, self._profiles, folders[::-1], self._broken)
+            else:
+                return
+        self._take(alone)
+
+    def _take(self, shipped: _Loader) -> None:
+        self._classes.update(shipped._classes)
+        self._profiles.update(shipped._profiles)
 
     def _load_folder(self, folder: Path, bases: Bases, *, tolerant: bool) -> None:
         mine: dict[str, str] = {}
@@ -253,6 +275,14 @@ class _Loader:
                 )
                 classes = {key: found.device_class for key, found in self._classes.items()}
                 self._profiles[each.model] = stand_in(known, each, classes)
+
+
+@cache
+def _shipped(folder: Path) -> _Loader:
+    """Compile the shipped folder by itself, once: it does not change while a process runs."""
+    loader = _Loader()
+    loader.load_alone(folder)
+    return loader
 
 
 def _holds_yaml(path: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import device_profiles
 from iot_core.errors import NotFoundError
 from iot_core.model import Reason, Uplink
 from iot_core.profiles import Profiles, load
@@ -22,6 +23,7 @@ from tests.core import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+SHIPPED = Path(device_profiles.__file__).parent
 OWN = """\
 model: own-lamp
 vendor: Own
@@ -166,6 +168,23 @@ def test_a_broken_family_of_the_own_folder_breaks_no_shipped_model(tmp_path: Pat
     profiles = load_tolerant(tmp_path)
     assert profiles.get("milesight-am319").metrics
     assert [Path(each.file).name for each in profiles.broken] == ["milesight.yaml"]
+
+
+def test_a_family_of_the_own_folder_stands_before_the_shipped_one_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "_families").mkdir()
+    family = (SHIPPED / "_families" / "milesight.yaml").read_text(encoding="utf-8")
+    (tmp_path / "_families" / "milesight.yaml").write_text(
+        family.replace("vendor: Milesight", "vendor: Acme"), encoding="utf-8"
+    )
+    assert load_tolerant(tmp_path).get("milesight-am319").vendor == "Acme"
+    assert load().get("milesight-am319").vendor == "Milesight"
+
+
+def test_the_shipped_profiles_are_not_compiled_again_for_those_of_ones_own(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", OWN)
+    profiles = load_tolerant(tmp_path)
+    assert profiles.get("own-lamp").metrics
+    assert all(profiles.get(each.model) is each for each in load().all())
 
 
 def test_what_vanishes_while_it_is_looked_at_is_not_there(tmp_path: Path) -> None:
