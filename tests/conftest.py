@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from tests import servers, wheels
+from tests.forks import FORKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +92,13 @@ def clean_environment() -> Iterator[None]:
                 patch.delenv(name)
         patch.setenv("LC_ALL", "C.UTF-8")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks_closed() -> Iterator[None]:
+    """End the process that forks `iot`, where one was needed."""
+    yield
+    FORKS.close()
 
 
 @pytest.fixture(scope="module", autouse=True)

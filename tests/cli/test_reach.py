@@ -76,11 +76,9 @@ def test_bash_completes_commands_options_and_what_the_core_knows(core: Core) -> 
     core("push", "add", "complete-ioc", "--webhook", "http://127.0.0.1:9/x")
 
     def completed(*words: str) -> list[str]:
-        env = core.environment(
-            {"_IOT_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
-        )
-        done = subprocess.run([*IOT], env=env, capture_output=True, timeout=60, check=True)
-        return [line.partition(",")[2] for line in done.stdout.decode().splitlines()]
+        asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        ended = core(env={"_IOT_COMPLETE": "bash_complete", **asked})
+        return [line.partition(",")[2] for line in ended.out.splitlines()]
 
     assert completed("iot", "al") == ["alarm"]
     assert completed("iot", "device", "add", "x", "--pro") == ["--profile"]
