@@ -128,18 +128,22 @@ async def revoke(call: Call[NoQuery]) -> shapes.Nothing:
 
 
 def _me(token: tokens.Token, timezone: str) -> shapes.Me:
-    rights = tuple(
+    rights = _rights(token)
+    return shapes.Me(name=token.name, role=role_of(token), actions=actions_of(token), timezone=timezone, rights=rights)
+
+
+def _rights(token: tokens.Token) -> tuple[shapes.Right, ...]:
+    return tuple(
         shapes.Right(role=shapes.Role(right.role), area=area)
         for right in token.rights
         for area in ((None,) if right.areas is None else right.named)
     )
-    return shapes.Me(name=token.name, role=role_of(token), actions=actions_of(token), timezone=timezone, rights=rights)
 
 
 def _shape(token: tokens.Token) -> shapes.Token:
     return shapes.Token(
         id=token.id, name=token.label, role=shapes.Role(token.role), user=token.user, areas=token.areas,
-        created_at=token.created_at, expires_at=token.expires_at, used_at=token.used_at,
+        created_at=token.created_at, expires_at=token.expires_at, used_at=token.used_at, rights=_rights(token),
     )  # fmt: skip
 
 

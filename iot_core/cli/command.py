@@ -14,7 +14,7 @@ from iot_core.cli.device_command import param
 from iot_core.cli.keys import DEVICE
 from iot_core.cli.output import Column, fact_lines, is_for_people, line, note, show_one, show_rows
 from iot_core.cli.session import ask
-from iot_core.cli.spans import SPAN
+from iot_core.cli.spans import Span
 from iot_core.cli.times import local
 from iot_core.cli.words import ending, moment, written
 from iot_core.errors import RequestError
@@ -90,7 +90,7 @@ def command() -> None:
 )
 @click.argument("words", nargs=-1, required=True, metavar="[KEY]... COMMAND [PARAM=VALUE]...")
 @option("--where", metavar="SELECTOR", help=text("command.opt_where"))
-@option("--ttl", type=SPAN, metavar="SPAN", help=text("command.opt_ttl"))
+@option("--ttl", type=Span("1s", "30d"), metavar="SPAN", help=text("command.opt_ttl"))
 @option("--tries", type=click.IntRange(1, 100), metavar="N", help=text("command.opt_tries"))
 @option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help=text("command.opt_rate"))
 @option("--stop-after", type=click.IntRange(min=1), metavar="N", help=text("command.opt_stop_after"))

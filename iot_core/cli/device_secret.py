@@ -11,7 +11,7 @@ from iot_core.cli.command import followed, say_order, sure
 from iot_core.cli.keys import DEVICE
 from iot_core.cli.output import fact_lines, line, show_one
 from iot_core.cli.session import ask
-from iot_core.cli.spans import SPAN
+from iot_core.cli.spans import Span
 from iot_core.errors import RequestError
 from iot_core.messages import text
 
@@ -40,7 +40,7 @@ __all__ = ["bridge", "revoke", "rotate"]
 @option("--where", metavar="SELECTOR", help=text("secret.opt_where"))
 @option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help=text("secret.opt_rate"))
 @option("--stop-after", type=click.IntRange(min=1), metavar="N", help=text("command.opt_stop_after"))
-@option("--within", type=SPAN, metavar="SPAN", help=text("secret.opt_within"))
+@option("--within", type=Span("10s", "30d"), metavar="SPAN", help=text("secret.opt_within"))
 @option("--wait", "wait_s", type=click.FloatRange(0, 3_600), default=10.0, metavar="S", help=text("secret.opt_wait"))
 @option("--dry-run", is_flag=True, help=text("secret.opt_dry"))
 @option("--yes", is_flag=True, help=text("command.opt_yes"))

@@ -152,8 +152,7 @@ class ModelKey(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         """Offer the models that begin as typed; files where a path is begun."""
         if "/" in incomplete or incomplete.startswith("."):
             return [CompletionItem(incomplete, type="file")]
-        known = _profiles()
-        models = () if known is None else (each for each in known.all() if each.model.startswith(incomplete))
+        models = (each for each in _profiles().all() if each.model.startswith(incomplete))
         return [CompletionItem(each.model, help=title(each.title)) for each in models]
 
 
@@ -164,8 +163,7 @@ class ClassKey(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
         """Offer the classes that begin as typed."""
-        known = _profiles()
-        classes = () if known is None else known.classes.values()
+        classes = _profiles().classes.values()
         return [CompletionItem(each.key, help=title(each.title)) for each in classes if each.key.startswith(incomplete)]
 
 
@@ -183,14 +181,14 @@ class ContextName(click.ParamType):  # type: ignore[type-arg]  # generic since c
         return [CompletionItem(name, help=each.url) for name, each in known.items() if name.startswith(incomplete)]
 
 
-def _profiles() -> Profiles | None:
+def _profiles() -> Profiles:
     from iot_core.cli.profile import own_folder
     from iot_core.profiles.load import load_tolerant
 
     try:
         return load_tolerant(own_folder())
-    except IotError:
-        return None
+    except IotError:  # a setting that is wrong here takes nothing from the models that are shipped
+        return load_tolerant(None)
 
 
 ALARM = KnownNumber(_alarms)

@@ -10,7 +10,7 @@ from iot_core.cli.base import Group, option
 from iot_core.cli.keys import NEW_KEY, SCHEDULE
 from iot_core.cli.output import Column, fact_lines, line, print_rows, show_one, show_rows
 from iot_core.cli.session import ask
-from iot_core.cli.spans import SPAN
+from iot_core.cli.spans import Span
 from iot_core.cli.times import local
 from iot_core.cli.words import written
 from iot_core.messages import text
@@ -102,7 +102,7 @@ def preview(key: str, days: int) -> None:
 )
 @click.argument("key", type=SCHEDULE)
 @click.argument("command", required=False)
-@option("--for", "span", type=SPAN, metavar="SPAN", help=text("schedule.opt_for"))
+@option("--for", "span", type=Span("1s", "31d"), metavar="SPAN", help=text("schedule.opt_for"))
 @option("--end", is_flag=True, help=text("schedule.opt_end"))
 def override(key: str, command: str | None, span: timedelta | None, *, end: bool) -> None:
     if end and command is None and span is None:

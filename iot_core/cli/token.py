@@ -15,18 +15,26 @@ from iot_core.cli.times import local
 from iot_core.messages import text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from iot_core.api import shapes
 
-__all__ = ["token"]
+__all__ = ["ROLES", "token", "written_rights"]
 
 ROLES = ("viewer", "technician", "operator", "admin")
+
+
+def written_rights(rights: Iterable[shapes.Right]) -> str:
+    """Write which roles hold where."""
+    said = (f"{each.role.value} {each.area or text('user.everywhere')}" for each in rights)
+    return ", ".join(said) or text("user.no_rights")
+
 
 TOKEN_COLUMNS: list[Column[shapes.Token]] = [
     Column("cli.col_id", lambda row: row.id, right=True),
     Column("cli.col_name", lambda row: row.name),
     Column("user.col_user", lambda row: row.user),
-    Column("cli.col_role", lambda row: row.role.value),
-    Column("user.col_areas", lambda row: text("user.everywhere") if row.areas is None else ", ".join(row.areas)),
+    Column("user.col_rights", lambda row: written_rights(row.rights)),
     Column("cli.col_created", lambda row: local(row.created_at)),
     Column("cli.col_expires", lambda row: local(row.expires_at)),
     Column("user.col_used", lambda row: local(row.used_at)),

@@ -12,7 +12,7 @@ from iot_core.cli.keys import AREA, USER
 from iot_core.cli.output import Column, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import local
-from iot_core.cli.token import ROLES
+from iot_core.cli.token import ROLES, written_rights
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -21,15 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["user"]
 
 
-def _rights(row: shapes.User) -> str:
-    said = (f"{each.role.value} {each.area or text('user.everywhere')}" for each in row.rights)
-    return ", ".join(said) or text("user.no_rights")
-
-
 _COLUMNS: list[Column[shapes.User]] = [
     Column("cli.col_name", lambda row: row.name),
     Column("user.col_title", lambda row: row.title),
-    Column("user.col_rights", _rights),
+    Column("user.col_rights", lambda row: written_rights(row.rights)),
     Column("user.col_used", lambda row: local(row.used_at)),
 ]
 _area = option("--area", "areas", multiple=True, type=AREA, metavar="KEY", help=text("user.opt_area"))
@@ -65,7 +60,7 @@ def add(name: str, *, role: str, areas: tuple[str, ...], title: str, password_fi
     rights = _given(role, areas)
     new = shapes.UserNew(name=name, title=title, password=_new_password(password_file), rights=rights)
     added = ask(lambda client: client.add_user(new))
-    show_one(added, lambda: line("user.added", name=added.name, rights=_rights(added)))
+    show_one(added, lambda: line("user.added", name=added.name, rights=written_rights(added.rights)))
 
 
 @user.command("list", help=text("user.help_list"), examples=["iot user list", "iot user list --output json"])
@@ -120,7 +115,7 @@ def remove(name: str) -> None:
 
 def _change(name: str, body: shapes.UserRights) -> None:
     changed = ask(lambda client: client.change_rights(name, body))
-    show_one(changed, lambda: line("user.changed", name=changed.name, rights=_rights(changed)))
+    show_one(changed, lambda: line("user.changed", name=changed.name, rights=written_rights(changed.rights)))
 
 
 def _given(role: str, areas: tuple[str, ...]) -> tuple[shapes.RightNew, ...]:

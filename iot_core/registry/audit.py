@@ -30,12 +30,17 @@ SELECT audit.id, audit.at, audit.by, audit.action, audit.subject, audit.before, 
     audit.address, audit.via, operation.effective_at, operation.undoes, operation.undone_by
 FROM iot.audit LEFT JOIN iot.operation ON operation.id = audit.operation
 WHERE ($1::text IS NULL OR subject = ANY(ARRAY['device/' || $1, 'area/' || $1, 'push/' || $1, 'token/' || $1,
-        'user/' || $1, 'batch/' || $1]))
+        'user/' || $1, 'batch/' || $1])
+        OR subject IN (SELECT unnest(ARRAY['command-order/' || c.order_id, 'command/' || c.id])
+            FROM iot.command c JOIN iot.device d ON d.id = c.device_id WHERE d.key = $1))
     AND ($2::text IS NULL OR audit.by = $2) AND ($3::timestamptz IS NULL OR audit.at >= $3)
     AND ($4::bigint IS NULL OR audit.operation = $4) AND split_part(subject, '/', 1) <> ALL ($5)
     AND ($7::integer[] IS NULL
         OR subject IN (SELECT 'device/' || key FROM iot.device WHERE area_id = ANY($7)
-            UNION ALL SELECT 'area/' || key FROM iot.area WHERE id = ANY($7)))
+            UNION ALL SELECT 'area/' || key FROM iot.area WHERE id = ANY($7))
+        OR EXISTS (SELECT FROM iot.command c JOIN iot.device d ON d.id = c.device_id
+            WHERE c.order_id = CASE WHEN subject LIKE 'command-order/%' THEN split_part(subject, '/', 2)::bigint END
+                AND d.area_id = ANY($7)))
 ORDER BY audit.id DESC LIMIT $6
 """
 _ONE: Final = "SELECT id, at, by, action, effective_at, undoes, undone_by FROM iot.operation WHERE id = $1 FOR UPDATE"

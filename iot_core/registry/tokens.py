@@ -141,7 +141,8 @@ async def rights_of(connection: asyncpg.Connection, token: Token) -> tuple[Right
 
 async def tokens(connection: asyncpg.Connection) -> list[Token]:
     """List the live tokens, without codes and sessions."""
-    return [_token(row) for row in await connection.fetch(_LIST)]
+    found = [_token(row) for row in await connection.fetch(_LIST)]
+    return [replace(each, rights=await rights_of(connection, each)) for each in found]
 
 
 async def create(
@@ -169,7 +170,7 @@ async def create(
         )  # fmt: skip
         after = {"name": name, "role": role, "areas": areas, "user": token.user, "expires_at": token.expires_at}
         await record(connection, by, "token.add", Change(f"token/{token.id}", after=after))
-    return token, secret
+        return replace(token, rights=await rights_of(connection, token)), secret
 
 
 async def revoke(connection: asyncpg.Connection, token_id: int, *, by: str) -> None:

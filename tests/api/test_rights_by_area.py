@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from iot_core.api.application import ROUTES
 from iot_core.api.routes import Reach
 from iot_core.client import Client
 from iot_core.errors import ForbiddenError, RequestError
+from iot_core.registry import commands
 from tests.api.city import City
 
 PASSWORD = "four unrelated words 1"
@@ -71,6 +73,25 @@ async def test_lists_show_what_stands_in_the_areas_of_who_asks(there: City) -> N
         assert {each.subject for each in (await client.audit(shapes.AuditQuery())).items} == {
             "device/lamp-1", "device/smoke-1", "area/hong-gai", "area/hong-gai-1",
         }  # fmt: skip
+
+
+async def test_a_devices_audit_tells_what_it_was_ordered_to_do_to_whom_its_area_is_open(there: City) -> None:
+    async def order(*devices: str) -> int:
+        async with there.path.pool.acquire() as connection:
+            ids = await connection.fetch("SELECT id FROM iot.device WHERE key = ANY($1)", devices)
+            new = [commands.New(device_id=row["id"]) for row in ids]
+            soon = datetime.now(UTC) + timedelta(hours=1)
+            return (await commands.create(connection, "reset", {}, new, by="the admin", expires_at=soon))[0]
+
+    both, far = await order("smoke-1", "lamp-2"), await order("lamp-2")
+    async with there.client() as admin:
+        await admin.cancel_order(far)
+        said = await admin.audit(shapes.AuditQuery(key="lamp-2"))
+        assert [each.action for each in said.items] == ["command.cancel", "command.send", "command.send", "device.add"]
+    async with technician(there, "hong-gai") as client:
+        mine = [each for each in (await client.audit(shapes.AuditQuery())).items if each.action.startswith("command")]
+        assert [each.subject for each in mine] == [f"command-order/{both}"]
+        assert (await client.audit(shapes.AuditQuery(key="lamp-2"))).items == tuple(mine)
 
 
 async def test_alarms_of_elsewhere_are_neither_listed_nor_shown_nor_taken(there: City) -> None:

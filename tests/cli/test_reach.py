@@ -98,6 +98,13 @@ def test_completion_of_keys_is_silent_without_a_core(iot: Iot) -> None:
     assert (done.stdout.strip(), done.stderr) == (b"", b"")
 
 
+def test_models_are_completed_whatever_is_wrong_with_the_settings_here(iot: Iot) -> None:
+    asked = {"_IOT_COMPLETE": "bash_complete", "COMP_WORDS": "iot profile show seeed-s50", "COMP_CWORD": "3"}
+    for wrong in ({"IOT_TIMEZONE": "Asia/Halong"}, {"IOT_MQTT_PROT": "1"}, {"IOT_CONFIG": "/nowhere/iot.toml"}):
+        done = subprocess.run([*IOT], env=iot.environment(asked | wrong), capture_output=True, timeout=60, check=True)
+        assert done.stdout.split() == [b"plain,seeed-s500"]
+
+
 def test_contexts_are_completed_whether_their_core_answers_or_not(iot: Iot, tmp_path: Path) -> None:
     kept = tmp_path / "iot" / "contexts.json"
     kept.parent.mkdir()

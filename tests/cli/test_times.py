@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from iot_core.cli.preview import difference
 from iot_core.cli.times import Until, When, age, local, span, zone
 from iot_core.cli.words import ending
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Iot
 
 NOON = datetime(2026, 6, 1, 5, 0, 7, tzinfo=UTC)
 
@@ -93,3 +97,11 @@ def test_a_time_in_a_change_is_shown_as_all_times_are() -> None:
 def test_what_ends_later_says_how_long_that_is_yet_and_what_is_over_says_nothing() -> None:
     assert ending(NOON + timedelta(hours=24), NOON) == "2026-06-02 12:00:07 +07 (in 24 h)"
     assert ending(NOON, NOON) == "-"
+
+
+@pytest.mark.parametrize("typed", ["0s", "0.5s", "31d", "soon"])
+def test_a_length_of_time_outside_its_bounds_is_refused_by_the_name_of_its_option(iot: Iot, typed: str) -> None:
+    ended = iot("command", "send", "lamp-1", "switch", "on=true", "--ttl", typed)
+    assert ended.code == 2
+    assert "--ttl" in ended.err
+    assert "from 1s to 30d" in ended.err

@@ -20,6 +20,21 @@ def test_a_token_lets_its_holder_do_what_its_role_may_until_it_is_revoked(core: 
     assert core("device", "list", env=mine).code != 0
 
 
+def test_the_list_shows_what_a_token_may_not_the_most_that_it_could(core: Core) -> None:
+    core("area", "add", "token-ward", "--name", "Token ward")
+    core.folder.joinpath("words").write_text("four unrelated words 2\n")
+    file = str(core.folder / "words")
+    core("user", "add", "lan", "--role", "technician", "--area", "token-ward", "--password-file", file)
+    env = {"IOT_CONTEXTS_DIR": str(core.folder / "lan")}
+    ended = core("login", core.url, "--user", "lan", "--plain", "--password-file", file, env=env)
+    assert ended.code == 0, ended.err
+    row = next(each for each in core("token", "list").out.splitlines() if " lan " in each)
+    assert "technician token-ward" in row
+    assert "admin" not in row
+    listed = next(each for each in core.json("token", "list") if each["user"] == "lan")
+    assert listed["rights"] == [{"role": "technician", "area": "token-ward"}]
+
+
 def test_the_secret_of_a_token_is_shown_once(core: Core) -> None:
     secret = core.json("token", "add", "scada", "--role", "operator")["secret"]
     assert secret not in core("token", "list", "--output", "json").out

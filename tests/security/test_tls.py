@@ -109,6 +109,17 @@ def test_contexts_are_used_left_and_signed_out_of(core: Core, laptop: dict[str, 
     assert json.loads(run(laptop, "context", "list", "--output", "json").stdout) == []
 
 
+def test_a_fingerprint_in_the_environment_pins_the_certificate_for_a_token(core: Core, laptop: dict[str, str]) -> None:
+    mine = laptop | {"IOT_URL": url(core), "IOT_TOKEN": core.token.strip()}
+    unknown = run(mine, "device", "list")
+    assert (unknown.returncode, "IOT_FINGERPRINT" in unknown.stderr) == (1, True), unknown.stderr
+    assert run(mine | {"IOT_FINGERPRINT": fingerprint(core).lower()}, "device", "list").returncode == 0
+    other = run(mine | {"IOT_FINGERPRINT": "AA:" * 31 + "AA"}, "device", "list")
+    assert (other.returncode, "another certificate" in other.stderr) == (1, True), other.stderr
+    wrong = run(mine | {"IOT_FINGERPRINT": "sha256:17"}, "device", "list")
+    assert (wrong.returncode, "64" in wrong.stderr) == (1, True), wrong.stderr
+
+
 def test_a_core_with_another_certificate_than_the_trusted_one_gets_no_token(core: Core, laptop: dict[str, str]) -> None:
     other = "AA:" * 31 + "AA"
     ended = run(

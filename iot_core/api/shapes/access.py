@@ -19,10 +19,17 @@ class TokenNew(Request, frozen=True, kw_only=True):
     days: Annotated[int, Meta(ge=1, le=3_650)] | None = None
 
 
+class Right(Answer, frozen=True, kw_only=True):
+    """A role in an area with all inside it; without an area, everywhere."""
+
+    role: Role
+    area: str | None = None
+
+
 class Token(Answer, frozen=True, kw_only=True):
     """A token: its role at most, in its areas at most (null: everywhere); of a user, never more than theirs.
 
-    `used_at` is its last use, to the hour.
+    `rights` is what may be done with it now: which role where. `used_at` is its last use, to the hour.
     """
 
     id: int
@@ -33,6 +40,7 @@ class Token(Answer, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None
     used_at: datetime | None = None
+    rights: tuple[Right, ...] = ()
 
 
 class Tokens(Answer, frozen=True, kw_only=True):
@@ -77,13 +85,6 @@ class LoginNewToken(Request, frozen=True, kw_only=True):
     password: Annotated[str, Meta(max_length=1_000)]
     name: Name
     days: Annotated[int, Meta(ge=1, le=365)] = 90
-
-
-class Right(Answer, frozen=True, kw_only=True):
-    """A role in an area with all inside it; without an area, everywhere."""
-
-    role: Role
-    area: str | None = None
 
 
 class RightNew(Request, frozen=True, kw_only=True):
