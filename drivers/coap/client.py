@@ -15,6 +15,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 ANSWER_S: Final = 95.0
 """MAX_TRANSMIT_WAIT of RFC 7252: whoever has not acknowledged by then never will."""
 STARTS_PER_S: Final = 200
+WOKEN_S: Final = 1.0
+"""How long a device that speaks is not asked again: anybody can write its address on a datagram."""
 FIRST_WAIT_S: Final = 2.0
 LONGEST_WAIT_S: Final = 300.0
 MOST_WAITING: Final = 64
@@ -49,6 +52,7 @@ MOST_WAITING: Final = 64
 GRACE_S: Final = (1.0, 5.0)
 _MAX_AGE_S: Final = 60.0
 _STORE_AGAIN_S: Final = 1.0
+_OURS: Final = "coap:client"
 
 
 class Client:
@@ -60,12 +64,16 @@ class Client:
         self._pace = _Pace()
         self._contexts = Contexts(context.credentials, list)
         self._devices: dict[str, _Device] = {}
+        self._remotes: dict[Any, _Device] = {}
+        """Devices that were asked in vain, by where they are."""
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Watch until cancelled; units come and go."""
         endpoint = await Endpoint.create_client_context(loggername=LOGGER, transports=["oscore", "udp6"])
         self._contexts = Contexts(self._context.credentials, lambda: units.with_scheme("coap"))
         endpoint.harden(self._context.count)
+        endpoint.messages.awake = self._woke
+        await self._listen_as_before(endpoint)
         self._endpoint = endpoint
         try:
             async with asyncio.TaskGroup() as group:
@@ -77,6 +85,7 @@ class Client:
         finally:
             self._endpoint = None
             self._devices.clear()
+            self._remotes.clear()
             await endpoint.shutdown()
 
     async def send(self, unit: MountedUnit, made: Downlink, expires: datetime) -> None:
@@ -98,6 +107,22 @@ class Client:
         message = request_to(unit.address, resource.path, Code.GET)
         message.opt.accept = resource.accept
         return uplink_of(unit.address, resource, await self._asked(unit, message))
+
+    async def _listen_as_before(self, endpoint: Endpoint) -> None:
+        """Take the port of the run before: what observed devices say to it shows that a sleeper is awake."""
+        if self._context.sessions is None or not endpoint.by_socket:
+            return
+        with suppress(StoreUnavailable, OSError):  # another port serves as well, but for who sleeps
+            known = await self._context.sessions.recall(_OURS)
+            sock = endpoint.messages.message_interface.transport.get_extra_info("socket")
+            sock.bind(("::", int(known.get(_OURS, b"0"))))
+            if not known:
+                await self._context.sessions.remember({_OURS: str(sock.getsockname()[1]).encode()})
+
+    def _woke(self, remote: Any) -> None:
+        device = self._remotes.get(_place(remote))
+        if device is not None:
+            device.woke()
 
     async def _protect(self, unit: MountedUnit) -> None:
         """Let aiocoap protect what goes to a unit that has a key. Raises StoreUnavailable."""
@@ -136,9 +161,10 @@ class Client:
             if mounted.get(address) != device.unit:
                 device.stop()
                 del self._devices[address]
+                self._remotes = {place: each for place, each in self._remotes.items() if each is not device}
         for address, unit in mounted.items():
             if address not in self._devices and (profile := self._profile(unit)) is not None:
-                device = self._devices[address] = _Device(unit, profile, self._context.count)
+                device = self._devices[address] = _Device(unit, profile, self._context.count, self._remotes)
                 for resource in device.resources:
                     watch = Watch(
                         device, resource, pace=self._pace, emit=emit, count=self._context.count, protect=self._protect
@@ -158,14 +184,18 @@ class Client:
 class _Device:
     """What the watches of one device share: whether it answers, said once when that changes."""
 
-    def __init__(self, unit: MountedUnit, profile: Profile, count: Callable[[str], None]) -> None:
+    def __init__(
+        self, unit: MountedUnit, profile: Profile, count: Callable[[str], None], remotes: dict[Any, _Device]
+    ) -> None:
         assert profile.coap is not None
         self.unit = unit
         self.resources = profile.coap.resources
         self.sleepy = profile.coap.sleepy
         self.tasks: list[asyncio.Task[None]] = []
         self.heard = asyncio.Event()
+        self.awake = asyncio.Event()
         self._count = count
+        self._remotes = remotes
         self._away_since: float | None = None
 
     def stop(self) -> None:
@@ -180,6 +210,14 @@ class _Device:
             after = round(asyncio.get_running_loop().time() - self._away_since, 1)
             log.info("coap.recovered", device=self.unit.device_key, after_s=after)
             self._away_since = None
+
+    def woke(self) -> None:
+        self.awake.set()  # who waits to ask it again asks now
+        self.awake = asyncio.Event()
+
+    def is_at(self, remote: Any) -> None:
+        """Learn where it is, so that it is known when it wakes."""
+        self._remotes[_place(remote)] = self
 
     def is_away(self, why: str) -> None:
         self._count("coap_unreachable")
@@ -212,6 +250,7 @@ class Watch:
         self._count = count
         self._protect = protect
         self._wait_s = FIRST_WAIT_S
+        self._asked: Message | None = None
 
     async def run(self, endpoint: Endpoint) -> None:
         """Register, listen, register again; until cancelled."""
@@ -235,7 +274,7 @@ class Watch:
     async def _once(self, endpoint: Endpoint) -> None:
         """Ask once; where the device can be observed, listen until it is silent for too long."""
         every = self._resource.every.total_seconds()
-        message = request_to(self._device.unit.address, self._resource.path, Code.GET)
+        message = self._asked = request_to(self._device.unit.address, self._resource.path, Code.GET)
         message.opt.accept = self._resource.accept
         if not self._resource.observe:
             await self._heard(await answer_of(endpoint.request(message)))
@@ -259,6 +298,7 @@ class Watch:
         finally:
             if not request.observation.cancelled:
                 request.observation.cancel()
+            request._stop_interest()  # noqa: SLF001 - aiocoap does it at the next notification only, and swallows that
 
     async def _whole(self, response: Message, endpoint: Endpoint) -> Message:
         """Give the response, or what is there now, asked for block by block, when it was only the first block."""
@@ -286,8 +326,20 @@ class Watch:
 
     async def _back_off(self) -> None:
         longest = max(LONGEST_WAIT_S, self._resource.every.total_seconds()) if self._device.sleepy else LONGEST_WAIT_S
-        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads a load
+        if self._asked is not None and self._asked.remote is not None:
+            self._device.is_at(self._asked.remote)
+        least, awake = min(WOKEN_S, self._wait_s / 2), self._device.awake
+        await asyncio.sleep(least)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._wait_s * random.uniform(0.5, 1.0) - least):  # noqa: S311 - spreads a load
+                await awake.wait()
         self._wait_s = min(self._wait_s * 2, longest)
+
+
+def _place(remote: Any) -> object:
+    """Give a remote's address and port, under OSCORE those underneath."""
+    below = getattr(remote, "underlying_address", remote)
+    return getattr(below, "sockaddr", below)
 
 
 def _acknowledging(said: Message) -> Callable[[Outcome], Awaitable[None]]:

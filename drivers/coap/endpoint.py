@@ -114,6 +114,9 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
         self.recent = Recent()
         self.told = Recent()
         """Confirmable notifications: answered once they are committed."""
+        self.awake: Callable[[Any], None] | None = None
+        """Told who says something that nobody asked for: a sleeper that is awake, with a registration we gave up."""
+        self._under_way: dict[Any, Message] = {}
 
     def dispatch_message(self, message: Message) -> None:
         """Hand a notification on with its acknowledgement, which aiocoap would send at once.
@@ -123,6 +126,9 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
         """
         waits = message.mtype is CON and message.code.is_response() and message.opt.observe is not None
         asked = (message.token, message.remote) in self.token_manager.outgoing_requests
+        if self.awake is not None and message.code.is_response() and not asked:
+            self._hurry(message.remote)
+            self.awake(message.remote)
         if not waits or not asked:
             super().dispatch_message(message)
             return
@@ -140,6 +146,21 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
         if self.told.answer(key) is None and self._active_exchanges is not None:  # None: it is shut down
             self.told.answered(key, True)
             self._send_empty_ack(message.remote, message.mid, reason="committed")
+
+    def _hurry(self, remote: Any) -> None:
+        """Repeat at once, once, what is on its way to a remote that speaks: later it may be asleep again."""
+        message = self._under_way.pop(remote, None)
+        if message is not None and (remote, message.mid) in (self._active_exchanges or ()):
+            self._send_via_transport(message)
+
+    def _schedule_retransmit(self, message: Message, timeout: float, retransmission_counter: int) -> Any:
+        if self.awake is not None:
+            self._under_way[message.remote] = message
+        return super()._schedule_retransmit(message, timeout, retransmission_counter)
+
+    def _remove_exchange(self, message: Message) -> None:
+        self._under_way.pop(message.remote, None)
+        super()._remove_exchange(message)
 
     def next_message_id(self) -> int:
         """Reserve a message id."""

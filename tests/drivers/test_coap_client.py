@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import pytest
+from aiocoap import ACK, CONTENT, GET, NON, Message
+from aiocoap.numbers.types import Type
 from structlog.testing import capture_logs
 
 from drivers.coap import client as coap_client
@@ -24,6 +27,9 @@ from simulators.bench.observed import Counts, Fleet
 from tests.conftest import missing
 from tests.core import command
 from tests.drivers.wire_edges import Edges, Mounted, unit, until
+
+if TYPE_CHECKING:
+    from iot_core.driver import Sessions
 
 SECOND = timedelta(seconds=1)
 
@@ -267,6 +273,112 @@ async def test_a_command_to_a_sleeper_waits_until_it_is_heard(free_port: Callabl
                 await sending
             _, said, _ = await command("coap-client-notls", f"coap://127.0.0.1:{port}/example_data")
     assert said.strip() == "later"
+
+
+class Sleeper(asyncio.DatagramProtocol):
+    """A server that hears nothing while it sleeps, and tells its observer when it wakes, by the token it was given."""
+
+    def __init__(self) -> None:
+        self.asleep = False
+        self.observers: list[tuple[tuple[str, int], bytes]] = []
+        self.asked: list[float] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        asked = Message.decode(data)
+        if self.asleep or asked.code is not GET:
+            return
+        self.asked.append(asyncio.get_running_loop().time())
+        self.observers.append((addr, asked.token))
+        self._say(ACK, asked.mid, len(self.observers))
+
+    def wake(self) -> float:
+        self.asleep = False
+        self._say(NON, 4_000 + len(self.observers), len(self.observers) + 100)
+        return asyncio.get_running_loop().time()
+
+    def _say(self, kind: Type, number: int, observe: int) -> None:
+        addr, token = self.observers[-1]
+        told = Message(code=CONTENT, payload=b"1", observe=observe, max_age=0)
+        told.mtype, told.mid, told.token = kind, number, token
+        self.transport.sendto(told.encode(), addr)
+
+
+@asynccontextmanager
+async def sleeper(port: int, it: Sleeper) -> AsyncIterator[Sleeper]:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: it, local_addr=("127.0.0.1", port))
+    try:
+        yield it
+    finally:
+        transport.close()
+
+
+async def test_what_was_asked_of_a_sleeper_is_said_again_when_it_wakes(free_port: Callable[[], int]) -> None:
+    port, profiles = free_port(), StubProfiles(observed("t"), sleepy=True)
+    async with (
+        sleeper(port, Sleeper()) as it,
+        watching(profiles, Mounted(unit(f"coap://127.0.0.1:{port}"))) as (_, edges),
+    ):
+        await until(lambda: edges.ingest.uplinks)
+        it.asleep = True
+        await until(lambda: edges.counted["coap_registered_again"])  # it was silent, so the core asks, and is not heard
+        await asyncio.sleep(0.1)
+        woke = it.wake()
+        await until(lambda: len(it.asked) == 2)
+        assert it.asked[1] - woke < 0.5, "the core repeats by itself after two seconds at the least"
+        await until(lambda: len(edges.ingest.uplinks) >= 2)
+
+
+async def test_a_sleeper_that_was_given_up_is_registered_with_when_it_wakes(
+    free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coap_client, "FIRST_WAIT_S", 300.0)
+    port, profiles = free_port(), StubProfiles(observed("t"), sleepy=True)
+    it = Sleeper()
+    async with watching(profiles, Mounted(unit(f"coap://127.0.0.1:{port}"))) as (_, edges):
+        async with sleeper(port, it):
+            await until(lambda: edges.ingest.uplinks)
+        await until(lambda: edges.counted["coap_unreachable"], 20)
+        async with sleeper(port, it):
+            await until(lambda: _told_again(it))
+            await until(lambda: len(edges.ingest.uplinks) >= 2)
+
+
+def _told_again(it: Sleeper) -> bool:
+    it.wake()
+    return len(it.asked) >= 2
+
+
+async def test_a_sleeper_finds_the_core_at_its_port_after_a_restart(free_port: Callable[[], int]) -> None:
+    port, sessions = free_port(), Remembered()
+    mounted = Mounted(unit(f"coap://127.0.0.1:{port}"))
+    async with sleeper(port, Sleeper()) as it:
+        for run in range(1, 4):
+            edges = Edges()
+            client = Client(
+                replace(edges.context(profiles=StubProfiles(observed("t"))), sessions=cast("Sessions", sessions))
+            )
+            task = asyncio.create_task(client.run(mounted, edges.ingest))
+            await until(lambda run=run: len(it.observers) >= run)  # type: ignore[misc]
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert len({addr for addr, _ in it.observers}) == 1
+
+
+class Remembered:
+    """What a store keeps of sessions."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, bytes] = {}
+
+    async def recall(self, address: str) -> dict[str, bytes]:
+        return {each: self.states[each] for each in self.states if each == address}
+
+    async def remember(self, states: Mapping[str, bytes]) -> None:
+        self.states |= states
 
 
 class Crowd:
