@@ -16,7 +16,18 @@ from zoneinfo import ZoneInfo
 
 from iot_core.messages import text
 
-__all__ = ["ENDS", "INTERNAL", "MEDIA_TYPE", "Earlier", "Issue", "alert", "is_public", "of_the_device", "sender_fits"]
+__all__ = [
+    "ENDS",
+    "INTERNAL",
+    "MEDIA_TYPE",
+    "NOT_XML",
+    "Earlier",
+    "Issue",
+    "alert",
+    "is_public",
+    "of_the_device",
+    "sender_fits",
+]
 
 NAMESPACE: Final = "urn:oasis:names:tc:emergency:cap:1.2"
 MEDIA_TYPE: Final = "application/cap+xml"
@@ -40,7 +51,7 @@ _OF_THE_DEVICE: Final = frozenset({
     "implausible",
 })  # fmt: skip
 OWN: Final = "core."
-_NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _IN_NAMES: Final = re.compile(r"[\s,<&]")
 
 
@@ -159,7 +170,7 @@ def _parameter(parent: ET.Element, name: str, value: str, tag: str = "parameter"
 
 
 def _add(parent: ET.Element, tag: str, words: str) -> None:
-    ET.SubElement(parent, tag).text = _NOT_XML.sub("", words)
+    ET.SubElement(parent, tag).text = NOT_XML.sub("", words)
 
 
 def _time(at: datetime, zone: str) -> str:

@@ -5,6 +5,7 @@ CEF:0|iot-core|iot-core|VERSION|alarm.raised|Fire detector removed|8|externalId=
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -13,6 +14,7 @@ from iot_core import __version__
 
 _SEVERITY: Final = {"critical": 10, "high": 8, "medium": 5, "low": 3}
 _AUDIT: Final = 3
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def line(body: Mapping[str, Any], words: Mapping[str, str], message_id: str) -> str:
@@ -39,8 +41,9 @@ def line(body: Mapping[str, Any], words: Mapping[str, str], message_id: str) -> 
 
 
 def _header(words: str) -> str:
-    return words.replace("\\", "\\\\").replace("|", "\\|").replace("\r", " ").replace("\n", " ")
+    return _CONTROL.sub(" ", words.replace("\\", "\\\\").replace("|", "\\|"))
 
 
 def _value(words: str) -> str:
-    return words.replace("\\", "\\\\").replace("=", "\\=").replace("\r", "").replace("\n", "\\n")
+    plain = words.replace("\\", "\\\\").replace("=", "\\=").replace("\r", "").replace("\n", "\\n")
+    return _CONTROL.sub(" ", plain)

@@ -13,7 +13,7 @@ import asyncpg
 from iot_core.errors import NotFoundError
 from iot_core.messages import text
 from iot_core.push import outbox
-from iot_core.push.cap import MEDIA_TYPE
+from iot_core.push.cap import MEDIA_TYPE, NOT_XML
 from iot_core.push.outbox import Message
 from iot_core.push.parcel import Parcel, pack
 
@@ -102,7 +102,7 @@ def _title(body: dict[str, Any], lang: str) -> str:
 
 
 def _add(parent: ET.Element, tag: str, words: str) -> None:
-    ET.SubElement(parent, tag).text = words
+    ET.SubElement(parent, tag).text = NOT_XML.sub("", words)
 
 
 def _time(at: datetime) -> str:

@@ -14,6 +14,8 @@ from iot_core.push import cap, cef, template
 from iot_core.push.cap import Earlier, Issue
 
 SENDER: Final = "iot-core"
+_LONGEST_SUBJECT: Final = 200
+"""Mail servers refuse a line of a thousand bytes and more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,9 @@ class Parcel:
 
     @property
     def subject(self) -> str:
-        """Say in a line what it is about; most receivers never ask."""
-        return template.head(template.words_of(self.body, self.language))
+        """Say in a short line what it is about; most receivers never ask."""
+        said = " ".join(template.head(template.words_of(self.body, self.language)).split())
+        return said if len(said) <= _LONGEST_SUBJECT else f"{said[: _LONGEST_SUBJECT - 1]}…"
 
     @property
     def digest(self) -> str:

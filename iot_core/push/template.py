@@ -66,7 +66,7 @@ def plain(words: Mapping[str, str]) -> str:
 def head(words: Mapping[str, str]) -> str:
     """Say in a line what it is about."""
     what = ": ".join(filter(None, (words["severity_said"], words["title"])))
-    return words["mark"] + ", ".join(filter(None, (what, words["event"])))
+    return words["mark"] + ", ".join(filter(None, (what.removesuffix("."), words["event"])))
 
 
 def words_of(body: Mapping[str, Any], lang: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiomqtt
@@ -23,6 +24,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from iot_core.errors import RequestError
 from iot_core.model import Severity
 from iot_core.push import feed
+from iot_core.push.parcel import Parcel, pack
+from iot_core.push.senders.syslog import frame
 from iot_core.push.targets import enqueue_test, list_targets, revive, rotate
 from iot_core.push.template import fill, words_of
 from tests import servers
@@ -280,10 +283,38 @@ async def test_mail_arrives_by_apprise_with_a_template_and_its_url_is_never_show
     words = mail.get_body(("plain", "html")).get_content()  # type: ignore[union-attr]
     assert "Nhà văn hóa" in words
     assert "Gọi 114, mở lối thoát" in words
+    assert mail.get_content_type() == "text/plain"
+    assert "khói <&>\nNhà văn hóa, Phường Hồng Gai\n" in words.replace("\r", "")
     async with pool.acquire() as connection:
         listed = repr(await list_targets(connection))
     assert "truc-ban" not in listed + caplog.text
     assert "mailto://…" in listed
+
+
+NASTY = 'Cháy \x01\x1b[31m <b>&amp; ]]> 🔥 |=\\ "\r\nhai\u2028 ' + "x" * 10_000
+
+
+def test_no_title_breaks_a_format() -> None:
+    now = datetime.now(UTC)
+    facts = {**ALARM, "title": {"vi": NASTY, "en": NASTY}}
+    body = {"type": "alarm.raised", "timestamp": now.isoformat(), "data": {"alarm": facts, "device": {"name": NASTY}}}
+
+    def packed(format_: str) -> Parcel:
+        return pack(
+            body, message_id="msg_1", at=now, format_=format_, language="vi", template_=None, options={}, zone="UTC"
+        )
+
+    valid_cap(packed("cap").data)
+    text = packed("text")
+    assert len(text.subject) == 200
+    assert text.subject.startswith('nguy cấp: Cháy \x01\x1b[31m <b>&amp; ]]> 🔥 |=\\ " hai x')
+    cef = packed("cef").data.decode()
+    assert not re.search(r"[\x00-\x1f\u2028]", cef)
+    assert ' <b>&amp; ]]> 🔥 \\|=\\\\ "' in cef
+    assert not re.search(rb"[\x00-\x1f]", frame(text, now, "here"))
+    entry = {"message_id": "msg_1", "created_at": now, "body": body}
+    citizens: Any = SimpleNamespace(entries=[entry], core="c", key="k", created_at=now, language="vi", options={})
+    assert not re.search(r"[\x00-\x08\x0b\x1b]", feed.atom(citizens, "https://x/").decode())
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,19 @@ class NotifySender(Sender):
 
 
 def _notify(url: str, parcel: Parcel) -> bool:
+    import apprise  # noqa: PLC0415 - as in `_service`
+
     service = _service(url)
     if service is None:
         return False
+    many = apprise.Apprise()
+    many.add(service)
     kinds = {"critical": "failure", "high": "failure", "medium": "warning"}
-    sent: Any = service.notify(
-        title=parcel.subject, body=parcel.data.decode(), notify_type=kinds.get(parcel.severity, "info")
-    )
+    # That it is plain text makes an e-mail in HTML show what is written, line by line, and run none of it.
+    sent: Any = many.notify(
+        title=parcel.subject, body=parcel.data.decode(), notify_type=kinds.get(parcel.severity, "info"),
+        body_format=apprise.NotifyFormat.TEXT,
+    )  # fmt: skip
     return bool(sent)
 
 

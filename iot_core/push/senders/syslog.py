@@ -6,6 +6,7 @@ Syslog has no receipt. Delivered means: the other side's system took it (TCP, TL
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,13 +30,15 @@ _FACILITY: Final = 13
 _LEVEL: Final = {"critical": 2, "high": 3, "medium": 4, "low": 5}
 _NOTICE: Final = 5
 _BOM: Final = b"\xef\xbb\xbf"
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
+"""A log is one line a message, and is read on terminals."""
 
 
 def frame(parcel: Parcel, at: datetime, host: str) -> bytes:
     """Write one message; what a header cannot hold is a dash."""
     priority = _FACILITY * 8 + _LEVEL.get(parcel.severity, _NOTICE)
     header = f"<{priority}>1 {at.isoformat(timespec='milliseconds')} {host} iot-core - {parcel.message_id[:32]} - "
-    return header.encode("ascii", "replace") + _BOM + parcel.data.replace(b"\n", b" ")
+    return header.encode("ascii", "replace") + _BOM + _CONTROL.sub(b" ", parcel.data)
 
 
 class SyslogSender(Sender):
