@@ -37,9 +37,11 @@ def print_portrait(device: shapes.DeviceDetail) -> None:
 
 
 def wrongs(device: shapes.DeviceDetail) -> list[tuple[str, str]]:
-    """List what is wrong as (style, sentence): open alarms, silence, held messages, messages that may double."""
+    """List what is wrong as (style, sentence): open alarms, no secret, silence, held messages, messages that may double."""
     found = [(SEVERITY_STYLE[alarm.severity], _alarm(alarm)) for alarm in device.alarms]
     found += [("cyan", _window(window)) for window in device.windows]
+    if _shut_out(device):
+        found.append(("yellow", text("portrait.shut_out")))
     if device.silent_since is not None:
         found.append(("yellow", text("cli.wrong_silent", since=moment(device.silent_since))))
     if device.held:
@@ -55,6 +57,14 @@ def _window(window: shapes.Window) -> str:
     begun = window.starts <= datetime.now(UTC)
     code = f"portrait.{window.kind}" if begun else f"portrait.{window.kind}_planned"
     return text(code, starts=local(window.starts), ends=local(window.ends), id=window.id) + reason
+
+
+def _shut_out(device: shapes.DeviceDetail) -> bool:
+    """Say whether a device that should sign in by a secret has none. One that is planned claims its own."""
+    unit = _mounted(device)
+    if unit is None or unit.has_secret or device.lifecycle == "planned":
+        return False
+    return unit.address.startswith("iot:")
 
 
 def _overdue(device: shapes.DeviceDetail) -> list[str]:
@@ -74,6 +84,8 @@ def next_step(device: shapes.DeviceDetail) -> str:
         return text("cli.next_first_message", key=device.key) + " " + text("portrait.next_test", key=device.key)
     if waiting is not None:
         return text("cli.next_acknowledge", id=waiting.id)
+    if _shut_out(device):
+        return text("portrait.next_secret", key=device.key)
     if device.state == "silent":
         return text("cli.next_silent", key=device.key)
     if device.held:

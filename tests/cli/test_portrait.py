@@ -29,6 +29,11 @@ ALARM: dict[str, object] = {
 }  # fmt: skip
 SEEN = ALARM | {"state": "acknowledged", "acknowledged_at": NOW, "acknowledged_by": "lan"}
 
+REVOKED: dict[str, object] = {
+    "profile": "native-streetlight", "address": "iot:sl-1", "serial": None, "firmware": None, "has_secret": False,
+    "mounted_from": NOW, "mounted_to": None,
+}  # fmt: skip
+
 
 def device(**facts: object) -> shapes.DeviceDetail:
     return msgspec.convert(PLAIN | facts, shapes.DeviceDetail)
@@ -44,6 +49,7 @@ def device(**facts: object) -> shapes.DeviceDetail:
         ({"state": "alarm", "alarms": [SEEN], "held": 2}, "iot held --device sl-1"),
         ({"state": "silent", "silent_since": NOW, "held": 2}, "power and network"),
         ({"held": 2}, "iot held --device sl-1"),
+        ({"state": "silent", "silent_since": NOW, "units": [REVOKED]}, "iot device rotate sl-1 --show"),
     ],
 )
 def test_there_is_one_thing_to_do_next(facts: dict[str, object], advice: str) -> None:
@@ -70,3 +76,17 @@ def test_everything_that_is_wrong_is_listed_and_nothing_else() -> None:
 def test_an_alarm_that_is_a_test_or_kept_quiet_is_not_taken_for_a_real_one(facts: dict[str, object], said: str) -> None:
     (wrong,) = wrongs(device(state="alarm", alarms=[ALARM | facts]))
     assert said in wrong[1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"units": [REVOKED]}, True),
+        ({"units": [REVOKED | {"has_secret": True}]}, False),
+        ({"units": [REVOKED], "lifecycle": "planned"}, False),
+        ({"units": [REVOKED | {"address": "modbus://10.0.3.7:502/12"}]}, False),
+        ({"units": [REVOKED | {"mounted_to": NOW}]}, False),
+    ],
+)
+def test_a_device_that_nobody_lets_in_says_so(facts: dict[str, object], said: bool) -> None:
+    assert any("no secret" in sentence for _, sentence in wrongs(device(**facts))) is said
