@@ -37,7 +37,7 @@ def print_portrait(device: shapes.DeviceDetail) -> None:
 
 
 def wrongs(device: shapes.DeviceDetail) -> list[tuple[str, str]]:
-    """List what is wrong as (style, sentence): open alarms, no secret, silence, held messages, messages that may double."""
+    """List what is wrong as (style, sentence): open alarms, no secret, silence, what is held or may double."""
     found = [(SEVERITY_STYLE[alarm.severity], _alarm(alarm)) for alarm in device.alarms]
     found += [("cyan", _window(window)) for window in device.windows]
     if _shut_out(device):
@@ -84,10 +84,8 @@ def next_step(device: shapes.DeviceDetail) -> str:
         return text("cli.next_first_message", key=device.key) + " " + text("portrait.next_test", key=device.key)
     if waiting is not None:
         return text("cli.next_acknowledge", id=waiting.id)
-    if _shut_out(device):
-        return text("portrait.next_secret", key=device.key)
-    if device.state == "silent":
-        return text("cli.next_silent", key=device.key)
+    if _shut_out(device) or device.state == "silent":
+        return text("portrait.next_secret" if _shut_out(device) else "cli.next_silent", key=device.key)
     if device.held:
         return text("cli.next_held", key=device.key)
     return text("cli.next_watch", key=device.key)
