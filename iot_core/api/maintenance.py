@@ -51,7 +51,8 @@ async def begin(call: Call[NoQuery], body: shapes.WindowNew) -> shapes.Changed:
 def _warning(call: Call[NoQuery], other: maintenance.Overlap) -> str:
     ends = other.ends.astimezone(ZoneInfo(call.services.settings.timezone))
     code = f"maintenance.overlaps_{other.kind}"
-    return text(code, call.lang, id=other.id, n=other.devices, device=other.device, ends=f"{ends:%Y-%m-%d %H:%M %z}")
+    told = f"{ends:%Y-%m-%d %H:%M:%S} {ends:%z}".removesuffix("00")
+    return text(code, call.lang, id=other.id, n=other.devices, device=other.device, ends=told)
 
 
 async def listed(call: Call[shapes.WindowQuery]) -> shapes.Windows:

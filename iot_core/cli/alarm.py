@@ -13,7 +13,7 @@ from iot_core.cli.keys import ALARM, DEVICE
 from iot_core.cli.output import Column, Stream, cut, fact_lines, line, printable, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
-from iot_core.cli.words import SEVERITY_STYLE, moment, value, word
+from iot_core.cli.words import SEVERITY_STYLE, moment, person, value, word
 from iot_core.errors import ConflictError, IotError, NotFoundError, RequestError
 from iot_core.messages import language, text, title
 
@@ -48,7 +48,7 @@ ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
     Column("cli.col_value", lambda row: value(row.value), right=True, whole=True, drop=1),
     Column("cli.col_raised", lambda row: local(row.raised_at), whole=True, drop=3),
     Column("cli.col_age", lambda row: age(row.raised_at), whole=True),
-    Column("cli.col_ack_by", lambda row: row.acknowledged_by, drop=2),
+    Column("cli.col_ack_by", lambda row: person(row.acknowledged_by), drop=2),
 ]
 
 
@@ -171,7 +171,7 @@ def _handling(found: shapes.AlarmDetail) -> list[tuple[str, str]]:
     shelved = ""
     if _is_shelved(found):
         code = "alarm_do.out_since" if _is_out(found) else "alarm_do.shelved_until"
-        by, why = found.shelved_by or "-", found.shelved_reason or "-"
+        by, why = person(found.shelved_by) or "-", found.shelved_reason or "-"
         shelved = text(code, time=local(found.shelved_until), by=by, why=why)
     suppressed = ""
     if found.suppressed_by is not None:
@@ -191,7 +191,8 @@ def _say_acknowledged(done: list[shapes.Acknowledged]) -> None:
     for row in done:
         taken = "cli.alarm_already" if row.already else "cli.alarm_acknowledged"
         code = taken if row.acknowledged_at is not None else "cli.alarm_over"
-        line(code, id=row.id, title=title(row.title), by=row.acknowledged_by or "-", time=local(row.acknowledged_at))
+        by, when = person(row.acknowledged_by) or "-", local(row.acknowledged_at)
+        line(code, id=row.id, title=title(row.title), by=by, time=when)
 
 
 def _happened(happened: shapes.AlarmHappened) -> str:
@@ -237,7 +238,7 @@ def _print(found: shapes.AlarmDetail) -> None:
     )
     click.echo(f"\n{text('cli.head_events')}")
     for event in found.events:
-        who = printable(f"{event.by or ''} {_noted(event)}")
+        who = printable(f"{person(event.by)} {_noted(event)}")
         click.echo(f"  {local(event.at)}  {word('event', event.kind)}  {who}".rstrip())
     if found.pushes:
         click.echo(f"\n{text('cli.head_pushes')}")

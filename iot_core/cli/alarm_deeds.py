@@ -12,7 +12,7 @@ from iot_core.cli.keys import ALARM, USER
 from iot_core.cli.output import fact_lines, line, show_one
 from iot_core.cli.session import ask
 from iot_core.cli.times import Until, When, local
-from iot_core.cli.words import word
+from iot_core.cli.words import person, word
 from iot_core.messages import text, title
 
 if TYPE_CHECKING:
@@ -157,10 +157,10 @@ def hand_over(to: str | None, since: datetime | None, note: str | None) -> None:
 
 
 def _print_handover(found: shapes.Handover) -> None:
-    line("alarm_do.handed_over", id=found.id, by=found.by, to=found.to or "-", time=local(found.since),
+    line("alarm_do.handed_over", id=found.id, by=person(found.by), to=found.to or "-", time=local(found.since),
          raised=found.raised, closed=found.closed, open=len(found.open))  # fmt: skip
     for row in found.open:
-        seen = ", ".join(row.seen_by) or text("alarm_do.unseen")
+        seen = ", ".join(map(person, row.seen_by)) or text("alarm_do.unseen")
         line("alarm_do.handed_alarm", id=row.id, severity=word("severity", row.severity), title=title(row.title),
              device=row.device or row.place or "-", state=word("alarm_is", row.state), seen=seen,
-             by=row.acknowledged_by or "-")  # fmt: skip
+             by=person(row.acknowledged_by) or "-")  # fmt: skip

@@ -12,6 +12,7 @@ from iot_core.cli.output import Column, show_rows
 from iot_core.cli.preview import difference, say_done
 from iot_core.cli.session import ask
 from iot_core.cli.times import When
+from iot_core.cli.words import person
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _operation(row: shapes.AuditEntry) -> str:
 
 _COLUMNS: list[Column[shapes.AuditEntry]] = [
     Column("audit.col_time", lambda row: row.at),
-    Column("audit.col_by", lambda row: row.by),
+    Column("audit.col_by", lambda row: person(row.by)),
     Column("user.col_from", lambda row: row.address, drop=1),
     Column("audit.col_action", lambda row: f"{row.action} {row.subject}"),
     Column("audit.col_change", lambda row: difference(row.before, row.after), raw=True),

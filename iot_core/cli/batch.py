@@ -11,6 +11,7 @@ from iot_core.cli.keys import BATCH, MODEL
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import Until, local
+from iot_core.cli.words import person
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -115,6 +116,6 @@ def _facts(found: shapes.Batch) -> list[tuple[str, object]]:
         ("batch.col_until", local(found.until)),
         ("batch.col_profile", found.profile),
         ("batch.col_networks", ", ".join(found.networks)),
-        ("batch.col_created", f"{local(found.created_at)}, {found.created_by}"),
+        ("batch.col_created", f"{local(found.created_at)}, {person(found.created_by)}"),
         ("batch.col_revoked", local(found.revoked_at)),
     ]

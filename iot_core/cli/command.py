@@ -16,7 +16,7 @@ from iot_core.cli.output import Column, fact_lines, is_for_people, line, note, s
 from iot_core.cli.session import ask
 from iot_core.cli.spans import Span
 from iot_core.cli.times import local
-from iot_core.cli.words import ending, moment, written
+from iot_core.cli.words import ending, moment, person, written
 from iot_core.errors import RequestError
 from iot_core.messages import text
 from iot_core.model import CommandState
@@ -59,7 +59,7 @@ COLUMNS: list[Column[shapes.Command]] = [
     Column("command.col_command", lambda row: _short(row.name, row.params)),
     Column("cli.col_state", _state, lambda row: _STYLE[row.state.value]),
     Column("command.col_why", _why, drop=3),
-    Column("command.col_by", lambda row: row.by, drop=1),
+    Column("command.col_by", lambda row: person(row.by), drop=1),
     Column("command.col_queued", lambda row: local(row.queued_at), whole=True, drop=4),
 ]
 
@@ -258,7 +258,7 @@ def _print(found: shapes.Command) -> None:
             ("cli.col_state", _state(found)),
             ("command.col_why", _why(found) or "-"),
             ("command.col_order", str(found.order)),
-            ("command.col_by", found.by if not found.confirmed_by else f"{found.by}, {found.confirmed_by}"),
+            ("command.col_by", ", ".join(filter(None, (person(found.by), person(found.confirmed_by))))),
             ("command.col_tries", str(found.tries)),
             ("command.col_queued", moment(found.queued_at)),
             ("command.col_sent", moment(found.sent_at)),

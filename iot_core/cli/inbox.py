@@ -239,7 +239,8 @@ def _say_all(said: shapes.InboxAccepted, *, dry: bool) -> None:
         line("inbox.left", total=len(said.left))
         print_rows(said.left, LEFT_COLUMNS)
     if dry:
-        line("inbox.would", total=len(said.preview) + said.more)
+        total = len(said.preview) + said.more
+        line("inbox.would" if total else "inbox.nobody", total=total)
         return
     replayed = sum(each.replayed for each in said.items)
     line("inbox.accepted", total=len(said.items), messages=replayed)

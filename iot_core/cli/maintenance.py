@@ -13,7 +13,7 @@ from iot_core.cli.output import Column, line, show_one, show_rows
 from iot_core.cli.preview import carry_out
 from iot_core.cli.session import ask
 from iot_core.cli.times import Length, Until, When, local
-from iot_core.cli.words import word
+from iot_core.cli.words import person, word
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _COLUMNS: list[Column[shapes.Window]] = [
     Column("maintenance.col_starts", lambda row: local(row.starts), drop=1),
     Column("maintenance.col_ends", lambda row: local(row.ends)),
     Column("maintenance.col_suppressed", lambda row: row.suppressed, right=True),
-    Column("maintenance.col_by", lambda row: row.by, drop=3),
+    Column("maintenance.col_by", lambda row: person(row.by), drop=3),
     Column("maintenance.col_reason", lambda row: row.reason, drop=4),
 ]
 

@@ -27,6 +27,7 @@ __all__ = ["ASK_ABOVE", "carry_out", "difference", "say_done"]
 
 ASK_ABOVE = 10
 SAMPLE = 8
+_NOTHING: tuple[object, ...] = (None, "", [])
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*(Z|[+-]\d\d:\d\d)$")
 
 
@@ -65,11 +66,12 @@ def _say(changed: shapes.Changed, *, dry: bool) -> None:
 
 
 def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
-    """Write a change in a line: `+ name` for what is new, `field: before → after` else."""
+    """Write a change in a line: `+ field: value` for what is new, `field: before → after` else."""
     if after is None:
         return text("change.gone")
     if before is None:
-        return "+ " + " ".join(_side(value) for value in after.values() if value is not None)
+        said = ((field, value) for field, value in after.items() if value not in _NOTHING)
+        return "+ " + ", ".join(f"{field}: {_side(value)}" for field, value in said)
     return ", ".join(f"{field}: {_side(before.get(field))} → {_side(after.get(field))}" for field in after)
 
 
@@ -77,4 +79,6 @@ def _side(value: object) -> str:
     if isinstance(value, str) and _TIME.match(value):
         with suppress(ValueError):
             return local(datetime.fromisoformat(value))
+    if isinstance(value, bool):
+        return text("cli.yes") if value else text("cli.no")
     return "-" if value is None else printable(str(value))

@@ -11,7 +11,7 @@ from iot_core.cli.keys import ALARM, AREA, CLASS, NEW_KEY, TARGET
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import Day, local
-from iot_core.cli.words import word
+from iot_core.cli.words import person, word
 from iot_core.messages import text, title
 from iot_core.model import Severity
 
@@ -197,7 +197,7 @@ PROOF_COLUMNS: list[Column[shapes.PushProof]] = [
         whole=True,
     ),
     Column("pushing.col_seen", lambda row: f"{local(row.seen_at)} {row.seen_by or ''}".strip(), drop=1),
-    Column("cli.col_ack_by", lambda row: f"{local(row.acknowledged_at)} {row.acknowledged_by or ''}".strip()),
+    Column("cli.col_ack_by", lambda row: f"{local(row.acknowledged_at)} {person(row.acknowledged_by)}".strip()),
 ]
 
 

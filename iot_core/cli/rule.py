@@ -15,7 +15,7 @@ from iot_core.cli.preview import ASK_ABOVE
 from iot_core.cli.rule_try import say_tried, show_tried, tried
 from iot_core.cli.session import ask
 from iot_core.cli.times import When, local
-from iot_core.cli.words import word
+from iot_core.cli.words import person, word
 from iot_core.errors import RequestError
 from iot_core.messages import text, title
 
@@ -42,7 +42,7 @@ _LAID: list[Column[shapes.RuleLaid]] = [
     Column("rule.col_where", lambda row: row.where),
     Column("rule.col_change", lambda row: _flow(row.body), raw=True),
     Column("rule.col_version", lambda row: row.version, right=True),
-    Column("rule.col_by", lambda row: row.by),
+    Column("rule.col_by", lambda row: person(row.by)),
     Column("rule.col_at", lambda row: local(row.created_at), whole=True),
 ]
 _AT: list[Column[shapes.RuleAt]] = [
@@ -186,7 +186,7 @@ def _say(found: shapes.RuleChanged) -> None:
 
 
 def _off(row: shapes.RuleAt) -> str:
-    return text("rule.off_by", by=row.changes[-1].by) if row.changes else text("rule.off")
+    return text("rule.off_by", by=person(row.changes[-1].by)) if row.changes else text("rule.off")
 
 
 def _flow(body: dict[str, Any]) -> str:

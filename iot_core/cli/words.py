@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from iot_core.api import shapes
 
 __all__ = [
+    "LOCAL",
     "SEVERITY_STYLE",
     "STATE_STYLE",
     "ending",
     "moment",
+    "person",
     "position",
     "symbol",
     "value",
@@ -26,6 +28,7 @@ __all__ = [
     "written",
 ]
 
+LOCAL = "local command line"  # what the core calls its own machine's command line (registry/tokens.py)
 STATE_STYLE = {"alarm": "bold red", "silent": "yellow", "ok": "green", "never": "dim", "retired": "dim"}
 SEVERITY_STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": ""}
 _SYMBOLS = {
@@ -45,6 +48,11 @@ _SYMBOLS = {
 def word(kind: str, name: str) -> str:
     """Say a member of a closed set (`state`, `severity`, `alarm`, `quality`, `lifecycle`)."""
     return text(f"cli.{kind}_{name}")
+
+
+def person(name: str | None) -> str:
+    """Name who did it; what is no person's name is said in the reader's language."""
+    return text("cli.local_person") if name == LOCAL else name or ""
 
 
 def value_with_unit(latest: shapes.Latest | shapes.Now) -> str:

@@ -91,6 +91,7 @@ def test_a_span_as_an_end_is_from_now_on() -> None:
 def test_a_time_in_a_change_is_shown_as_all_times_are() -> None:
     said = difference({"until": None}, {"until": "2026-09-01T03:05:00.123456+00:00"})
     assert said == "until: - → 2026-09-01 10:05:00 +07"
+    assert difference(None, {"passed": False, "id": 2, "note": None}) == "+ passed: no, id: 2"
     assert difference({"name": "2026-09-01"}, {"name": "a"}) == "name: 2026-09-01 → a"
 
 

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { button, closing, element, field } from "./dom.js";
-import { areaName, clock, number, say, title } from "./words.js";
+import { areaName, clock, number, person, say, title } from "./words.js";
 
 const SPANS = { m30: 0.5, h1: 1, h4: 4, h8: 8, d1: 24, d3: 72, d7: 168, d30: 720 }; // hours
 const UNDONE = ["acknowledged", "assigned", "shelved", "closed", "undone"]; // what the core looks at when it takes one back
@@ -83,7 +83,7 @@ export class AlarmPanel {
     if (typeof alarm.value === "number") known.push(say("value_at", { value: number(alarm.value) }));
     if (typeof alarm.threshold === "number") known.push(say("limit_at", { value: number(alarm.threshold) }));
     const notes = [known.join(" · ")];
-    if (alarm.acknowledged_at) notes.push(say("acknowledged_by", { name: alarm.acknowledged_by, time: clock(alarm.acknowledged_at) }));
+    if (alarm.acknowledged_at) notes.push(say("acknowledged_by", { name: person(alarm.acknowledged_by), time: clock(alarm.acknowledged_at) }));
     if (alarm.assigned_to) notes.push(say("assigned_to", { name: alarm.assigned_to }));
     if (alarm.shelved_until) notes.push(shelved(alarm));
     if (alarm.suppressed_by?.startsWith("maintenance")) notes.push(say("in_maintenance"));
@@ -209,7 +209,7 @@ function happened(event) {
   const words = say(`event_${event.kind}`);
   const what = event.kind === "severity" ? `${words}: ${say(`severity_${event.note}`)}` : words;
   const whom = event.kind === "assigned" ? `${what}: ${event.note || say("nobody")}` : what;
-  return event.by ? `${whom} (${event.by})` : whom;
+  return event.by ? `${whom} (${person(event.by)})` : whom;
 }
 
 function noted(event) {
@@ -218,7 +218,7 @@ function noted(event) {
 }
 
 export function shelved(alarm) {
-  const facts = { name: alarm.shelved_by, reason: alarm.shelved_reason, time: clock(alarm.shelved_until) };
+  const facts = { name: person(alarm.shelved_by), reason: alarm.shelved_reason, time: clock(alarm.shelved_until) };
   return say(alarm.shelved_until.startsWith("9999") ? "is_out_of_service" : "is_shelved", facts);
 }
 

@@ -5,7 +5,7 @@ import { ask } from "./api.js";
 import { $, button, closing, element } from "./dom.js";
 import { handOver } from "./handover.js";
 import { colour, DeviceMap, named, outline } from "./map.js";
-import { areaName, clock, language, number, other, say, setLanguage, setZone, title } from "./words.js";
+import { areaName, clock, language, number, other, person, say, setLanguage, setZone, title } from "./words.js";
 
 const SEVERITIES = ["critical", "high", "medium", "low"];
 const COUNTED = ["alarm", "silent", "never", "ok"];
@@ -428,7 +428,7 @@ function alarmTimes(alarm) {
   const parts = [say("raised", { time: clock(alarm.raised_at) })];
   if (alarm.cleared_at) parts.push(say("returned"));
   if (alarm.acknowledged_at) {
-    parts.push(say("acknowledged_by", { name: alarm.acknowledged_by, time: clock(alarm.acknowledged_at) }));
+    parts.push(say("acknowledged_by", { name: person(alarm.acknowledged_by), time: clock(alarm.acknowledged_at) }));
   }
   if (alarm.assigned_to) parts.push(say("assigned_to", { name: alarm.assigned_to }));
   if (alarm.shelved_until) parts.push(shelved(alarm));
@@ -523,7 +523,7 @@ function commandList(commands) {
     const item = element("li");
     item.dataset.state = each.state;
     item.append(element("span", [each.name, ...params].join(" ")), ` · ${say(`command_${each.state}`)} · `);
-    item.append(element("small", [clock(each.ended_at ?? each.queued_at), each.by, said].filter(Boolean).join(" · ")));
+    item.append(element("small", [clock(each.ended_at ?? each.queued_at), person(each.by), said].filter(Boolean).join(" · ")));
     list.append(item);
   }
   return [element("h4", say("commands")), list];

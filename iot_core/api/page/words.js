@@ -31,6 +31,11 @@ export function title(both) {
   return both[language];
 }
 
+/** Who did it: what is no person's name, in the reader's language. */
+export function person(name) {
+  return name === "local command line" ? say("local_person") : name;
+}
+
 /** The name of an alarm's area: its English one where there is one. */
 export function areaName(alarm) {
   return (language === "en" && alarm.area_name_en) || alarm.area_name;

@@ -1,0 +1,19 @@
+"""What stands in the tables in one language is read in the reader's own."""
+
+from __future__ import annotations
+
+from iot_core.cli.words import LOCAL, person
+from iot_core.messages import language, set_language
+from iot_core.registry import tokens
+
+
+def test_the_local_command_line_is_named_in_the_readers_language() -> None:
+    assert tokens._LOCAL == LOCAL
+    before = language()
+    try:
+        set_language("en")
+        assert (person(LOCAL), person("an"), person(None)) == ("local command line", "an", "")
+        set_language("vi")
+        assert person(LOCAL) == "dòng lệnh trên máy chủ"
+    finally:
+        set_language(before)
