@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from asyncio import constants
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 constants.DEBUG_STACK_DEPTH = 1  # type: ignore[misc]
-"""Debug mode notes a stack of ten for every callback: half the time of a test with a database. One names the line."""
+traceback.extract_stack.__defaults__ = (None, 1)
+"""Debug mode notes a stack of ten for every callback, and the whole one for every future: half the time of a test with
+a database. One names the line."""
 CI = bool(os.environ.get("CI"))
 SECONDS = {
     "whole": 8, "broker": 4, "page": 8, "provisioning": 8, "walkthroughs": 20, "simulators": 2, "bench": 4,

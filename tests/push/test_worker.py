@@ -197,7 +197,7 @@ async def test_new_alarm_does_not_queue_behind_failures(pool: asyncpg.Pool, free
 
 async def test_a_fire_is_sent_before_what_is_claimed_already(pool: asyncpg.Pool, free_port: Callable[[], int]) -> None:
     go = asyncio.Event()
-    async with receiving(free_port()) as receiver, pushing(pool):
+    async with receiving(free_port()) as receiver, pushing(pool, timeout_s=60.0):
         await target(pool, "ioc", receiver.url)
         await tell(pool, await alarm(pool))
         await settled(pool, 1)  # it answers, so that many are claimed ahead
