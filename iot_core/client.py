@@ -17,10 +17,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-import aiohttp
 import msgspec
 
 from iot_core.api import shapes
+from iot_core.api.late_certificates import late_certificates
 from iot_core.api.pinned import OtherCertificate, fingerprint_bytes, pinned, spelled_fingerprint
 from iot_core.api.sse import Message, Parser
 from iot_core.errors import (
@@ -34,6 +34,9 @@ from iot_core.errors import (
     StoreUnavailable,
 )
 from iot_core.messages import language, text
+
+with late_certificates():
+    import aiohttp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence

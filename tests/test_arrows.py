@@ -34,7 +34,7 @@ CORE = PATH | {
     "supervisor",
 }
 
-SHARED = {"shapes", "sse", "pinned"}
+SHARED = {"shapes", "sse", "pinned", "late_certificates"}
 """Modules of `api` that clients use too: what goes over the wire, and what is trusted."""
 
 MAY_IMPORT = {
