@@ -174,7 +174,7 @@ def _takes_bytes(profile: Profile, topic: str, form: int | None) -> bool:
             break
     if isinstance(spoken, BytesFormat):
         return spoken.encoding == "raw"
-    return isinstance(spoken, LorawanFormat) or (isinstance(spoken, JsonFormat) and spoken.cbor)
+    return isinstance(spoken, LorawanFormat) or (isinstance(spoken, JsonFormat) and spoken.binary)
 
 
 async def _look(profile: Profile, address: str, timeout_s: float) -> Sequence[Uplink]:

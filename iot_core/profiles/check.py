@@ -57,8 +57,8 @@ class CheckResult:
 class Step:
     """One step from the wire to values.
 
-    `name` is envelope, bytes, json, cbor, text, block, record, time, value, sample, held or presence. Of a value
-    `before` is the raw one, `after` what it says, None when that is unknown, and `where` its place.
+    `name` is envelope, bytes, json, cbor, protobuf, text, block, record, time, value, sample, held or presence. Of a
+    value `before` is the raw one, `after` what it says, None when that is unknown, and `where` its place.
     """
 
     name: str

@@ -14,6 +14,7 @@ from iot_core.profiles.compile_commands import compile_commands
 from iot_core.profiles.compile_messages import (
     compile_json,
     compile_presence,
+    compile_protobuf,
     compile_senml,
     compile_sparkplug,
     compile_text,
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_profile"]
 
-_SINGLE: Final = ("native", "json", "cbor", "senml", "text", "bytes")
+_SINGLE: Final = ("native", "json", "cbor", "protobuf", "senml", "text", "bytes")
 _WAYS: Final = (*_SINGLE, "sparkplug", "lorawan", "modbus", "coap", "topics")
 _FORMATS: Final = (*_SINGLE, "presence", "quiet")
-_CARRIED: Final = ("bytes", "text", "json", "cbor", "senml")
+_CARRIED: Final = ("bytes", "text", "json", "cbor", "protobuf", "senml")
 """What a LoRaWAN device may put into its payload."""
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:.+", re.DOTALL)
 """Any: a driver that others bring has a scheme of its own."""
@@ -70,6 +71,7 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     """`true`: it speaks the native contract (docs/protocol.md)."""
     json: Any = None
     cbor: Any = None
+    protobuf: Any = None
     senml: Any = None
     text: Any = None
     bytes: Any = None
@@ -110,6 +112,7 @@ class LorawanSpec(Table, frozen=True, kw_only=True):
     text: Any = None
     json: Any = None
     cbor: Any = None
+    protobuf: Any = None
     senml: Any = None
     ports: dict[int, Any] = msgspec.field(default_factory=dict)
     """What is spoken on each fPort: `{24: {bytes: ...}, 99: {quiet: true}}`."""
@@ -225,6 +228,8 @@ class _Compiler:
                 return NativeFormat(self.class_file)
             case "json" | "cbor":
                 return compile_json(self.entries, place, cbor=kind == "cbor")
+            case "protobuf":
+                return compile_protobuf(self.entries, place)
             case "senml":
                 return compile_senml(self.entries, place)
             case "sparkplug":

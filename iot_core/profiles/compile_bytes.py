@@ -10,8 +10,7 @@ import msgspec
 
 from iot_core.profiles.bytes_format import BytesFormat
 from iot_core.profiles.checksums import CHECKSUMS, LITTLE, Checksum, crc
-from iot_core.profiles.classes import read_duration
-from iot_core.profiles.compile_messages import text_fields
+from iot_core.profiles.compile_messages import read_span, text_fields
 from iot_core.profiles.fields import Group
 from iot_core.profiles.layout import Block, ChannelFrom, Every, Frame, Layout, Record, Records, TextPart
 from iot_core.profiles.near import like
@@ -162,8 +161,8 @@ class EverySpec(AtSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class BlockSpec(LayoutSpec, frozen=True, kw_only=True):
     """The keys of a block."""
 
-    when: WhenSpec | None = None
-    """It is there only when this holds in the head before it: a bit of a flags word."""
+    when: WhenSpec | list[WhenSpec] | None = None
+    """It is there only when this holds in the head before it: a bit of a flags word. Of a list all must hold."""
     optional: bool = False
     """It may be missing at the end."""
     repeat: Literal["end"] | int | AtSpec | None = None
@@ -320,7 +319,7 @@ def _block(entries: Entries, place: Place, endian: Endian, head: int) -> Block:
         raise document.error((*place, "reverse"), "repetitions of fixed length: no blocks, records or rest in them")
     return Block(
         layout=layout, when=when, optional=spec.optional, count=count,
-        start=_span(entries, (*place, "start"), spec.start), every=every, reverse=spec.reverse,
+        start=read_span(entries.document, (*place, "start"), spec.start), every=every, reverse=spec.reverse,
     )  # fmt: skip
 
 
@@ -328,7 +327,7 @@ def _every(
     entries: Entries, place: Place, spec: str | EverySpec, inside: Callable[[Place, Any], Bytes]
 ) -> timedelta | Every:
     if isinstance(spec, str):
-        return _span(entries, place, spec) if spec else timedelta(0)
+        return read_span(entries.document, place, spec) if spec else timedelta(0)
     if not spec.scale or not abs(spec.scale) < _LONGEST_SPAN:
         raise entries.document.error((*place, "scale"), "seconds a count, below 0 where each is older than before")
     return Every(inside(place, spec), float(spec.scale))
@@ -467,8 +466,3 @@ def _placed(entries: Entries, place: Place, spec: LayoutSpec, length: int) -> No
                 raise entries.document.error(
                     (*where, "at"), "at: the byte it begins at, because there are several values"
                 )
-
-
-def _span(entries: Entries, place: Place, text: str) -> timedelta:
-    sign = -1 if text.startswith("-") else 1
-    return sign * read_duration(entries.document, place, text.removeprefix("-"))

@@ -1,17 +1,22 @@
-"""The tables `json`, `cbor`, `senml`, `sparkplug`, `text` and `presence` of a profile -> formats."""
+"""The tables `json`, `cbor`, `protobuf`, `senml`, `sparkplug`, `text` and `presence` of a profile -> formats."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from iot_core.profiles.classes import read_duration
 from iot_core.profiles.fields import Added, Field, Group
 from iot_core.profiles.formats import PresenceFormat
-from iot_core.profiles.json_format import KEY, JsonFormat, JsonPlace
+from iot_core.profiles.json_format import KEY, JsonEvery, JsonFormat, JsonPlace
 from iot_core.profiles.moments import MomentSpec, compile_moment
+from iot_core.profiles.near import like
 from iot_core.profiles.paths import Path, parse_path
+from iot_core.profiles.protobuf import Kind, Member, Message
 from iot_core.profiles.senml_format import CHANNEL, SenmlFormat, SenmlPlace, own_unit, parted, senml_adjust
 from iot_core.profiles.sparkplug_format import SparkplugFormat
 from iot_core.profiles.table import Table
@@ -20,10 +25,37 @@ from iot_core.profiles.text_format import Split, TextFormat, TextPlace
 from iot_core.profiles.values import Codec, Scalar, ValueSpec, compile_codec, scale_of
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from iot_core.profiles.document import Document, Place
     from iot_core.profiles.entries import Entries, Where
 
-__all__ = ["compile_json", "compile_presence", "compile_senml", "compile_sparkplug", "compile_text", "json_path"]
+__all__ = [
+    "compile_json",
+    "compile_presence",
+    "compile_protobuf",
+    "compile_senml",
+    "compile_sparkplug",
+    "compile_text",
+    "json_path",
+    "read_span",
+    "text_fields",
+]
+
+PathReader = Callable[["Place", str], Path]
+"""Compile a path into a message. Raises ConfigError."""
+_LAST_NUMBER: Final = (1 << 29) - 1
+"""Of a field of protobuf."""
+
+
+class JsonEverySpec(Table, frozen=True, kw_only=True):
+    """A place in the message that says how far elements are apart."""
+
+    path: str
+    times: str | None = None
+    """The path of a second number that it is multiplied with."""
+    scale: float | int = 1
+    """Seconds a count, below 0 where each is older than the one before."""
 
 
 class JsonSpec(Table, frozen=True, kw_only=True):
@@ -39,7 +71,11 @@ class JsonSpec(Table, frozen=True, kw_only=True):
     """The path of an array or table whose elements each say values: with their own `time`, or of an own `channel`."""
     columns: str | None = None
     """In place of `each`: the path of a table of lists that run parallel, `{"time": [...], "t": [...]}`; each position
-    in them is one element, whose values stand under the lists' names."""
+    in them is one element. The paths of its values lead to the lists; what is no list holds for each element."""
+    every: str | JsonEverySpec | None = None
+    """Of elements without a time of their own: how far apart, `10m`, `-10m` when each is older than the one before, or
+    where the message says it: `{path: period, scale: 60}`. `time` is then the first one's, its path and that of `every`
+    counted from the whole message; without `time` the first is of the arrival."""
     channel: str | None = None
     """Where an element names its channel; `@key` is the name under which it stands in its table."""
     quiet: bool = False
@@ -51,6 +87,30 @@ class JsonSpec(Table, frozen=True, kw_only=True):
     extra: Any = None
     channels: dict[str, Any] = msgspec.field(default_factory=dict)
     """Values of further devices behind this one, by channel."""
+
+
+class ProtobufSpec(JsonSpec, frozen=True, kw_only=True):
+    """The keys of `protobuf`: what each field number is, then, by these names, the keys of `json`."""
+
+    message: dict[int, Any]
+    """Field number -> what it is, as the vendor's `.proto` file says: `{1: {name: serial, type: bytes}, 4: {name: samples, type: sint32, repeated: true}}`.
+    Numbers that are not listed are passed over."""
+
+
+class MemberSpec(Table, frozen=True, kw_only=True):
+    """A field of a protobuf message."""
+
+    name: str
+    """What paths call it."""
+    type: Kind | None = None
+    """Its type in the `.proto` file; an enumeration is `enum`. Of `bytes` the value is text in hexadecimal."""
+    repeated: bool = False
+    """It is a list, packed or not."""
+    default: Scalar | None = None
+    """What it says where it is missing: senders of proto3 leave out zeros, so that 0 degrees is `default: 0`. Without
+    it nothing is known then."""
+    message: dict[int, Any] | None = None
+    """The fields of a message within, in place of `type`."""
 
 
 class JsonAtSpec(Table, frozen=True, kw_only=True):
@@ -91,8 +151,8 @@ class JsonValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=
     is there."""
     plus: JsonPlusSpec | None = None
     """A second value, times its own `scale`, that is added to this one before `scale` and `offset`: two tariffs."""
-    when: JsonWhenSpec | None = None
-    """What must stand elsewhere in the message for this to be said."""
+    when: JsonWhenSpec | list[JsonWhenSpec] | None = None
+    """What must stand elsewhere in the message for this to be said. Of a list all must hold."""
     scale_from: JsonScaleSpec | None = None
     """A factor that the message itself carries."""
     unit_from: str | None = None
@@ -132,8 +192,8 @@ class SenmlValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields
     name: str = ""
     """The end of the record's name, `3424/0/1`; its parts end at `/` and `:`. `3303/{channel}/5700` makes a channel
     of each instance."""
-    when: SenmlWhenSpec | None = None
-    """What another record must say for this to be said."""
+    when: SenmlWhenSpec | list[SenmlWhenSpec] | None = None
+    """What another record must say for this to be said. Of a list all must hold."""
     unit_from: str | None = None
     """The record that names the unit (IPSO 5701); `units` lists what it may say."""
     units: dict[str | int, str] = msgspec.field(default_factory=dict)
@@ -173,8 +233,8 @@ class SparkplugValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fi
     """Its whole name, folders and all: `Outputs/Lamp 1/Power`; of several the first that is there."""
     path: str = ""
     """Inside a DataSet (a list of rows), an array or a Template, as in JSON: `[0].Level`."""
-    when: SparkplugWhenSpec | None = None
-    """What must be said beside it for this to be said."""
+    when: SparkplugWhenSpec | list[SparkplugWhenSpec] | None = None
+    """What must be said beside it for this to be said. Of a list all must hold."""
 
 
 class TextSpec(Table, frozen=True, kw_only=True):
@@ -234,8 +294,8 @@ class TextValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the field may end with, cut off: a unit."""
     plus: TextPlusSpec | None = None
     """A second field, times its own `scale`, that is added to this one before `scale` and `offset`: two tariffs."""
-    when: TextWhenSpec | None = None
-    """What another field must say for this to be said."""
+    when: TextWhenSpec | list[TextWhenSpec] | None = None
+    """What another field must say for this to be said. Of a list all must hold."""
     unit_from: str | int | None = None
     """The field that names the unit; `units` lists what it may say."""
     units: dict[str | int, str] = msgspec.field(default_factory=dict)
@@ -253,11 +313,73 @@ class PresenceSpec(Table, frozen=True, kw_only=True):
     """Where the word stands, when the message is JSON; the bare word is understood too."""
 
 
-def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonFormat:
-    """Compile a `json` or `cbor` table. Raises ConfigError."""
+def compile_protobuf(entries: Entries, place: Place) -> JsonFormat:
+    """Compile a `protobuf` table. Raises ConfigError."""
+    spec = entries.document.read(place, ProtobufSpec)
+    message = _message(entries, (*place, "message"), spec.message)
+    return replace(compile_json(entries, place, spec=spec, message=message), message=message)
+
+
+def _message(entries: Entries, place: Place, said: Mapping[int, Any]) -> Message:
     document = entries.document
-    spec = document.read(place, JsonSpec)
-    where = partial(_json_where, entries)
+    members: dict[int, Member] = {}
+    for number in said:
+        where = (*place, number)
+        if not 1 <= number <= _LAST_NUMBER:
+            raise document.error(where, f"a field number from 1 to {_LAST_NUMBER}")
+        spec = document.read(where, MemberSpec)
+        if (spec.type in {None, "message"}) == (spec.message is None):
+            raise document.error((*where, "type"), "a type such as sint32, or the message that stands within")
+        if spec.default is not None and (spec.repeated or spec.message is not None):
+            raise document.error((*where, "default"), "no default of what is repeated, or of a message")
+        if not spec.name or any(spec.name == member.name for member in members.values()):
+            raise document.error((*where, "name"), "a name of its own")
+        inner = None if spec.message is None else _message(entries, (*where, "message"), spec.message)
+        members[number] = Member(spec.name, spec.type or "message", spec.repeated, spec.default, inner)
+    if not members:
+        raise document.error(place, "at least one field by its number")
+    return members
+
+
+def _known_path(entries: Entries, message: Message, place: Place, text: str) -> Path:
+    """Compile a path, and refuse one that the message does not have."""
+    path = json_path(entries, place, text)
+    _inside(entries, place, message, path)
+    return path
+
+
+def _inside(entries: Entries, place: Place, message: Message, path: Path) -> Message:
+    """Give the message that a path leads to: none in what is no message. Raises ConfigError."""
+    listed = False
+    for step in path:
+        if not isinstance(step, str):
+            if not listed:
+                raise entries.document.error(place, "no [ ] behind what is not repeated")
+            listed = False
+            continue
+        member = next((each for each in message.values() if each.name == step), None)
+        if member is None:
+            names = [each.name for each in message.values()]
+            expected = f"a path of names that message has: {', '.join(names) or 'there is nothing within'}"
+            raise entries.document.error(place, expected + like(step, names))
+        message, listed = member.message or {}, member.repeated
+    return message
+
+
+def compile_json(
+    entries: Entries, place: Place, *, cbor: bool = False, spec: JsonSpec | None = None, message: Message | None = None
+) -> JsonFormat:
+    """Compile a `json` or `cbor` table, or what `protobuf` has of it. Raises ConfigError."""
+    document = entries.document
+    spec = spec or document.read(place, JsonSpec)
+    many = "each" if spec.each is not None else "columns"
+    elements = spec.each if spec.each is not None else spec.columns
+    whole = inner = partial(json_path, entries)
+    if message is not None:
+        whole = partial(_known_path, entries, message)
+        around = () if elements is None else whole((*place, many), elements)
+        inner = partial(_known_path, entries, _inside(entries, place, message, around))
+    where = partial(_json_where, entries, inner)
     groups: list[Group[object]] = []
     if spec.values or spec.states:
         groups.append(Group("", *entries.read(place, JsonValueSpec, where, short="path")))
@@ -269,23 +391,25 @@ def compile_json(entries: Entries, place: Place, *, cbor: bool = False) -> JsonF
         raise document.error(place, "values, states or channels")
     if spec.each is not None and spec.columns is not None:
         raise document.error((*place, "columns"), "each or columns, not both")
-    many = "each" if spec.each is not None else "columns"
-    elements = spec.each if spec.each is not None else spec.columns
-    if elements is not None and spec.time is None and spec.channel is None:
-        raise document.error((*place, many), "time beside it, each element its own; or channel")
+    if elements is not None and spec.time is None and spec.channel is None and spec.every is None:
+        raise document.error((*place, many), "time beside it, each element its own; or every, or channel")
+    if elements is None and spec.every is not None:
+        raise document.error((*place, "every"), "each or columns beside it: whose elements are so far apart")
     if spec.channel is not None and elements is None and spec.channel == KEY:
         raise document.error((*place, "channel"), "each beside @key: a table whose elements have names")
     moment = compile_moment(
-        document, (*place, "time"), document.at((*place, "time")), lambda at, path: json_path(entries, at, str(path))
-    )
+        document, (*place, "time"), document.at((*place, "time")),
+        lambda at, path: (inner if spec.every is None else whole)(at, str(path)),
+    )  # fmt: skip
     return JsonFormat(
         groups=tuple(groups),
         time=moment,
-        seq=_optional_path(entries, (*place, "seq"), spec.seq),
-        run=_optional_path(entries, (*place, "run"), spec.run),
-        each=_optional_path(entries, (*place, many), elements),
+        seq=_optional_path(inner, (*place, "seq"), spec.seq),
+        run=_optional_path(inner, (*place, "run"), spec.run),
+        each=_optional_path(whole, (*place, many), elements),
         columns=spec.columns is not None,
-        channel=() if spec.channel == KEY else _optional_path(entries, (*place, "channel"), spec.channel),
+        every=_json_every(document, whole, (*place, "every"), spec.every),
+        channel=() if spec.channel == KEY else _optional_path(inner, (*place, "channel"), spec.channel),
         quiet=spec.quiet,
         constant=spec.constant,
         cbor=cbor,
@@ -415,13 +539,33 @@ def compile_presence(entries: Entries, place: Place) -> PresenceFormat:
     return PresenceFormat(online, offline, path)
 
 
-def _json_where(entries: Entries, place: Place, spec: Any) -> JsonPlace:
+def _json_every(
+    document: Document, read: PathReader, place: Place, spec: str | JsonEverySpec | None
+) -> JsonEvery | None:
+    if spec is None:
+        return None
+    if isinstance(spec, str):
+        return JsonEvery(read_span(document, place, spec))
+    if not spec.scale:
+        raise document.error((*place, "scale"), "seconds a count, below 0 where each is older than before")
+    texts = {"path": spec.path, "times": spec.times}
+    paths = tuple(read((*place, key), text) for key, text in texts.items() if text is not None)
+    return JsonEvery(paths=paths, scale=float(spec.scale))
+
+
+def read_span(document: Document, place: Place, text: str) -> timedelta:
+    """Read a duration, also one that counts back: `-10m`. Raises ConfigError."""
+    sign = -1 if text.startswith("-") else 1
+    return sign * read_duration(document, place, text.removeprefix("-"))
+
+
+def _json_where(entries: Entries, read: PathReader, place: Place, spec: Any) -> JsonPlace:
     given = spec if isinstance(spec, str) else spec.path
     texts = [given] if isinstance(given, str) else given
-    paths = tuple(json_path(entries, (*place, "path"), text) for text in texts)
+    paths = tuple(read((*place, "path"), text) for text in texts)
     if not paths:
         raise entries.document.error((*place, "path"), "at least one path")
-    return JsonPlace(paths, _added(entries.document, place, spec, partial(_json_where, entries)))
+    return JsonPlace(paths, _added(entries.document, place, spec, partial(_json_where, entries, read)))
 
 
 def _added(document: Document, place: Place, spec: Any, where: Where) -> Added[Any] | None:
@@ -433,8 +577,8 @@ def _added(document: Document, place: Place, spec: Any, where: Where) -> Added[A
     return Added(where(at, plus), float(scale_of(document, (*at, "scale"), plus.scale)))
 
 
-def _optional_path(entries: Entries, place: Place, text: str | None) -> Path | None:
-    return None if text is None else json_path(entries, place, text)
+def _optional_path(read: PathReader, place: Place, text: str | None) -> Path | None:
+    return None if text is None else read(place, text)
 
 
 def json_path(entries: Entries, place: Place, text: str) -> Path:

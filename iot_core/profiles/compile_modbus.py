@@ -151,7 +151,9 @@ def _place(entries: Entries, numbering: Numbering, shift: int, place: Place, spe
             point = replace(point, plus=own((*place, "plus"), spec.plus), scale=1)
         for key in ("when", "unit_from", "scale_from"):
             other = getattr(spec, key)
-            if other is not None:
+            if isinstance(other, list):
+                beside.extend(own((*place, key, index), each) for index, each in enumerate(other))
+            elif other is not None:
                 beside.append(own((*place, key), other))
         return replace(point, also=tuple(beside))
     _check(entries, place, spec, numbering)

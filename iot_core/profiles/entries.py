@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -62,7 +63,12 @@ class Entries:
         return tuple(fields), tuple(extra)
 
     def condition(self, place: Place, spec: Any, where: Where) -> When[Any]:
-        """Compile what must stand somewhere. Raises ConfigError."""
+        """Compile what must stand somewhere, or a list of such, which must all hold. Raises ConfigError."""
+        if isinstance(spec, list):
+            if not spec:
+                raise self.document.error(place, "at least one condition")
+            first, *also = (self.condition((*place, index), each, where) for index, each in enumerate(spec))
+            return replace(first, also=tuple(also))
         found = where(place, spec)
         test = compile_test(self.document, place, spec.equals, spec.between, negated=spec.unless)
         return When(found.locate, test or Test(negated=spec.unless), found)
@@ -119,7 +125,7 @@ class Entries:
         when = None
         if getattr(spec, "when", None) is not None:
             when = self.condition((*place, "when"), spec.when, where)
-            beside.append((when.place, when.test.example))
+            beside.extend(when.wanted)
         if spec.value is not None:
             return Field(codec, always, None, None, when, tuple(beside))
         found = where(place, spec)

@@ -116,7 +116,7 @@ def _schema_at(kind: Any, steps: Steps) -> dict[str, Any]:
     """Find what the type says of a place; nothing when it cannot be told."""
     schema, parts = _schema(kind)
     for step in steps:
-        schema = _table(schema, parts)
+        schema = _around(schema, parts, step)
         if isinstance(step, int):
             fixed = schema.get("prefixItems", ())
             items = fixed[step] if step < len(fixed) else schema.get("items")
@@ -136,10 +136,11 @@ def _kinds(schema: dict[str, Any], parts: dict[str, Any]) -> list[dict[str, Any]
     return [schema]
 
 
-def _table(schema: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """Choose the table, or the list, of what may stand somewhere."""
+def _around(schema: dict[str, Any], parts: dict[str, Any], step: str | int) -> dict[str, Any]:
+    """Choose the table, or the list, in which a step is taken, of what may stand somewhere."""
     kinds = _kinds(schema, parts)
-    return next((each for each in kinds if each.keys() & {"properties", "items", "additionalProperties"}), kinds[0])
+    wanted = {"prefixItems", "items"} if isinstance(step, int) else {"properties", "additionalProperties"}
+    return next((each for each in kinds if each.keys() & wanted), kinds[0])
 
 
 def _keys(schema: dict[str, Any]) -> list[str]:

@@ -110,11 +110,19 @@ class When(Generic[S]):
     locate: Callable[[S], object]
     test: Test
     place: Any = None
+    also: tuple[When[S], ...] = ()
+    """Further conditions, which must hold as well."""
 
     def holds(self, source: S) -> bool:
         """Say whether it is fulfilled; a place that the message does not have fulfils only `unless`."""
         raw = self.locate(source)
-        return self.test.negated if raw is MISSING else self.test.holds(raw)
+        held = self.test.negated if raw is MISSING else self.test.holds(raw)
+        return held and all(each.holds(source) for each in self.also)
+
+    @property
+    def wanted(self) -> tuple[tuple[Any, object], ...]:
+        """What must stand in which places for it to hold, for a writer."""
+        return ((self.place, self.test.example), *(wanted for each in self.also for wanted in each.wanted))
 
 
 def always(_: object) -> object:

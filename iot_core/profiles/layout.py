@@ -226,7 +226,7 @@ class Layout:
             if block.carries(values, channel):
                 tail += block.layout.write(values, channel)
                 if block.when is not None:
-                    block.when.place.place(block.when.test.example, head)
+                    _meet(block.when, head)
                 if isinstance(block.count, Bytes):
                     block.count.place(1, head)
             tail += bytes(max(whole - len(tail), 0))
@@ -565,7 +565,7 @@ class Frame:
         if self.tail.layout.time is not None:
             self.tail.layout.time.write(time, time, tail)
         if self.tail.when is not None:
-            self.tail.when.place.place(self.tail.when.test.example, data)
+            _meet(self.tail.when, data)
         return tail
 
     def write(self, values: Mapping[str, Value], channel: str, time: datetime | None, arrival: datetime) -> bytes:
@@ -574,7 +574,7 @@ class Frame:
         if self.tail is not None:
             data += self._end(values, channel, time or arrival, data)
         for _, when in self.required:
-            when.place.place(when.test.example, data)
+            _meet(when, data)
         if self.layout.time is not None and time is not None:
             self.layout.time.write(time, arrival, data)
         if self.checksum is not None:
@@ -610,6 +610,12 @@ class Frame:
                 names += part.channel.known
             names += [group.channel for group in part.groups]
         return tuple(dict.fromkeys(names))
+
+
+def _meet(when: When[bytes], data: bytearray) -> None:
+    """Write what must stand there for a condition to hold."""
+    for place, raw in when.wanted:
+        place.place(raw, data)
 
 
 def _turned(data: bytes, at: int, length: int, times: int) -> bytes:

@@ -111,8 +111,8 @@ class PointSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A factor that stands in another register; a number alone is the address of a power of ten (SunSpec `sunssf`)."""
     plus: PlusRegister | None = None
     """A second register, times its own `scale`, that is added before `scale` and `offset`."""
-    when: WhenRegister | None = None
-    """What another register must hold for this one to be said."""
+    when: WhenRegister | list[WhenRegister] | None = None
+    """What another register must hold for this one to be said. Of a list all must hold."""
     unit_from: RegisterSpec | None = None
     """The register that names the unit; `units` lists what it may say."""
     units: dict[str | int, str] = msgspec.field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Paths into JSON: `ENERGY.Power`, `switches[0].on`, `'a.b'.c`, `sensordatavalues[value_type=SDS_P1].value`."""
+"""Paths into JSON: `ENERGY.Power`, `switches[0].on`, `log[-1]`, `'a.b'.c`, `values[value_type=SDS_P1].value`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from iot_core.profiles.fields import MISSING
 
-__all__ = ["Path", "find", "parse_path", "put", "written"]
+__all__ = ["Nth", "Path", "Where", "find", "parse_path", "put", "written"]
 
-_STEP: Final = re.compile(r"'([^']+)'|\[(\d+)\]|\[([^=\]]+)=([^\]]*)\]|([^.\[\]']+)")
+_STEP: Final = re.compile(r"'([^']+)'|\[(\d+|-1)\]|\[([^=\]]+)=([^\]]*)\]|([^.\[\]']+)")
 _MAX_INDEX: Final = 1000
 _DIGITS: Final = 18
 
@@ -36,6 +36,14 @@ class Where:
 
 
 Path = tuple[str | int | Where, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nth:
+    """One position in the lists of a message that run parallel: a path that leads to a list means its entry there."""
+
+    data: object
+    index: int
 
 
 def parse_path(text: str) -> Path | None:
@@ -72,8 +80,10 @@ def written(path: Path) -> str:
     return text or "."
 
 
-def find(data: object, path: Path) -> object:
+def find(data: object, path: Path) -> object:  # noqa: C901 - one branch for each kind of step
     """Follow a path; MISSING where it leads nowhere."""
+    if type(data) is Nth:
+        return _find_nth(data, path)
     for step in path:
         if type(step) is str:
             if type(data) is not dict:
@@ -85,7 +95,7 @@ def find(data: object, path: Path) -> object:
             else:
                 return MISSING
         elif type(step) is int:
-            if type(data) is not list or step >= len(data):
+            if type(data) is not list or not -len(data) <= step < len(data):
                 return MISSING
             data = data[step]
         elif isinstance(step, Where):
@@ -93,6 +103,18 @@ def find(data: object, path: Path) -> object:
                 return MISSING
             data = next((each for each in data if type(each) is dict and step.fits(each)), MISSING)
     return data
+
+
+def _find_nth(source: Nth, path: Path) -> object:
+    """Follow a path to the entry of a list; what is no list holds at every position."""
+    data = source.data
+    for at, step in enumerate(path):
+        if type(data) is list and isinstance(step, str):  # a list of tables
+            return find(data[source.index], path[at:]) if source.index < len(data) else MISSING
+        data = find(data, (step,))
+    if type(data) is not list:
+        return data
+    return data[source.index] if source.index < len(data) else MISSING
 
 
 def is_number(key: object) -> bool:
@@ -110,7 +132,7 @@ def put(data: Any, path: Path, value: object) -> Any:
         data[step] = put(data.get(step), rest, value)
     elif isinstance(step, int):
         data = data if isinstance(data, list) else []
-        data.extend([None] * (step + 1 - len(data)))
+        data.extend([None] * ((max(step, 0)) + 1 - len(data)))
         data[step] = put(data[step], rest, value)
     else:
         data = data if isinstance(data, list) else []

@@ -94,8 +94,8 @@ class ByteSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Pieces that make one number, the highest first: a 12-bit value over three half bytes."""
     plus: PlusSpec | None = None
     """A second raw value, times its own `scale`, that is added to this one before `scale` and `offset`."""
-    when: WhenSpec | None = None
-    """What must stand elsewhere in the same frame, block or record for this to be said."""
+    when: WhenSpec | list[WhenSpec] | None = None
+    """What must stand elsewhere in the same frame, block or record for this to be said. Of a list all must hold."""
     delta: Literal["add", "subtract"] | None = None
     """A difference: added to the number before it in the frame, or taken from it where the newest comes first."""
     scale_from: ScaleSpec | None = None

@@ -74,10 +74,12 @@ _LAYOUT: Final = {
 _FORMATS: Final[dict[str, tuple[str, type[msgspec.Struct] | str]]] = {
     "json": (_ONE, compile_messages.JsonSpec),
     "cbor": (_ONE, compile_messages.JsonSpec),
+    "protobuf": (_ONE, compile_messages.ProtobufSpec),
     "senml": (_ONE, compile_messages.SenmlSpec),
     "text": (_ONE, compile_messages.TextSpec),
     "bytes": (_ONE, compile_bytes.BytesSpec),
 }
+_MEMBER: Final = compile_messages.MemberSpec
 SECTIONS: Final[tuple[Section, ...]] = (
     Section(
         "A profile",
@@ -99,6 +101,13 @@ SECTIONS: Final[tuple[Section, ...]] = (
         compile_messages.JsonSpec,
         {**_entries(compile_messages.JsonValueSpec), "channels": (_MAP, "json_channel")},
     ),
+    Section(
+        "`protobuf`",
+        compile_messages.ProtobufSpec,
+        {**_entries(compile_messages.JsonValueSpec), "channels": (_MAP, "json_channel"), "message": (_MAP, _MEMBER)},
+        base=compile_messages.JsonSpec,
+    ),
+    Section("A field of `protobuf`", _MEMBER, {"message": (_MAP, _MEMBER)}),
     Section("A value in JSON", compile_messages.JsonValueSpec, short=("string", "array"), base=values.ValueSpec),
     Section("`senml`", compile_messages.SenmlSpec, _entries(compile_messages.SenmlValueSpec)),
     Section("A value in SenML", compile_messages.SenmlValueSpec, short=("string",), base=values.ValueSpec),
@@ -263,6 +272,7 @@ _COMMON: Final = {
     "extra": "What the class has no metric for, under keys of your own; kept beside the row.",
     "json": "Every message is JSON of one form.",
     "cbor": "Every message is CBOR of one form.",
+    "protobuf": "Every message is a protobuf message of one form.",
     "senml": "Every message is a SenML pack, JSON or CBOR.",
     "text": "Every message is plain text of one form.",
     "bytes": "Every message is bytes.",

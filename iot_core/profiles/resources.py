@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CoapMap", "CoapSpec", "Resource", "compile_resources"]
 
-FORMATS: Final = ("native", "json", "cbor", "senml", "text", "bytes", "presence")
+FORMATS: Final = ("native", "json", "cbor", "protobuf", "senml", "text", "bytes", "presence")
 _SETTINGS: Final = frozenset({"observe", "every", "accept"})
 _PATH: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*(\?[^\s#]+)?")
 

@@ -219,7 +219,7 @@ class TextFormat:
         for each in self.fields:
             said = {key: values[key] for key in each.codec.keys if key in values}
             if said:
-                asked = () if each.when is None else (each.when.place.field, each.when.test.example)
+                asked = () if each.when is None else tuple((place.field, raw) for place, raw in each.when.wanted)
                 rows.setdefault(asked, {}).update(said)
         return list(rows.values())
 

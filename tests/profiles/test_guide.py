@@ -28,7 +28,11 @@ def speaks(profile: Profile) -> str:
     if profile.address.startswith("lorawan:"):
         return "LoRaWAN over MQTT, bytes"
     formats = [route.format for route in profile.routes] if profile.format is None else [profile.format]
-    names = dict.fromkeys(FORMATS.get(type(each).__name__, "bytes") for each in formats if each.keys)
+    names = dict.fromkeys(
+        "protobuf" if getattr(each, "message", None) else FORMATS.get(type(each).__name__, "bytes")
+        for each in formats
+        if each.keys
+    )
     native = profile.address.startswith("iot:")
     over = "MQTT and CoAP" if profile.model.startswith("native-") else "CoAP" if native else "MQTT"
     if profile.address.startswith("camera:"):

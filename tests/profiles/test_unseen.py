@@ -492,3 +492,61 @@ def test_a_history_whose_distance_is_unknown_keeps_only_its_first(make: Make) ->
     decoded = decode(make(HISTORY), bytes([0, 20, 21]))
     assert values_of(decoded) == [{"temperature": 20}]
     assert [each.reason for each in decoded.problems] == [Reason.BAD_TIME]
+
+
+# ---------------------------------------------------------------- several conditions on one value
+@pytest.mark.parametrize(
+    ("text", "both", "one"),
+    [
+        ("json: {values: {humidity: h, temperature: {path: t, when: [{path: ok}, {path: kind, equals: 7}]}}}",
+         '{"h": 40, "t": 21, "ok": true, "kind": 7}', '{"h": 40, "t": 21, "ok": true, "kind": 8}'),
+        ("text: {split: ',', values: {humidity: 0, temperature: {field: 1, when: [{field: 2, equals: A}, {field: 3, between: [1, 3]}]}}}",
+         "40,21,A,2", "40,21,A,4"),
+        ("text: {split: ',', rows: \"\\n\", values: {humidity: {field: 2, when: {field: 0, equals: H}}, temperature: {field: 2, when: [{field: 0, equals: T}, {field: 1, equals: in}]}}}",
+         "H,in,40\nT,in,21", "H,in,40\nT,out,21"),
+        ("bytes: {length: 4, values: {humidity: {at: 0}, temperature: {at: 1, when: [{at: 2, bit: 0}, {at: 3, equals: 9, unless: true}]}}}",
+         "hex:28150100", "hex:28150109"),
+        ("bytes: {length: 2, values: {humidity: {at: 0}}, blocks: [{when: [{at: 1, bit: 0}, {at: 1, bit: 1}], optional: true, length: 1, values: {temperature: {}}}]}",
+         "hex:280315", "hex:2801"),
+        ("senml: {values: {humidity: h, temperature: {name: t, when: [{name: ok}, {name: kind, equals: 7}]}}}",
+         '[{"n":"h","v":40},{"n":"t","v":21},{"n":"ok","vb":true},{"n":"kind","v":7}]',
+         '[{"n":"h","v":40},{"n":"t","v":21},{"n":"ok","vb":true},{"n":"kind","v":8}]'),
+    ],
+)  # fmt: skip
+def test_of_several_conditions_all_must_hold(make: Make, text: str, both: str, one: str) -> None:
+    node = make(text + "\n")
+    assert values_of(decode(node, both)) == [{"humidity": 40, "temperature": 21}]
+    assert values_of(decode(node, one)) == [{"humidity": 40}]
+    written = bytes(node.encode({"humidity": 40, "temperature": 21}).payload or b"")
+    assert values_of(decode(node, written)) == [{"humidity": 40, "temperature": 21}]
+
+
+def test_registers_can_have_several_conditions(make: Make) -> None:
+    node = make(
+        "modbus: {points: {humidity: {address: 0, type: uint16}, temperature: {address: 1, type: int16,"
+        " when: [{address: 2, type: uint16, bit: 3}, {address: 9, type: uint16, equals: 7}]}}}\n"
+    )
+    for said, expected in (
+        ({"holding:0": [40, 21, 8], "holding:9": [7]}, {"humidity": 40, "temperature": 21}),
+        ({"holding:0": [40, 21, 8], "holding:9": [6]}, {"humidity": 40}),
+    ):
+        assert values_of(node.decode(uplink_of(node, registers=said))) == [expected]
+    written = node.encode({"humidity": 40, "temperature": 21})
+    assert values_of(node.decode(uplink_of(node, registers=written.registers))) == [{"humidity": 40, "temperature": 21}]
+
+
+@pytest.mark.parametrize(
+    ("when", "key", "expected"),
+    [
+        ("[]", "when", "at least one condition"),
+        ("[{path: a}, {path: b, equal: 1}]", "when.1.equal", "did you mean equals?"),
+        ("[{path: a}, {path: b, equals: 1, between: [1, 2]}]", "when.1", "only one of equals and between"),
+        ("[{path: a}, {path: '$.b'}]", "when.1.path", "without $"),
+        ("yes", "when", "a table with the keys path, equals, between, unless or a list"),
+    ],
+)
+def test_a_mistake_in_one_of_several_conditions_is_named(make: Make, when: str, key: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(f"json: {{values: {{temperature: {{path: t, when: {when}}}}}}}\n")
+    assert str(caught.value.facts["key"]).endswith(key)
+    assert expected in str(caught.value.facts["expected"])
