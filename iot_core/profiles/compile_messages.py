@@ -93,8 +93,8 @@ class ProtobufSpec(JsonSpec, frozen=True, kw_only=True):
     """The keys of `protobuf`: what each field number is, then, by these names, the keys of `json`."""
 
     message: dict[int, Any]
-    """Field number -> what it is, as the vendor's `.proto` file says: `{1: {name: serial, type: bytes}, 4: {name: samples, type: sint32, repeated: true}}`.
-    Numbers that are not listed are passed over."""
+    """Field number -> what it is, as the vendor's `.proto` file says: `{1: {name: serial, type: bytes}, 4: {name:
+    samples, type: sint32, repeated: true}}`. Numbers that are not listed are passed over."""
 
 
 class MemberSpec(Table, frozen=True, kw_only=True):

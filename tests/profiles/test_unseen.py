@@ -532,7 +532,9 @@ def test_registers_can_have_several_conditions(make: Make) -> None:
     ):
         assert values_of(node.decode(uplink_of(node, registers=said))) == [expected]
     written = node.encode({"humidity": 40, "temperature": 21})
-    assert values_of(node.decode(uplink_of(node, registers=written.registers))) == [{"humidity": 40, "temperature": 21}]
+    assert values_of(
+        node.decode(uplink_of(node, registers={key: list(each) for key, each in (written.registers or {}).items()}))
+    ) == [{"humidity": 40, "temperature": 21}]
 
 
 @pytest.mark.parametrize(
