@@ -8,14 +8,16 @@ from typing import Any, Final
 
 import asyncpg
 
-from iot_core.alarms.alarm import EventKind
+from iot_core.alarms.alarm import AlarmRow, EventKind
 from iot_core.alarms.case import Happening
 from iot_core.model import Uplink
 from iot_core.store.many import turned
 
-__all__ = ["MOST_BYTES", "Uplinks", "keep", "of_alarm"]
+__all__ = ["CENTER", "MOST_BYTES", "Uplinks", "keep", "keep_message", "of_alarm"]
 
 MOST_BYTES: Final = 4096
+CENTER: Final = "center"
+"""In place of a driver: another center's message raised it, of which `address` is the center and `topic` the id."""
 KEEP: Final = """
 INSERT INTO iot.alarm_uplink (alarm_id, driver, address, topic, content_format, payload, size, registers, received_at,
     flushed_at)
@@ -50,6 +52,15 @@ async def keep(
     ]
     if rows:
         await connection.execute(KEEP, *turned(rows))
+
+
+async def keep_message(
+    connection: asyncpg.Connection, row: AlarmRow, *, center: str, message_id: str, body: bytes
+) -> None:
+    """Keep the message of another center that raised an alarm."""
+    at = row.received_at
+    facts = (row.id, CENTER, center, message_id, None, body[:MOST_BYTES], len(body), None, at, at)
+    await connection.execute(KEEP, *turned([facts]))
 
 
 async def of_alarm(connection: asyncpg.Connection, alarm_id: int) -> asyncpg.Record | None:

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from iot_core.alarms.alarm import EventKind
 from iot_core.alarms.case import Case, Happening, Occasion
 from iot_core.alarms.ledger import lock, save
+from iot_core.alarms.origin import keep_message
 from iot_core.alarms.rules import Change, Phase, State, Transition
 from iot_core.model import AlarmRule, Comparison, Severity, Title
 from iot_core.registry.centers import Center
@@ -83,6 +84,8 @@ class Outside:
     longitude: float | None = None
     via: Sequence[str] = field(default=())
     runbook: Title | None = None
+    body: bytes = b""
+    """The message as it came, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,10 @@ async def take(connection: asyncpg.Connection, center: Center, said: Outside) ->
         _STEPS[said.kind](case, center, said)
         if case.open is not None and case.open.row.id and said.kind in (Kind.RAISED, Kind.UPDATED):
             await connection.execute(CHANGE, case.open.row.id, said.severity, said.title.vi, said.title.en)
-        await save(connection, [case])
+        for raised in [each for each in await save(connection, [case]) if each.kind is EventKind.RAISED and said.body]:
+            await keep_message(
+                connection, raised.slot.row, center=center.key, message_id=said.message_id, body=said.body
+            )
         return Taken(await connection.fetchval(OF_SOURCE, source))
 
 

@@ -1,5 +1,6 @@
 """Other centers: who they are, and `POST /alarms`, by which they send us their alarms, signed (Standard Webhooks)."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -79,7 +80,8 @@ async def take(call: Call[shapes.CenterQuery], body: shapes.OutsideMessage) -> s
             taken = await feeding.told(connection, center, body.data.parts, _of_watch(call, body))
         else:
             rule = body.data.alarm.rule if body.data.alarm is not None else None
-            said = feeding.as_vital_sign(center, rule, _understood(call, body))
+            said = replace(_understood(call, body), body=await call.request.read())
+            said = feeding.as_vital_sign(center, rule, said)
             taken = await take_outside(connection, center, said)
     return shapes.OutsideTaken(alarm=taken.alarm_id, ignored=taken.ignored)
 

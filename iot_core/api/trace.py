@@ -10,7 +10,7 @@ import asyncpg
 
 from iot_core.alarms.alarm import AlarmRow
 from iot_core.alarms.lifecycle import get_alarm
-from iot_core.alarms.origin import of_alarm
+from iot_core.alarms.origin import CENTER, of_alarm
 from iot_core.api import shapes
 from iot_core.push import receipts
 
@@ -19,10 +19,11 @@ __all__ = ["trace"]
 _MOST: Final = 1_000
 _AROUND: Final = timedelta(days=2)
 RECORDED: Final = "SELECT recorded_at FROM iot.alarm WHERE id = $1"
-# The row as it is now: what was stored of the uplink.
+# The row as it is now: what was stored of the uplink, else the newest that was there when a clock raised the alarm.
 READING: Final = """
 SELECT to_jsonb(t) - 'device_id' AS row, t.time, t.received_at FROM telemetry."{class_key}" t
-WHERE t.device_id = $1 AND t.time >= $2 AND t.time <= $3 AND t.received_at = $4 ORDER BY t.time DESC LIMIT 1
+WHERE t.device_id = $1 AND t.time >= $2 AND t.time <= $3 AND t.received_at <= $4
+ORDER BY t.received_at = $4 DESC, t.time DESC LIMIT 1
 """
 
 
@@ -62,18 +63,19 @@ async def trace(
 
 
 async def _uplink(connection: asyncpg.Connection, row: AlarmRow, *, known: bool) -> list[shapes.TraceStep]:
-    """Tell of the uplink that raised it; of an alarm that a clock or what is stored raised, there is none."""
-    subject, uplink = row.device_key or row.source_kind, await of_alarm(connection, row.id)
+    """Tell of the message that raised it; of an alarm that a clock or what is stored raised, there is none."""
+    subject, uplink = row.device_key or row.area_key or row.source_kind, await of_alarm(connection, row.id)
     if uplink is None:
-        return [_step(row.received_at, "received", subject)]
+        return [_step(row.received_at, "judged", subject)]
     said: dict[str, Any] = {"driver": uplink["driver"], "address": uplink["address"], "topic": uplink["topic"] or None}
-    if known:
+    outside = uplink["driver"] == CENTER
+    if outside:
+        subject, said = uplink["address"], {"message_id": uplink["topic"]}
+    if known or outside:
         said |= _payload(uplink)
-    steps = [
-        _step(uplink["received_at"], "received", subject, **said),
-        _step(uplink["flushed_at"], "flushed", subject),
-        _step(uplink["written_at"], "stored", subject),
-    ]
+    steps = [_step(uplink["received_at"], "received", subject, **said)]
+    if not outside:
+        steps += [_step(uplink["flushed_at"], "flushed", subject), _step(uplink["written_at"], "stored", subject)]
     again = row.received_at > uplink["received_at"]  # it was raised anew since: its bytes were not kept
     return [*steps, _step(row.received_at, "received", subject)] if again else steps
 

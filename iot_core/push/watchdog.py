@@ -64,6 +64,10 @@ class Vitals:
         now = self.now()
         return frozenset(part for part, at in list(self._beats.items()) if now - at > limit_s)
 
+    def pardon(self) -> None:
+        """Let every part move from now on: when all stood, nothing is known of any."""
+        self._beats.update(dict.fromkeys(self._beats, self.now()))
+
     def moving(self, limit_s: float) -> frozenset[Part]:
         """Name the parts that have moved within so long."""
         return frozenset(self._beats) - self.still(limit_s)
@@ -95,6 +99,7 @@ class Watch:
     """Which core says it. The store tells it together with the targets: before, nobody would hear of a recovery."""
     spells: list[Spell] = field(default_factory=list)
     _standing: dict[Part, datetime] = field(default_factory=dict)
+    _looked: float | None = None
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -133,7 +138,12 @@ class Watch:
 
     def look(self, now: datetime) -> Mapping[str, Sequence[Part]]:
         """See what has changed since the last look; give what is to be told."""
+        at = self.vitals.now()
         still = self.vitals.still(self.limit_s)
+        if self._looked is not None and at - self._looked > self.limit_s:  # the whole process stood: a paused machine
+            self.vitals.pardon()
+            still = frozenset({Part.CORE})
+        self._looked = at
         fallen = sorted(still - self._standing.keys())
         risen = sorted(self._standing.keys() & self.vitals.moving(self.limit_s)) if self.core is not None else []
         for part in fallen:

@@ -70,6 +70,10 @@ async def test_an_alarm_of_another_center_lives_the_same_life(city: City) -> Non
     number = first.json["alarm"]
     again = await say(city, secret, device=place)
     assert again.json == {"alarm": number, "ignored": "repeat"}
+    async with city.client("operator") as client:
+        received = (await client.alarm_trace(number)).steps[0]
+    assert (received.what, received.subject, received.detail["message_id"]) == ("received", "fire-dept", "msg_1")
+    assert json.loads(received.detail["payload"])["data"]["alarm"]["id"] == "F-17"
     changed = await say(city, secret, "updated", id_="msg_2", severity="high", title={"vi": "Khói", "en": "Smoke"})
     assert changed.json == {"alarm": number, "ignored": None}
     async with city.client("operator") as client:

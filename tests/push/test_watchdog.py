@@ -63,6 +63,23 @@ def test_each_change_is_told_once_and_its_spell_kept() -> None:
     assert Part.INGEST not in vitals.still(0.0), "what never moved is not watched yet"
 
 
+def test_a_machine_that_was_paused_blames_neither_database_nor_push() -> None:
+    clock = 0.0
+    vitals = Vitals(lambda: clock)
+    watch = Watch(vitals, LOCAL, "UTC", 60.0, core="ours")
+    for part in (Part.CORE, Part.STORE, Part.PUSH):
+        vitals.beat(part)
+    assert watch.look(T0) == {}
+    clock = 3600.0
+    assert watch.look(T0) == {STALLED: [Part.CORE]}
+    clock = 3601.0
+    assert watch.look(T0) == {RECOVERED: [Part.CORE]}
+    clock = 3630.0
+    watch.look(T0)
+    clock = 3661.5
+    assert watch.look(T0) == {STALLED: [Part.CORE, Part.PUSH, Part.STORE]}, "from then on they are watched again"
+
+
 def test_what_stood_when_the_core_was_killed_recovers_with_the_next_one(tmp_path: Path) -> None:
     clock = 0.0
     first = Watch(Vitals(lambda: clock), LOCAL, "UTC", 60.0, file=tmp_path / "watch.json", core="ours")

@@ -107,8 +107,9 @@ class AlarmPush(Answer, frozen=True, kw_only=True):
 class TraceStep(Answer, frozen=True, kw_only=True):
     """One thing that happened on an alarm's way, at which time, with what is known of it.
 
-    `what` is `measured`, `received` (with its bytes where a message raised the alarm), `flushed`, `stored`, `raised`,
-    `event`, `queued`, `tried` (first), `failed` (one try, with why), `delivered` or `dead`.
+    `what` is `measured`, `received` (with the bytes of the message that raised the alarm), `flushed`, `stored`,
+    `judged` (by a clock, or from what was stored: no message raised it), `raised`, `event`, `queued`, `tried` (first),
+    `failed` (one try, with why), `delivered` or `dead`.
     """
 
     at: datetime
