@@ -32,16 +32,17 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*(Z|[+-]\d\d:\d\d)$")
 
 
 def carry_out(work: Callable[[Client, bool], Awaitable[shapes.Changed]], *, dry_run: bool, yes: bool) -> None:
-    """Do `work(client, dry)`: first dry, shown and above ten changes asked for; then for good."""
-    would = ask(lambda client: work(client, True))
-    if dry_run or not would.total:
-        show_one(would, lambda: _say(would, dry=True))
-        return
-    if would.total > ASK_ABOVE and not yes:
-        if not (is_for_people() and sys.stdin.isatty()):
-            raise RequestError("change.confirm", total=would.total)
-        _say(would, dry=True)
-        click.confirm(text("change.sure", total=would.total), abort=True)
+    """Do `work(client, dry)`: unless `yes`, first dry, shown and above ten changes asked for; then for good."""
+    if dry_run or not yes:
+        would = ask(lambda client: work(client, True))
+        if dry_run or not would.total:
+            show_one(would, lambda: _say(would, dry=True))
+            return
+        if would.total > ASK_ABOVE:
+            if not (is_for_people() and sys.stdin.isatty()):
+                raise RequestError("change.confirm", total=would.total)
+            _say(would, dry=True)
+            click.confirm(text("change.sure", total=would.total), abort=True)
     say_done(ask(lambda client: work(client, False)))
 
 

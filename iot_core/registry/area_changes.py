@@ -132,7 +132,7 @@ async def merge(
         if not isinstance(into, str):
             if into.parent is None:  # it hangs where all of them hung
                 into = replace(into, parent=await _common_parent(connection, going))
-            await area_history.begin(connection, [await areas.insert(connection, into)])
+            await area_history.begin(connection, await areas.insert(connection, [into]))
             changes.append(Change(f"area/{successor}", after=into.said()))
         for key in [successor, *going]:
             await _refuse_ended(connection, key)
@@ -178,13 +178,9 @@ async def import_(connection: asyncpg.Connection, rows: Sequence[NewArea], *, at
             double = next(row.key for row in rows if by_key[row.key] is not row)
             raise RequestError("registry.area_twice", key=double)
         known = {row["key"] for row in await connection.fetch(_KNOWN, list(by_key))}
-        changes: list[Change] = []
-        added = []
-        for row in _parents_first(by_key):
-            if row.key not in known:
-                added.append(await areas.insert(connection, row))
-                changes.append(Change(f"area/{row.key}", after=row.said()))
-        await area_history.begin(connection, added)
+        added = [row for row in _parents_first(by_key) if row.key not in known]
+        await area_history.begin(connection, await areas.insert(connection, added))
+        changes = [Change(f"area/{row.key}", after=row.said()) for row in added]
         wanted = {key: by_key[key].said() for key in sorted(known)}
         for fields in wanted.values():
             if fields["name_en"] is None:  # a list without English names takes none away

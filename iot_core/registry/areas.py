@@ -28,10 +28,12 @@ _ALL: Final = (
 )
 _ONE: Final = _AREAS + "WHERE area.key = $1"
 _LIVE: Final = "SELECT key, id FROM iot.area WHERE key = ANY($1) AND ended_at IS NULL ORDER BY id FOR KEY SHARE"
-_PARENT: Final = "SELECT id, ended_at FROM iot.area WHERE key = $1"
+_PARENTS: Final = "SELECT key, id, ended_at FROM iot.area WHERE key = ANY($1)"
 _ADD: Final = """
 INSERT INTO iot.area (key, name, name_en, kind, code, parent_id, latitude, longitude, outline, search)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (key) DO NOTHING RETURNING id
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[],
+    $7::double precision[], $8::double precision[], $9::jsonb[], $10::text[])
+ON CONFLICT (key) DO NOTHING RETURNING id, key
 """
 _ABOVE: Final = """
 WITH RECURSIVE above AS (
@@ -120,33 +122,52 @@ async def names_above(connection: asyncpg.Connection, key: str) -> tuple[tuple[s
 async def add(connection: asyncpg.Connection, new: NewArea, *, by: str) -> Area:
     """Add an area. Raises ConflictError when its key is taken, NotFoundError when its parent is not there."""
     async with connection.transaction():
-        area_id = await insert(connection, new)
-        await area_history.begin(connection, [area_id])
+        await area_history.begin(connection, await insert(connection, [new]))
         await area_history.refresh_search(connection)
         await record(connection, by, "area.add", Change(f"area/{new.key}", after=new.said()))
     return await find(connection, new.key)
 
 
-async def insert(connection: asyncpg.Connection, new: NewArea) -> int:
-    """Write the row of a new area, inside the caller's transaction, and give its number."""
+async def insert(connection: asyncpg.Connection, new: Sequence[NewArea]) -> list[int]:
+    """Write the rows of new areas, level by level, inside the caller's transaction, and give their numbers."""
+    for each in new:
+        _check(each)
+    ids: list[int] = []
+    while new:
+        to_come = {each.key for each in new}
+        level = [each for each in new if each.parent not in to_come]
+        new = [each for each in new if each.parent in to_come]
+        ids += await _insert(connection, level)
+    return ids
+
+
+def _check(new: NewArea) -> None:
     if not is_key(new.key):
         raise RequestError("registry.bad_key", key=new.key)
     if is_reserved(new.key):
         raise RequestError("registry.reserved_key", key=new.key)
     if (new.latitude is None) is not (new.longitude is None):
         raise RequestError("registry.half_position", key=new.key)
-    parent_id = None
-    if new.parent is not None:
-        parent = await connection.fetchrow(_PARENT, new.parent)
-        if parent is None:
-            raise NotFoundError("registry.no_area", key=new.parent)
-        if parent["ended_at"] is not None:
-            raise ConflictError("registry.area_ended", key=new.parent)
-        parent_id = parent["id"]
-    area_id: int | None = await connection.fetchval(
-        _ADD, new.key, new.name, new.name_en, new.kind, new.code, parent_id, new.latitude, new.longitude, new.outline,
-        area_history.found_by(new.key, [new.name, new.name_en, new.code]),
-    )  # fmt: skip
-    if area_id is None:
-        raise ConflictError("registry.area_exists", key=new.key)
-    return area_id
+
+
+async def _insert(connection: asyncpg.Connection, new: Sequence[NewArea]) -> list[int]:
+    above = {each.parent for each in new} - {None}
+    parents = {row["key"]: row for row in await connection.fetch(_PARENTS, list(above))}
+    for each in new:
+        if each.parent is not None and each.parent not in parents:
+            raise NotFoundError("registry.no_area", key=each.parent)
+        if each.parent is not None and parents[each.parent]["ended_at"] is not None:
+            raise ConflictError("registry.area_ended", key=each.parent)
+    rows = [
+        (
+            each.key, each.name, each.name_en, each.kind, each.code, each.parent and parents[each.parent]["id"],
+            each.latitude, each.longitude, each.outline,
+            area_history.found_by(each.key, [each.name, each.name_en, each.code]),
+        )
+        for each in new
+    ]  # fmt: skip
+    added = {row["key"]: row["id"] for row in await connection.fetch(_ADD, *zip(*rows, strict=True))}
+    for each in new:
+        if each.key not in added:
+            raise ConflictError("registry.area_exists", key=each.key)
+    return list(added.values())
