@@ -13,6 +13,7 @@ from iot_core.cli import sheets
 from iot_core.errors import RequestError
 from iot_core.folding import fold
 from iot_core.messages import text
+from iot_core.model import is_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ _ALIASES: Final = {
     "latitude": ("lat", "vi do"),
     "longitude": ("lon", "lng", "long", "kinh do"),
     "address": ("dia chi",),
-    "serial": ("so seri", "so se ri", "serial number", "so may"),
+    "serial": ("seri", "se ri", "so seri", "so se ri", "serial number", "so may"),
     "gateway": ("bo tap trung",),
     "labels": ("nhan", "label"),
     "notes": ("ghi chu", "note"),
@@ -150,8 +151,10 @@ def _row(number: int, said: Mapping[str, str]) -> shapes.DeviceRow:
     for column in _NUMBERS:
         if column in said:
             if _NUMBER.fullmatch(said[column]) is None:
-                raise _Bad(column, said[column])
+                raise _Bad(column, text("sheet.no_degrees", said=said[column]))
             values[column] = float(said[column].replace(",", "."))
+    if not is_key(said.get("key", "x")):
+        raise _Bad("key", text("sheet.no_key", said=said["key"], form=text("cli.expect_key")))
     for column in _DAYS:
         if column in said:
             values[column] = _day(column, said[column])

@@ -82,4 +82,6 @@ def _side(value: object) -> str:
             return local(datetime.fromisoformat(value))
     if isinstance(value, bool):
         return text("cli.yes") if value else text("cli.no")
-    return "-" if value is None else printable(str(value))
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    return "-" if value is None or value == "" else printable(str(value))

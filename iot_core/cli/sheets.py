@@ -36,6 +36,8 @@ _MOST_TABLE: Final = 32 * 1024 * 1024
 _OLD_EXCEL: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How .xls begins, and .xlsx with a password."""
 _MOST_TITLE: Final = 20
+_MOST_LOOK: Final = 64 * 1024
+"""Letters in which the delimiter is looked for."""
 _EXACT: Final = 10**15
 """Excel keeps 15 digits of a number, and makes the rest zeros."""
 _SCIENTIFIC: Final = re.compile(r"\d[.,]\d+E\+\d+", re.IGNORECASE)
@@ -71,7 +73,7 @@ def read(path: Path, is_heading: Callable[[str], bool] = bool) -> Sheet:
     if data.startswith(_OLD_EXCEL):
         raise RequestError("sheet.old_or_locked", file=path)
     if not data.startswith(b"PK"):
-        return _sheet(path, *_csv(path, data), is_heading)
+        return _sheet(path, *_csv(path, data, is_heading), is_heading)
     book = open_book(path, data)
     more = "".join(f"; {text(f'sheet.not_looked_at_{each}')}" for each in book.more)
     sheet = _sheet(path, book.lines, f"XLSX, {book.title}{more}", is_heading)
@@ -126,14 +128,26 @@ def _is_mostly_utf8(data: bytes) -> bool:
     return len(said) - len(said.encode("ascii", "ignore")) > 2 * wrong
 
 
-def _csv(path: Path, data: bytes) -> tuple[Iterator[Sequence[Any]], str]:
+def _csv(path: Path, data: bytes, is_heading: Callable[[str], bool]) -> tuple[Iterator[Sequence[Any]], str]:
     said, encoding = text_of(path, data)
     if "\0" in said:
         raise RequestError("sheet.nul", file=path, line=said.count("\n", 0, said.index("\0")) + 1)
-    first = said.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=first.count)
+    delimiter = _delimiter(said[:_MOST_LOOK].splitlines()[:_MOST_TITLE], is_heading)
     shown = "TAB" if delimiter == "\t" else delimiter
     return csv.reader(io.StringIO(said, newline=""), delimiter=delimiter), f"CSV, {encoding}, {shown}"
+
+
+def _delimiter(first: Sequence[str], is_heading: Callable[[str], bool]) -> str:
+    """Find what parts the first known heading from others, whatever a title above it says; else guess by row 1."""
+    for line in first:
+        likely = _most_frequent(line)
+        if any(is_heading(heading) for heading in _headings(next(csv.reader([line], delimiter=likely), []))):
+            return likely
+    return _most_frequent("".join(first[:1]))
+
+
+def _most_frequent(line: str) -> str:
+    return max(_DELIMITERS, key=line.count)
 
 
 def _sheet(path: Path, lines: Iterator[Sequence[Any]], dialect: str, is_heading: Callable[[str], bool]) -> Sheet:

@@ -88,6 +88,7 @@ def test_a_move_into_itself_is_refused_with_a_sentence(core: Core) -> None:
         ("code\tname\n06685\tPhường Hồng Gai\n".encode("utf-16"), "CSV, utf-16, TAB"),
         # Windows-1258 as Excel writes it: the tone stands behind its letter as a mark of its own.
         (b"code;name\n06685;Ph\xfd\xf5\xccng H\xf4\xccng Gai\n", "CSV, windows-1258, ;"),
+        ("Areas, as of May, revised\ncode;name\n06685;Phường Hồng Gai\n".encode(), "CSV, utf-8, ;"),  # its title
     ],
 )
 def test_a_table_is_read_as_excel_wrote_it(tmp_path: Path, data: bytes, dialect: str) -> None:

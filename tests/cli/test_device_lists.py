@@ -91,7 +91,10 @@ def test_what_is_wrong_is_said_by_row_and_column_and_nothing_is_written_unless_a
     path.write_text(HEAD + "\n".join(rows) + "\n")
     refused = core("device", "import", str(path), "--output", "json")
     assert refused.code == 1
-    found = {(each["row"], each["column"]): each["code"] for each in json.loads(refused.out)["problems"]}
+    problems = json.loads(refused.out)["problems"]
+    said = {each["row"]: each["detail"] for each in problems}
+    assert ("“BAD 4” is no key" in said[5], "“north” is no number of degrees" in said[7]) == (True, True)
+    found = {(each["row"], each["column"]): each["code"] for each in problems}
     assert found == {
         (2, "latitude"): "registry.swapped",
         (3, "latitude"): "registry.outside_area",

@@ -23,6 +23,13 @@ def fresh_zone() -> None:
     zone.cache_clear()
 
 
+def test_a_change_of_a_list_is_written_as_people_write_lists() -> None:
+    assert difference({"labels": ["a"], "notes": ""}, {"labels": ["a", "b"], "notes": "x"}) == (
+        "labels: a → a, b, notes: - → x"
+    )
+    assert difference({"labels": ["a"]}, {"labels": []}) == "labels: a → -"
+
+
 def test_times_are_shown_in_the_platforms_zone_with_its_offset() -> None:
     assert local(NOON) == "2026-06-01 12:00:07 +07"
     assert local(NOON, millis=True) == "2026-06-01 12:00:07.000 +07"
