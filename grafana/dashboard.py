@@ -14,8 +14,9 @@ from grafana_foundation_sdk.models import geomap as geomap_models
 
 from grafana import sql
 from grafana.query import PostgresQuery, data_source_ref
+from iot_core.cli.words import LOCAL, SYMBOLS, symbol
 from iot_core.messages import text, title
-from iot_core.model import DeviceClass, Metric, MetricType
+from iot_core.model import DeviceClass, Metric, MetricType, Quality, Severity
 
 UID: Final = "iot-city"
 FOLDER_UID: Final = "iot"
@@ -86,7 +87,7 @@ def build(classes: Mapping[str, DeviceClass], lang: str, data_source: str = DATA
         below += 8
     builder = builder.with_panel(_complete(lang, data_source).id(5).grid_pos(_at(0, below, 6, 10)))
     builder = builder.with_panel(_incomplete(lang, data_source).id(6).grid_pos(_at(6, below, 18, 10)))
-    builder = builder.with_panel(_latest(lang, data_source).id(4).grid_pos(_at(0, below + 10, WIDTH, 10)))
+    builder = builder.with_panel(_latest(classes, lang, data_source).id(4).grid_pos(_at(0, below + 10, WIDTH, 10)))
     plain: dict[str, Any] = _plain(builder.build())
     return plain
 
@@ -182,23 +183,55 @@ def _states(lang: str, data_source: str) -> stat.Panel:
     return panel
 
 
-def _table(name: str, lang: str, query: PostgresQuery, headers: tuple[str, ...]) -> table.Panel:
+def _table(
+    name: str,
+    lang: str,
+    query: PostgresQuery,
+    headers: tuple[str, ...],
+    words: Mapping[str, Mapping[str, str]] | None = None,
+) -> table.Panel:
+    """Make a table whose columns are headed in one language; `words` says a column's values in it too."""
     panel = table.Panel().title(text(name, lang)).datasource(data_source_ref(query.data_source)).with_target(query)
     for header in headers:
         said = models.DynamicConfigValue(id_val="displayName", value=text(f"grafana.column_{header}", lang))
-        panel = panel.override_by_name(header, [said])
+        mapped = (words or {}).get(header, {})
+        panel = panel.override_by_name(header, [said, *([_mappings(mapped)] if mapped else [])])
     return panel
+
+
+def _mappings(words: Mapping[str, str]) -> models.DynamicConfigValue:
+    options = {value: {"text": said, "index": index} for index, (value, said) in enumerate(words.items())}
+    return models.DynamicConfigValue(id_val="mappings", value=[{"type": "value", "options": options}])
+
+
+def _words(kind: str, lang: str, *members: str) -> dict[str, str]:
+    return {member: text(f"cli.{kind}_{member}", lang) for member in members}
+
+
+def _truth(lang: str) -> dict[str, str]:
+    return {"true": text("cli.yes", lang), "false": text("cli.no", lang)}
 
 
 def _alarms(lang: str, data_source: str) -> table.Panel:
     headers = ("time", "severity", "alarm", "device", "area", "state", "value", "acknowledged_by", "id")
     query = PostgresQuery(sql.open_alarms(lang), data_source)
-    return _table("grafana.alarms", lang, query, headers).no_value(text("grafana.no_alarms", lang))
+    words = {
+        "severity": _words("severity", lang, *Severity),
+        "state": _words("alarm_is", lang, "unacknowledged", "acknowledged", "returned"),
+        "value": _truth(lang),
+        "acknowledged_by": {LOCAL: text("cli.local_person", lang)},
+    }
+    return _table("grafana.alarms", lang, query, headers, words).no_value(text("grafana.no_alarms", lang))
 
 
-def _latest(lang: str, data_source: str) -> table.Panel:
+def _latest(classes: Mapping[str, DeviceClass], lang: str, data_source: str) -> table.Panel:
     headers = ("device", "class", "metric", "value", "ucum", "time", "quality")
-    return _table("grafana.latest", lang, PostgresQuery(sql.latest(lang), data_source), headers).filterable(True)
+    words = {
+        "class": {each.key: title(each.title, lang) for each in classes.values()},
+        "ucum": SYMBOLS,
+        "quality": {each.name.lower(): text(f"cli.quality_{each.name.lower()}", lang) for each in Quality},
+    }
+    return _table("grafana.latest", lang, PostgresQuery(sql.latest(lang), data_source), headers, words).filterable(True)
 
 
 def _chart(device_class: DeviceClass, lang: str, data_source: str) -> timeseries.Panel:
@@ -263,7 +296,8 @@ def _both(device_class: DeviceClass, metric: Metric, lang: str) -> str:
 
 
 def _unit(metric: Metric) -> str:
-    return _UNITS.get(metric.ucum, f"suffix: {metric.ucum}" if metric.ucum != "1" else "none")
+    shown = symbol(metric.ucum)
+    return _UNITS.get(metric.ucum, f"suffix: {shown}" if shown else "none")
 
 
 def _first_metric(device_class: DeviceClass) -> Metric | None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from iot_core.model import DeviceClass, Metric
 
 AREA_NAME: Final = {"vi": "area_name", "en": "area_name_en"}
+_AREA_OF_ALARM: Final = {"vi": "r.name", "en": "coalesce(r.name_en, r.name)"}
 IN_AREA: Final = "coalesce(d.area, '—') = ANY(ARRAY[${area}]::text[])"
 # A name is for people and may be given twice; without the key two devices would be averaged into one line.
 SERIES: Final = "d.name || CASE WHEN d.name = d.key THEN '' ELSE ' · ' || d.key END"
@@ -38,14 +39,26 @@ GROUP BY 1, 2 ORDER BY 1
 
 
 def open_alarms(lang: str) -> str:
-    """List open alarms as the page does: first those that nobody has taken, the most urgent of them on top."""
+    """List open alarms as the page does: first those that nobody has taken, the most urgent of them on top.
+
+    Also those of areas (an incident), other centers and the core itself; none that is kept quiet. Where no device
+    stands the filter has no name for the place, so what rings there is always shown.
+    """
     return f"""
-SELECT a.raised_at AS time, a.severity, a.title_{lang} AS alarm, d.name AS device, d.{AREA_NAME[lang]} AS area,
+SELECT a.raised_at AS time, a.severity, a.title_{lang} AS alarm, coalesce(d.name, o.name, k.name) AS device,
+    {_AREA_OF_ALARM[lang]} AS area,
     CASE WHEN a.cleared_at IS NOT NULL THEN 'returned' WHEN a.acknowledged_at IS NOT NULL THEN 'acknowledged'
          ELSE 'unacknowledged' END AS state,
     a.value, a.acknowledged_by, a.id
-FROM iot.alarm a JOIN iot.device_overview d ON d.device_id = a.device_id
-WHERE a.closed_at IS NULL AND {IN_AREA}
+FROM iot.alarm a
+LEFT JOIN iot.device d ON d.id = a.device_id
+LEFT JOIN iot.outside_source o ON a.source_kind = 'outside' AND o.id = a.source_id
+LEFT JOIN iot.center k ON k.id = o.center_id
+LEFT JOIN iot.area r ON r.id = coalesce(CASE WHEN a.source_kind = 'area' THEN a.source_id END, d.area_id, o.area_id)
+WHERE a.closed_at IS NULL AND a.incident_id IS NULL AND a.suppressed_by IS NULL
+    AND (a.shelved_until IS NULL OR a.shelved_until <= now())
+    AND (coalesce(r.key, '—') = ANY(ARRAY[${{area}}]::text[])
+         OR NOT EXISTS (SELECT FROM iot.device_overview v WHERE coalesce(v.area, '—') = coalesce(r.key, '—')))
 ORDER BY a.acknowledged_at IS NOT NULL, array_position(ARRAY['critical', 'high', 'medium', 'low'], a.severity),
     a.raised_at DESC
 LIMIT 200

@@ -17,6 +17,7 @@ __all__ = [
     "LOCAL",
     "SEVERITY_STYLE",
     "STATE_STYLE",
+    "SYMBOLS",
     "ending",
     "moment",
     "person",
@@ -31,11 +32,21 @@ __all__ = [
 LOCAL = "local command line"  # what the core calls its own machine's command line (registry/tokens.py)
 STATE_STYLE = {"alarm": "bold red", "silent": "yellow", "ok": "green", "never": "dim", "retired": "dim"}
 SEVERITY_STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": ""}
-_SYMBOLS = {
+SYMBOLS = {
     "Cel": "°C",
     "ug/m3": "µg/m³",
     "m3": "m³",
     "m3/h": "m³/h",
+    "m3/s": "m³/s",
+    "W/m2": "W/m²",
+    "uS/cm": "µS/cm",
+    "ug/L": "µg/L",
+    "deg": "°",
+    "[pH]": "",
+    "{NTU}": "NTU",
+    "V.A": "VA",
+    "V.A{reactive}": "var",
+    "kV.A.h{reactive}": "kvarh",
     "[ppm]": "ppm",
     "[ppb]": "ppb",
     "dB[SPL]": "dB",
@@ -62,7 +73,7 @@ def value_with_unit(latest: shapes.Latest | shapes.Now) -> str:
 
 def symbol(ucum: str) -> str:
     """Write a unit of measure as a person reads it."""
-    return _SYMBOLS.get(ucum, ucum)
+    return SYMBOLS.get(ucum, ucum)
 
 
 def value(plain: float | bool | str | None) -> str:

@@ -156,8 +156,8 @@ async def test_what_meters_counted_is_drawn_and_listed(any_migrated_dsn: str, da
             title: await connection.fetch(run(sql, ["hare"], timescaledb=timescaledb, days=days))
             for title, sql in queries(built())
         }
-        assert [tuple(row) for row in found["Probe · total · consumption by device"]] == [("p1", 10.0)]
-        drawn = [row["consumption"] for row in found["Probe · total · consumption"] if row["consumption"]]
+        assert [tuple(row) for row in found["Probe · total · increase by device"]] == [("p1", 10.0)]
+        drawn = [row["consumption"] for row in found["Probe · total · increase"] if row["consumption"]]
         assert drawn == ([2.5] * 4 if days == 1 else [10.0])
     finally:
         await connection.close()
@@ -241,6 +241,36 @@ async def test_an_alarm_that_nobody_has_taken_stands_above_one_that_somebody_has
         assert [row["alarm"] for row in rows] == ["High", "Fire"]
     finally:
         await connection.close()
+
+
+async def test_the_list_of_alarms_is_that_of_the_page(migrated_dsn: str) -> None:
+    connection, timescaledb = await city(migrated_dsn)
+    try:
+        await connection.execute(
+            "WITH province AS (INSERT INTO iot.area (key, name) VALUES ('province', 'Tỉnh') RETURNING id)"
+            " INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en,"
+            " suppressed_by, raised_at, received_at)"
+            " SELECT *, $1::timestamptz, $1 FROM ("
+            "SELECT 'area', id, NULL::integer, 'flood', 'high', 'Mất điện', 'Power cut', NULL FROM province"
+            " UNION ALL SELECT source_kind, source_id, device_id, 'probe.low', 'high', 'Thấp', 'Low', 'maintenance:1'"
+            " FROM iot.alarm) told",
+            T0 + timedelta(seconds=1),
+        )
+        alarms = next(sql for title, sql in queries(built()) if title == "Open alarms")
+        for areas, shown in (
+            (["hare", "—"], [("Power cut", "Tỉnh"), ("High", ENGLISH)]),
+            (["—"], [("Power cut", "Tỉnh")]),
+        ):
+            rows = await connection.fetch(run(alarms, areas, timescaledb=timescaledb))
+            assert [(row["alarm"], row["area"]) for row in rows] == shown
+    finally:
+        await connection.close()
+
+
+def test_what_the_tables_hold_in_one_language_is_read_in_the_dashboards() -> None:
+    said = json.dumps(built("vi"), ensure_ascii=False)
+    for word in ("nguy cấp", "chưa xác nhận", "không chắc chắn", "dòng lệnh trên máy chủ", "kvarh", '"có"'):
+        assert word in said, word
 
 
 async def test_areas_are_called_as_each_language_calls_them_else_by_the_name_they_have(migrated_dsn: str) -> None:

@@ -532,7 +532,7 @@ function commandList(commands) {
 function reading(value) {
   if (typeof value.value === "boolean") return say(value.value ? "yes" : "no");
   if (typeof value.value === "string") return value.value;
-  const shownAs = { Cel: "°C", "ug/m3": "µg/m³", m3: "m³", "m3/h": "m³/h", "kW.h": "kWh", "[ppm]": "ppm", deg: "°", "uS/cm": "µS/cm",
+  const shownAs = { Cel: "°C", "ug/m3": "µg/m³", m3: "m³", "m3/h": "m³/h", "kW.h": "kWh", "[ppm]": "ppm", deg: "°", "uS/cm": "µS/cm", "ug/L": "µg/L", "m3/s": "m³/s",
     "dB[SPL]": "dB", "[pH]": "", "{NTU}": "NTU", "V.A": "VA", "V.A{reactive}": "var", "kV.A.h{reactive}": "kvarh", "W/m2": "W/m²", 1: "" };
   return `${number(value.value)} ${shownAs[value.ucum] ?? value.ucum}`.trim();
 }
