@@ -17,7 +17,9 @@ from iot_core.model import AlarmRule, Comparison, Severity
 _ORDER: Final = tuple(Severity)
 _SILENT_WHEN_SHELVED: Final = frozenset({EventKind.RAISED, EventKind.SEVERITY})
 ENDS: Final = frozenset({EventKind.CLEARED, EventKind.CLOSED})
-_WITH_LIMIT: Final = frozenset(Comparison) - {Comparison.SILENT, Comparison.TERMS, Comparison.DEVICES}
+_WITH_LIMIT: Final = frozenset(Comparison) - {
+    Comparison.SILENT, Comparison.TERMS, Comparison.DEVICES, Comparison.STUCK, Comparison.CHANGED,
+}  # fmt: skip
 
 Key = tuple[str, int, str]
 """Source kind, source id, rule: how state rows are named, and the order in which they are locked."""

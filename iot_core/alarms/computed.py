@@ -116,8 +116,8 @@ async def _of(
     if rule.derived is not None:
         return await _of_formula(connection, evaluator, watched, watch, scope)
     return [
-        Look(device_id, rule.key, simulated, shown(value), _stepper(watch, scope.now, value))
-        for device_id, simulated, value in await _spans(connection, watch, scope)
+        Look(device_id, rule.key, simulated, number, _stepper(watch, scope.now, value))
+        for device_id, simulated, value, number in await _spans(connection, watch, scope)
         if _has_step(watch, value, is_open=rule.key in evaluator.open_at(device_id))
     ]
 
@@ -183,7 +183,15 @@ def shown(value: Value) -> float | None:
     return None if isinstance(value, str) else float(value)
 
 
-async def _spans(connection: asyncpg.Connection, watch: Watch, scope: _Scope) -> list[tuple[int, bool, Value]]:
+def of_amount(value: Value, amount: Amount) -> float | None:
+    """Give the number that an alarm carries: of what is stuck or changed, where it stands."""
+    return amount.last if isinstance(value, bool) else shown(value)
+
+
+async def _spans(
+    connection: asyncpg.Connection, watch: Watch, scope: _Scope
+) -> list[tuple[int, bool, Value, float | None]]:
+    """Give each device with its answer, and the number that an alarm of it carries."""
     metric = watch.metric
     assert metric is not None
     sql = SPAN.format(
@@ -191,8 +199,12 @@ async def _spans(connection: asyncpg.Connection, watch: Watch, scope: _Scope) ->
         usable=int(Quality.UNCERTAIN), mask=watch.mask,
     )  # fmt: skip
     rows = await connection.fetch(sql, scope.now - watch.rule.over, scope.now, scope.only, scope.beside)
-    found = [(row["device_id"], row["simulated"], of_span(watch, _amount(row))) for row in rows]
-    return [(device_id, simulated, value) for device_id, simulated, value in found if value is not None]
+    found: list[tuple[int, bool, Value, float | None]] = []
+    for row in rows:
+        amount = _amount(row)
+        if (value := of_span(watch, amount)) is not None:
+            found.append((row["device_id"], row["simulated"], value, of_amount(value, amount)))
+    return found
 
 
 def _amount(row: asyncpg.Record) -> Amount:

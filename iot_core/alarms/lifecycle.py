@@ -166,6 +166,6 @@ WHERE c.gateway_id = $1 AND c.retired_at IS NULL AND s.last_received_at < $2 ORD
 
 async def silent_children(connection: asyncpg.Connection, alarm: AlarmRow) -> tuple[str, ...]:
     """Name the devices behind a gateway that have not been heard since its own silence began."""
-    if alarm.metric is not None or alarm.device_id is None or alarm.cleared_at is not None:
+    if alarm.device_id is None or alarm.cleared_at is not None:
         return ()
     return tuple(row["key"] for row in await connection.fetch(CHILDREN, alarm.device_id, alarm.raised_at))

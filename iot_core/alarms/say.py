@@ -87,7 +87,13 @@ def _term(term: RuleTerm, lang: str) -> str:
 
 def _limit(comparison: Comparison, threshold: object, members: frozenset[object], lang: str) -> str:
     limit = str(threshold).lower() if isinstance(threshold, (bool, str)) else f"{threshold:g}"
-    return text(_LIMITS[comparison], lang, limit=limit, members=", ".join(sorted(map(str, members))))
+    return text(_LIMITS[comparison], lang, limit=limit, members=", ".join(_members(members)))
+
+
+def _members(members: frozenset[object]) -> list[str]:
+    numbers = sorted(each for each in members if isinstance(each, int | float) and not isinstance(each, bool))
+    rest = sorted(str(each).lower() if isinstance(each, bool) else str(each) for each in members - set(numbers))
+    return [*(f"{each:g}" for each in numbers), *rest]
 
 
 def _span(span: timedelta) -> str:

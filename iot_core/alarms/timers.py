@@ -77,16 +77,17 @@ JOIN iot.device d ON d.id = f.device_id
 JOIN unnest($8::text[], $9::integer[]) AS n (class_key, rules) ON n.class_key = d.class_key
 LEFT JOIN stands ON stands.source_id = d.id
 LEFT JOIN stands gateway ON gateway.source_id = d.gateway_id
-WHERE $7 OR (COALESCE(stands.rules, 0) < n.rules AND gateway.source_id IS NULL)
+WHERE $7 OR (COALESCE(stands.rules, 0) < n.rules AND (gateway.since < s.last_received_at) IS NOT FALSE)
 UNION SELECT stands.source_id FROM stands LEFT JOIN iot.device_status s ON s.device_id = stands.source_id
 WHERE $7 OR s.last_received_at > stands.since - interval '10 seconds'
 """
 # One row for each of these whose silence and state disagree. `own` is when it falls silent by itself, `due` also counts
-# the grace after our own absence; a silent gateway answers for the devices behind it.
+# the grace after our own absence; a silent gateway answers for the devices behind it, but not for one that was heard
+# after it fell silent: that one has another way, and its own silence would never be told.
 SILENCE: Final = """
 SELECT w.*, EXISTS (
     SELECT FROM iot.rule_state g WHERE g.source_kind = 'device' AND g.source_id = w.gateway_id AND g.state = 'active'
-        AND g.rule = ANY($3::text[])
+        AND g.rule = ANY($3::text[]) AND g.since >= w.last_received_at
 ) AS behind
 FROM (
     SELECT d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at,

@@ -18,7 +18,7 @@ from typing import Any, Final
 import asyncpg
 
 from iot_core.alarms.book import RuleBook
-from iot_core.alarms.computed import DERIVED, of_span, shown, work_out
+from iot_core.alarms.computed import DERIVED, of_amount, of_span, work_out
 from iot_core.alarms.episodes import Bucket, Episode, Reading, episodes, spans
 from iot_core.alarms.history import named
 from iot_core.alarms.judge import TOGETHER
@@ -333,7 +333,7 @@ def _of_spans(watch: Watch, rows: Iterable[Mapping[str, Any]], width: timedelta)
     for at, amount in spans(buckets, watch.rule.over, width):
         value = of_span(watch, amount)
         if value is not None:
-            yield Reading(at, value, shown(value))
+            yield Reading(at, value, of_amount(value, amount))
 
 
 def _of_area(watch: Watch, signals: Sequence[Signal]) -> Iterator[Reading]:

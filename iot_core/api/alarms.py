@@ -27,7 +27,7 @@ from iot_core.api.routes import Call, NoQuery, Reach, get, post
 from iot_core.api.trace import trace
 from iot_core.api.within import require_devices
 from iot_core.errors import NotFoundError
-from iot_core.model import MetricType, Title
+from iot_core.model import AlarmRule, Comparison, MetricType, Title
 from iot_core.profiles import Profiles
 from iot_core.push.receipts import note_seen
 from iot_core.push.targets import said_failure
@@ -61,7 +61,9 @@ async def show(call: Call[NoQuery]) -> shapes.AlarmDetail:
     async with call.connection() as connection:
         found = await get_alarm(connection, _id(call))
         await note_seen(connection, [found.alarm.id], call.who.name)
-        children = await silent_children(connection, found.alarm)
+        rule = await _rule(connection, found.alarm, call) if found.alarm.metric is None else None
+        silent = rule is not None and rule.comparison is Comparison.SILENT
+        children = await silent_children(connection, found.alarm) if silent else ()
     return shapes.AlarmDetail(
         **msgspec.structs.asdict(alarm_shape(found.alarm, profiles)),
         events=tuple(_event(each, found.alarm, profiles) for each in found.events),
@@ -80,19 +82,20 @@ async def way(call: Call[NoQuery]) -> shapes.AlarmTrace:
         if known and alarm.device_id is not None:  # a reading of a household is for who may see it
             home = [(alarm.device_id, alarm.class_key or "")]
             known = not await withheld(call, connection, home, Action.DEVICES)
-        rule = await _rule_in_words(connection, alarm, call)
+        rule = await _rule(connection, alarm, call)
+        said = None if rule is None else say(rule, call.lang)
         of_metric = partial(typed, row=alarm, profiles=call.services.profiles)
-        return await trace(connection, alarm.id, known=known, rule=rule, typed=of_metric)
+        return await trace(connection, alarm.id, known=known, rule=said, typed=of_metric)
 
 
-async def _rule_in_words(connection: asyncpg.Connection, alarm: AlarmRow, call: Call[NoQuery]) -> str | None:
-    """Say the alarm's rule as it holds at its device now."""
+async def _rule(connection: asyncpg.Connection, alarm: AlarmRow, call: Call[NoQuery]) -> AlarmRule | None:
+    """Give the alarm's rule as it holds at its device now."""
     classes = call.services.profiles.classes
     if alarm.device_key is not None and alarm.class_key in classes:
         rules = [rule for rule, *_ in await rules_at(connection, classes, alarm.device_key)]
     else:
         rules = [rule for each in classes.values() for rule in each.rules]
-    return next((say(rule, call.lang) for rule in rules if rule.key == alarm.rule), None)
+    return next((rule for rule in rules if rule.key == alarm.rule), None)
 
 
 async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.AlarmDone:

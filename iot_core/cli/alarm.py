@@ -181,6 +181,7 @@ def _handling(found: shapes.AlarmDetail) -> list[tuple[str, str]]:
         ("alarm_do.fact_assigned", found.assigned_to or ""),
         ("alarm_do.fact_shelved", shelved),
         ("alarm_do.fact_suppressed", suppressed),
+        ("alarm_do.fact_children", f"{len(found.children)}: {', '.join(found.children)}" if found.children else ""),
         ("alarm_do.fact_cause", found.cause or ""),
         ("alarm_do.fact_runbook", title(found.runbook) if found.runbook is not None else ""),
     ]

@@ -558,8 +558,11 @@ class Plain:
         return self.now if self.watching_since is None else self.watching_since
 
     def _answered_for(self, device: str) -> bool:
-        gateway = self.gateways.get(device)
-        return gateway is not None and self.state((gateway, f"{class_of(gateway)}.silent")).phase == "active"
+        """A silent gateway answers for those behind it that nothing was heard of since."""
+        if (gateway := self.gateways.get(device)) is None:
+            return False
+        silence = self.state((gateway, f"{class_of(gateway)}.silent"))
+        return silence.phase == "active" and silence.since >= self.heard[device]
 
     def _settle(self, key: Key, alarm: Alarm) -> None:
         if alarm.closed:

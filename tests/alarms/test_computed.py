@@ -49,6 +49,14 @@ async def test_span_of_readings_raises_and_returns(
     assert await city.events() == ["raised", "cleared"]
 
 
+async def test_alarm_of_what_is_stuck_shows_where_it_stands(city: City) -> None:
+    await have(city, "tank.stuck", {"metric": "level", "stuck_for": "10m"})
+    tank = await city.device("tank-1")
+    await city.flush(*(seen(tank, number * 115, level=5) for number in range(6)))
+    await look(city, 9.8)
+    assert [(alarm.value, alarm.threshold) for alarm in await city.alarms()] == [(5.0, None)]
+
+
 @pytest.mark.parametrize("minutes", [15, 20, 30])
 async def test_river_that_rises_fast_is_noticed_by_gauges_that_speak_seldom(city: City, minutes: int) -> None:
     await have(city, "tank.rising", {"metric": "level", "rate_above": 0.5, "over": "60m"})

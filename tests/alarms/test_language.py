@@ -74,6 +74,18 @@ def test_condition_that_cannot_be_understood_says_where(when: dict[str, Any], pr
     assert str(refused.value.facts["key"]).startswith("rules.new.when")
 
 
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ({"in": [100, 13, 0.5]}, "level in 0.5, 13, 100"),
+        ({"stuck_for": "2h"}, "level stuck for 2h"),
+        ({"changed": True, "over": "1h"}, "level changed within 1h"),
+    ],
+)
+def test_condition_is_said_as_people_say_it(when: dict[str, Any], said: str) -> None:
+    assert say(rule({"metric": "level", **when}), "en") == said
+
+
 async def test_conditions_of_a_group_count_together_as_near_as_it_says(city: City) -> None:
     both = {"all": [{"metric": "level", "above": 50}, {"metric": "pressure", "above": 5}]}
     await have(city, "tank.both", {**both, "over": "2m"})

@@ -288,6 +288,13 @@ async def test_silent_gateway_answers_for_the_devices_behind_it(city: City) -> N
     await timers.watch_silence(city.now)
     assert [alarm.device_key for alarm in await city.alarms()] == ["gateway-1"]
 
+    # One has another way: its gateway's silence, perhaps taken long ago, does not stand for its own.
+    await city.flush(seen(children[1], 301, level=10))
+    for now in (T0 + 9 * MINUTE, T0 + 9 * MINUTE + SECOND):
+        city.now = now
+        await timers.watch_silence(city.now)
+    assert [alarm.device_key for alarm in await city.alarms()] == ["gateway-1", "tank-1"]
+
 
 async def test_device_fed_by_a_channel_falls_silent_with_its_unit(city: City) -> None:
     panel, door = await city.device("panel-1"), await city.device("door-1")

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from iot_core.api.shapes import Alarm
 
 
+OF_CABINET = """
+INSERT INTO iot.alarm (source_kind, source_id, device_id, rule, severity, title_vi, title_en, value, raised_at,
+    received_at)
+SELECT 'device', id, id, $1, 'high', '-', '-', $2, now() + interval '1 minute', now()
+FROM iot.device WHERE key = 'cab-1' RETURNING id
+"""
+
+
 async def test_a_list_that_is_cut_says_how_many_there_are(city: City) -> None:
     async with city.client() as client:
         assert (await client.alarms()).total == 0
@@ -37,6 +45,20 @@ async def _calm(city: City, alarms: Sequence[Alarm]) -> None:
             assert alarm.device is not None
             await city.path.say(alarm.device, '{"smoke": false}')
             await client.acknowledge(alarm.id)
+
+
+async def test_a_silent_gateway_names_who_is_silent_behind_it_and_no_other_alarm_does(city: City) -> None:
+    await city.add("cab-1", "lighting_cabinet")
+    for key in ("lamp-1", "lamp-2"):
+        await city.add(key, "streetlight", gateway="cab-1")
+        await city.path.say(key, '{"power": 80}')
+    numbers = [
+        await city.path.pool.fetchval(OF_CABINET, rule, value)
+        for rule, value in (("lighting_cabinet.silent", None), ("streetlight.street_dark", 5.0))
+    ]
+    async with city.client() as client:
+        shown = [(await client.alarm(number)).children for number in numbers]
+    assert shown == [("lamp-1", "lamp-2"), ()], "the street's lamps speak: none of them is silent"
 
 
 async def test_what_is_held_is_counted_when_it_is_cut(city: City) -> None:
