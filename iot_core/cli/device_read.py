@@ -18,6 +18,7 @@ from iot_core.messages import text, title
 
 if TYPE_CHECKING:
     from iot_core.api import shapes
+    from iot_core.client import Client
 
 __all__ = ["read"]
 
@@ -42,9 +43,7 @@ def read(key: str, *, now: bool) -> None:
         found = ask(lambda client: client.latest(key))
         show_rows(found.items, LATEST_COLUMNS, nothing="cli.telemetry_none_yet")
         return
-    began = time.monotonic()
-    asked = ask(lambda client: client.read_now(key))
-    took = round(1000 * (time.monotonic() - began))
+    asked, took = ask(lambda client: _read_now(client, key))
 
     def people() -> None:
         line("asking.answered", key=key, time=local(asked.time), took=took)
@@ -58,3 +57,9 @@ def read(key: str, *, now: bool) -> None:
             note("asking.not_stored")
 
     show_one(asked, people)
+
+
+async def _read_now(client: Client, key: str) -> tuple[shapes.AskedNow, int]:
+    """Ask, and give the milliseconds that it took beside the answer."""
+    began = time.monotonic()
+    return await client.read_now(key), round(1000 * (time.monotonic() - began))
