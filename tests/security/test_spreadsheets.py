@@ -132,8 +132,10 @@ def test_a_text_that_looks_like_a_formula_is_exported_as_text_and_comes_back_as_
 
 
 def test_cells_are_disarmed_and_restored_without_loss() -> None:
-    for cell in (*HOSTILE, "'quoted'", "plain", "-", "'=", ""):
-        assert restored(str(disarmed(cell))) == (cell[1:] if cell == "'=" else cell)
+    for cell in (*HOSTILE, "'quoted'", "plain", "-", "'=", "''=1", " =1+1", "\u00a0=1", "' +1", " plain", ""):
+        assert restored(str(disarmed(cell))) == cell
+        assert not re.match(r"\s*[=+\-@\t\r\n＝]", str(disarmed(cell)))
+    assert restored("'=1") == "=1"  # a list that was written by hand
     assert disarmed(-5.5) == -5.5
     assert csv_lines(["name", "value"], [["=1+1", -5.5]]) == "name,value\n'=1+1,-5.5\n"
 
