@@ -155,39 +155,39 @@ class Twins:
     async def _order(self, connection: asyncpg.Connection, each: Twin) -> None:
         """Order the commands that set what differs, and take up what became of them."""
         orders = {key: order for key, order in each.orders.items() if key in each.desired}
-        done, refused = {}, dict(each.refused)
+        done: dict[str, Any] = {}
+        refused = dict(each.refused)
         for key, value in each.desired.items():
             if each.reported.get(key) == value or key in refused:
                 orders.pop(key, None)
                 continue
             setting = self._carried(each.class_key, key)
             if setting is None:
-                refused[key] = "no command sets it"
+                refused[key] = {"code": "twin.no_command", "facts": {}}
                 continue
-            state, detail = await self._state(connection, orders.get(key), {setting.param: value})
+            state, why = await self._state(connection, orders.get(key), {setting.param: value})
             if state == "succeeded":
                 done[key] = value
                 orders.pop(key)
             elif state == "failed":
-                refused[key] = detail
+                refused[key] = why
                 orders.pop(key)
             elif state in {"expired", ""}:
                 try:
                     orders[key], _ = await self._commanding.order(_wanted(setting, value), [each.key])
                 except IotError as exc:
-                    refused[key] = exc.code
+                    refused[key] = {"code": exc.code, "facts": {name: str(fact) for name, fact in exc.facts.items()}}
         over = not orders
         await twin.ordered(connection, each, orders=orders, done=done, refused=refused, over=over, again_in=_ASK_AGAIN)
 
     async def _state(
         self, connection: asyncpg.Connection, order: int | None, params: Mapping[str, object]
-    ) -> tuple[str, str]:
-        """Say where an order stands; '' for none, or one that carries another value."""
+    ) -> tuple[str, str | dict[str, Any]]:
+        """Say where an order stands, and why; '' for none, or one that carries another value."""
         rows = [] if order is None else await commands.list_commands(connection, order_id=order, limit=1)
         if not rows or rows[0].params != params:
             return "", ""
-        problem = rows[0].problem or {}
-        return rows[0].state, rows[0].detail or str(problem.get("code", ""))
+        return rows[0].state, rows[0].detail or rows[0].problem or ""
 
     async def _keep(self, uplink: Uplink, said: _Reported, refused: Mapping[str, str]) -> None:
         key = uplink.address.removeprefix(NATIVE)

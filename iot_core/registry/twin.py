@@ -91,7 +91,8 @@ class Twin(msgspec.Struct, frozen=True, kw_only=True):
     reported: dict[str, Any] = {}
     reported_version: int = 0
     reported_at: datetime | None = None
-    refused: dict[str, str] = {}
+    refused: dict[str, str | dict[str, Any]] = {}
+    """Why a key is not taken: in the device's own words, or as a code with its facts where the core says it."""
     told_version: int = 0
     orders: dict[str, int] = {}
 
@@ -170,7 +171,7 @@ async def later(connection: asyncpg.Connection, twin: Twin, again_in: Any) -> No
 
 async def ordered(
     connection: asyncpg.Connection, twin: Twin, *, orders: Mapping[str, int], done: Mapping[str, Any],
-    refused: Mapping[str, str], over: bool, again_in: Any,
+    refused: Mapping[str, Any], over: bool, again_in: Any,
 ) -> None:  # fmt: skip
     """Note how far the commands are that carry a configuration."""
     await connection.execute(

@@ -155,3 +155,8 @@ async def test_modbus_is_written_read_back_and_found_drifted(
             assert standing(await client.check_twin("lc-1")) == {"contactor": "drifted"}
             panel.words[2001] = 1
             assert standing(await client.check_twin("lc-1")) == {"contactor": "in_sync"}
+            panel.functions -= {6, 16}
+            await client.change_twin("lc-1", {"contactor": False})
+            (key,) = (await stands(client, "lc-1", {"contactor": "refused"})).keys
+            assert "lc-1" in (key.refused or ""), "a sentence, no code"
+            assert "exception 1" in (key.refused or "")
