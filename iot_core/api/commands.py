@@ -135,7 +135,8 @@ async def _require_order(call: Call[Any], connection: asyncpg.Connection, number
 
 async def _cancelled(connection: asyncpg.Connection, rows: Sequence[CommandRow], by: str) -> shapes.CommandsCancelled:
     ids = await commands.cancel(connection, [row.id for row in rows], by=by)
-    return shapes.CommandsCancelled(ids=tuple(ids), left=len(rows) - len(ids))
+    on_their_way = [row for row in rows if row.ended_at is None and row.id not in ids]
+    return shapes.CommandsCancelled(ids=tuple(ids), left=len(on_their_way))
 
 
 async def meant(

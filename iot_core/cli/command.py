@@ -48,6 +48,14 @@ def _state(row: shapes.Command) -> str:
     return text("command.waits_second") if row.waits_for_second else text(f"command.is_{row.state.value}")
 
 
+def _expires(found: shapes.Command) -> str:
+    """Say until when it is good. One that has left is open for a while longer: what came of it may be heard late."""
+    now = datetime.now(UTC)
+    if found.ended_at is None and found.expires_at <= now:
+        return text("command.heard_late", at=local(found.expires_at))
+    return ending(found.expires_at, now)
+
+
 def _why(row: shapes.Command) -> str:
     return " ".join(filter(None, (row.detail, row.said)))
 
@@ -170,7 +178,8 @@ def cancel(number: int | None, order: int | None) -> int:
     if (number is None) == (order is None):
         raise RequestError("command.which")
     done = ask(lambda client: client.cancel_order(order) if number is None else client.cancel_command(number))  # type: ignore[arg-type]
-    show_one(done, lambda: line("command.cancelled_n", n=len(done.ids), left=done.left))
+    code = "command.cancelled_n" if done.ids or done.left else "command.over_already"
+    show_one(done, lambda: line(code, n=len(done.ids), left=done.left))
     return 0 if done.ids else 1
 
 
@@ -264,6 +273,6 @@ def _print(found: shapes.Command) -> None:
             ("command.col_sent", moment(found.sent_at)),
             ("command.col_delivered", moment(found.delivered_at)),
             ("command.col_ended", moment(found.ended_at)),
-            ("command.col_expires", ending(found.expires_at, datetime.now(UTC))),
+            ("command.col_expires", _expires(found)),
         ]
     )
