@@ -284,6 +284,27 @@ def test_cause_is_of_its_part_of_the_city_until_it_reaches_many_parts() -> None:
     assert flooded(some | one) == dict.fromkeys([*one, *(d for d, part in some.items() if part.id == 50)], 50)
 
 
+async def test_what_was_raised_while_it_was_kept_quiet_is_counted_once_it_rings(city: City) -> None:
+    alarm = await raised(city)
+    told = "INSERT INTO iot.alarm_event (alarm_id, kind, at) VALUES ($1, $2, $3)"
+    rang = "SELECT at FROM iot.alarm_rang ORDER BY at"
+    steps = (
+        "unsuppressed",
+        "raised",
+        "suppressed",
+        "raised",
+        "unsuppressed",
+        "raised",
+        "shelved",
+        "raised",
+        "unshelved",
+    )
+    for minute, kind in enumerate(steps, 1):
+        await city.pool.execute(told, alarm, kind, T0 + minute * MINUTE)
+    # Raised in maintenance, rung at its end, raised inside an incident, rung at its end, raised while shelved.
+    assert [row["at"] for row in await city.pool.fetch(rang)] == [T0 + 2 * MINUTE, T0 + 6 * MINUTE]
+
+
 async def test_shift_is_handed_over_with_who_saw_what(city: City) -> None:
     alarm = await raised(city)
     await city.pool.execute("INSERT INTO iot.alarm_seen (alarm_id, by) VALUES ($1, 'minh')", alarm)
