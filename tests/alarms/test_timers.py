@@ -379,11 +379,11 @@ async def test_alarm_of_a_device_just_retired_can_be_closed_at_once(city: City) 
     assert {alarm.device_key for alarm in await city.alarms(open_only=True)} == {"tank-1", "tank-2"}
 
 
-async def test_lost_connections_stop_nothing_and_grant_grace(city: City, any_migrated_dsn: str) -> None:
+async def test_lost_connections_stop_nothing_and_grant_grace(city: City, tables_dsn: str) -> None:
     tank = await city.device("tank-1", profile="slow")
     await city.flush(seen(tank, 0, pressure=0.5))
     pace = Pace(timers=timedelta(milliseconds=5), grace=timedelta(0), settle=timedelta(0))
-    outside = await asyncpg.connect(any_migrated_dsn)
+    outside = await asyncpg.connect(tables_dsn)
     running = asyncio.create_task(
         run_timers(city.pool, city.evaluator, lambda: True, clock=lambda: city.now, pace=pace)
     )
