@@ -80,7 +80,7 @@ def next_step(device: shapes.DeviceDetail) -> str:
     waiting = next((alarm for alarm in device.alarms if alarm.acknowledged_at is None), None)
     if device.state == "retired":
         return text("cli.next_restore", key=device.key)
-    if device.state == "never":
+    if device.state == "never" or _mounted_unheard(device) is not None:
         return text("cli.next_first_message", key=device.key) + " " + text("portrait.next_test", key=device.key)
     if waiting is not None:
         return text("cli.next_acknowledge", id=waiting.id)
@@ -140,6 +140,12 @@ def _mounted(device: shapes.DeviceDetail) -> shapes.Unit | None:
     return next((unit for unit in device.units if unit.mounted_to is None), None)
 
 
+def _mounted_unheard(device: shapes.DeviceDetail) -> datetime | None:
+    """Say since when a unit is mounted of which nothing was heard: what the device said last was the one before."""
+    unit, heard = _mounted(device), device.last_received_at
+    return unit.mounted_from if unit is not None and heard is not None and unit.mounted_from > heard else None
+
+
 def _lifecycle(device: shapes.DeviceDetail) -> str:
     said = word("lifecycle", device.lifecycle)
     if device.commissioned_at is None:
@@ -159,6 +165,8 @@ def _alive(device: shapes.DeviceDetail) -> str:
         return text("cli.alive_retired", since=local(device.retired_at))
     if device.last_received_at is None:
         return text("cli.alive_never", since=local(device.created_at))
+    if (since := _mounted_unheard(device)) is not None:
+        return text("portrait.alive_mounted", since=local(since))
     if device.silent_since is not None:
         return text("cli.alive_silent", since=local(device.silent_since))
     return text("cli.alive_yes")

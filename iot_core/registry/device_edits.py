@@ -79,11 +79,16 @@ async def edit(
     drop_labels: Sequence[str] = (),
     by: str,
 ) -> Changed:
-    """Set fields of devices and add or drop labels, as one operation. Raises NotFoundError for a key that is none."""
+    """Set fields of devices and add or drop labels, as one operation. Raises NotFoundError for a key that is none.
+
+    Raises ConflictError for a retired one.
+    """
     async with connection.transaction():
         now = await read(connection, keys)
         missing = next((key for key in keys if key not in now), None)
         if missing is not None:
+            if await read(connection, [missing], retired=True):
+                raise ConflictError("registry.retired", key=missing)
             raise NotFoundError("registry.no_device", key=missing)
         wanted = {key: dict(fields) for key in keys}
         if add_labels or drop_labels:

@@ -216,10 +216,15 @@ def test_an_exchange_is_taken_back_with_the_old_secret_until_the_new_unit_has_sp
     assert core.json("device", "list", "--search", "127.0.0.9") == []
     assert core.tell("swap-2", secret, volume=1.0).startswith("2.04")
     third = core.json("device", "replace", "swap-2", "--serial", "E5")
+    assert "was not heard yet" in core("device", "show", "swap-2").out
     assert core.tell("swap-2", secret, volume=2.0).startswith("4.01")
     assert core.tell("swap-2", third["secret"], volume=2.0).startswith("2.04")
     refused = core("undo", str(third["operation"]))
     assert (refused.code, "in use by now" in refused.err) == (1, True)
+    assert "not heard yet" not in core("device", "show", "swap-2").out
+    assert core("device", "remove", "swap-2").code == 0
+    refused = core("device", "edit", "swap-2", "--notes", "x")
+    assert (refused.code, "iot device restore swap-2" in refused.err) == (1, True)
 
 
 def test_a_unit_hangs_at_one_device_only(core: Core) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -50,6 +50,7 @@ def device(**facts: object) -> shapes.DeviceDetail:
         ({"state": "silent", "silent_since": NOW, "held": 2}, "power and network"),
         ({"held": 2}, "iot held --device sl-1"),
         ({"state": "silent", "silent_since": NOW, "units": [REVOKED]}, "iot device rotate sl-1 --show"),
+        ({"units": [REVOKED | {"mounted_from": NOW + timedelta(minutes=1), "has_secret": True}]}, "iot inbox"),
     ],
 )
 def test_there_is_one_thing_to_do_next(facts: dict[str, object], advice: str) -> None:
