@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -64,6 +65,8 @@ def load(file: Path = RESULTS) -> dict[str, Finding]:
 
 
 def save(findings: dict[str, Finding], file: Path = RESULTS) -> None:
-    """Add what this run found."""
+    """Add what this run found, of which several processes have each a part."""
     file.parent.mkdir(exist_ok=True)
-    file.write_bytes(msgspec.json.format(msgspec.json.encode({**load(file), **findings})) + b"\n")
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        file.write_bytes(msgspec.json.format(msgspec.json.encode({**load(file), **findings})) + b"\n")
