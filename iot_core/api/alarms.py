@@ -1,5 +1,6 @@
 """Alarms: list, show with history, acknowledge."""
 
+from collections.abc import Container, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -52,7 +53,9 @@ async def list_(call: Call[shapes.AlarmQuery]) -> shapes.Alarms:
                 connection, open_only=asked.open, device_key=asked.device, within=call.areas,
                 incident=asked.incident, quiet=asked.quiet,
             )  # fmt: skip
-    return shapes.Alarms(items=tuple(alarm_shape(row, call.services.profiles) for row in rows), total=total)
+        hidden = await _homes(call, connection, rows)
+    items = (alarm_shape(row, call.services.profiles, hidden=row.device_id in hidden) for row in rows)
+    return shapes.Alarms(items=tuple(items), total=total)
 
 
 async def show(call: Call[NoQuery]) -> shapes.AlarmDetail:
@@ -64,9 +67,10 @@ async def show(call: Call[NoQuery]) -> shapes.AlarmDetail:
         rule = await _rule(connection, found.alarm, call) if found.alarm.metric is None else None
         silent = rule is not None and rule.comparison is Comparison.SILENT
         children = await silent_children(connection, found.alarm) if silent else ()
+        hidden = bool(await _homes(call, connection, [found.alarm]))
     return shapes.AlarmDetail(
-        **msgspec.structs.asdict(alarm_shape(found.alarm, profiles)),
-        events=tuple(_event(each, found.alarm, profiles) for each in found.events),
+        **msgspec.structs.asdict(alarm_shape(found.alarm, profiles, hidden=hidden)),
+        events=tuple(_event(each, found.alarm, profiles, hidden=hidden) for each in found.events),
         pushes=tuple(_push(each, call.lang) for each in found.pushes),
         children=children,
         runbook=found.alarm.runbook or _runbook(found.alarm, profiles),
@@ -78,14 +82,18 @@ async def way(call: Call[NoQuery]) -> shapes.AlarmTrace:
     async with call.reader() as connection:
         found = await get_alarm(connection, _id(call))
         alarm = found.alarm
-        known = alarm.class_key in call.services.profiles.classes
-        if known and alarm.device_id is not None:  # a reading of a household is for who may see it
-            home = [(alarm.device_id, alarm.class_key or "")]
-            known = not await withheld(call, connection, home, Action.DEVICES)
+        hidden = bool(await _homes(call, connection, [alarm]))  # a reading of a household is for who may see it
+        known = alarm.class_key in call.services.profiles.classes and not hidden
         rule = await _rule(connection, alarm, call)
         said = None if rule is None else say(rule, call.lang)
-        of_metric = partial(typed, row=alarm, profiles=call.services.profiles)
+        of_metric = partial(typed, row=alarm, profiles=call.services.profiles, hidden=hidden)
         return await trace(connection, alarm.id, known=known, rule=said, typed=of_metric)
+
+
+async def _homes(call: Call[Any], connection: asyncpg.Connection, rows: Sequence[AlarmRow]) -> Container[int | None]:
+    """Name the devices of these alarms that are households' and whose readings the asker may not see."""
+    devices = [(row.device_id, row.class_key or "") for row in rows if row.device_id is not None]
+    return await withheld(call, connection, devices, Action.DEVICES)
 
 
 async def _rule(connection: asyncpg.Connection, alarm: AlarmRow, call: Call[NoQuery]) -> AlarmRule | None:
@@ -157,8 +165,8 @@ async def take(call: Call[NoQuery], body: shapes.Acknowledge) -> shapes.Acknowle
     return shapes.Acknowledged(**msgspec.structs.asdict(alarm_shape(row, call.services.profiles)), already=already)
 
 
-def alarm_shape(row: AlarmRow, profiles: Profiles) -> shapes.Alarm:
-    """Give an alarm as it is shown."""
+def alarm_shape(row: AlarmRow, profiles: Profiles, *, hidden: bool = False) -> shapes.Alarm:
+    """Give an alarm as it is shown; `hidden`: to somebody who may not see what the household uses."""
     return shapes.Alarm(
         id=row.id,
         rule=row.rule,
@@ -174,7 +182,7 @@ def alarm_shape(row: AlarmRow, profiles: Profiles) -> shapes.Alarm:
         latitude=row.latitude,
         longitude=row.longitude,
         metric=row.metric,
-        value=typed(row.value, row, profiles),
+        value=typed(row.value, row, profiles, hidden=hidden),
         threshold=typed(row.threshold, row, profiles),
         latched=row.latched,
         late=row.late,
@@ -198,16 +206,21 @@ def alarm_shape(row: AlarmRow, profiles: Profiles) -> shapes.Alarm:
     )
 
 
-def typed(value: float | None, row: AlarmRow, profiles: Profiles) -> float | bool | None:
-    """Give a number of an alarm, where truth is kept as 1 and 0, the type of its metric back."""
+def typed(value: float | None, row: AlarmRow, profiles: Profiles, *, hidden: bool = False) -> float | bool | None:
+    """Give a number of an alarm, where truth is kept as 1 and 0, the type of its metric back.
+
+    A number that is `hidden` is None; truth says no more than that there is an alarm.
+    """
     device_class = profiles.classes.get(row.class_key or "")
     metric = device_class.metric(row.metric) if device_class is not None and row.metric is not None else None
-    return bool(value) if value is not None and metric is not None and metric.type is MetricType.BOOL else value
+    if value is not None and metric is not None and metric.type is MetricType.BOOL:
+        return bool(value)
+    return None if hidden else value
 
 
-def _event(event: AlarmEvent, row: AlarmRow, profiles: Profiles) -> shapes.AlarmEvent:
+def _event(event: AlarmEvent, row: AlarmRow, profiles: Profiles, *, hidden: bool) -> shapes.AlarmEvent:
     plain = msgspec.convert(event, shapes.AlarmEvent, from_attributes=True)
-    return msgspec.structs.replace(plain, value=typed(event.value, row, profiles))
+    return msgspec.structs.replace(plain, value=typed(event.value, row, profiles, hidden=hidden))
 
 
 def _push(push: AlarmPush, lang: str) -> shapes.AlarmPush:

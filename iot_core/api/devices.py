@@ -75,7 +75,7 @@ async def show(call: Call[NoQuery]) -> shapes.DeviceDetail:
         units=tuple(msgspec.convert(unit, shapes.Unit, from_attributes=True) for unit in detail.units),
         latest=latest,
         withheld=hidden,
-        alarms=tuple(alarm_shape(each, call.services.profiles) for each in alarms),
+        alarms=tuple(alarm_shape(each, call.services.profiles, hidden=hidden) for each in alarms),
     )
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from iot_core.api import shapes
 from iot_core.api.hub import HUB, Hub, Subscriber
+from iot_core.api.roles import Action, where
 from iot_core.api.routes import Call, NoQuery, Reach, get
 from iot_core.api.sse import Message
 from iot_core.api.stream import TICK_S, send
@@ -29,23 +30,29 @@ async def events(call: Call[NoQuery]) -> web.StreamResponse:
     async with AsyncExitStack() as stack:
         last_id = call.request.headers.get("Last-Event-ID", "")
         subscriber, missed = await stack.enter_async_context(hub.subscribe(last_id))
-        return await send(call, _messages(hub, subscriber, missed, call.areas))
+        return await send(call, _messages(hub, subscriber, missed, call))
 
 
 async def _messages(
-    hub: Hub, subscriber: Subscriber, missed: Sequence[Message], areas: frozenset[int] | None
+    hub: Hub, subscriber: Subscriber, missed: Sequence[Message], call: Call[NoQuery]
 ) -> AsyncGenerator[Message | None, None]:
-    """Give what was missed, then what happens in these areas; an event that is in both is told once."""
-    told = {message.id for message in missed}
+    """Give what was missed, then what happens in the asker's areas; an event that is in both is told once."""
+    areas, told = call.areas, {message.id for message in missed}
+    homes = [where(call.who, action) for action in (Action.HOUSEHOLD, Action.DEVICES)]
+
+    def told_so(message: Message) -> Message:
+        seen = not message.discreet or any(places is None or message.area_id in places for places in homes)
+        return message if seen else message.discreetly()
+
     for message in missed:
         if areas is None or message.area_id in areas:
-            yield message
+            yield told_so(message)
     while not hub.closing.is_set() and not subscriber.dropped.is_set():
         found = await subscriber.next(TICK_S)
-        if found is not None and areas is not None and found.area_id not in areas:
+        if found is None or (areas is not None and found.area_id not in areas):
             yield None
-        elif found is None or found.id not in told or not found.id:
-            yield found
+        elif found.id not in told or not found.id:
+            yield told_so(found)
 
 
 routes = (

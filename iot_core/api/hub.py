@@ -22,10 +22,11 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from iot_core.alarms.alarm import from_record
+from iot_core.alarms.alarm import AlarmRow, from_record
 from iot_core.alarms.lifecycle import MEMBERS, PLACE, PLACED
 from iot_core.api import shapes
 from iot_core.api.alarms import alarm_shape, typed
+from iot_core.api.households import PUBLIC
 from iot_core.api.sse import Message
 from iot_core.cancelled import notice_cancellation
 from iot_core.errors import StoreUnavailable
@@ -54,7 +55,7 @@ _OUT_OF_ORDER: Final = 200  # ids are given before COMMIT, so a lower one can be
 
 _EVENTS: Final = f"""
 SELECT e.id AS event_id, e.kind, e.at, e.recorded_at AS event_recorded_at, e.by, e.value AS event_value, e.note,
-    a.*, {PLACE}, r.id AS where_id, {MEMBERS}
+    a.*, {PLACE}, r.id AS where_id, '{PUBLIC}' = ANY(d.labels) AS public, {MEMBERS}
 FROM iot.alarm_event e JOIN iot.alarm a ON a.id = e.alarm_id {PLACED}
 """
 _THESE: Final = _EVENTS + "WHERE e.id = ANY($1::bigint[]) ORDER BY e.id"
@@ -298,6 +299,13 @@ HUB: Final = web.AppKey("hub", Hub)
 
 def _message(row: asyncpg.Record, profiles: Profiles) -> Message:
     alarm = from_record(row)
+    device_class = profiles.classes.get(alarm.class_key or "")
+    home = row["public"] is False and device_class is not None and device_class.household
+    data, discreet = _happened(row, alarm, profiles), _happened(row, alarm, profiles, hidden=True) if home else ""
+    return Message("alarm", data, str(row["event_id"]), row["where_id"], discreet)
+
+
+def _happened(row: asyncpg.Record, alarm: AlarmRow, profiles: Profiles, *, hidden: bool = False) -> str:
     happened = shapes.AlarmHappened(
         event=shapes.AlarmEvent(
             id=row["event_id"],
@@ -305,12 +313,12 @@ def _message(row: asyncpg.Record, profiles: Profiles) -> Message:
             at=row["at"],
             recorded_at=row["event_recorded_at"],
             by=row["by"],
-            value=typed(row["event_value"], alarm, profiles),
+            value=typed(row["event_value"], alarm, profiles, hidden=hidden),
             note=row["note"],
         ),
-        alarm=alarm_shape(alarm, profiles),
+        alarm=alarm_shape(alarm, profiles, hidden=hidden),
     )
-    return Message("alarm", msgspec.json.encode(happened).decode(), str(row["event_id"]), row["where_id"])
+    return msgspec.json.encode(happened).decode()
 
 
 def _step_message(row: asyncpg.Record) -> Message:

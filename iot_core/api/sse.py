@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 HEARTBEAT: Final = b"event: alive\ndata:\n\n"
@@ -21,6 +21,12 @@ class Message:
     data: str
     id: str = ""
     area_id: int | None = None
+    discreet: str = ""
+    """The same for who may not see what a household uses, where that differs."""
+
+    def discreetly(self) -> Message:
+        """Give it as it is told to them."""
+        return replace(self, data=self.discreet)
 
     def encode(self) -> bytes:
         """Write it for the wire. Our data is one line of JSON."""

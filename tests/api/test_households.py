@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from iot_core.api import shapes
@@ -59,6 +62,29 @@ async def test_a_viewer_sees_of_a_households_meter_that_it_lives_and_nothing_tha
     assert {each["device"] for each in (await homes.ask("GET", "/held", role="viewer")).json["items"]} == {"town-hall"}
     held = (await homes.ask("GET", "/held?device=wm-1")).json["items"][0]["id"]
     assert refusal(await homes.ask("GET", f"/held/{held}", role="viewer")) == (403, "api.forbidden", "household")
+
+
+async def test_an_alarm_tells_a_viewer_no_number_of_a_household(homes: City) -> None:
+    now = datetime.now(UTC)
+    back = [{"time": (now - timedelta(minutes=45 - 5 * n)).isoformat(), "flow": -0.7531} for n in range(10)]
+
+    async def heard(role: str, key: str) -> str:
+        async with homes.client(role) as client, aclosing(client.events()) as events:
+            first = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0.5)  # until it listens; a stream that begins later is told what it missed
+            await homes.path.say(key, json.dumps(back))
+            while not isinstance(happened := await first, shapes.AlarmHappened):
+                first = asyncio.ensure_future(anext(events))
+            return msgspec.json.encode(happened).decode()
+
+    for key, role, told in (("wm-1", "viewer", False), ("wm-2", "technician", True), ("town-hall", "viewer", True)):
+        said = [await heard(role, key)]
+        (alarm,) = (await homes.ask("GET", f"/alarms?open=false&device={key}", role=role)).json["items"]
+        number = alarm["id"]
+        paths = (f"/alarms?open=false&device={key}", f"/alarms/{number}", f"/alarms/{number}/trace", f"/devices/{key}")
+        said += [(await homes.ask("GET", path, role=role)).data.decode() for path in paths]
+        assert ["0.7531" in each for each in said] == [told] * 5, (key, role)
+        assert alarm["rule"] == "water_meter.backflow"
 
 
 async def test_a_technician_reads_the_meter_and_not_how_its_household_lives(homes: City) -> None:
