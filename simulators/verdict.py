@@ -136,7 +136,11 @@ class Account:
     def settle(
         self, sent: Sequence[Sent], rows: Iterable[Stored], same: Mapping[str, Same], before: datetime
     ) -> Matched:
-        """Take what was newly sent, and the rows received from `since` on; close what was sent before `before`."""
+        """Take what was newly sent, and the rows received from `since` on; close what was sent before `before`.
+
+        What is closed stays so: two looks at once may come in either order, and no row is remembered behind `since`.
+        """
+        before = max(before, self.since)
         for line in sent:
             self.published[line.protocol] += 1
         known = [row for row in rows if row.id not in self.claimed]

@@ -144,6 +144,16 @@ def test_settling_bit_by_bit_counts_like_settling_at_once() -> None:
     assert (account.open, account.claimed) == ([], {})
 
 
+def test_a_look_that_began_before_another_one_ended_counts_nothing_twice() -> None:
+    lines = [sent(n, {"volume": float(n)}) for n in range(20)]
+    rows = [row(n, {"volume": float(n)}, arrived=1.5) for n in range(20)]
+    account = Account(since=T0)
+    account.settle(lines, rows, {"d": SAME}, before=at(12))
+    for before in (T0, at(30)):
+        account.settle([], [each for each in rows if each.received_at >= account.since], {"d": SAME}, before=before)
+    assert (account.stored["mqtt"], account.lost, account.unsent) == (20, [], [])
+
+
 def test_an_array_of_five_counts_five() -> None:
     ledger = Ledger()
     ledger.send("mqtt", "d", [(at(n), {"count": n}) for n in range(5)])
