@@ -26,7 +26,7 @@ from aiocoap.error import LibraryShutdown
 from aiocoap.numbers.codes import Code
 
 from drivers.coap.endpoint import LOGGER, Endpoint
-from drivers.coap.oscore import Contexts
+from drivers.coap.oscore import Contexts, Protecting
 from iot_core.errors import CommandRejected, DeviceUnreachable, StoreUnavailable
 from iot_core.model import Outcome, Uplink
 
@@ -69,7 +69,8 @@ class Client:
 
     async def run(self, units: Units, emit: Emit) -> None:
         """Watch until cancelled; units come and go."""
-        endpoint = await Endpoint.create_client_context(loggername=LOGGER, transports=["oscore", "udp6"])
+        endpoint = await Endpoint.create_client_context(loggername=LOGGER, transports=["udp6"])
+        endpoint.request_interfaces.insert(0, Protecting(endpoint, endpoint))
         self._contexts = Contexts(self._context.credentials, lambda: units.with_scheme("coap"))
         endpoint.harden(self._context.count)
         endpoint.messages.awake = self._woke

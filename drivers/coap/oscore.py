@@ -17,11 +17,13 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiocoap import Message, interfaces, oscore
 from aiocoap.credentials import _Objectish
 from aiocoap.numbers.codes import Code
+from aiocoap.transports.oscore import TransportOSCORE
 
 from iot_core.errors import NotFoundError, StoreUnavailable
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from iot_core.driver import Credentials
     from iot_core.model import Credential, MountedUnit
 
-__all__ = ["Contexts", "Protected", "UnitContext", "kid_of", "unit_of"]
+__all__ = ["Contexts", "Protected", "Protecting", "UnitContext", "kid_of", "unit_of"]
 
 KIND: Final = "oscore"
 WAITING: Final = "oscore_next"
@@ -302,6 +304,26 @@ class Protected(interfaces.Resource):  # type: ignore[misc] # aiocoap is untyped
                 raise
         self._count("coap_oscore_taken_over")
         return waiting, inner, request_id
+
+
+class Protecting(TransportOSCORE):  # type: ignore[misc] # aiocoap is untyped
+    """aiocoap's client side, which lets go of a request when nobody waits for its answer any more.
+
+    aiocoap's own goes on until the device says something, takes that and never acknowledges it, and at the end of the
+    core tells whoever has gone, which is a page of traceback for each observed device.
+    """
+
+    def request(self, request: Any) -> None:
+        task = self.loop.create_task(self._request(request), name="coap oscore request")
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, request))
+        request.on_interest_end(task.cancel)
+
+    def _ended(self, request: Any, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        why = None if task.cancelled() else task.exception()
+        if why is not None and request._event_callbacks:  # noqa: SLF001 - somebody waits
+            request.add_exception(why)
 
 
 def _nothing() -> None:

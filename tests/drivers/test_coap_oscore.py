@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from aiocoap import ACK, CON, CONTENT, FETCH, GET, RST, Message, oscore
+from aiocoap import ACK, CON, CONTENT, FETCH, GET, NON, RST, Message, oscore
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -421,6 +421,26 @@ async def test_a_protected_notification_is_acknowledged_after_its_commit_and_not
         await asyncio.gather(task, return_exceptions=True)
         transport.close()
     assert [each.payload for each in edges.ingest.uplinks] == [b"first", b"second"]
+
+
+async def test_the_end_of_the_core_leaves_no_error_of_observations_under_way() -> None:
+    loop, said, edges = asyncio.get_running_loop(), [], Edges()
+    loop.set_exception_handler(lambda _, what: said.append(what))
+    transport, device = await loop.create_datagram_endpoint(ProtectedDevice, local_addr=("127.0.0.1", 0))
+    address = f"coap://127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    client = Client(replace(edges.context(profiles=StubProfiles(observed("t"))), credentials=Kept()))
+    task = asyncio.create_task(client.run(Mounted(unit(address, number=NUMBER)), edges.ingest))
+    try:
+        await until(lambda: edges.ingest.uplinks, 20)
+        device.tell(NON, 700, b"second", 2)
+        await until(lambda: len(edges.ingest.uplinks) == 2)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.05)
+        transport.close()
+        loop.set_exception_handler(None)
+    assert said == []
 
 
 def heard(message: Message) -> Message:
