@@ -413,15 +413,16 @@ async def crowd(fleet: Fleet) -> AsyncIterator[tuple[Crowd, tuple[int, ...]]]:
         await process.wait()
 
 
+@pytest.mark.timeout(240)
 async def test_two_thousand_devices_are_observed_by_one_worker() -> None:
     many = 2_000
     async with crowd(Fleet(many, rate=1_000.0)) as (devices, ports):
         mounted = Mounted(*(unit(f"coap://127.0.0.1:{port}", number=n) for n, port in enumerate(ports, 1)))
         async with watching(StubProfiles(observed("r", timedelta(hours=1))), mounted) as (_, edges):
-            await until(lambda: len(edges.ingest.uplinks) >= many, 60)
+            await until(lambda: len(edges.ingest.uplinks) >= many, 150)
             await devices.say("3")
             told = await devices.counts()
-            await until(lambda: len(edges.ingest.uplinks) >= told.said, 30)
+            await until(lambda: len(edges.ingest.uplinks) >= told.said, 60)
     assert told.registered == told.registrations == many, "each once"
     assert told.said == told.acknowledged == len(edges.ingest.uplinks)
     assert len({(each.address, each.payload) for each in edges.ingest.uplinks}) == told.said, "nothing twice"
