@@ -147,14 +147,18 @@ class JsonValueSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=
     """The keys of one value in JSON."""
 
     path: str | list[str] = msgspec.field(default_factory=list)
-    """`a.b`, `list[0].x`, `list[key=value].x`, `'a.b'.c`, `.` for the message itself; of several the first that
-    is there."""
+    """`a.b`, `list[0].x`, `list[-1].x` (the last), `list[key=value].x`, `'a.b'.c`, `.` for the message itself; of
+    several the first that is there."""
+    before: str = ""
+    """What a text begins with, cut off; one that does not is held."""
+    after: str = ""
+    """What a text may end with, cut off: the unit of `"3.38 V"`."""
     plus: JsonPlusSpec | None = None
     """A second value, times its own `scale`, that is added to this one before `scale` and `offset`: two tariffs."""
     when: JsonWhenSpec | list[JsonWhenSpec] | None = None
     """What must stand elsewhere in the message for this to be said. Of a list all must hold."""
-    scale_from: JsonScaleSpec | None = None
-    """A factor that the message itself carries."""
+    scale_from: JsonScaleSpec | list[JsonScaleSpec] | None = None
+    """A factor that the message itself carries; of a list the product."""
     unit_from: str | None = None
     """Where the message says its unit; `units` lists what it may say."""
     units: dict[str | int, str] = msgspec.field(default_factory=dict)
@@ -565,7 +569,8 @@ def _json_where(entries: Entries, read: PathReader, place: Place, spec: Any) -> 
     paths = tuple(read((*place, "path"), text) for text in texts)
     if not paths:
         raise entries.document.error((*place, "path"), "at least one path")
-    return JsonPlace(paths, _added(entries.document, place, spec, partial(_json_where, entries, read)))
+    plus = _added(entries.document, place, spec, partial(_json_where, entries, read))
+    return JsonPlace(paths, plus, getattr(spec, "before", ""), getattr(spec, "after", ""))
 
 
 def _added(document: Document, place: Place, spec: Any, where: Where) -> Added[Any] | None:

@@ -129,18 +129,18 @@ class Entries:
         if spec.value is not None:
             return Field(codec, always, None, None, when, tuple(beside))
         found = where(place, spec)
-        scale = getattr(spec, "scale_from", None)
         adjust: Any = None
         power = None
-        if scale is not None:
-            own = where((*place, "scale_from"), scale)
-            at = (*place, "scale_from", "factors")
-            factors = {raw: float(scale_of(self.document, (*at, raw), each)) for raw, each in scale.factors.items()}
+        for at, scale in _listed((*place, "scale_from"), getattr(spec, "scale_from", None)):
+            own = where(at, scale)
+            factors = {
+                raw: float(scale_of(self.document, (*at, "factors", raw), each)) for raw, each in scale.factors.items()
+            }
             if factors and scale.power is not None:
-                raise self.document.error((*place, "scale_from"), "factors or power, not both")
-            adjust = scaled_by(own.locate, factors, scale.power)
+                raise self.document.error(at, "factors or power, not both")
+            adjust = chained(adjust, scaled_by(own.locate, factors, scale.power))
             raw = next(iter(factors)) if factors else 0 if scale.power is not None else 1
-            given = Linear(factors[raw] if factors else 1.0)
+            given = Linear(given.factor * (factors[raw] if factors else 1.0))
             beside.append((own, raw))
             power = own if scale.power is not None else None
         if getattr(spec, "unit_from", None) is not None:
@@ -168,3 +168,10 @@ class Entries:
         if not units:
             raise self.document.error((*place, "units"), "what each unit that unit_from may say means")
         return units
+
+
+def _listed(place: Place, said: Any) -> list[tuple[Place, Any]]:
+    """Give what is said once, or several times in a list, each with its place."""
+    if isinstance(said, list):
+        return [((*place, index), each) for index, each in enumerate(said)]
+    return [] if said is None else [(place, said)]

@@ -29,6 +29,7 @@ __all__ = ["ExampleSpec", "example_uplink", "lacking", "read_examples", "read_re
 
 
 _LAST_REGISTER: Final = 0xFFFF
+_LAST_WORD: Final = 0xFFFF
 _REASONS: Final = tuple(
     each.value
     for each in (
@@ -114,6 +115,7 @@ def read_examples(document: Document, count: int) -> tuple[Example, ...]:
             raise document.error((*place, "held"), f"one of {', '.join(_REASONS)}{like(spec.held, _REASONS)}")
         for number in range(len(spec.samples or ())):
             document.read((*place, "samples", number), SampleSpec)
+        _check_words(document, place, spec)
         data = _bytes_of(spec)
         if data is None:
             raise document.error((*place, given[0]), _written(given[0], spec))
@@ -140,6 +142,15 @@ def read_examples(document: Document, count: int) -> tuple[Example, ...]:
             )
         )
     return tuple(examples)
+
+
+def _check_words(document: Document, place: Place, spec: ExampleSpec) -> None:
+    """Refuse registers that no wire can say, unless the example shows that they are held."""
+    for name, words in ({} if spec.held else spec.registers or {}).items():
+        wrong = next((each for each in words if not 0 <= each <= _LAST_WORD), None)
+        if wrong is not None:
+            expected = f"numbers from 0 to {_LAST_WORD}; {wrong} is written {wrong & _LAST_WORD}"
+            raise document.error((*place, "registers", name), expected)
 
 
 def _written(key: str, spec: ExampleSpec) -> str:

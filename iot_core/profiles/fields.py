@@ -22,10 +22,12 @@ __all__ = [
     "Trace",
     "When",
     "always",
+    "bare",
     "chained",
     "collect",
     "scaled_by",
     "unit_named",
+    "worded",
 ]
 
 S = TypeVar("S")
@@ -86,6 +88,21 @@ class Field(Generic[S]):
         if self.given != SAME and isinstance(value, (int, float)) and not isinstance(value, bool):
             value = (value - self.given.offset) / self.given.factor
         return self.codec.write(value)
+
+
+def bare(text: str, before: str, after: str) -> str:
+    """Cut off what stands around a value. Raises DecodeError for a text that does not begin so."""
+    if before:
+        if not text.startswith(before):
+            raise DecodeError(Reason.BAD_FIELD, f"{text[:_SHOWN]} does not begin with {before}")
+        text = text[len(before) :]
+    return text.removesuffix(after) if after else text
+
+
+def worded(raw: object, before: str, after: str) -> str:
+    """Write a raw value as `bare` reads it."""
+    text = str(raw).lower() if isinstance(raw, bool) else f"{raw:.12g}" if isinstance(raw, float) else str(raw)
+    return f"{before}{text}{after}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import msgspec
 
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
-from iot_core.profiles.fields import MISSING, Added, Group, Trace, collect
+from iot_core.profiles.fields import MISSING, Added, Group, Trace, bare, collect, worded
 from iot_core.profiles.moments import Moment, is_wall_clock
 from iot_core.profiles.paths import Nth, Path, find, is_number, put, written
 from iot_core.profiles.payload import read_cbor, read_json
@@ -40,6 +40,8 @@ class JsonPlace:
 
     paths: tuple[Path, ...]
     plus: Added[JsonPlace] | None = None
+    before: str = ""
+    after: str = ""
 
     @property
     def text(self) -> str:
@@ -56,11 +58,12 @@ class JsonPlace:
         for path in self.paths:
             found = find(message, path)
             if found is not MISSING:
-                return found
+                return bare(found, self.before, self.after) if isinstance(found, str) else found
         return MISSING
 
     def place(self, raw: object, message: Any) -> Any:
         """Put a raw value where `locate` finds it; gives the new message."""
+        raw = worded(raw, self.before, self.after) if self.before or self.after else raw
         message = put(message, self.paths[0], raw)
         return message if self.plus is None else self.plus.place.place(0, message)
 

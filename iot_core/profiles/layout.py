@@ -467,7 +467,9 @@ class Records:
         owners = [record.layout.channel for record in self.known.values() if record.layout.channel is not None]
         named = any(channel in owner.known for owner in owners)
         for key, record in self.known.items():
-            wanted = {name for name in record.layout.keys if name in values} - written
+            inner = record.layout.records.known.values() if record.layout.records is not None else ()
+            said = (*record.layout.keys, *(name for each in inner for name in each.layout.keys))
+            wanted = {name for name in said if name in values} - written
             if not wanted or not record.carries(values, channel) or (named and record.layout.channel is None):
                 continue
             body = record.layout.write(values, channel)

@@ -107,8 +107,9 @@ class PointSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The bits that count; what they hold is shifted down. With an `int` type it is signed."""
     bit: int | None = None
     """The one bit that counts; 0 is the lowest."""
-    scale_from: int | ScaleRegister | None = None
-    """A factor that stands in another register; a number alone is the address of a power of ten (SunSpec `sunssf`)."""
+    scale_from: int | ScaleRegister | list[ScaleRegister] | None = None
+    """A factor that stands in another register; a number alone is the address of a power of ten (SunSpec `sunssf`). Of
+    a list the product: the ratios of voltage and current transformers."""
     plus: PlusRegister | None = None
     """A second register, times its own `scale`, that is added before `scale` and `offset`."""
     when: WhenRegister | list[WhenRegister] | None = None

@@ -125,7 +125,7 @@ def compile_moment(
     spec = MomentSpec(path=given) if isinstance(given, (str, int)) else document.read(place, MomentSpec)
     found = where(place, spec.path)
     if spec.form and spec.form not in {"seconds", "milliseconds", "dsmr"} and "%" not in spec.form:
-        raise document.error((*place, "form"), "seconds, milliseconds or a pattern such as %d/%m/%Y %H:%M:%S")
+        raise document.error((*place, "form"), "seconds, milliseconds, dsmr or a pattern such as %d/%m/%Y %H:%M:%S")
     dated = "%" not in spec.form or any(each in spec.form for each in _DAYS)
     if (spec.form == "dsmr" or not dated) and not spec.zone:
         raise document.error((*place, "zone"), "a zone such as +07:00 or Asia/Ho_Chi_Minh")

@@ -98,8 +98,8 @@ class ByteSpec(ValueSpec, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What must stand elsewhere in the same frame, block or record for this to be said. Of a list all must hold."""
     delta: Literal["add", "subtract"] | None = None
     """A difference: added to the number before it in the frame, or taken from it where the newest comes first."""
-    scale_from: ScaleSpec | None = None
-    """A factor that the message itself carries."""
+    scale_from: ScaleSpec | list[ScaleSpec] | None = None
+    """A factor that the message itself carries; of a list the product."""
     unit_from: AtSpec | None = None
     """Where the message says its unit; `units` lists what it may say."""
     units: dict[str | int, str] = msgspec.field(default_factory=dict)

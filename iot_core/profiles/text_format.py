@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.errors import DecodeError
 from iot_core.model import Decoded, Problem, Reason, Sample
-from iot_core.profiles.fields import MISSING, Added, Field, Trace, collect
+from iot_core.profiles.fields import MISSING, Added, Field, Trace, bare, collect, worded
 from iot_core.profiles.layout import keys_of
 from iot_core.profiles.moments import Moment, is_wall_clock
 from iot_core.profiles.text_checksums import TextChecksum
@@ -53,18 +53,11 @@ class TextPlace:
         found = parts.get(self.field)
         if found is None:
             return MISSING
-        if self.before:
-            if not found.startswith(self.before):
-                raise DecodeError(Reason.BAD_FIELD, f"{found[:40]} does not begin with {self.before}")
-            found = found[len(self.before) :]
-        if self.after:
-            found = found.removesuffix(self.after)
-        return found.strip() or None
+        return bare(found, self.before, self.after).strip() or None
 
     def place(self, raw: object, parts: dict[int | str, str]) -> None:
         """Put a raw value where `locate` finds it."""
-        text = str(raw).lower() if isinstance(raw, bool) else f"{raw:.12g}" if isinstance(raw, float) else str(raw)
-        parts[self.field] = f"{self.before}{text}{self.after}"
+        parts[self.field] = worded(raw, self.before, self.after)
         if self.plus is not None:
             self.plus.place.place(0, parts)
 

@@ -150,7 +150,7 @@ class Codec:
             return self.test.example if value else opposite.example
         if isinstance(value, (int, float)) and not isinstance(value, bool) and self.type is not MetricType.BOOL:
             if self.curve:
-                return _along(tuple(sorted((high, low) for low, high in self.curve)), value)
+                return _back(self.curve, value)
             if self.polynomial:
                 value = _root(self.polynomial, value)
             return (value - self.linear.offset) / self.linear.factor if self.linear != SAME else value
@@ -442,6 +442,14 @@ def _along(curve: tuple[tuple[float, float], ...], raw: float) -> float:
         if raw <= high:
             return round(first + (raw - low) * (second - first) / (high - low), 9)
     return curve[-1][1]
+
+
+def _back(curve: tuple[tuple[float, float], ...], value: float) -> float:
+    """Find the raw value that `_along` gives a value for: on the first line that has it, else the nearest end."""
+    for (low, first), (high, second) in pairwise(curve):
+        if first != second and min(first, second) <= value <= max(first, second):
+            return round(low + (value - first) * (high - low) / (second - first), 9)
+    return min(curve, key=lambda point: abs(point[1] - value))[0]
 
 
 def _polynomial(coefficients: tuple[float, ...], at: float) -> float:

@@ -494,6 +494,34 @@ def test_a_history_whose_distance_is_unknown_keeps_only_its_first(make: Make) ->
     assert [each.reason for each in decoded.problems] == [Reason.BAD_TIME]
 
 
+def test_a_sign_bit_and_a_size_are_a_curve(make: Make) -> None:
+    probe = make(
+        "bytes: {length: 2, values: {temperature: {type: uint16,"
+        " curve: [[0, 0], [32767, 3276.7], [32768, 0], [65535, -3276.7]]}}}\n"
+    )
+    for data, value in (("00d7", 21.5), ("80d7", -21.5), ("8000", 0), ("0000", 0)):
+        assert values_of(decode(probe, f"hex:{data}")) == [{"temperature": value}]
+        (written,) = (bytes(probe.encode({"temperature": value}).payload or b""),)
+        assert values_of(decode(probe, written)) == [{"temperature": value}]
+
+
+def test_an_object_instance_of_lwm2m_tlv_holds_its_resources(make: Make) -> None:
+    tlv = make(
+        'bytes: {records: {"0800": {length: {at: 0, add: 1}, records: {"e41644": {length: 4, values: {temperature:'
+        " {type: float32}}}}}}}\n"
+    )
+    assert values_of(decode(tlv, "hex:080007e4164441ac0000")) == [{"temperature": 21.5}]
+    assert [each.reason for each in decode(tlv, "hex:080007e4164441ac").problems] == [Reason.TRUNCATED]
+    written = bytes(tlv.encode({"temperature": 21.5}).payload or b"")
+    assert values_of(decode(tlv, written)) == [{"temperature": 21.5}]
+
+
+def test_a_register_of_an_example_below_zero_is_told_as_it_is_written(tmp_path: Path) -> None:
+    said = "modbus: {points: {temperature: {address: 0, type: int16}}}"
+    (found,) = checked(tmp_path, said, '  - {registers: {"holding:0": [-100]}, values: {temperature: -100}}\n' + BAD)
+    assert "numbers from 0 to 65535; -100 is written 65436" in found
+
+
 # ---------------------------------------------------------------- several conditions on one value
 @pytest.mark.parametrize(
     ("text", "both", "one"),
@@ -552,3 +580,43 @@ def test_a_mistake_in_one_of_several_conditions_is_named(make: Make, when: str, 
         make(f"json: {{values: {{temperature: {{path: t, when: {when}}}}}}}\n")
     assert str(caught.value.facts["key"]).endswith(key)
     assert expected in str(caught.value.facts["expected"])
+
+
+# ---------------------------------------------------------------- what network servers' own codecs give; two ratios
+def test_a_unit_behind_a_number_in_json_is_cut_off(make: Make) -> None:
+    node = make(
+        'json: {values: {temperature: {path: t, after: " °C"}, humidity: {path: h, before: "RH ", after: "%"}}}\n'
+    )
+    assert values_of(decode(node, '{"t": "30.11 °C", "h": "RH 40%"}')) == [{"temperature": 30.11, "humidity": 40}]
+    assert values_of(decode(node, '{"t": 30.11, "h": "RH 40"}')) == [{"temperature": 30.11, "humidity": 40}]
+    assert [each.reason for each in decode(node, '{"h": "40%"}').problems] == [Reason.BAD_FIELD]
+    written = bytes(node.encode({"temperature": 21.5, "humidity": 40}).payload or b"")
+    assert values_of(decode(node, written)) == [{"temperature": 21.5, "humidity": 40}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("json: {values: {temperature: {path: t, scale_from: [{path: a}, {path: b, power: 10}]}}}", '{"t": 7, "a": 3, "b": -1}'),
+        ("bytes: {length: 3, values: {temperature: {at: 0, scale_from: [{at: 1}, {at: 2, factors: {5: 0.1}}]}}}", "hex:070305"),
+    ],
+)  # fmt: skip
+def test_several_factors_are_multiplied(make: Make, text: str, said: str) -> None:
+    node = make(text + "\n")
+    assert values_of(decode(node, said)) == [{"temperature": 2.1}]
+    written = bytes(node.encode({"temperature": 2}).payload or b"")
+    assert values_of(decode(node, written)) == [{"temperature": 2}]
+
+
+def test_the_ratios_of_two_transformers_scale_one_register(make: Make) -> None:
+    node = make(
+        "modbus: {points: {temperature: {address: 9, type: int16,"
+        " scale_from: [{address: 3, type: uint16}, {address: 4, type: uint16}]}}}\n"
+    )
+    assert node.modbus is not None
+    assert {each.address for each in node.modbus.reads(0)} == {3, 9}
+    said = {"holding:3": [2, 3], "holding:9": [65535]}
+    assert values_of(node.decode(uplink_of(node, registers=said))) == [{"temperature": -6}]
+    assert [each.reason for each in node.decode(uplink_of(node, registers={"holding:9": [1]})).problems] == [
+        Reason.TRUNCATED
+    ]
