@@ -166,7 +166,8 @@ async def test_what_is_not_sent_in_its_time_expires_and_can_be_cancelled_before(
         expired = await in_state(client, short, "expired")
         assert (expired.sent_at, "never left" in (expired.said or "")) == (None, True)
         assert (await client.cancel_order(long.number or 0)).ids == ((await one(client, long)).id,)
-        assert (await client.cancel_command((await one(client, long)).id)).ids == ()
+        again = await client.cancel_command((await one(client, long)).id)
+        assert (again.ids, again.left) == ((), 0), "it is over, and does not go on"
         async with lamp:
             await asyncio.sleep(1.2)
             assert lamp.heard == []
@@ -349,6 +350,8 @@ async def test_the_command_line_orders_lists_shows_confirms_and_cancels(
         assert code == 0
         code, out, _ = await command(*IOT, "command", "cancel", "--order", "2", "--output", "json", *where)
         assert (code, json.loads(out)["left"]) == (0, 0)
+        code, out, _ = await command(*IOT, "command", "cancel", "--order", "2", *where, "--lang", "en")
+        assert (code, "over already" in out) == (1, True)
         for wrong in (
             ("cancel",),
             ("confirm", "1"),
