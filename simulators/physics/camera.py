@@ -27,6 +27,7 @@ class Camera:
             "rtsp": True,
             "rtsp_status": 200,
             "onvif": True,
+            "login": True,
             "latency": connect,
             "rtsp_latency": 2.5 * connect,
             "clock_offset": 0.3 * wander(seeded(self.seed, "clock"), at, 3600),
