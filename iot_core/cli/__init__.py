@@ -10,7 +10,9 @@ __all__ = ["main"]
 def main() -> None:
     """Run `iot`: the entry point of the package."""
     from iot_core.cli.language import peek
+    from iot_core.cli.streams import speak_every_language
 
+    speak_every_language()
     peek(sys.argv[1:])
     from iot_core.cli.root import iot
 

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,21 @@ def test_models_are_completed_whatever_is_wrong_with_the_settings_here(iot: Iot)
     for wrong in ({"IOT_TIMEZONE": "Asia/Halong"}, {"IOT_MQTT_PROT": "1"}, {"IOT_CONFIG": "/nowhere/iot.toml"}):
         done = subprocess.run([*IOT], env=iot.environment(asked | wrong), capture_output=True, timeout=60, check=True)
         assert done.stdout.split() == [b"plain,seeed-s500"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [("cp1258", "Pha\u0323m vi"), ("cp850", "Pham vi"), ("ascii", "Pham vi"), ("utf-8", "Phạm vi")],
+)
+def test_a_console_that_lacks_letters_is_written_to_with_the_nearest_ones(iot: Iot, encoding: str, said: str) -> None:
+    code = "from iot_core.cli.streams import speak_every_language; speak_every_language(); print('Phạm vi →')"
+    env = iot.environment({"PYTHONIOENCODING": encoding})
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=60, check=True)
+    assert done.stdout.decode(encoding).startswith(said)
+    listed = subprocess.run(
+        [*IOT, "--lang", "vi", "profile", "list"], env=env, capture_output=True, timeout=60, check=True
+    )
+    assert "native-streetlight" in listed.stdout.decode(encoding)
 
 
 def test_contexts_are_completed_whether_their_core_answers_or_not(iot: Iot, tmp_path: Path) -> None:
