@@ -570,6 +570,7 @@ def test_registers_can_have_several_conditions(make: Make) -> None:
     [
         ("[]", "when", "at least one condition"),
         ("[{path: a}, {path: b, equal: 1}]", "when.1.equal", "did you mean equals?"),
+        ("[{path: a, is: 1}]", "when.0.is", "did you mean equals?"),
         ("[{path: a}, {path: b, equals: 1, between: [1, 2]}]", "when.1", "only one of equals and between"),
         ("[{path: a}, {path: '$.b'}]", "when.1.path", "without $"),
         ("yes", "when", "a table with the keys path, equals, between, unless or a list"),
