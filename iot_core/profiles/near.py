@@ -18,7 +18,7 @@ _OTHER_WORDS: Final = {
     "byte_order": "order", "byteorder": "endian", "word_order": "order", "endianness": "endian",
     "size": "length", "bytes": "length", "null": "unknown", "nan": "unknown", "sentinel": "unknown", "enum": "map",
     "key": "path", "json_path": "path", "column": "field", "index": "field", "separator": "split",
-    "is": "equals", "eq": "equals", "fport": "port", "f_port": "port", "crc": "checksum", "timestamp": "time", "timezone": "zone",
+    "is": "equals", "fport": "port", "f_port": "port", "crc": "checksum", "timestamp": "time", "timezone": "zone",
 }  # fmt: skip
 """What manuals and other platforms call things, where no letters are alike."""
 
