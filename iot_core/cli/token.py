@@ -12,6 +12,7 @@ from iot_core.cli.keys import AREA
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import local
+from iot_core.cli.words import person
 from iot_core.messages import text
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def written_rights(rights: Iterable[shapes.Right]) -> str:
 
 TOKEN_COLUMNS: list[Column[shapes.Token]] = [
     Column("cli.col_id", lambda row: row.id, right=True),
-    Column("cli.col_name", lambda row: row.name),
+    Column("cli.col_name", lambda row: person(row.name)),
     Column("user.col_user", lambda row: row.user),
     Column("user.col_rights", lambda row: written_rights(row.rights)),
     Column("cli.col_created", lambda row: local(row.created_at)),

@@ -276,6 +276,16 @@ async def test_what_a_scan_found_without_signal_waits_in_the_inbox_when_it_is_br
         assert (code, "broken.json" in err) == (1, True)
 
 
+async def test_what_was_not_read_is_not_called_implausible(
+    free_port: Callable[[], int], tmp_path: Path, folder: Path
+) -> None:
+    async with peer(free_port(), {3: Memory(words={0: 1})}) as at, laptop(folder, tmp_path) as iot:
+        out, err = await iot("modbus", "probe", f"127.0.0.1:{at.port}/3", "--model", "tuf-2000m")  # type: ignore[misc]
+        assert "volume: not read" in err
+        row = next(line for line in out.splitlines() if line.startswith("volume"))
+        assert row.rstrip().endswith("  not read")
+
+
 async def test_a_probe_shows_every_reading_and_its_draft_is_a_profile_that_checks(
     free_port: Callable[[], int], tmp_path: Path, folder: Path
 ) -> None:

@@ -225,6 +225,8 @@ def _shown(one: Candidate) -> str:
 
 
 def _verdict(each: Probed, one: Candidate) -> str:
+    if one.expected and one.value is None and each.failure:
+        return text("modbus.unread")
     if one.expected:
         return text("modbus.as_expected" if one.plausible else "modbus.expected_wrong")
     return text("modbus.candidate" if one is each.best else "modbus.possible") if each.metric is not None else ""
