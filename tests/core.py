@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from iot_core.app import Core, running_core
 from iot_core.client import Client
 from iot_core.settings import Settings, with_ports
 from iot_core.state import locked
+from tests.forks import FORKS
 
 
 @asynccontextmanager
@@ -86,6 +88,13 @@ async def command(*words: str | Path, stdin: bytes = b"", within_s: float = 60.0
         out, err = await process.communicate(stdin)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
+
+
+async def forked(*words: str | Path, within_s: float = 60.0) -> tuple[int, str, str]:
+    """Run `iot`, in a fork, and give its exit code, output and errors."""
+    said = [str(each) for each in words]
+    code, out, err = await asyncio.to_thread(FORKS.run, said, os.environ, Path.cwd(), within_s=within_s)
+    return code, out.decode(), err.decode()
 
 
 def mosquitto_pub(core: Core, key: str, secret: str, topic: str, body: str) -> Sequence[str]:

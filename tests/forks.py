@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -34,6 +35,7 @@ class Forks:
     def __init__(self) -> None:
         self._asking: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
 
     def run(
         self, words: Sequence[str], env: Mapping[str, str], folder: Path, feed: bytes = b"", within_s: float = 60.0
@@ -66,18 +68,19 @@ class Forks:
             self._process.wait(timeout=20)
 
     def _started(self) -> socket.socket:
-        if self._asking is None:
-            self._asking, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with asked:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.forks", str(asked.fileno())],
-                    pass_fds=[asked.fileno()],
-                    cwd=_ROOT,
-                    env={**os.environ, "LC_ALL": "C.UTF-8"},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
-        return self._asking
+        with self._starting:
+            if self._asking is None:
+                self._asking, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with asked:
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-m", "tests.forks", str(asked.fileno())],
+                        pass_fds=[asked.fileno()],
+                        cwd=_ROOT,
+                        env={**os.environ, "LC_ALL": "C.UTF-8"},
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                    )
+            return self._asking
 
 
 FORKS = Forks()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,10 +17,9 @@ from drivers.modbus.tools.job import key_of
 from iot_core.api import shapes
 from iot_core.errors import ConfigError
 from iot_core.profiles import Profiles, load
-from tests.core import command, core_running
+from tests.core import core_running, forked
 from tests.drivers.modbus_peer import Asked, Behave, Memory, Peer, Writer, listening, peer, serial_bus, silent
 
-IOT = (sys.executable, "-m", "iot_core.cli")
 TUF = dict.fromkeys(range(60), 0) | {0: 0, 1: 0x3FC0, 8: 0x86A0, 9: 1, 10: 0, 11: 0x3E80, 32: 0x806B, 33: 0x4212}
 ACME = {0: b"Acme", 1: b"AQ4-S", 2: b"V1.2"}
 CLASS = """\
@@ -162,7 +160,7 @@ async def laptop(folder: Path, tmp_path: Path) -> AsyncIterator[Callable[..., ob
 
     async def run(*words: str, code: int = 0) -> tuple[str, str]:
         extra = ("--lang", "en", "--state", str(tmp_path / "nothing"))
-        ended, out, err = await command(*IOT, *words, "--folder", folder, *extra, within_s=60)
+        ended, out, err = await forked(*words, "--folder", folder, *extra, within_s=60)
         assert ended == code, out + err
         return out, err
 
@@ -202,10 +200,10 @@ async def test_what_was_found_without_signal_is_imported_later_and_again_changes
         assert (len(saved["devices"]), saved["undecided"]) == (3, [])
     async with core_running(dsn, state_path, free_ports, profiles=str(folder)) as (core, client):
         server = ("--url", core.url, "--token", core.token, "--lang", "en", "--output", "json")
-        code, out, err = await command(*IOT, "device", "import", job, *server)
+        code, out, err = await forked("device", "import", job, *server)
         assert code == 0, err
         assert json.loads(out)["added"] == 3
-        code, out, err = await command(*IOT, "device", "import", job, *server)
+        code, out, err = await forked("device", "import", job, *server)
         assert (code, json.loads(out)["unchanged"]) == (0, 3), err
         (named,) = (await client.devices(search="cầu Bãi Cháy")).items
         assert named.address == f"modbus://127.0.0.1:{at.port}/7"
@@ -261,18 +259,18 @@ async def test_what_a_scan_found_without_signal_waits_in_the_inbox_when_it_is_br
     assert json.loads(job.read_text())["undecided"]
     async with core_running(dsn, state_path, free_ports) as (core, client):
         server = ("--url", core.url, "--token", core.token, "--lang", "en")
-        code, out, err = await command(*IOT, "inbox", "add", job, *server)
+        code, out, err = await forked("inbox", "add", job, *server)
         assert (code, "1 wait in the inbox, 0 are registered" in out) == (0, True), err
         (sender,) = (await client.inbox()).items
         assert "tuf-2000m" in sender.guess
         asked = shapes.InboxAccept(address=sender.address, profile="tuf-2000m", key="meter-1")
         assert (await client.accept(asked)).replayed == 1
         assert "flow" in {each.metric for each in (await client.latest("meter-1")).items}
-        code, out, _ = await command(*IOT, "inbox", "add", job, *server)
+        code, out, _ = await forked("inbox", "add", job, *server)
         assert "0 wait in the inbox, 1 are registered" in out
         broken = tmp_path / "broken.json"
         broken.write_text('{"devices": 7}', encoding="utf-8")
-        code, _, err = await command(*IOT, "inbox", "add", broken, *server)
+        code, _, err = await forked("inbox", "add", broken, *server)
         assert (code, "broken.json" in err) == (1, True)
 
 

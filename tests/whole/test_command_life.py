@@ -23,7 +23,7 @@ from iot_core.errors import ConflictError, RequestError
 from iot_core.model import CommandState
 from iot_core.registry import commands, users
 from iot_core.registry.tokens import create
-from tests.core import command, core_running, until
+from tests.core import core_running, forked, until
 from tests.drivers.modbus_peer import Memory, peer
 
 pytestmark = pytest.mark.timeout(120)
@@ -330,10 +330,10 @@ async def test_the_command_line_orders_lists_shows_confirms_and_cancels(
         (lamp,) = await lamps(core, client, "lamp-1")
         where = ("--url", core.url, "--token", core.token, "--lang", "vi")
         async with lamp:
-            code, out, err = await command(*IOT, "command", "send", "lamp-1", "dim", "level=40", "--wait", "0", *where)
+            code, out, err = await forked("command", "send", "lamp-1", "dim", "level=40", "--wait", "0", *where)
             assert (code, err.count("Traceback")) == (0, 0), err
             assert "dim level=40" in out
-            code, out, _ = await command(*IOT, "command", "list", "--output", "json", *where)
+            code, out, _ = await forked("command", "list", "--output", "json", *where)
             number = json.loads(out)[0]["id"]
             await until(lambda: lamp.heard)
             await lamp.answers("succeeded", "xong")
@@ -342,15 +342,13 @@ async def test_the_command_line_orders_lists_shows_confirms_and_cancels(
                 return (await client.show_command(number)).state == "succeeded"
 
             await until(over)
-            code, out, _ = await command(*IOT, "command", "show", str(number), *where)
+            code, out, _ = await forked("command", "show", str(number), *where)
             assert (code, "đã xong" in out, "xong" in out) == (0, True, True)
-        code, out, _ = await command(
-            *IOT, "command", "send", "lamp-1", "dim", "level=1", "--ttl", "1h", "--wait", "0", *where
-        )
+        code, out, _ = await forked("command", "send", "lamp-1", "dim", "level=1", "--ttl", "1h", "--wait", "0", *where)
         assert code == 0
-        code, out, _ = await command(*IOT, "command", "cancel", "--order", "2", "--output", "json", *where)
+        code, out, _ = await forked("command", "cancel", "--order", "2", "--output", "json", *where)
         assert (code, json.loads(out)["left"]) == (0, 0)
-        code, out, _ = await command(*IOT, "command", "cancel", "--order", "2", *where)
+        code, out, _ = await forked("command", "cancel", "--order", "2", *where)
         assert (code, "đã kết thúc" in out) == (1, True), out
         for wrong in (
             ("cancel",),
@@ -359,7 +357,7 @@ async def test_the_command_line_orders_lists_shows_confirms_and_cancels(
             ("send", "dim"),
             ("send", "lamp-1", "dim", "level=999"),
         ):
-            code, _, err = await command(*IOT, "command", *wrong, *where)
+            code, _, err = await forked("command", *wrong, *where)
             assert (code != 0, bool(err.strip()), "Traceback" in err) == (True, True, False), wrong
 
 

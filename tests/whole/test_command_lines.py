@@ -17,8 +17,7 @@ import pytest
 from iot_core.api import shapes
 from iot_core.app import Core
 from simulators.obedience import Obedience
-from tests.core import command, core_running, until
-from tests.whole.test_command_life import IOT
+from tests.core import core_running, forked, until
 
 pytestmark = pytest.mark.timeout(180)
 Free = Callable[[int], int]
@@ -57,7 +56,7 @@ async def test_configuration_and_schedules_from_the_command_line(dsn: str, state
         where = ("--url", core.url, "--token", core.token)
 
         async def iot(*words: str, code: int = 0, lang: str = "en") -> str:
-            done, out, err = await command(*IOT, *words, *where, "--lang", lang, within_s=60)
+            done, out, err = await forked(*words, *where, "--lang", lang, within_s=60)
             assert (done, "Traceback" in err) == (code, False), (words, out, err)
             return err if code else out
 
@@ -131,7 +130,7 @@ async def test_a_commissioning_tries_the_command_that_its_class_calls_harmless(
             await lamp.publish("iot/v1/lamp-1/telemetry", json.dumps({"power": 80.5, "dim": 100}), qos=1)
             await until(lambda: core.counters.total("ingest_stored") >= 1)
             words = ("device", "test", "lamp-1", "--since", "1m", "--wait", "20s", "--output", "json")
-            code, out, err = await command(*IOT, *words, "--url", core.url, "--token", core.token, within_s=60)
+            code, out, err = await forked(*words, "--url", core.url, "--token", core.token, within_s=60)
             assert code == 0, err
             kept = json.loads(out)
             assert (kept["harmless"], kept["command"], kept["command_state"]) == ("resume", "resume", "succeeded")
@@ -143,6 +142,6 @@ async def test_a_commissioning_tries_the_command_that_its_class_calls_harmless(
             await mute.publish("iot/v1/lamp-9/telemetry", json.dumps({"power": 80.5, "dim": 100}), qos=1)
             await until(lambda: core.counters.total("ingest_stored") >= 2)
             words = ("device", "test", "lamp-9", "--since", "1m", "--wait", "20s", "--lang", "en")
-            code, out, err = await command(*IOT, *words, "--url", core.url, "--token", core.token, within_s=60)
+            code, out, err = await forked(*words, "--url", core.url, "--token", core.token, within_s=60)
         assert (code, "nothing was sent" in err, "--no-command" in err) == (1, True, True), err
         assert "says that" not in out
