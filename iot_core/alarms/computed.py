@@ -272,7 +272,7 @@ async def _aqi_hourly(
     for device_id, hours in (await _pollutants(connection, watched, hour - 12 * _HOUR, hour, only)).items():
         back = [hour - age * _HOUR for age in range(1, vn_aqi.NOWCAST_HOURS + 1)]
         said = {key: [hours.get(at, {}).get(key) for at in back] for key in _POLLUTANTS}
-        one = vn_aqi.hourly(said) if back[0] in hours else None
+        one = vn_aqi.hourly(said)
         if one is not None:
             found[device_id] = float(one.value)
     return found

@@ -1,7 +1,7 @@
 """VN_AQI of a station, computed when it is asked for: from the hours that are stored now, so late data count."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from iot_core.api import shapes
@@ -45,7 +45,10 @@ async def aqi(call: Call[shapes.AqiQuery]) -> shapes.Aqis:
     hours = {
         each.time: {key: one.average for key, one in each.spreads.items() if one.average is not None} for each in found
     }
-    indexed = by_day(hours, start, end, calendar) if level is Level.DAY else by_hour(hours, start, end)
+    if level is Level.DAY:
+        indexed = by_day(hours, start, end, calendar)
+    else:
+        indexed = by_hour(hours, start, min(end, datetime.now(UTC)))
     return shapes.Aqis(
         device=device.key, by=asked.by, zone=calendar.zone, start=start, end=end, source=vn_aqi.SOURCE,
         items=tuple(
@@ -56,11 +59,11 @@ async def aqi(call: Call[shapes.AqiQuery]) -> shapes.Aqis:
 
 
 def by_hour(hours: Hours, start: datetime, end: datetime) -> dict[datetime, vn_aqi.Aqi]:
-    """Index each hour from it and the eleven before; an hour that has said nothing itself has none."""
+    """Index each hour from it and the eleven before; one that runs still needs readings of its own."""
     found = {}
     time = start
     while time < end:
-        if time in hours:
+        if time in hours or time + HOUR <= end:
             back = [time - age * HOUR for age in range(vn_aqi.NOWCAST_HOURS)]
             one = vn_aqi.hourly({key: [hours.get(each, {}).get(key) for each in back] for key in _POLLUTANTS})
             if one is not None:

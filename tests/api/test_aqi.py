@@ -53,6 +53,16 @@ async def test_an_hour_without_enough_data_has_no_index(city: City) -> None:
     assert found.items == ()
 
 
+async def test_an_hour_that_was_missed_is_indexed_from_the_two_before_it(city: City) -> None:
+    """Decision 1459, 2.2.1: two of the newest three hours are enough; the second hour missed has none."""
+    await city.add("air-1", "air_quality")
+    for hour in range(3):
+        await say(city, hour, '"pm25": 20')
+    async with city.client() as client:
+        found = await client.aqi("air-1", AqiQuery(start=MIDNIGHT, end=MIDNIGHT + timedelta(hours=24)))
+    assert [(each.time - MIDNIGHT) // timedelta(hours=1) for each in found.items] == [1, 2, 3]
+
+
 async def test_what_measures_no_particles_has_no_index(city: City) -> None:
     await city.add("lamp-1", "streetlight")
     async with city.client() as client:
