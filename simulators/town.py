@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EVERY_S: Final = 2.0
 """How often a device speaks. Modbus devices and cameras speak when they are asked."""
 _LAST_WORDS_S: Final = 20.0
+_LAST_CYCLE_S: Final = 3.0
 _LAST_POLL_S: Final = 0.3
 _LOOK_S: Final = 0.05
 
@@ -70,12 +71,16 @@ class Town:
             await asyncio.sleep(_LOOK_S)
 
     async def rest(self) -> None:
-        """Let every device finish its sentence; then gateways answer no more. Bounded."""
+        """Let every device finish its sentence, those behind gateways too. Bounded."""
         self.stop.set()
         for each in self.gateways:
             each.silent = True
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=_LAST_WORDS_S)
+        for _ in range(round(_LAST_CYCLE_S / _LOOK_S)):
+            if not any(each.busy for each in self.gateways):
+                break
+            await asyncio.sleep(_LOOK_S)
         await asyncio.sleep(_LAST_POLL_S)  # a poller reads the last answers before the connections close
 
 

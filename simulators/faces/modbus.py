@@ -164,10 +164,11 @@ class _Connection(ServerRequestHandler):
     def __init__(self, gateway: Gateway, *traces: Any) -> None:
         super().__init__(gateway, *traces)  # type: ignore[no-untyped-call]
         self._asking = Client()
+        gateway.clients.append(self._asking)
 
     async def handle_request(self) -> None:
         gateway: Gateway = self.server
-        if gateway.silent or self.last_pdu is None:
+        if self.last_pdu is None or (gateway.silent and self.last_pdu.dev_id not in self._asking.cycles):
             return
         self._asking.asked = (self.last_pdu.address, self.last_pdu.count)
         _client.set(self._asking)
@@ -178,13 +179,19 @@ class _Connection(ServerRequestHandler):
 
 
 class Gateway(ModbusTcpServer):
-    """A Modbus TCP gateway with the units behind it. `silent` makes it answer nothing more."""
+    """A Modbus TCP gateway with the units behind it. `silent`: it ends the cycles it has begun and begins none."""
 
     def __init__(self, units: Sequence[Unit], address: tuple[str, int], ledger: Ledger, *, rtu: bool = False) -> None:
         framer = FramerType.RTU if rtu else FramerType.SOCKET
         super().__init__([*(unit.memory() for unit in units), _nobody()], address=address, framer=framer)
         self.ledger = ledger
         self.silent = False
+        self.clients: list[Client] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a client has read a part of a unit; one that went away in the middle counts too."""
+        return any(client.cycles for client in self.clients)
 
     def callback_new_connection(self) -> _Connection:
         return _Connection(self, self.trace_packet, self.trace_pdu, self.trace_connect)

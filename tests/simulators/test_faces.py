@@ -390,6 +390,23 @@ async def test_a_gateway_answers_with_an_exception_for_units_and_registers_that_
     assert (nobody.exception_code, nowhere.exception_code, write.exception_code) == (0x0B, 2, 1)
 
 
+async def test_a_silent_gateway_ends_the_cycle_it_has_begun(free_port: Callable[[], int]) -> None:
+    port, ledger = free_port(), Ledger()
+    (unit,) = (unit_of(it, unit) for it, unit in _meters(port, 3))
+    async with gateway([unit], port, ledger) as server:
+        client = AsyncModbusTcpClient("127.0.0.1", port=port, timeout=5)
+        assert await client.connect()
+        try:
+            await client.read_holding_registers(0, count=2, device_id=3)
+            server.silent = True
+            await client.read_holding_registers(8, count=4, device_id=3)
+            await client.read_holding_registers(32, count=2, device_id=3)
+            assert not server.busy
+        finally:
+            client.close()
+    assert len(ledger.sent) == 1
+
+
 async def test_a_silent_gateway_says_nothing_more(free_port: Callable[[], int]) -> None:
     port, ledger = free_port(), Ledger()
     (unit,) = (unit_of(it, unit) for it, unit in _meters(port, 3))
