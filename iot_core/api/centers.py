@@ -64,11 +64,7 @@ async def remove(call: Call[NoQuery]) -> shapes.Nothing:
 async def take(call: Call[shapes.CenterQuery], body: shapes.OutsideMessage) -> shapes.OutsideTaken:
     """Take another center's alarm: raised, updated or cleared there. A repeat changes nothing."""
     async with call.connection() as connection:
-        try:
-            center = await centers.find(connection, call.query.center)
-        except NotFoundError:
-            raise Unauthorized("center.unsigned") from None
-        await _verified(call, center)
+        center = await centers.find(connection, call.query.center)
         await connection.execute(centers.HEARD, center.id)
         if body.type in _NO_ALARMS:
             return shapes.OutsideTaken()
@@ -86,13 +82,15 @@ async def take(call: Call[shapes.CenterQuery], body: shapes.OutsideMessage) -> s
     return shapes.OutsideTaken(alarm=taken.alarm_id, ignored=taken.ignored)
 
 
-async def _verified(call: Call[Any], center: centers.Center) -> None:
+async def _verified(call: Call[shapes.CenterQuery]) -> None:
     """Raise Unauthorized unless the bytes were signed with the center's secret within the last five minutes."""
     try:
+        async with call.connection() as connection:
+            center = await centers.find(connection, call.query.center)
         Webhook(call.services.vault.open_text(center.secret, f"center/{center.key}")).verify(
-            await call.request.read(), dict(call.request.headers)
+            await call.request.read(), dict(call.request.headers), json_parse=False
         )
-    except (WebhookVerificationError, ValueError):
+    except (NotFoundError, WebhookVerificationError, ValueError):
         raise Unauthorized("center.unsigned") from None
 
 
@@ -157,5 +155,5 @@ routes = (
     get("/centers", list_, action=Action.PUSH),
     post("/centers", add, Action.PUSH, status=201),
     delete("/centers/{key}", remove, Action.PUSH),
-    post("/alarms", take, None),
+    post("/alarms", take, None, proof=_verified),
 )

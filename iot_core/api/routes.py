@@ -109,7 +109,8 @@ class Call(Generic[Q]):
 class Route:
     """A method and path with its handler; `action` None is open to everyone.
 
-    `events` marks a stream of events, `lines` one of lines of JSON.
+    `events` marks a stream of events, `lines` one of lines of JSON. `proof` looks at the bytes of the body before they
+    are parsed: who proves by them who they are is told nothing of what is wrong with them before.
     """
 
     method: str
@@ -121,6 +122,7 @@ class Route:
     events: Mapping[str, type] = field(default_factory=dict)
     lines: type | None = None
     reach: Reach | None = None
+    proof: Callable[[Call[Any]], Awaitable[None]] | None = None
 
     @property
     def reaches(self) -> Reach:
@@ -181,7 +183,10 @@ def handle(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
 
     async def answered(request: web.Request) -> web.StreamResponse:
         call = await open_call(request, route.action, query, route.reaches)
-        given = () if body is None else (await _body(request, body, route.most),)
+        data = b"" if body is None else await _read(request, route.most)
+        if route.proof is not None:
+            await route.proof(call)
+        given = () if body is None else (_body(request, body, data),)
         key = request.headers.get(again.HEADER)
         if key is not None and route.repeatable:
             return await _once(route, call, given, key)
@@ -255,12 +260,16 @@ def _query(request: web.Request, kind: type[Q]) -> Q:
         raise from_validation(exc) from exc
 
 
-async def _body(request: web.Request, kind: type[Any], most: int) -> Any:
+async def _read(request: web.Request, most: int) -> bytes:
     if (request.content_length or 0) > most:
         raise TooMuch("api.too_large")
     data = await request.read()
     if len(data) > most:
         raise TooMuch("api.too_large")
+    return data
+
+
+def _body(request: web.Request, kind: type[Any], data: bytes) -> Any:
     if not data.strip():
         data = b"{}"
     elif request.content_type != "application/json":

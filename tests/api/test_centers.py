@@ -301,12 +301,26 @@ async def test_a_message_that_its_center_did_not_sign_now_is_refused(city: City)
         await say(city, secret, path="/alarms?center=nobody"),
         await city.ask("POST", PATH, role=None, json={"type": "alarm.raised", "timestamp": "2026-09-01T00:00:00Z"}),
         await city.ask("POST", PATH, json={"type": "alarm.raised", "timestamp": "2026-09-01T00:00:00Z"}),
+        await say(city, wrong, severity="terrible"),
+        await city.ask("POST", PATH, role=None),
+        await city.ask("POST", PATH, role=None, json={"what": 1}),
+        await city.ask("POST", PATH, role=None, data=b"{\xff"),
     ):
         assert (reply.status, reply.json["code"]) == (401, "center.unsigned")
     async with city.client() as client:
         assert (await client.alarms()).items == ()
         await client.remove_center("fire-dept")
     assert (await say(city, secret)).status == 401
+
+
+async def test_what_is_signed_and_no_json_is_told_so(city: City) -> None:
+    now, body = datetime.now(UTC), "{no"
+    headers = {
+        "Content-Type": "application/json", "webhook-id": "msg_1", "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(await joined(city)).sign("msg_1", now, body),
+    }  # fmt: skip
+    reply = await city.ask("POST", PATH, role=None, headers=headers, data=body.encode())
+    assert (reply.status, reply.json["code"]) == (400, "api.not_json")
 
 
 @pytest.mark.parametrize(
