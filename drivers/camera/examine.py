@@ -72,8 +72,8 @@ async def _rtsp(
         found["rtsp"] = {"ok": False, "error": type(exc).__name__}
     else:
         refused = status == _UNAUTHORIZED and (shown or "rtsp" in held_back)
-        # A stream that only asks who we are is a stream.
-        ok = status in {_OK, _UNAUTHORIZED} and not refused
+        # A stream that asks who we are, or refuses us, is a stream: a wrong password is said by `login` alone.
+        ok = status in {_OK, _UNAUTHORIZED}
         found["rtsp"] = {"ok": ok, "status": status, "ms": _ms(began)} | ({"error": _REFUSED} if refused else {})
         found["accepted"] = shown and status == _OK
     finally:

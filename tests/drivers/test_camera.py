@@ -151,6 +151,13 @@ def values(found: object) -> dict[str, object]:
     return dict(sample.values)
 
 
+def alarms(found: object) -> list[str]:
+    """The rules of the class that a look meets."""
+    said = values(found)
+    rules = PROFILES.classes["camera_health"].rules
+    return [rule.key for rule in rules if rule.metric in said and said[rule.metric] is rule.threshold]
+
+
 async def test_a_camera_that_works_says_so(free_port: Callable[[], int]) -> None:
     ports = free_port(), free_port()
     async with gstreamer(ports[0]), onvif_device(ports[1]) as device:
@@ -427,7 +434,7 @@ async def test_a_login_that_is_refused_is_shown_ever_more_rarely(
     driver, edges, login, clock = looking
     ports = free_port(), free_port()
     it = unit(f"camera://127.0.0.1:{ports[0]}/stream1?onvif={ports[1]}", profile="onvif-camera")
-    refused = {"reachable": True, "rtsp": False, "onvif": False, "login": False}
+    refused = {"reachable": True, "rtsp": True, "onvif": False, "login": False}
     async with onvif_device(ports[1]) as device, rtsp_with_digest(ports[0]) as shown:
         for minute in range(120):
             said = values(json.loads((await driver._look(it)).payload))
@@ -439,6 +446,15 @@ async def test_a_login_that_is_refused_is_shown_ever_more_rarely(
         login.password = LOGIN[1]
         said = values(json.loads((await driver._look(it)).payload))
         assert (said["rtsp"], said["onvif"], said["login"]) == (True, True, True), "another login is shown at once"
+
+
+async def test_a_refused_login_is_one_alarm(free_port: Callable[[], int]) -> None:
+    ports = free_port(), free_port()
+    async with onvif_device(ports[1]), rtsp_with_digest(ports[0]):
+        assert alarms(await examine(at(*ports), ("operator", "wrong"))) == ["camera_health.login_refused"]
+    assert alarms(await examine(at(*ports), ("operator", "wrong"))) == [
+        "camera_health.unreachable", "camera_health.no_stream"
+    ]  # fmt: skip
 
 
 async def test_a_person_who_asks_has_the_login_shown(

@@ -73,7 +73,7 @@ async def looked_at(port: int, password: str = SECRET) -> dict[str, object]:
         ("unreachable", {"reachable": False, "rtsp": False, "onvif": False, "rtsp_error": "ConnectionRefusedError"}),
         ("rtsp", {"reachable": True, "rtsp": False, "rtsp_status": 503, "onvif": True}),
         ("onvif", {"reachable": True, "rtsp": True, "onvif": False, "onvif_error": "Action"}),
-        ("login", {"reachable": True, "login": False, "rtsp": False, "rtsp_status": 401, "onvif": False,
+        ("login", {"reachable": True, "login": False, "rtsp": True, "rtsp_status": 401, "onvif": False,
                    "rtsp_error": "NotAuthorized", "onvif_error": "NotAuthorized"}),
         ("hang", {"reachable": True, "rtsp": False, "onvif": False, "rtsp_error": "TimeoutError"}),
     ],
@@ -87,7 +87,7 @@ async def test_the_driver_finds_what_a_camera_has(
     async with played(camera(FAULTS[fault]() if fault else SOUND), port, ledger):
         said = await looked_at(port)
     assert {key: said.get(key) for key in expected} == expected
-    assert ledger.published["camera"] == int(said["rtsp"] is True)
+    assert ledger.published["camera"] == int(said.get("rtsp_status") == 200)
     assert not ledger.problems, "nothing but OPTIONS was asked"
 
 
