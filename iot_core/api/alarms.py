@@ -116,6 +116,7 @@ async def do(call: Call[NoQuery], body: shapes.AlarmDeed) -> shapes.AlarmDone:
     async with call.connection() as connection, connection.transaction():
         before = (await get_alarm(connection, alarm_id)).alarm
         row = await act(connection, alarm_id, asked)
+        await note_seen(connection, [alarm_id], call.who.name)
         after = {"state": row.state, "assigned_to": row.assigned_to, "note": body.note}
         change = Change(f"alarm/{alarm_id}", {"state": before.state, "assigned_to": before.assigned_to}, after)
         await record(connection, call.who.name, f"alarm.{body.do}", change)
@@ -156,6 +157,7 @@ async def take(call: Call[NoQuery], body: shapes.Acknowledge) -> shapes.Acknowle
         before = (await get_alarm(connection, alarm_id)).alarm
         now = datetime.now(UTC)
         row = await acknowledge(connection, alarm_id, by=call.who.name, version=body.version, now=now)
+        await note_seen(connection, [alarm_id], call.who.name)
         already = row.acknowledged_at != now  # not `before`: another may have taken it since
         if not already:
             await record(

@@ -72,7 +72,7 @@ async def prove(connection: asyncpg.Connection, day: date, zone: str) -> Sequenc
 
 
 async def note_seen(connection: asyncpg.Connection, alarm_ids: Sequence[int], by: str) -> None:
-    """Note that a person has had these alarms before them; the first time counts."""
+    """Note that a person has had these alarms before them, or has done something with them; the first time counts."""
     await connection.execute(SEEN, list(alarm_ids), by)
 
 

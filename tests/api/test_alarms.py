@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from iot_core.api.shapes import AlarmHappened, AreaNew
+from iot_core.api.shapes import AlarmDeed, AlarmHappened, AreaNew, HandoverNew
 from tests.api.city import City
 
 if TYPE_CHECKING:
@@ -133,3 +133,15 @@ async def test_acknowledging_what_somebody_took_says_whose_it_is_and_changes_not
     assert again == msgspec.structs.replace(taken, already=True)
     by = await city.path.pool.fetch("SELECT by FROM iot.audit WHERE action = 'alarm.acknowledge'")
     assert [row["by"] for row in by] == ["the operator"]
+
+
+async def test_who_took_an_alarm_or_did_something_with_it_has_seen_it(city: City) -> None:
+    await city.add("smoke-1")
+    await city.path.say("smoke-1", '{"smoke": true}')
+    async with city.client("operator") as first, city.client("admin") as second:
+        number = (await first.alarms()).items[0].id
+        assert (await second.hand_over(HandoverNew(to="minh"))).unseen == (number,)
+        await first.acknowledge(number)
+        await second.alarm_do(number, AlarmDeed(do="comment", note="engine on its way"))
+        report = await second.hand_over(HandoverNew(to="minh"))
+    assert (report.unseen, report.open[0].seen_by) == ((), ("the operator", "the admin"))
