@@ -13,7 +13,7 @@ from iot_core.cli.keys import ALARM, DEVICE
 from iot_core.cli.output import Column, Stream, cut, fact_lines, line, printable, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
-from iot_core.cli.words import SEVERITY_STYLE, moment, person, value, word
+from iot_core.cli.words import SEVERITY_STYLE, headline, moment, person, value, word
 from iot_core.errors import ConflictError, IotError, NotFoundError, RequestError
 from iot_core.messages import language, text, title
 
@@ -43,7 +43,7 @@ ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
     Column("cli.col_id", lambda row: row.id, right=True, whole=True),
     Column("cli.col_severity", lambda row: word("severity", row.severity), lambda row: SEVERITY_STYLE[row.severity]),
     Column("cli.col_state", lambda row: word("alarm_is", row.state)),
-    Column("cli.col_alarm", lambda row: title(row.title) + marks(row)),
+    Column("cli.col_alarm", lambda row: headline(row.title) + marks(row)),
     Column("cli.col_device", lambda row: row.device or row.device_name or row.area_name),
     Column("cli.col_value", lambda row: value(row.value), right=True, whole=True, drop=1),
     Column("cli.col_raised", lambda row: local(row.raised_at), whole=True, drop=3),
@@ -193,7 +193,7 @@ def _say_acknowledged(done: list[shapes.Acknowledged]) -> None:
         taken = "cli.alarm_already" if row.already else "cli.alarm_acknowledged"
         code = taken if row.acknowledged_at is not None else "cli.alarm_over"
         by, when = person(row.acknowledged_by) or "-", local(row.acknowledged_at)
-        line(code, id=row.id, title=title(row.title), by=by, time=when)
+        line(code, id=row.id, title=headline(row.title), by=by, time=when)
 
 
 def _happened(happened: shapes.AlarmHappened) -> str:
@@ -203,7 +203,7 @@ def _happened(happened: shapes.AlarmHappened) -> str:
         time=local(event.at),
         kind=word("event", event.kind),
         severity=word("severity", row.severity),
-        title=title(row.title) + marks(row),
+        title=headline(row.title) + marks(row),
         device=row.device or row.device_name or row.area_name or "-",
         id=row.id,
     )

@@ -12,8 +12,8 @@ from iot_core.cli.keys import ALARM, USER
 from iot_core.cli.output import fact_lines, line, show_one
 from iot_core.cli.session import ask
 from iot_core.cli.times import Until, When, local
-from iot_core.cli.words import person, word
-from iot_core.messages import text, title
+from iot_core.cli.words import headline, person, word
+from iot_core.messages import text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,7 +40,7 @@ def _say(do: str, done: list[shapes.AlarmDone]) -> None:
 def _say_one(did: str, row: shapes.AlarmDone) -> None:
     until = "-" if row.shelved_until is None or row.shelved_until.year == 9999 else local(row.shelved_until)
     said = "unassign" if did == "assign" and row.assigned_to is None else did
-    line(f"alarm_do.did_{said}", id=row.id, title=title(row.title), to=row.assigned_to or "-", time=until,
+    line(f"alarm_do.did_{said}", id=row.id, title=headline(row.title), to=row.assigned_to or "-", time=until,
          state=word("alarm_is", row.state))  # fmt: skip
 
 
@@ -161,6 +161,6 @@ def _print_handover(found: shapes.Handover) -> None:
          raised=found.raised, closed=found.closed, open=len(found.open))  # fmt: skip
     for row in found.open:
         seen = ", ".join(map(person, row.seen_by)) or text("alarm_do.unseen")
-        line("alarm_do.handed_alarm", id=row.id, severity=word("severity", row.severity), title=title(row.title),
+        line("alarm_do.handed_alarm", id=row.id, severity=word("severity", row.severity), title=headline(row.title),
              device=row.device or row.place or "-", state=word("alarm_is", row.state), seen=seen,
              by=person(row.acknowledged_by) or "-")  # fmt: skip

@@ -14,9 +14,9 @@ from iot_core.cli.keys import AREA, CLASS, DEVICE, MODEL, NEW_KEY
 from iot_core.cli.output import Column, cut, fact_lines, is_for_people, line, note, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age
-from iot_core.cli.words import STATE_STYLE, word
+from iot_core.cli.words import STATE_STYLE, headline, word
 from iot_core.errors import RequestError
-from iot_core.messages import text, title
+from iot_core.messages import text
 from iot_core.model import Severity
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def restore(key: str, *, fresh_secret: bool) -> None:
 
 def _ask_about_alarms(found: shapes.DeviceDetail) -> None:
     """Ask before a device goes that something is urgently wrong at: nobody would be told of it any more."""
-    open_ = [title(alarm.title) for alarm in found.alarms if alarm.severity is Severity.CRITICAL]
+    open_ = [headline(alarm.title) for alarm in found.alarms if alarm.severity is Severity.CRITICAL]
     if not open_:
         return
     said = {"key": found.key, "alarms": ", ".join(open_)}

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from iot_core.cli import contexts
+from iot_core.cli.words import headline
 from iot_core.errors import IotError
 from iot_core.messages import text, title
 from iot_core.model import is_key
@@ -95,7 +96,7 @@ async def _areas(client: Client, _: str) -> Offers:
 
 async def _alarms(client: Client, _: str) -> Offers:
     found = await client.alarms(open_only=True, limit=50)
-    return [(each.id, f"{title(each.title)} {each.device or ''}".rstrip()) for each in found.items]
+    return [(each.id, f"{headline(each.title)} {each.device or ''}".rstrip()) for each in found.items]
 
 
 async def _images(client: Client, _: str) -> Offers:

@@ -11,8 +11,8 @@ from iot_core.cli.alarm import marks
 from iot_core.cli.output import console, fact_lines, print_rows
 from iot_core.cli.telemetry import LATEST_COLUMNS
 from iot_core.cli.times import local
-from iot_core.cli.words import SEVERITY_STYLE, STATE_STYLE, moment, position, word
-from iot_core.messages import language, text, title
+from iot_core.cli.words import SEVERITY_STYLE, STATE_STYLE, headline, moment, position, word
+from iot_core.messages import language, text
 
 if TYPE_CHECKING:
     from iot_core.api import shapes
@@ -184,7 +184,7 @@ def _alarm(alarm: shapes.Alarm) -> str:
     return text(
         "cli.wrong_alarm",
         severity=word("severity", alarm.severity),
-        title=title(alarm.title) + marks(alarm),
+        title=headline(alarm.title) + marks(alarm),
         state=word("alarm_is", alarm.state),
         since=moment(alarm.raised_at),
         id=alarm.id,

@@ -11,8 +11,8 @@ from iot_core.cli.keys import ALARM, AREA, CLASS, NEW_KEY, TARGET
 from iot_core.cli.output import Column, fact_lines, line, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import Day, local
-from iot_core.cli.words import person, word
-from iot_core.messages import text, title
+from iot_core.cli.words import headline, person, word
+from iot_core.messages import text
 from iot_core.model import Severity
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def retry(name: str | None, *, message: str | None, everything: bool) -> None:
 PROOF_COLUMNS: list[Column[shapes.PushProof]] = [
     Column("cli.col_id", lambda row: row.alarm, right=True, whole=True),
     Column("cli.col_severity", lambda row: word("severity", row.severity)),
-    Column("cli.col_alarm", lambda row: title(row.title)),
+    Column("cli.col_alarm", lambda row: headline(row.title)),
     Column("cli.col_device", lambda row: row.device or row.device_name or row.area_name),
     Column("cli.col_raised", lambda row: local(row.raised_at), drop=2),
     Column("pushing.col_created", lambda row: local(row.created_at), whole=True),

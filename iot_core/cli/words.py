@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.cli.times import age, local, span
-from iot_core.messages import text
+from iot_core.messages import text, title
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from iot_core.api import shapes
+    from iot_core.model import Title
 
 __all__ = [
     "LOCAL",
@@ -19,6 +20,7 @@ __all__ = [
     "STATE_STYLE",
     "SYMBOLS",
     "ending",
+    "headline",
     "moment",
     "person",
     "position",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 LOCAL = "local command line"  # what the core calls its own machine's command line (registry/tokens.py)
+HEADLINE: Final = 120
 STATE_STYLE = {"alarm": "bold red", "silent": "yellow", "ok": "green", "never": "dim", "retired": "dim"}
 SEVERITY_STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": ""}
 SYMBOLS = {
@@ -64,6 +67,12 @@ def word(kind: str, name: str) -> str:
 def person(name: str | None) -> str:
     """Name who did it; what is no person's name is said in the reader's language."""
     return text("cli.local_person") if name == LOCAL else name or ""
+
+
+def headline(both: Title) -> str:
+    """Write a title where others stand beside it: what is longer is cut, the whole is where its alarm stands alone."""
+    said = " ".join(title(both).split())
+    return said if len(said) <= HEADLINE else said[: HEADLINE - 1] + "…"
 
 
 def value_with_unit(latest: shapes.Latest | shapes.Now) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from iot_core.cli.words import LOCAL, person
+from iot_core.cli.words import LOCAL, headline, person
 from iot_core.messages import language, set_language
+from iot_core.model import Title
 from iot_core.registry import tokens
 
 
@@ -17,3 +18,8 @@ def test_the_local_command_line_is_named_in_the_readers_language() -> None:
         assert person(LOCAL) == "dòng lệnh trên máy chủ"
     finally:
         set_language(before)
+
+
+def test_a_long_title_is_cut_where_others_stand_beside_it() -> None:
+    for whole, cut in (("Cháy", "Cháy"), ("x" * 120, "x" * 120), ("a\n b " * 2500, "a b " * 29 + "a b…")):
+        assert headline(Title(whole, whole)) == cut

@@ -176,6 +176,27 @@ async def test_an_incident_holds_its_alarms_and_a_shift_is_handed_over_on_a_phon
         await expect(page.locator("#alarms > li")).to_have_count(1)
 
 
+LONG = """
+INSERT INTO iot.alarm (source_kind, source_id, rule, severity, title_vi, title_en, raised_at, received_at)
+VALUES ('outside', 0, 'core.store', 'high', repeat('Cháy', 2500), 'x', now(), now())
+"""
+
+
+async def test_a_title_without_end_is_cut_in_the_list_and_whole_in_its_panel(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
+        await signed_in(page, core, client)
+        await core.pool.execute(LONG)
+        await core.pool.execute(TOLD)
+        name = page.locator("#alarms > li strong")
+        await expect(name).to_have_text("Cháy" * 29 + "Chá…")
+        assert await page.evaluate("document.getElementById('alarm-part').scrollWidth <= innerWidth")
+        assert await name.evaluate("(each) => each.scrollWidth <= each.parentElement.clientWidth")
+        await page.click(".alarm .details")
+        await expect(page.locator("#alarm h3")).to_have_text("Cháy" * 2500)
+
+
 async def test_who_only_looks_is_offered_no_deeds(dsn: str, state_path: Path, free_ports: Free) -> None:
     async with core_running(dsn, state_path, free_ports) as (core, client), browser_page() as (page, _):
         await burn(core, await detector(client))

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { button, closing, element, field } from "./dom.js";
-import { areaName, clock, number, person, say, title } from "./words.js";
+import { areaName, clock, headline, number, person, say, title } from "./words.js";
 
 const SPANS = { m30: 0.5, h1: 1, h4: 4, h8: 8, d1: 24, d3: 72, d7: 168, d30: 720 }; // hours
 const UNDONE = ["acknowledged", "assigned", "shelved", "closed", "undone"]; // what the core looks at when it takes one back
@@ -183,7 +183,7 @@ export class AlarmPanel {
       const list = element("ul");
       for (const each of members.items) {
         const line = element("li");
-        const words = [title(each.title), each.device_name ?? each.device, say(`is_${each.state}`)].filter(Boolean).join(" · ");
+        const words = [headline(each.title), each.device_name ?? each.device, say(`is_${each.state}`)].filter(Boolean).join(" · ");
         line.append(button(words, () => this.open(each.id), { className: "where" }));
         list.append(line);
       }

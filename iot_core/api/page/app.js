@@ -5,7 +5,7 @@ import { ask } from "./api.js";
 import { $, button, closing, element } from "./dom.js";
 import { handOver } from "./handover.js";
 import { colour, DeviceMap, named, outline } from "./map.js";
-import { areaName, clock, language, number, other, person, say, setLanguage, setZone, title } from "./words.js";
+import { areaName, clock, headline, language, number, other, person, say, setLanguage, setZone, title } from "./words.js";
 
 const SEVERITIES = ["critical", "high", "medium", "low"];
 const COUNTED = ["alarm", "silent", "never", "ok"];
@@ -410,7 +410,7 @@ function alarmItem(alarm) {
   for (const tag of ["simulated", "late", "test"]) {
     if (alarm[tag]) head.append(element("span", say(tag), { className: "tag" }));
   }
-  item.append(head, element("strong", title(alarm.title)));
+  item.append(head, element("strong", headline(alarm.title)));
   const where = [alarm.device_name, areaName(alarm) ?? alarm.area].filter(Boolean).join(" · ");
   if (alarm.device) item.append(button(where, () => showDevice(alarm.device), { className: "where" }));
   else if (where) item.append(element("span", where));

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { button, closing, element, field } from "./dom.js";
-import { clock, number, person, say, title } from "./words.js";
+import { clock, headline, number, person, say } from "./words.js";
 
 /** Ask for it in `place`; `done` is called when the panel closes, `ended` when the session is over. */
 export function handOver(place, done, ended) {
@@ -41,7 +41,7 @@ function told(report) {
   const list = element("ol");
   for (const alarm of report.open) {
     const seen = alarm.seen_by.length ? say("seen_by", { names: alarm.seen_by.map(person).join(", ") }) : say("seen_by_nobody");
-    const line = element("li", `${say(`severity_${alarm.severity}`)} · ${title(alarm.title)} · ${alarm.device ?? alarm.place ?? "-"}`, { className: alarm.severity });
+    const line = element("li", `${say(`severity_${alarm.severity}`)} · ${headline(alarm.title)} · ${alarm.device ?? alarm.place ?? "-"}`, { className: alarm.severity });
     const taken = alarm.acknowledged_by ? [say("taken_by", { name: person(alarm.acknowledged_by) })] : [];
     const charged = alarm.assigned_to ? [say("assigned_to", { name: alarm.assigned_to })] : [];
     line.append(element("br"), element("span", [say(`is_${alarm.state}`), seen, ...taken, ...charged].join(" · "), { className: "fine" }));

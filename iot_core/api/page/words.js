@@ -31,6 +31,14 @@ export function title(both) {
   return both[language];
 }
 
+const HEADLINE = 120;
+
+/** A title where others stand beside it: what is longer is cut, the whole is where its alarm stands alone. */
+export function headline(both) {
+  const letters = [...title(both)];
+  return letters.length <= HEADLINE ? letters.join("") : `${letters.slice(0, HEADLINE - 1).join("")}…`;
+}
+
 /** Who did it: what is no person's name, in the reader's language. */
 export function person(name) {
   return name === "local command line" ? say("local_person") : name;
