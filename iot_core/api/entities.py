@@ -34,7 +34,6 @@ _LEAST: Final = {"uVIndexMax": 1}
 _TIME_OF: Final = {"AirQualityObserved": "dateObserved", "WaterQualityObserved": "dateObserved",
                    "WeatherObserved": "dateObserved"}  # fmt: skip
 _TIME: Final = "observationDateTime"
-_LISTS_DEVICES: Final = frozenset({"Streetlight", "StreetlightControlCabinet"})
 _REQUIRED: Final = {
     "AirQualityObserved": frozenset({"location"}), "WaterQualityObserved": frozenset({"location"}),
     "WeatherObserved": frozenset({"location"}), "Streetlight": frozenset({"location", "status"}),
@@ -136,9 +135,6 @@ def _described(kind: str, thing: Thing) -> dict[str, Attribute]:
         found["location"] = Attribute(point, kind="GeoProperty")
     if thing.area_name:
         found["areaServed"] = Attribute(thing.area_name)
-    if kind != "Device":
-        device = entity_id("Device", thing.key)
-        found["refDevice"] = Attribute([device] if kind in _LISTS_DEVICES else device, kind="Relationship")
     if kind == "StreetlightControlCabinet":
         found["refStreetlightGroup"] = Attribute([entity_id("StreetlightGroup", thing.key)], kind="Relationship")
     return found
