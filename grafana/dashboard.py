@@ -14,8 +14,8 @@ from grafana_foundation_sdk.models import geomap as geomap_models
 
 from grafana import sql
 from grafana.query import PostgresQuery, data_source_ref
-from iot_core.cli.words import LOCAL, SYMBOLS, symbol
-from iot_core.messages import text, title
+from iot_core.cli.words import SYMBOLS, symbol
+from iot_core.messages import LOCAL, text, title
 from iot_core.model import DeviceClass, Metric, MetricType, Quality, Severity
 
 UID: Final = "iot-city"

@@ -139,6 +139,8 @@ def _print_kpi(found: shapes.AlarmKpi) -> None:
             ("alarm_do.kpi_answer", " / ".join(took)),
         ]
     )  # fmt: skip
+    if found.frequent:
+        click.echo(f"\n{text('alarm_do.kpi_frequent')}")
     for each in found.frequent:
         click.echo(f"  {each.alarms:6}  {each.rule}  {each.device or '-'}")
 

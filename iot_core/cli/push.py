@@ -140,11 +140,17 @@ def rotate(name: str, *, keep_hours: float, secret_file: TextIO | None) -> None:
     show_one(done, say)
 
 
+def _kind(type_: str) -> str:
+    """Say what a message is about."""
+    family, _, kind = type_.partition(".")
+    return word("event", kind) if family == "alarm" else text(f"pushing.is_{type_.replace('.', '_').lower()}")
+
+
 LOG_COLUMNS: list[Column[shapes.PushMessage]] = [
     Column("pushing.col_created", lambda row: local(row.created_at), whole=True),
     Column("pushing.col_target", lambda row: row.target),
     Column("cli.col_alarm", lambda row: row.alarm, right=True),
-    Column("pushing.col_type", lambda row: row.type.removeprefix("alarm.")),
+    Column("pushing.col_type", lambda row: _kind(row.type)),
     Column("pushing.col_tries", lambda row: row.attempts, right=True),
     Column("cli.col_delivered", lambda row: local(row.delivered_at), whole=True),
     Column("pushing.col_status", lambda row: row.last_status, right=True),

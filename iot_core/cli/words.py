@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from iot_core.cli.times import age, local, span
-from iot_core.messages import text, title
+from iot_core.messages import LOCAL, text, title
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from iot_core.model import Title
 
 __all__ = [
-    "LOCAL",
     "SEVERITY_STYLE",
     "STATE_STYLE",
     "SYMBOLS",
@@ -31,7 +30,6 @@ __all__ = [
     "written",
 ]
 
-LOCAL = "local command line"  # what the core calls its own machine's command line (registry/tokens.py)
 HEADLINE: Final = 120
 STATE_STYLE = {"alarm": "bold red", "silent": "yellow", "ok": "green", "never": "dim", "retired": "dim"}
 SEVERITY_STYLE = {"critical": "bold red", "high": "red", "medium": "yellow", "low": ""}

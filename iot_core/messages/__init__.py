@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from iot_core.errors import IotError
     from iot_core.model import Title
 
-__all__ = ["LANGUAGES", "choose_language", "codes", "language", "said", "set_language", "text", "title"]
+__all__ = ["LANGUAGES", "LOCAL", "choose_language", "codes", "language", "said", "set_language", "text", "title"]
 
 LANGUAGES = ("vi", "en")
+LOCAL: Final = "local command line"
+"""What the core calls its own machine's command line where others have a name."""
 FOLDER = Path(__file__).parent
 _current = ""
 
@@ -56,6 +58,8 @@ def language() -> str:
 def text(code: str, lang: str = "", /, **facts: object) -> str:
     """Say the sentence `code`, filled with facts. A code without a sentence is said as itself."""
     sentence = _catalogue(lang or language(), code.partition(".")[0]).gettext(code)
+    if facts.get("by") == LOCAL:
+        facts["by"] = text("cli.local_person", lang)
     return _Formatter().vformat(sentence, (), facts) if facts else sentence
 
 

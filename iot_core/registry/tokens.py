@@ -21,6 +21,7 @@ from typing import Any, Final
 import asyncpg
 
 from iot_core.errors import ConflictError, NotFoundError
+from iot_core.messages import LOCAL
 from iot_core.registry.audit import Change, record
 from iot_core.registry.rights import ROLES, Right, area_ids, cut, user_rights
 
@@ -46,7 +47,6 @@ __all__ = [
 CODE_LIFE: Final = timedelta(minutes=10)
 SESSION_LIFE: Final = timedelta(days=30)
 HIGHEST: Final = ROLES[-1]
-_LOCAL: Final = "local command line"
 _CODE_LETTERS: Final = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # none that is read as another one
 _CODE_GROUPS: Final = (4, 4, 4)
 """31 letters, 12 places: 59 bits, more than anyone can try in the ten minutes that a code lives."""
@@ -251,7 +251,7 @@ async def ensure_local_token(connection: asyncpg.Connection, path: Path) -> str:
     if token is not None and token.role == "admin":
         os.chmod(path, 0o600)  # noqa: PTH101 - one local file, at start
         return secret
-    _, secret = await create(connection, _LOCAL, "admin", by="iot up")
+    _, secret = await create(connection, LOCAL, "admin", by="iot up")
     _write(path, secret)
     return secret
 

@@ -180,6 +180,12 @@ def test_messages_are_listed_proven_traced_and_brought_back(core: Core) -> None:
         assert "First delivered" in core("push", "prove", "--day", today).out
         wrong = core("push", "prove", "--day", "today")
         assert (wrong.code, "%Y" in wrong.err) == (2, False)
+        assert "\nWhat rang most\n" in core("alarm", "kpi").out
+        core("push", "test", "ioc")
+        logged = core("push", "log", "ioc", "--lang", "vi").out
+        assert {kind for kind in ("phát sinh", "bản tin thử", "raised", "push.test") if kind in logged} == {
+            "phát sinh", "bản tin thử"
+        }  # fmt: skip
         assert "rotated" not in core("push", "rotate", "ioc").err
         assert core("push", "retry", "ioc").out.strip().endswith("0.")
         assert core("push", "retry").code == 2

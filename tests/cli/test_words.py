@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from iot_core.cli.words import LOCAL, headline, person
-from iot_core.messages import language, set_language
+from iot_core.cli.words import headline, person
+from iot_core.messages import LOCAL, language, set_language, text
 from iot_core.model import Title
-from iot_core.registry import tokens
 
 
 def test_the_local_command_line_is_named_in_the_readers_language() -> None:
-    assert tokens._LOCAL == LOCAL
     before = language()
     try:
         set_language("en")
         assert (person(LOCAL), person("an"), person(None)) == ("local command line", "an", "")
         set_language("vi")
         assert person(LOCAL) == "dòng lệnh trên máy chủ"
+        assert text("command.cancelled", by=LOCAL) == "Đã hủy bởi dòng lệnh trên máy chủ."
+        assert text("command.cancelled", "en", by="an") == "Cancelled by an."
     finally:
         set_language(before)
 
