@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 
+from iot_core.alarms.rules import compile_rule
 from iot_core.alarms.say import say
 from iot_core.model import AlarmRule, Comparison, Severity
 from iot_core.profiles import load
@@ -75,7 +77,14 @@ def test_default_rules_are_said_in_vietnamese_too() -> None:
             assert not english.search(re.sub(r"\w+\.\w+", "", said)), said  # names of rules stay
             assert "{" not in said
     quick = next(rule for rule in load().classes["fire_detector"].rules if rule.key == "fire_detector.co_300")
-    assert say(quick, "vi") == "co trên 300, độ trễ 20, kéo dài 2m, giữ đến khi tiếp nhận"
+    assert say(quick, "vi") == "co trên 299.9, độ trễ 20, kéo dài 2m, giữ đến khi xác nhận"
+
+
+@pytest.mark.parametrize("level", [50, 100, 300])
+def test_carbon_monoxide_is_told_from_the_very_number_of_its_rule_on(level: int) -> None:
+    rules = {rule.key: rule for rule in load().classes["fire_detector"].rules}
+    raises = compile_rule(rules[f"fire_detector.co_{level}"]).raises
+    assert (raises(level - 0.1), raises(float(level))) == (False, True)
 
 
 def test_table_of_default_rules_is_that_of_the_classes() -> None:
