@@ -327,6 +327,21 @@ async def test_unknown_registers_are_shown_as_they_may_be_read(
     assert 36.62541 in [row["value"] for row in json.loads(out)]
 
 
+async def test_a_draft_of_unknown_registers_wants_nothing_but_the_names_of_their_metrics(
+    free_port: Callable[[], int], tmp_path: Path, folder: Path
+) -> None:
+    draft = folder / "acme_station" / "draft.yaml"
+    async with peer(free_port(), {3: Memory(words=dict(TUF))}) as at, laptop(folder, tmp_path) as iot:
+        await iot("modbus", "probe", f"127.0.0.1:{at.port}/3", "--at", "holding:32", "--draft", str(draft))  # type: ignore[misc]
+        line = next(number for number, text in enumerate(draft.read_text().splitlines(), 1) if '"holding:32": {' in text)
+        _, err = await iot("profile", "check", str(draft), code=2)  # type: ignore[misc]
+        assert f"line {line}: modbus.points.holding:32: expected a metric of the class acme_station: pm25, level" in err
+        named = draft.read_text().replace('"holding:32": {', "level: {").replace('"holding:32": 3', "level: 3")
+        draft.write_text(named)
+        out, _ = await iot("profile", "check", str(draft))  # type: ignore[misc]
+    assert "2 examples, 0 failed" in out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -36,18 +36,21 @@ def draft_from_model(profile: Profile, probed: Sequence[Probed], address: str, f
 
 
 def draft_from_registers(probed: Sequence[Probed], address: str, found_as: str) -> str:
-    """Write a draft for an unknown device: every register as a comment with what it may be, to be named by a person."""
+    """Write a draft for an unknown device: every register as it is likeliest read, for a person to name."""
     points = [
-        "    # give a register the key of a metric of the class, and take away what is none",
-        *(text for each in probed for text in _unclear(each)),
+        "    # put the key of a metric in place of each register, here and in `values` below; take away what is none",
     ]
     registers: dict[tuple[str, int], int] = {}
+    values: dict[str, Any] = {}
     for each in probed:
-        place = each.candidates[0] if each.candidates else None
-        if place is not None:
-            registers |= _words(each, place)
+        likeliest = next((one for one in sorted(each.candidates, key=_rank) if one.value is not None), None)
+        points += _unclear(each)
+        if likeliest is not None:
+            points.append(f'    "{each.key}": {_where(likeliest)}')
+            registers |= _words(each, likeliest)
+            values[each.key] = likeliest.value
     head = _head("my-model", "My model", address, found_as, 60)
-    return "\n".join([*head, "modbus:", "  points:", *points, *_examples(registers, {})]) + "\n"
+    return "\n".join([*head, "modbus:", "  points:", *points, *_examples(registers, values)]) + "\n"
 
 
 def _head(model: str, title: str, address: str, found_as: str, interval_s: float) -> list[str]:
@@ -97,10 +100,14 @@ def _unclear(each: Probed) -> list[str]:
     said = [f"    # {each.key}: {each.failure or 'unclear'}"]
     ranked = sorted(each.candidates, key=_rank)
     for one in [one for one in ranked if one.value is not None][:_SHOWN]:
-        order = f", order: {one.order}" if one.order not in {"", "ABCD"} else ""
-        kind = f", type: {one.type}" if one.type != "bit" else ""
-        said.append(f"    #   {{table: {one.table}, address: {one.address}{kind}{order}}}  -> {one.value}")
+        said.append(f"    #   {_where(one)}  -> {one.value}")
     return said
+
+
+def _where(one: Candidate) -> str:
+    order = f", order: {one.order}" if one.order not in {"", "ABCD"} else ""
+    kind = f", type: {one.type}" if one.type != "bit" else ""
+    return f"{{table: {one.table}, address: {one.address}{kind}{order}}}"
 
 
 def _rank(one: Candidate) -> tuple[bool, bool, bool, int]:
