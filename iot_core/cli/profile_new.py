@@ -207,12 +207,14 @@ def _entries(ask: _Asker, draft: Draft, device_class: DeviceClass, values: tuple
 
 
 def _divided(draft: Draft, said: bytes) -> Draft:
-    """Say what a message is divided by, or where it says its time: as its sample has it."""
+    """Say what a message is divided by, ends with, or where it says its time: as its sample has it."""
     import msgspec
 
-    from iot_core.profiles.draft import moment_of
+    from iot_core.profiles.draft import checksum_of, columns_of, moment_of
     from iot_core.profiles.typed import splitting
 
+    if draft.way in BINARY | {"text"}:
+        draft = replace(draft, checksum=checksum_of(draft.way, said))
     if draft.way == "text":
         fields = [each.keys["field"] for each in draft.entries]
         named = any(isinstance(each, str) for each in fields)
@@ -222,7 +224,8 @@ def _divided(draft: Draft, said: bytes) -> Draft:
         return replace(draft, split=between or ("," if any(fields) else ""), pairs=pairs)
     if draft.way == "json" and said:
         try:
-            return replace(draft, time=moment_of(msgspec.json.decode(said)))
+            table, row = columns_of(msgspec.json.decode(said))
+            return replace(draft, columns=table, time=moment_of(row))
         except msgspec.MsgspecError:
             return draft
     return draft
@@ -232,10 +235,10 @@ def _from_json(ask: _Asker, device_class: DeviceClass, said: bytes) -> list[Entr
     """Propose the metric of each value of a message by its name."""
     import msgspec
 
-    from iot_core.profiles.draft import Entry, guessed
+    from iot_core.profiles.draft import Entry, columns_of, guessed
 
     try:
-        data = msgspec.json.decode(said)
+        _, data = columns_of(msgspec.json.decode(said))
     except msgspec.MsgspecError as exc:
         raise click.UsageError(text("profile.new_not_json", detail=str(exc))) from exc
     entries: list[Entry] = []

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from iot_core.errors import DecodeError
 from iot_core.model import MetricType
 from iot_core.profiles.check import written
+from iot_core.profiles.checksums import CHECKSUMS, Checksum
 from iot_core.profiles.envelope import LorawanFormat
 from iot_core.profiles.examples import uplink_of
 from iot_core.profiles.formats import Context
+from iot_core.profiles.text_checksums import TEXT_CHECKSUMS
 from iot_core.profiles.times import parse_time
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ __all__ = [
     "Draft",
     "Entry",
     "built",
+    "checksum_of",
+    "columns_of",
     "examples_of",
     "file_name",
     "guessed",
@@ -44,6 +50,12 @@ _MOST_LEAVES: Final = 60
 _BARE: Final = frozenset({"value", "val", "v", "now", "current", "measurement"})
 _MOMENTS: Final = frozenset({"time", "timestamp", "ts", "datetime", "date", "measured_at", "last_seen", "unixtime"})
 _FIRST_YEAR: Final = 2020
+_SURE: Final = 2
+"""Bytes of a checksum that no sample has by chance."""
+_CHECKSUM: Final = "# checksum: crc16_modbus  # where the last bytes are one over all before them; its kinds: docs/profiles.md"
+_TEXT_CHECKSUM: Final = "# checksum: nmea  # or dsmr, where a message ends with one"
+_COLUMNS: Final = '# columns: .  # and time: ts, for parallel lists {"ts": [..], "t": [..]}; or each: PATH, for an array of tables'
+_PROTOBUF: Final = "# protobuf: {message: {1: {name: t, type: sint32}}, values: {METRIC: t}}  # in place of the next, for protobuf"
 _HINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "pm25": ("pm2_5", "pm2.5", "pm25", "p2"),
     "temperature": ("temp", "tc", "t"),
@@ -90,6 +102,9 @@ class Draft:
     pairs: str = ""
     time: str = ""
     """JSON: where the message says when it was measured."""
+    columns: str = ""
+    """JSON: the table of lists that run parallel."""
+    checksum: str = ""
     examples: Sequence[Mapping[str, object]] = field(default_factory=tuple)
 
 
@@ -123,20 +138,29 @@ def _way(draft: Draft) -> Iterator[str]:
                 yield f"  port: {draft.port}"
             yield from ("  bytes:", *(f"    {line}" for line in _bytes(draft)))
         case "bytes":
-            yield from ("bytes:", *(f"  {line}" for line in _bytes(draft)))
+            yield from (_PROTOBUF, "bytes:", *(f"  {line}" for line in _bytes(draft)))
         case "senml":
             yield from ("senml:", "  values:")
             yield from _entry_lines(draft, 4)
         case way:
             yield f'address: "mqtt:{_scheme(draft.topic)}"'
-            yield from ("topics:", f"  {_flow(draft.topic)}:", f"    {way}:")
-            beside = {"split": draft.split, "pairs": draft.pairs, "time": draft.time}
+            yield from ("topics:", f"  {_flow(draft.topic)}:")
+            if way == "cbor":
+                yield f"    {_PROTOBUF}"
+            yield f"    {way}:"
+            beside = {
+                "split": draft.split, "pairs": draft.pairs, "checksum": draft.checksum, "columns": draft.columns,
+                "time": draft.time,
+            }  # fmt: skip
             yield from (f"      {key}: {_flow(said)}" for key, said in beside.items() if said)
+            if not draft.checksum and not draft.columns:
+                yield f"      {_TEXT_CHECKSUM if way == 'text' else _COLUMNS}"
             yield "      values:"
             yield from _entry_lines(draft, 8)
 
 
 def _bytes(draft: Draft) -> Iterator[str]:
+    yield f"checksum: {draft.checksum}" if draft.checksum else _CHECKSUM
     if draft.way != "records":
         yield f"length: {draft.length}"
         yield "values:"
@@ -275,6 +299,32 @@ def moment_of(data: object) -> str:
         time = parse_time(value) if last in _MOMENTS else None
         if time is not None and time.year >= _FIRST_YEAR:  # a small number is a span, or a clock that was never set
             return path
+    return ""
+
+
+def columns_of(data: object, path: str = "") -> tuple[str, object]:
+    """Find the table whose lists run parallel with one of times: its path, and what its first row says; else nothing."""
+    if not isinstance(data, dict):
+        return "", data
+    lists = {key: each for key, each in data.items() if isinstance(each, list) and len(each) > 1}
+    first = {key: each[0] for key, each in lists.items()}
+    if len(lists) > 1 and len({len(each) for each in lists.values()}) == 1 and moment_of(first):
+        return path or ".", data | first
+    found = (columns_of(each, f"{path}.{key}".lstrip(".")) for key, each in data.items() if str(key).isidentifier())
+    return next((each for each in found if each[0]), ("", data))
+
+
+def checksum_of(way: str, said: bytes) -> str:
+    """Name the checksum that a message ends with; empty where it has none, or one that may be chance."""
+    if way != "text":
+        known = (Checksum(name, size, make) for name, (size, make) in CHECKSUMS.items() if size >= _SURE)
+        return next((each.name for each in known if each.holds(said)), "")
+    text = said.decode("utf-8", "replace").strip()
+    for each in TEXT_CHECKSUMS.values():
+        with suppress(DecodeError):
+            for part in (text,) if each.whole else text.splitlines():
+                each.opened(part)
+            return each.name if text else ""
     return ""
 
 

@@ -52,6 +52,46 @@ def test_new_proposes_the_values_of_a_json_message_by_their_names(iot: Iot) -> N
 
 
 @pytest.mark.parametrize(
+    ("way", "given", "said"),
+    [
+        ("json", ["--sample", '{"id": 1, "d": {"ts": [1768464000, 1768464060], "temp": [20.1, 20.3]}}'],
+         ["columns: d", "time: ts", "temperature: temp", "{values: {temperature: 20.3}}"]),
+        ("json", ["--sample", '{"temp": 20.1}'], ["# columns: .  #"]),
+        ("bytes", ["--value", "temperature=0:int16:0.1", "--sample", "00E13C3981"], ["checksum: crc16_modbus", "length: 5"]),
+        ("bytes", ["--value", "temperature=0:int16:0.1"], ["# checksum: crc16_modbus  #", "# protobuf: {"]),
+        ("lorawan", ["--value", "temperature=0:int16:0.1"], ["    # checksum: crc16_modbus  #"]),
+        ("text", ["--value", "temperature=1", "--sample", "$WIXDR,21.5,C*0B"], ["checksum: nmea", "{temperature: 21.5}"]),
+        ("text", ["--value", "temperature=0"], ["# checksum: nmea  #"]),
+        ("cbor", ["--value", "temperature=t"], ["    # protobuf: {", "      # columns: .  #"]),
+    ],
+)  # fmt: skip
+def test_new_writes_what_the_sample_shows_and_as_comments_what_it_may_have(
+    iot: Iot, way: str, given: list[str], said: list[str]
+) -> None:
+    topic = ["--topic", "acme/{address}"] if way in {"json", "text", "cbor"} else []
+    ended = iot("profile", "new", "--class", "weather", "--speaks", way, *WHO, *topic, *given)
+    assert ended.code == 0, ended.err
+    written = (iot.folder / "own" / "weather" / "acme_1.yaml").read_text(encoding="utf-8")
+    assert not [each for each in said if each not in written], written
+    assert iot("profile", "check", "own").code == 0
+
+
+def test_the_lines_that_new_leaves_as_comments_are_read_where_they_stand(iot: Iot) -> None:
+    for model, way, given, mine, said in (
+        ("acme-1", "bytes", ["--value", "temperature=0:int16:0.1"], "bytes:\n  # ", "crc16_modbus"),
+        ("acme-2", "text", ["--value", "temperature=0"], "      # ", "nmea: * and 2 digits must end it"),
+        ("acme-3", "json", ["--sample", '{"temp": 20.1}'], "      # ", "expected time beside it"),
+    ):
+        topic = [] if way == "bytes" else ["--topic", "acme/{address}"]
+        who = [model if each == "acme-1" else each for each in WHO]
+        assert iot("profile", "new", "--class", "weather", "--speaks", way, *who, *topic, *given).code == 0
+        file = iot.folder / "own" / "weather" / f"{model.replace('-', '_')}.yaml"
+        file.write_text(file.read_text(encoding="utf-8").replace(mine, mine[:-2]), encoding="utf-8")
+        ended = iot("profile", "check", str(file))
+        assert said in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
     ("given", "said"),
     [
         (["--class", "wether"], "did you mean weather"),
