@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from iot_core.cli.base import Command, Group, option
+from iot_core.cli.config import found as found_config
 from iot_core.cli.keys import MODEL
 from iot_core.cli.output import line, note, show_one
 from iot_core.cli.session import ask, endpoint, local_core
@@ -181,7 +182,7 @@ def run(
     with screen() as seen:
         count = devices or (len(models) if models else _CITY)
         size = Size(
-            devices=count, seconds=seconds, seed=seed, models=models, profiles=load(None).profiles,
+            devices=count, seconds=seconds, seed=seed, models=models, profiles=load(found_config(None)).profiles,
             signers=[_public(each) for each in signers], loss=loss, faults=wishes(faults),
         )  # fmt: skip
         summary = run_simulation(run_sim(size, target, seen))

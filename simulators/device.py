@@ -68,6 +68,11 @@ class SimDevice:
         return self.plan.key
 
     @property
+    def login(self) -> str:
+        """The name that it shows beside its secret: that of the gateway which speaks for it."""
+        return self.plan.gateway or self.key
+
+    @property
     def secret(self) -> str:
         """The secret that it shows now."""
         return self.secrets.shown
@@ -121,7 +126,7 @@ class SimDevice:
         inner = inner_address(voice.profile.address, self.address)
         encoded = voice.profile.encode_all(
             values, time=self.fault.clock(now), seq=self.seq, run=self.run, address=inner,
-            content_format=voice.content_format,
+            content_format=voice.content_format, channel=voice.channel,
         )  # fmt: skip
         made = [self._message(each) for each in encoded]
         return [each for each in made if each.said]  # a topic that speaks only of channels says nothing of this device

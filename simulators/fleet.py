@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Final
 
 from iot_core.errors import NotFoundError
-from iot_core.profiles import native_model
+from iot_core.profiles import example_uplink, native_model
 from iot_core.sparkplug import SCHEME
 from simulators.city import Building, buildings, somewhere, within
 from simulators.physics import (
@@ -143,11 +143,20 @@ def voice_of(profile: Profile) -> Voice | None:
     """
     if profile.modbus is not None:
         return Voice("modbus", profile, channel="" if "" in profile.channels else profile.channels[0])
-    if profile.model == native_model(profile.class_key) or profile.address.startswith(("mqtt:", "lorawan:", SCHEME)):
+    if profile.model == native_model(profile.class_key) or profile.address.startswith(("lorawan:", SCHEME)):
         return Voice("mqtt", profile)
+    if profile.address.startswith("mqtt:"):
+        return Voice("mqtt", profile, channel=_channel(profile))
     if profile.address.startswith("camera:"):
         return Voice("camera", profile)
     return Voice("coap", profile, _SENML_CBOR) if profile.address.startswith("iot:") else None
+
+
+def _channel(profile: Profile) -> str:
+    """Name a channel that a model speaks of, by its examples: a message may name it; none where it speaks of itself."""
+    heard = [profile.decode(example_uplink(profile, each)).samples for each in profile.examples]
+    names = [sample.channel for samples in heard for sample in samples]
+    return "" if "" in names or not names else names[0]
 
 
 def _vendor(profile: Profile) -> list[Voice]:
@@ -155,7 +164,7 @@ def _vendor(profile: Profile) -> list[Voice]:
     if profile.model.startswith("native-") or profile.address.startswith("lorawan:") or profile.channels != ("",):
         return []
     voice = voice_of(profile)
-    return [] if voice is None else [voice]
+    return [] if voice is None or voice.channel else [voice]
 
 
 def plan(profiles: Profiles, *, devices: int, seed: int) -> tuple[Planned, ...]:

@@ -123,7 +123,7 @@ async def register(
         bridge.behind = [device for device in result.devices if device.plan.bridged]
     new = [device for device in result.devices if device.key not in there]
     await _add(client, [_new(device) for device in new if not device.plan.bridged], memory)
-    await _add_gateways(client, new)
+    await _add_gateways(client, new, memory)
     for device, _ in result.cameras:
         await _keep_login(client, device, memory)
     gateway = "" if bridge is None else bridge.key
@@ -233,12 +233,17 @@ async def _take_back(client: Client, device: SimDevice, found: Device, memory: M
         if not lost:
             return
         await client.remove_device(device.key)
+        if device.plan.gateway:
+            await client.remove_device(device.plan.gateway)
+    spoken = None
     if device.plan.gateway:
-        await client.restore_device(device.plan.gateway)
-        await _feed(client, device)
+        spoken = await client.restore_device(device.plan.gateway, fresh_secret=lost)
     restored = await client.restore_device(device.key, fresh_secret=lost)
-    if restored.secret is not None:
-        memory.secrets[device.key] = restored.secret
+    if spoken is not None:
+        await _feed(client, device)
+    secret = spoken.secret if spoken is not None and not asked else restored.secret
+    if secret is not None:
+        memory.secrets[device.key] = secret
         memory.others.pop(device.key, None)
 
 
@@ -272,14 +277,19 @@ def _new(device: SimDevice, gateway: str = "") -> DeviceNew:
     )
 
 
-async def _add_gateways(client: Client, new: Sequence[SimDevice]) -> None:
-    """Add the gateways and panels whose channels speak of devices, and say which channel is whose."""
+async def _add_gateways(client: Client, new: Sequence[SimDevice], memory: Memory) -> None:
+    """Add the gateways and panels whose channels speak of devices, and say which channel is whose.
+
+    Whom a gateway speaks for shows the gateway's secret.
+    """
     for device in new:
         plan = device.plan
         if plan.gateway:
-            await client.add_device(
+            added = await client.add_device(
                 DeviceNew(key=plan.gateway, profile=plan.model, area=plan.ward, address=device.address, simulated=True)
             )
+            if added.secret is not None:
+                memory.secrets[device.key] = added.secret
             await _feed(client, device)
 
 

@@ -67,9 +67,9 @@ class MqttFace:
         return aiomqtt.Client(
             self.host,
             self.port,
-            username=device.key,
+            username=device.login,
             password=device.secret,
-            identifier=device.key,
+            identifier=device.login,
             protocol=aiomqtt.ProtocolVersion.V311,
             timeout=ANSWER_S,
             keepalive=30,

@@ -124,6 +124,35 @@ def test_a_model_that_only_feeds_devices_behind_it_is_played_with_one_of_them() 
     assert registers
 
 
+@pytest.mark.parametrize(
+    ("spoken", "message", "channel"),
+    [
+        ("channel: id, values: {temperature: t}", '{"id": 12, "t": 20.5}', "12"),
+        ("each: heard, channel: id, values: {temperature: t}", '{"heard": [{"id": 7, "t": 20.5}]}', "7"),
+        ('channels: {"2": {values: {temperature: t2}}}', '{"t2": 20.5}', "2"),
+    ],
+)
+def test_a_model_whose_messages_name_a_channel_is_played_with_one(
+    tmp_path: Path, spoken: str, message: str, channel: str
+) -> None:
+    folder = tmp_path / "weather"
+    folder.mkdir()
+    (folder / "radio.yaml").write_text(
+        "model: radio\nvendor: any\ntitle: {vi: r, en: r}\nsource: a test\ninterval: 60s\n"
+        f'address: "mqtt:rtl/{{address}}"\ntopics: {{"rtl/{{address}}/events": {{json: {{{spoken}}}}}}}\nexamples:\n'
+        f"  - {{topic: rtl/g/events, payload: '{message}',\n"
+        f'     samples: [{{channel: "{channel}", values: {{temperature: 20.5}}}}]}}\n'
+        "  - {topic: rtl/g/events, payload: '{', held: not_json}\n",
+        encoding="utf-8",
+    )
+    (one,) = plan_of(load(tmp_path), ["radio"], devices=1, seed=1)
+    assert (one.voice.channel, one.gateway) == (channel, f"{one.key}-gw")
+    it = SimDevice(one, "mqtt:rtl/g")
+    assert it.login == one.gateway, "it shows the gateway's name and secret"
+    ((_, values),) = it.messages(NOW)[0].said
+    assert set(values) == {"temperature"}
+
+
 def test_five_measurements_make_one_array_with_their_own_times_and_numbers() -> None:
     it = device("native-air-quality", "mqtt", buffered=5)
     messages = [message for n in range(5) for message in it.messages(NOW.replace(second=n))]
