@@ -52,10 +52,10 @@ _MOMENTS: Final = frozenset({"time", "timestamp", "ts", "datetime", "date", "mea
 _FIRST_YEAR: Final = 2020
 _SURE: Final = 2
 """Bytes of a checksum that no sample has by chance."""
-_CHECKSUM: Final = "# checksum: crc16_modbus  # where the last bytes are one over all before them; its kinds: docs/profiles.md"
+_CHECKSUM: Final = "# checksum: crc16_modbus  # where the last bytes are one; its kinds: docs/profiles.md"
 _TEXT_CHECKSUM: Final = "# checksum: nmea  # or dsmr, where a message ends with one"
-_COLUMNS: Final = '# columns: .  # and time: ts, for parallel lists {"ts": [..], "t": [..]}; or each: PATH, for an array of tables'
-_PROTOBUF: Final = "# protobuf: {message: {1: {name: t, type: sint32}}, values: {METRIC: t}}  # in place of the next, for protobuf"
+_COLUMNS: Final = '# columns: .  # and time: ts, for {"ts": [..], "t": [..]}; or each: PATH, for an array of tables'
+_PROTOBUF: Final = "# protobuf: {message: {1: {name: t, type: sint32}}, values: {METRIC: t}}  # in place of the next"
 _HINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "pm25": ("pm2_5", "pm2.5", "pm25", "p2"),
     "temperature": ("temp", "tc", "t"),
@@ -303,7 +303,7 @@ def moment_of(data: object) -> str:
 
 
 def columns_of(data: object, path: str = "") -> tuple[str, object]:
-    """Find the table whose lists run parallel with one of times: its path, and what its first row says; else nothing."""
+    """Find the table whose lists run parallel with one of times: its path, and its first row; else nothing."""
     if not isinstance(data, dict):
         return "", data
     lists = {key: each for key, each in data.items() if isinstance(each, list) and len(each) > 1}

@@ -333,7 +333,8 @@ async def test_a_draft_of_unknown_registers_wants_nothing_but_the_names_of_their
     draft = folder / "acme_station" / "draft.yaml"
     async with peer(free_port(), {3: Memory(words=dict(TUF))}) as at, laptop(folder, tmp_path) as iot:
         await iot("modbus", "probe", f"127.0.0.1:{at.port}/3", "--at", "holding:32", "--draft", str(draft))  # type: ignore[misc]
-        line = next(number for number, text in enumerate(draft.read_text().splitlines(), 1) if '"holding:32": {' in text)
+        lines = draft.read_text().splitlines()
+        line = next(number for number, text in enumerate(lines, 1) if '"holding:32": {' in text)
         _, err = await iot("profile", "check", str(draft), code=2)  # type: ignore[misc]
         assert f"line {line}: modbus.points.holding:32: expected a metric of the class acme_station: pm25, level" in err
         named = draft.read_text().replace('"holding:32": {', "level: {").replace('"holding:32": 3', "level: 3")

@@ -99,9 +99,8 @@ def _unclear(each: Probed) -> list[str]:
     """Write a point as comments: what it may be, the plausible first."""
     said = [f"    # {each.key}: {each.failure or 'unclear'}"]
     ranked = sorted(each.candidates, key=_rank)
-    for one in [one for one in ranked if one.value is not None][:_SHOWN]:
-        said.append(f"    #   {_where(one)}  -> {one.value}")
-    return said
+    shown = [one for one in ranked if one.value is not None][:_SHOWN]
+    return said + [f"    #   {_where(one)}  -> {one.value}" for one in shown]
 
 
 def _where(one: Candidate) -> str:
