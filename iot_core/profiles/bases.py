@@ -47,6 +47,8 @@ class Bases:
             )
         self.asked.add(name)
         path = self._find(name, Path(document.file))
+        if path is None and name == document.at(("model",)):
+            raise document.error(("extends",), f"another model or a family, not itself ({name} -> {name} is a circle)")
         if path is None:
             known = sorted({*self._families(), *self._by_model()})
             raise document.error(

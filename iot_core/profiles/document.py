@@ -58,6 +58,8 @@ class Document:
         except (yaml.YAMLError, RecursionError) as exc:
             mark = getattr(exc, "problem_mark", None)
             line = mark.line + 1 if mark else 1
+            if opened := _open_quote(text, line):
+                self._fail(opened, "", "the quote that is opened here to be closed, on the same line if it can be")
             said = text.splitlines()[line - 1 : line] or [""]
             tab = "\t" in said[0][: len(said[0]) - len(said[0].lstrip())]
             why = "spaces before the key, not a tab" if tab else _why(str(getattr(exc, "problem", None) or exc))
@@ -219,6 +221,22 @@ _WHY: Final = {
 
 def _why(problem: str) -> str:
     return next((said for part, said in _WHY.items() if part in problem), f"YAML ({problem})")
+
+
+def _open_quote(text: str, line: int) -> int:
+    """Find the line of a quote that was meant to be closed before this one, where PyYAML gives up; 0 when none was."""
+    opened = 0
+    try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if token.start_mark.line >= line:
+                break
+            if isinstance(token, yaml.ScalarToken) and token.style in {'"', "'"}:
+                first, last = token.start_mark.line + 1, token.end_mark.line + 1
+                opened = first if first < last == line else opened
+    except yaml.MarkedYAMLError as exc:
+        if exc.context == "while scanning a quoted scalar" and exc.context_mark is not None:
+            return exc.context_mark.line + 1
+    return opened
 
 
 def duration(text: str) -> timedelta | None:
