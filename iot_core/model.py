@@ -297,6 +297,8 @@ class MountedUnit:
     simulated: bool = False
     channels: Mapping[str, int] = field(default_factory=dict)
     """Channel name -> device id, for a unit that feeds several devices."""
+    revoked: bool = False
+    """Its credentials, or those of the gateway that speaks for it, were taken back: nobody speaks as it over MQTT."""
 
 
 class Reason(StrEnum):
@@ -329,6 +331,7 @@ class Reason(StrEnum):
     REFUSED = "refused"
     PROFILE = "profile"
     RATE = "rate"
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)

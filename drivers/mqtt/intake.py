@@ -154,7 +154,7 @@ class Intake:
                 await handover.decline(message)
                 continue
             address, kind = sender
-            if kind in _TOLD:
+            if kind in _TOLD and ((unit := units.at(address)) is None or not unit.revoked):
                 await self._context.said(handover.uplink(message, address, kind))
                 continue
             if address.startswith("lorawan:"):

@@ -231,7 +231,10 @@ class Flush:
             await status.add_seqs(connection, numbers)
 
     def _heard(self, works: Sequence[Work]) -> Heard:
-        """Note which devices live: anything but a retained message shows it, garbage included."""
+        """Note which devices live: anything but a retained message shows it, garbage included.
+
+        Not so what is said as a unit whose credentials were taken back: that may be anybody.
+        """
         heard: Heard = {}
         for work in works:
             uplink = work.uplink
@@ -240,7 +243,9 @@ class Flush:
                 if said is None:
                     said = self._learn(each.class_key, names)
                 _hear(heard, each.device_id, each.received_at, each.time, said)
-            if not work.observations and work.unit is not None and uplink.kind == "telemetry" and not uplink.retained:
+            if work.observations or work.unit is None or uplink.kind != "telemetry" or uplink.retained:
+                continue
+            if not any(problem.reason is Reason.REVOKED for problem in work.problems):
                 _hear(heard, work.unit.device_id, uplink.received_at, None, 0)
         return heard
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _JSON: Final = (None, JSON)
+_MQTT: Final = "mqtt"
+"""The driver whose uplinks come over a broker, which may let a sender go on that we let in no more."""
 
 
 class Work(msgspec.Struct, gc=False):
@@ -99,13 +101,14 @@ class Prepare:
             return self._of_who_left(uplink, replay=replay) or Work(uplink, problems=[Problem(Reason.UNKNOWN_ADDRESS)])
         if uplink.kind == FOUND:
             return self._found(uplink, unit)
-        observation = None if replay else self._by_express(uplink, unit)
+        revoked = unit.revoked and uplink.driver == _MQTT
+        observation = None if replay or revoked else self._by_express(uplink, unit)
         if observation is not None and self._directory.owner(unit, observation.time) is unit:
             seq = observation.seq
             numbers = [] if seq is None else [(unit.unit_id, observation.run, seq)]
             return Work(uplink, unit, [observation], numbers=numbers)
         try:
-            return self._work(uplink, unit, replay=replay)
+            return self._of_revoked(uplink, unit) if revoked else self._work(uplink, unit, replay=replay)
         except Exception as exc:
             # A fault of ours or of a codec's. Raised, it would end the worker and come again after each start.
             if unit.profile not in self._faulty:
@@ -121,6 +124,8 @@ class Prepare:
         if uplink.retained or uplink.kind == FOUND:
             return None
         for owner in self._directory.left(uplink.address):
+            if owner.revoked and uplink.driver == _MQTT:
+                continue
             try:
                 decoded = self._decode(owner, uplink)
             except Exception:
@@ -136,6 +141,12 @@ class Prepare:
                 work.problems.extend(decoded.problems)
                 return work
         return None
+
+    def _of_revoked(self, uplink: Uplink, unit: MountedUnit) -> Work:
+        """Hold what is said as a unit whose credentials were taken back; that it is gone is its broker's word."""
+        if uplink.kind == "status" and self._decode(unit, uplink).online is False:
+            return Work(uplink, unit, online=False)
+        return Work(uplink, unit, problems=[Problem(Reason.REVOKED)])
 
     def _found(self, uplink: Uplink, unit: MountedUnit) -> Work:
         """Store what a scan read, as far as the unit's own model reads the same; who is registered is no news."""

@@ -29,10 +29,11 @@ ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED
 """
 FORGET = "DELETE FROM iot.held_uplink WHERE id = ANY($1)"
 
-# Strangers' uplinks wait for acceptance; they are replayed only when asked for by their reason or number.
+# Strangers' uplinks wait for acceptance, and whoever had a revoked secret may have been anybody: both are
+# replayed only when asked for by their reason or number.
 MATCHING = """
 id > $1 AND id <= $2 AND ($3::integer IS NULL OR device_id = $3) AND ($4::bigint[] IS NULL OR id = ANY($4))
-AND CASE WHEN $5::text IS NULL THEN $4 IS NOT NULL OR reason <> 'unknown_address' ELSE reason = $5 END
+AND CASE WHEN $5::text IS NULL THEN $4 IS NOT NULL OR reason NOT IN ('unknown_address', 'revoked') ELSE reason = $5 END
 """
 CHOSEN = f"SELECT id, message FROM iot.held_uplink WHERE {MATCHING} ORDER BY id LIMIT $6"
 COUNT = f"""

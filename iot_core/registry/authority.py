@@ -44,6 +44,9 @@ _GET: Final = "SELECT certificate FROM iot.authority"
 _SET: Final = "INSERT INTO iot.authority (certificate) VALUES ($1)"
 _DEVICE: Final = "SELECT id FROM iot.device WHERE key = $1 AND retired_at IS NULL"
 _ISSUE: Final = "INSERT INTO iot.certificate (serial, device_id, not_after) VALUES ($1, $2, $3)"
+_LET_IN: Final = """
+UPDATE iot.unit SET revoked_at = NULL WHERE device_id = $1 AND mounted_to IS NULL AND revoked_at IS NOT NULL
+"""
 _LIST: Final = """
 SELECT certificate.serial, device.key AS device, certificate.issued_at, certificate.not_after,
     coalesce(certificate.revoked_at, device.retired_at) AS revoked_at
@@ -138,6 +141,7 @@ class Authority:
             made = _sign(built, _Role.CLIENT, self._key())
             serial = f"{made.serial_number:x}"
             await connection.execute(_ISSUE, serial, device_id, made.not_valid_after_utc)
+            await connection.execute(_LET_IN, device_id)
             after = {"certificate": serial, "until": made.not_valid_after_utc}
             await record(connection, by, "ca.issue", Change(f"device/{device_key}", after=after))
         return Issued(serial=serial, certificate=_pem(made), key=private, not_after=made.not_valid_after_utc)

@@ -83,7 +83,7 @@ _CONTEST: Final = "UPDATE iot.claim SET contested = contested + 1, last_at = now
 # One statement: a thousand devices ask within a few seconds, and each word to the database is paid a thousand times.
 _GIVE: Final = """
 WITH unit AS (
-    UPDATE iot.unit SET secret_hash = $2 WHERE id = $1 RETURNING device_id
+    UPDATE iot.unit SET secret_hash = $2, revoked_at = NULL WHERE id = $1 RETURNING device_id
 ), provisioned AS (
     UPDATE iot.device SET lifecycle = 'provisioned' FROM unit
     WHERE device.id = unit.device_id AND device.lifecycle = 'planned'

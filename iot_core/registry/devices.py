@@ -77,7 +77,7 @@ UPDATE iot.unit SET mounted_to = NULL WHERE device_id = $1 AND mounted_to = $2 R
 """
 _SEARCH: Final = "UPDATE iot.device SET search = $2 WHERE id = $1"
 _LAST_UNITS: Final = """
-SELECT id, profile, serial, firmware, address, secret_hash FROM iot.unit
+SELECT id, profile, serial, firmware, address, secret_hash, revoked_at FROM iot.unit
 WHERE device_id = $1 AND mounted_to = (SELECT max(mounted_to) FROM iot.unit WHERE device_id = $1) ORDER BY id
 """
 _REVIVE: Final = """
@@ -97,8 +97,8 @@ UPDATE iot.device SET area_id = (SELECT id FROM stands WHERE ended_at IS NULL)
 WHERE id = $1 AND area_id IN (SELECT id FROM stands WHERE ended_at IS NOT NULL)
 """
 _REMOUNT: Final = """
-INSERT INTO iot.unit (device_id, profile, serial, firmware, address, secret_hash) VALUES ($1, $2, $3, $4, $5, $6)
-RETURNING id
+INSERT INTO iot.unit (device_id, profile, serial, firmware, address, secret_hash, revoked_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id
 """
 _CHANNELS: Final = """
 INSERT INTO iot.channel (unit_id, channel, device_id) SELECT $2, channel, device_id FROM iot.channel WHERE unit_id = $1
@@ -248,7 +248,9 @@ async def replace_unit(
         await connection.fetch(_DISMOUNT, device["id"])
         await _refuse_taken(connection, [added], keys=False)
         hashed = await asyncio.to_thread(hash_secret, added.secret) if added.secret else None
-        new_id = await connection.fetchval(_REMOUNT, device["id"], new.profile, serial, None, added.address, hashed)
+        new_id = await connection.fetchval(
+            _REMOUNT, device["id"], new.profile, serial, None, added.address, hashed, None
+        )
         if before is not None and before["profile"] == new.profile:
             await connection.execute(_CHANNELS, before["id"], new_id)
         await connection.execute(
@@ -398,9 +400,10 @@ async def _locked(connection: asyncpg.Connection, key: str) -> Any:
 
 async def _remount(connection: asyncpg.Connection, device_id: int, unit: Any, added: Added) -> None:
     hashed = hash_secret(added.secret) if added.secret else unit["secret_hash"]
+    revoked = None if hashed else unit["revoked_at"]
     try:
         new_id = await connection.fetchval(
-            _REMOUNT, device_id, unit["profile"], unit["serial"], unit["firmware"], added.address, hashed
+            _REMOUNT, device_id, unit["profile"], unit["serial"], unit["firmware"], added.address, hashed, revoked
         )
     except asyncpg.UniqueViolationError:
         raise ConflictError("registry.added_meanwhile") from None

@@ -33,13 +33,19 @@ _NO_CHANNELS: Final[Mapping[str, int]] = {}
 _UNITS: Final = """
 SELECT u.id AS unit_id, u.device_id, u.profile, u.address, u.mounted_from, u.mounted_to,
     d.key AS device_key, d.class_key, d.simulated, d.retired_at IS NOT NULL AS retired,
-    (SELECT jsonb_object_agg(c.channel, c.device_id) FROM iot.channel c WHERE c.unit_id = u.id) AS channels
+    (SELECT jsonb_object_agg(c.channel, c.device_id) FROM iot.channel c WHERE c.unit_id = u.id) AS channels,
+    CASE WHEN d.gateway_id IS NULL OR u.address LIKE 'iot:%' THEN u.revoked_at IS NOT NULL
+         ELSE u.secret_hash IS NULL AND gateway.device_id IS NOT NULL END AS revoked
 FROM iot.unit u JOIN iot.device d ON d.id = u.device_id
+LEFT JOIN (
+    SELECT DISTINCT device_id FROM iot.unit WHERE revoked_at IS NOT NULL AND mounted_to IS NULL
+) gateway ON gateway.device_id = d.gateway_id
 """
 _ALL: Final = f"{_UNITS} ORDER BY u.address, u.mounted_from"
 # Not joined by OR, which no index answers: each claim of a new device would read everybody's row.
 _SOME: Final = f"""{_UNITS} WHERE u.device_id IN (
     SELECT unnest($1::integer[])
+    UNION SELECT id FROM iot.device WHERE gateway_id = ANY($1)
     UNION SELECT device_id FROM iot.unit WHERE address = ANY($2) AND mounted_to IS NULL)
 ORDER BY u.mounted_to IS NULL, u.mounted_from
 """
@@ -216,4 +222,5 @@ def _unit(row: asyncpg.Record) -> MountedUnit:
         mounted_from=row["mounted_from"],
         simulated=row["simulated"],
         channels=row["channels"] or _NO_CHANNELS,
+        revoked=row["revoked"],
     )

@@ -57,7 +57,14 @@ INSERT INTO iot.credential (unit_id, kind, secret) SELECT id, 'next', sealed
 FROM unnest($1::integer[], $2::bytea[]) AS made (id, sealed)
 ON CONFLICT (unit_id, kind) DO UPDATE SET secret = excluded.secret, created_at = now()
 """
-_NOW: Final = "UPDATE iot.unit SET secret_hash = $2, next_hash = NULL, next_since = NULL WHERE id = $1"
+_NOW: Final = """
+UPDATE iot.unit SET secret_hash = $2, next_hash = NULL, next_since = NULL, revoked_at = NULL WHERE id = $1
+"""
+# One that signs in nowhere by itself has nothing to be taken back: another speaks for it.
+_REVOKE: Final = """
+UPDATE iot.unit SET secret_hash = NULL, next_hash = NULL, next_since = NULL, revoked_at = now()
+WHERE id = $1 AND (secret_hash IS NOT NULL OR address LIKE 'iot:%')
+"""
 _CERTIFICATES: Final = """
 UPDATE iot.certificate SET revoked_at = now() FROM iot.device
 WHERE device.id = device_id AND device.key = $1 AND revoked_at IS NULL
@@ -144,10 +151,13 @@ async def confirm(connection: asyncpg.Connection, key: str, *, by: str) -> None:
 
 
 async def revoke(connection: asyncpg.Connection, key: str, *, by: str) -> None:
-    """Let nobody in as this device: its secrets, OSCORE key and certificates die now. What it sent stays."""
+    """Let nobody in as this device: its secrets, OSCORE key and certificates die now. What it sent stays.
+
+    What it says over MQTT is held from now on: not every broker can be made to end a connection that stands.
+    """
     async with connection.transaction():
         unit = await _unit(connection, key)
-        await connection.execute(_NOW, unit["id"], None)
+        await connection.execute(_REVOKE, unit["id"])
         await _forget(connection, unit["id"])
         await connection.execute(_OSCORE, unit["id"])
         await connection.execute(_CERTIFICATES, key)

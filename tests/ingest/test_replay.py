@@ -46,6 +46,38 @@ async def test_a_redelivered_message_is_held_once_too(any_shipped_dsn: str) -> N
         assert reasons == ["unknown_metric", "wrong_type", "wrong_type", "no_time", "no_time"]
 
 
+async def test_what_is_said_with_a_revoked_secret_is_held_until_somebody_asks_for_it(any_shipped_dsn: str) -> None:
+    async with running(any_shipped_dsn) as path:
+        await path.add("aq-1")
+
+        async def take_back(at: datetime | None) -> None:
+            await path.pool.execute("UPDATE iot.unit SET revoked_at = $1", at)
+            await path.reload()
+
+        await path.say("aq-1", said(pm25=0))
+        await path.say("aq-1", b"online", kind="status")
+        before = await path.pool.fetch("SELECT online, last_received_at, last_time FROM iot.device_status")
+        await take_back(NOW)
+        for payload in (said(1, pm25=1), b"garbage"):
+            outcome = await path.say("aq-1", payload)
+            assert [problem.reason for problem in outcome.problems] == [Reason.REVOKED]
+        await path.say("aq-1", b"online", kind="status")
+        await path.say("aq-1", b'{"id": 1, "state": "succeeded"}', kind="commands/result")
+        assert len(await path.rows()) == 1
+        assert before == await path.pool.fetch("SELECT online, last_received_at, last_time FROM iot.device_status")
+        await path.say("aq-1", b"offline", kind="status")  # its will, when a broker ends the connection
+        assert before[0]["online"]
+        assert not await path.pool.fetchval("SELECT online FROM iot.device_status")
+        await path.say("aq-1", said(2, pm25=2), driver="coap")  # which lets nobody in without a key
+        assert await replayed(path, reason=Reason.REVOKED) == Replayed(4, 0, 4, None)
+
+        await take_back(None)
+        await path.say("aq-1", said(3, pm25=3))
+        assert await replayed(path) == Replayed(0, 0, 0, None)
+        assert (await replayed(path, reason=Reason.REVOKED)).stored == 1
+        assert [row["pm25"] for row in await path.rows()] == [0, 1, 2, 3]
+
+
 async def test_two_messages_that_say_the_same_without_time_or_number_are_two(dsn: str) -> None:
     async with running(dsn) as path:
         await path.add("aq-1")

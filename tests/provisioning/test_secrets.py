@@ -18,8 +18,10 @@ from iot_core.api import shapes
 from iot_core.app import Core
 from iot_core.client import Client
 from iot_core.errors import ConflictError, NotFoundError, RequestError
+from iot_core.model import Reason
 from tests.conftest import missing
 from tests.core import command, core_running, stopwatch, until
+from tests.servers import Mosquitto
 
 WITHIN_S = 2.0
 MODEL = "native-water-meter"
@@ -127,6 +129,46 @@ async def test_an_open_connection_ends_within_two_seconds(running: tuple[Core, C
         new = (await client.rotate_secret("wm-1")).secret
         assert new
         await until(lambda: over_mqtt(core, "wm-1", new))
+
+
+@pytest.mark.parametrize("kind", ["external", "embedded"])
+async def test_what_a_revoked_device_says_where_no_connection_can_be_ended_is_held_and_not_stored(
+    dsn: str, state_path: Path, free_ports: Callable[[int], int], mosquitto: Mosquitto, kind: str
+) -> None:
+    where = {"broker": kind} | ({"port": mosquitto.port} if kind == "external" else {})
+    async with core_running(dsn, state_path, free_ports, mqtt=where) as (core, client):
+        secret = (await client.add_device(shapes.DeviceNew(key="wm-1", profile=MODEL))).secret
+        await client.add_device(shapes.DeviceNew(key="wm-2", profile=MODEL))
+        counted = core.counters.total
+        at = core.broker
+        async with aiomqtt.Client(at.host, at.port, username="wm-1", password=secret, identifier="wm-1") as device:
+
+            async def say(key: str = "wm-1", what: str = "telemetry", said: str = "") -> None:
+                await device.publish(f"iot/v1/{key}/{what}", said or body(), qos=1)
+
+            await say()
+            await until(lambda: counted("ingest_stored") == 1)
+            async with stopwatch() as watch:
+                await client.revoke_secret("wm-1")
+                while not counted("ingest_held"):
+                    await say()
+                    await asyncio.sleep(0.05)
+            assert watch.seconds < WITHIN_S
+            stored = counted("ingest_stored")
+            for minute in range(3):
+                await say(said=json.dumps({"time": f"2026-11-20T08:0{minute}:00Z", "volume": 99.9}))
+            await say(what="commands/result", said='{"id": 1, "state": "succeeded"}')
+            await say("wm-2")  # which this broker lets it
+            await until(lambda: counted("ingest_stored") == stored + 1)
+            rows = (await client.held(device="wm-1", reason=Reason.REVOKED)).items
+            assert sum("99.9" in row.payload for row in rows) == 3
+            assert [row.kind for row in rows].count("commands/result") == 1
+            assert "iot device rotate" in rows[0].said
+            assert not await core.pool.fetchval('SELECT count(*) FROM telemetry."water_meter" WHERE volume > 99')
+            assert (await client.rotate_secret("wm-1")).secret
+            await until(lambda: (unit := core.directory.at("iot:wm-1")) and not unit.revoked)
+            await say()
+            await until(lambda: counted("ingest_stored") == stored + 2)
 
 
 async def test_devices_behind_a_bridge_are_heard_guessed_accepted_and_stored_once(

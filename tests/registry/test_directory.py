@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from iot_core.registry import devices, maintenance
+from iot_core.registry import devices, maintenance, rotation
 from iot_core.registry.directory import Directory
 from iot_core.settings import Store
 from iot_core.store.connection import open_pool
@@ -123,6 +123,37 @@ async def test_more_than_can_be_named_are_read_with_all_others(pool: asyncpg.Poo
         await devices.add(connection, shipped(), [lamp("a")], by="test")
     await until(lambda: len(directory) == 1)
     assert directory.whole == 2
+
+
+async def test_a_unit_whose_secret_was_revoked_is_known_until_it_has_a_new_one(
+    pool: asyncpg.Pool, directory: Counted
+) -> None:
+    def revoked() -> list[str]:
+        return sorted(unit.device_key for unit in directory if unit.revoked)
+
+    def vendor(key: str, gateway: str | None = None) -> devices.NewDevice:
+        return devices.NewDevice(key=key, profile="tasmota-energy", address=key, gateway=gateway)
+
+    async with pool.acquire() as connection:
+        await devices.add(connection, shipped(), [lamp("gw"), vendor("plug")], by="test")
+        await devices.add(connection, shipped(), [lamp("behind", gateway="gw"), vendor("child", "gw")], by="test")
+        await until(lambda: len(directory) == 4)
+        await rotation.revoke(connection, "plug", by="test")
+        await rotation.revoke(connection, "child", by="test")  # its gateway speaks for it
+        await until(lambda: revoked() == ["plug"])
+        await rotation.revoke(connection, "gw", by="test")  # a lamp behind it signs in by itself
+        await until(lambda: revoked() == ["child", "gw", "plug"])
+        assert state(directory) == await fresh(pool)
+        await rotation.rotate(connection, "gw", at_once=False, by="test")
+        await until(lambda: revoked() == ["plug"])
+        await devices.remove(connection, "plug", by="test")
+        await devices.restore(connection, "plug", by="test")  # still nobody gets in as it
+        await until(lambda: any(unit.device_key == "plug" for unit in directory))
+        assert revoked() == ["plug"]
+        await rotation.rotate(connection, "plug", at_once=False, by="test")
+        await until(lambda: not revoked())
+    assert state(directory) == await fresh(pool)
+    assert directory.whole == 1
 
 
 async def test_the_units_of_a_protocol_are_those_of_now(pool: asyncpg.Pool, directory: Counted) -> None:
