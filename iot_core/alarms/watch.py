@@ -137,8 +137,8 @@ def watch_rules(
 
 def _watch(rule: AlarmRule, device_class: DeviceClass, masks: Mapping[str, int]) -> Watch:
     if rule.comparison is Comparison.TERMS:
-        named = {term.metric for term in terms_of(rule.terms)}
-        asked = {metric: mask for metric, mask in masks.items() if metric in named}
+        # In the rule's own order: its alarm shows the first of them that the message said.
+        asked = {term.metric: masks[term.metric] for term in terms_of(rule.terms) if term.metric is not None}
         return Watch(compile_rule(rule), device_class.key, asked=compile_terms(rule), masks=asked)
     metric = device_class.metric(rule.metric) if rule.metric is not None else None
     return Watch(compile_rule(rule), device_class.key, metric, masks[metric.key] if metric is not None else 0)

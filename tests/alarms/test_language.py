@@ -182,6 +182,12 @@ async def test_two_of_three_metrics(city: City) -> None:
     assert await city.events() == ["raised"]
 
 
+async def test_alarm_of_several_metrics_shows_the_first_that_its_rule_names(city: City) -> None:
+    await have(city, "tank.both", {"all": [{"metric": "pressure", "below": 4}, {"metric": "level", "above": 50}]})
+    await city.flush(seen(await city.device("tank-1"), 0, level=60, pressure=3))
+    assert [(row.metric, row.value) for row in await city.alarms()] == [("pressure", 3)]
+
+
 async def test_rule_rings_only_in_its_hours(city: City) -> None:
     # T0 is 10:00 on a Tuesday in Vietnam.
     await have(city, "tank.day", {"metric": "level", "above": 50}, hours="daily 10:30-12:00")
