@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["context", "login", "logout"]
 
 _PORT = 8080
-_CONNECT_S = 10.0
+_CONNECT_S = 10
 
 
 @click.command(
@@ -213,6 +213,8 @@ def _look(url: str) -> tuple[bool, bytes]:
                     return strict, hashlib.sha256(secured.getpeercert(binary_form=True) or b"").digest()
             except ssl.SSLCertVerificationError:
                 continue
+    except TimeoutError as exc:
+        raise RequestError("api.no_answer", url=url, seconds=_CONNECT_S) from exc
     except (OSError, UnicodeError) as exc:
         raise RequestError("api.unreachable", url=url, detail=getattr(exc, "strerror", None) or str(exc)) from exc
     raise RequestError("login.untrusted", url=url)

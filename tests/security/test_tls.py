@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 import aiohttp
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from iot_core.api.certificate import is_loopback, tls_of
+from iot_core.cli import login
+from iot_core.cli.root import iot
 from iot_core.client import Client
 from iot_core.errors import ConfigError, RequestError
 from iot_core.settings import Api
@@ -191,6 +194,14 @@ def test_a_login_in_clear_to_another_machine_is_refused_before_anything_is_sent(
     assert (ended.returncode, "not encrypted" in ended.stderr) == (1, True)
     named = run(laptop, "login", "https://an:secret@192.0.2.1", "--password-file", "-", feed=PASSWORD)
     assert (named.returncode, "secret" in named.stderr) == (1, False)
+
+
+def test_a_server_that_takes_connections_and_never_speaks_tls_is_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "_CONNECT_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        said = CliRunner().invoke(iot, ["login", f"https://127.0.0.1:{silent.getsockname()[1]}", "--lang", "en"])
+    assert said.exit_code != 0
+    assert "did not answer within 1 s" in said.output
 
 
 def test_old_tls_is_refused_and_the_cookie_is_for_tls_only(core: Core) -> None:
