@@ -38,7 +38,10 @@ async def add(call: Call[NoQuery], body: shapes.ScheduleNew) -> shapes.Schedule:
     """Add a schedule for the devices of a selector; its sun is that of their middle."""
     points = [sun.parse(each) for each in body.points]
     async with call.connection() as connection, connection.transaction():
-        found = await schedules.add(connection, body.key, body.where, list(body.points), by=call.who.name)
+        by_sun = any(point.clock is None for point in points)
+        found = await schedules.add(
+            connection, body.key, body.where, list(body.points), by=call.who.name, by_sun=by_sun
+        )
         await _require(call, connection, found.selector)
         (first, *_) = await schedules.members(connection, found.selector)
         for point in points:

@@ -129,13 +129,17 @@ def _print(found: shapes.Schedule) -> None:
             ("schedule.col_where", found.selector),
             ("schedule.col_devices", found.devices),
             ("schedule.col_stored", found.stored_on),
-            ("schedule.col_place", f"{found.latitude:.4f}, {found.longitude:.4f}"),
+            ("schedule.col_place", _place(found)),
             ("schedule.col_points", "; ".join(found.points)),
             ("schedule.col_override", _override(found)),
         ]
     )
     if found.coming:
         print_rows(found.coming, MOMENTS)
+
+
+def _place(found: shapes.Schedule) -> str:
+    return "-" if found.latitude is None else f"{found.latitude:.4f}, {found.longitude:.4f}"
 
 
 def _override(found: shapes.Schedule) -> str:

@@ -40,10 +40,10 @@ _LOOK_BACK: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the sun is looked at, in degrees, and the zone of the clock."""
+    """Where the sun is looked at, in degrees, None where nobody knows; and the zone of the clock."""
 
-    latitude: float
-    longitude: float
+    latitude: float | None
+    longitude: float | None
     zone: tzinfo
 
 
@@ -63,6 +63,8 @@ class Point:
         """Say when it comes on a day; None where the sun does not do so there (beyond the polar circles)."""
         if self.clock is not None:
             return datetime.combine(day, self.clock, place.zone)
+        if place.latitude is None or place.longitude is None:
+            return None
         try:
             return _SUN[self.event](Observer(place.latitude, place.longitude), day, tzinfo=place.zone) + self.offset
         except ValueError:

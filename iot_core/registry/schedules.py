@@ -66,8 +66,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     selector: str
     points: list[str]
-    latitude: float
-    longitude: float
+    latitude: float | None
+    longitude: float | None
     created_at: datetime
     created_by: str
     done_until: datetime
@@ -90,11 +90,13 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     stored_until: str | None
 
 
-async def add(connection: asyncpg.Connection, key: str, selector: str, points: list[str], *, by: str) -> Schedule:
+async def add(
+    connection: asyncpg.Connection, key: str, selector: str, points: list[str], *, by: str, by_sun: bool = True
+) -> Schedule:
     """Keep a schedule, with the middle of its devices as its place.
 
-    Raises RequestError where nothing matches, its devices are of several classes or nobody knows where they stand,
-    ConflictError for a key that is taken.
+    Raises RequestError where nothing matches, its devices are of several classes or, `by_sun`, nobody knows where they
+    stand, ConflictError for a key that is taken.
     """
     condition, values = where(parse(selector))
     async with connection.transaction():
@@ -103,7 +105,7 @@ async def add(connection: asyncpg.Connection, key: str, selector: str, points: l
         if len(classes) != 1:
             raise RequestError("command.several_classes" if classes else "command.nobody", selector=selector,
                                classes=", ".join(classes))  # fmt: skip
-        if middle["latitude"] is None:
+        if by_sun and middle["latitude"] is None:
             raise RequestError("schedule.no_place", selector=selector)
         place = (middle["latitude"], middle["longitude"])
         if await connection.execute(_ADD, key, selector, points, *place, by) == "INSERT 0 0":

@@ -45,8 +45,9 @@ class Schedule(Answer, frozen=True, kw_only=True):
     key: str
     selector: str
     points: tuple[str, ...]
-    latitude: float
-    longitude: float
+    latitude: float | None
+    """With longitude: whose sun counts; null where nobody knows, of schedules by the clock only."""
+    longitude: float | None
     created_at: datetime
     created_by: str
     devices: int
