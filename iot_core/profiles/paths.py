@@ -132,7 +132,7 @@ def put(data: Any, path: Path, value: object) -> Any:
         data[step] = put(data.get(step), rest, value)
     elif isinstance(step, int):
         data = data if isinstance(data, list) else []
-        data.extend([None] * ((max(step, 0)) + 1 - len(data)))
+        data.extend([None] * (max(step, 0) + 1 - len(data)))
         data[step] = put(data[step], rest, value)
     else:
         data = data if isinstance(data, list) else []
