@@ -52,7 +52,7 @@ __all__ = ["Client"]
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 _STREAM_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)  # a heartbeat comes each 15 s
 _FILE_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
-_LOST: Final = frozenset({"api.unreachable", "api.cut_off", "api.no_answer", "store.unavailable"})
+_LOST: Final = frozenset({"api.unreachable", "api.cut_off", "api.cut_off_plain", "api.no_answer", "store.unavailable"})
 _LONGEST_PAUSE_S: Final = 15.0
 _FIRST_PAUSE_S: Final = 0.5
 _CUT_OFF: Final = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)
@@ -1085,6 +1085,8 @@ def _error(response: aiohttp.ClientResponse, data: bytes, url: str) -> IotError:
 
 def _not_reached(exc: aiohttp.ClientError | OSError, url: str) -> RequestError:
     """Say why nobody answered, or whose certificate it was."""
+    if isinstance(exc, aiohttp.ServerDisconnectedError) and url.startswith("http://"):
+        return RequestError("api.cut_off_plain", url=url, secure=url.replace("http", "https", 1))
     if isinstance(exc, _CUT_OFF):
         return RequestError("api.cut_off", url=url)
     if not isinstance(exc, aiohttp.ClientConnectorCertificateError):

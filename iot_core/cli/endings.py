@@ -29,7 +29,9 @@ __all__ = [
 REFUSED = 1
 USAGE = 2
 UNREACHABLE = 3
-_NO_ANSWER = frozenset({"api.unreachable", "api.no_answer", "api.not_ours", "api.cut_off", "grafana.unreachable"})
+_NO_ANSWER = frozenset(
+    {"api.unreachable", "api.no_answer", "api.not_ours", "api.cut_off", "api.cut_off_plain", "grafana.unreachable"}
+)
 INTERRUPTED = 130
 _SAID = {
     errno.EACCES: "not_allowed",

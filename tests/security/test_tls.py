@@ -148,6 +148,15 @@ async def test_a_refused_certificate_leaves_no_connection_open(core: Core, trust
     assert open_ == [], "a command that ended now would leave it to the garbage collector"
 
 
+async def test_who_asks_in_clear_where_tls_is_spoken_is_told_of_https(core: Core) -> None:
+    plain = url(core).replace("https", "http", 1)
+    async with Client(plain, core.token.strip()) as client:
+        with pytest.raises(RequestError) as said:
+            await client.me()
+    assert said.value.code == "api.cut_off_plain"
+    assert said.value.facts["secure"] == url(core)
+
+
 async def test_a_request_to_the_trusted_certificate_succeeds(core: Core) -> None:
     async with Client(url(core), core.token.strip(), fingerprint=fingerprint(core), lang="en") as client:
         assert (await client.me()).role == "admin"
