@@ -74,9 +74,9 @@ class Client:
         self._contexts = Contexts(self._context.credentials, lambda: units.with_scheme("coap"))
         endpoint.harden(self._context.count)
         endpoint.messages.awake = self._woke
-        await self._listen_as_before(endpoint)
         self._endpoint = endpoint
         try:
+            await self._listen_as_before(endpoint)
             async with asyncio.TaskGroup() as group:
                 while True:
                     mounted = {unit.address: unit for unit in units.with_scheme("coap")}

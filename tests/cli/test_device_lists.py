@@ -213,7 +213,7 @@ def test_an_exchange_is_taken_back_with_the_old_secret_until_the_new_unit_has_sp
     assert core("undo", number).code == 0
     (unit,) = core.json("device", "show", "swap-2")["units"]
     assert (unit["serial"], unit["address"], unit["mounted_to"]) == ("A1", "iot:swap-2", None)
-    assert core.json("device", "list", "--search", "127.0.0.9") == []
+    assert core.json("device", "list", "--search", "127.0.0.9/5") == []
     assert core.tell("swap-2", secret, volume=1.0).startswith("2.04")
     third = core.json("device", "replace", "swap-2", "--serial", "E5")
     assert "was not heard yet" in core("device", "show", "swap-2").out
