@@ -83,14 +83,15 @@ WHERE $7 OR s.last_received_at > stands.since - interval '10 seconds'
 """
 # One row for each of these whose silence and state disagree. `own` is when it falls silent by itself, `due` also counts
 # the grace after our own absence; a silent gateway answers for the devices behind it, but not for one that was heard
-# after it fell silent: that one has another way, and its own silence would never be told.
+# after it fell silent: that one has another way, and its own silence would never be told. Of a gateway that has said
+# nothing since the device's next word was due nobody knows yet whether it lives: the device waits for it to speak or to
+# fall silent too, as long again as it was waited for.
 SILENCE: Final = """
-SELECT w.*, EXISTS (
-    SELECT FROM iot.rule_state g WHERE g.source_kind = 'device' AND g.source_id = w.gateway_id AND g.state = 'active'
-        AND g.rule = ANY($3::text[]) AND g.since >= w.last_received_at
-) AS behind
+SELECT w.*, COALESCE(CASE WHEN g.silent_since IS NOT NULL THEN g.silent_since >= w.last_received_at
+    ELSE g.last_received_at < w.last_received_at + w.every AND $1 <= w.own + (w.own - w.last_received_at)
+END, false) AS behind
 FROM (
-    SELECT d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at,
+    SELECT d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at, max(COALESCE(c.every, p.interval)) AS every,
         COALESCE(r.state, 'normal') = 'active' AS active,
         max(GREATEST(s.last_received_at, f.mounted_from) + q.patience) AS own,
         max(GREATEST(s.last_received_at, f.mounted_from) + q.patience) < $1
@@ -118,6 +119,14 @@ FROM (
     LEFT JOIN iot.rule_state r ON r.source_kind = 'device' AND r.source_id = d.id AND r.rule = p.rule
     GROUP BY d.id, d.gateway_id, d.simulated, p.rule, s.last_received_at, r.state
 ) w
+LEFT JOIN LATERAL (
+    SELECT s.last_received_at, (
+        SELECT max(r.since) FROM iot.rule_state r
+        WHERE r.source_kind = 'device' AND r.source_id = d.id AND r.state = 'active' AND r.rule = ANY($3::text[])
+    ) AS silent_since
+    FROM iot.device d LEFT JOIN iot.device_status s ON s.device_id = d.id AND d.lifecycle IN ('provisioned', 'active')
+    WHERE d.id = w.gateway_id
+) g ON true
 WHERE CASE WHEN w.active THEN w.own >= $1 ELSE w.overdue END ORDER BY w.gateway_id IS NOT NULL, w.id
 """
 # Open states that no reading will ever change: the device is gone, does other work, or the rule is no more.

@@ -558,11 +558,14 @@ class Plain:
         return self.now if self.watching_since is None else self.watching_since
 
     def _answered_for(self, device: str) -> bool:
-        """A silent gateway answers for those behind it that nothing was heard of since."""
+        """A silent gateway answers for those behind it that nothing was heard of since; one in doubt is waited for."""
         if (gateway := self.gateways.get(device)) is None:
             return False
-        silence = self.state((gateway, f"{class_of(gateway)}.silent"))
-        return silence.phase == "active" and silence.since >= self.heard[device]
+        silence, heard = self.state((gateway, f"{class_of(gateway)}.silent")), self.heard[device]
+        if silence.phase == "active":
+            return silence.since >= heard
+        lives = self.heard.get(gateway, self.now) >= heard + INTERVAL
+        return not lives and self.now <= heard + 6 * INTERVAL
 
     def _settle(self, key: Key, alarm: Alarm) -> None:
         if alarm.closed:

@@ -204,9 +204,11 @@ class Histories(RuleBasedStateMachine):
         self.said.append(batch)
         self.arrive(batch)
 
-    @rule(later=st.sampled_from([1, 4, 12, 31, 62, 95, 185, 310]))
-    def pass_time(self, later: int) -> None:
+    @rule(later=st.sampled_from([1, 4, 12, 31, 62, 95, 175, 185, 310]), looked=st.booleans())
+    def pass_time(self, later: int, *, looked: bool) -> None:
         self.later(later)
+        if looked:
+            self.look()
 
     def later(self, later: int) -> None:
         self.plain.now += later

@@ -296,6 +296,33 @@ async def test_silent_gateway_answers_for_the_devices_behind_it(city: City) -> N
     assert [alarm.device_key for alarm in await city.alarms()] == ["gateway-1", "tank-1"]
 
 
+async def test_gateway_that_died_with_its_devices_is_waited_for(city: City) -> None:
+    gateway = await city.device("gateway-1")
+    children = [await city.device(f"tank-{number}", gateway_id=gateway) for number in range(3)]
+    await city.flush(*(seen(each, number * 10, level=10) for number, each in enumerate((*children, gateway))))
+    timers = city.timers()
+    timers.watching_since = T0
+    for second in range(170, 260, 5):  # all overdue, the gateway last
+        city.now = T0 + second * SECOND
+        await timers.watch_silence(city.now)
+    assert [alarm.device_key for alarm in await city.alarms()] == ["gateway-1"]
+
+
+async def test_device_behind_a_gateway_that_lives_is_silent_at_once_and_behind_a_slow_one_later(city: City) -> None:
+    lively, slow = await city.device("gateway-1"), await city.device("gateway-2")
+    await city.pool.execute(CONFIGURED, slow, 86_400)
+    tanks = [await city.device(f"tank-{number}", gateway_id=each) for number, each in enumerate((lively, slow))]
+    await city.flush(*(seen(each, 0, level=10) for each in tanks), seen(slow, 10, level=10), seen(lively, 61, level=10))
+    timers = city.timers()
+    timers.watching_since = T0
+    rang = []
+    for second in (185, 355, 365):
+        city.now = T0 + second * SECOND
+        await timers.watch_silence(city.now)
+        rang.append([alarm.device_key for alarm in await city.alarms() if (alarm.device_key or "").startswith("tank")])
+    assert rang == [["tank-0"], ["tank-0"], ["tank-0", "tank-1"]]
+
+
 async def test_device_fed_by_a_channel_falls_silent_with_its_unit(city: City) -> None:
     panel, door = await city.device("panel-1"), await city.device("door-1")
     await city.pool.execute("UPDATE iot.unit SET mounted_to = now() WHERE device_id = $1", door)
