@@ -41,7 +41,8 @@ async def examine(
         if refusals(found):  # nearly all have one account for both, and this would be its second wrong login
             held_back |= {"onvif"}
         await _onvif(address, login, held_back, found)
-    if refusals(found) or found.pop("accepted", False):
+    accepted = found.pop("accepted", False)
+    if refusals(found) or accepted:
         found["login"] = {"ok": not refusals(found)}
     found["time"] = datetime.now(UTC).isoformat()
     return found

@@ -162,7 +162,8 @@ class Client:
             if mounted.get(address) != device.unit:
                 device.stop()
                 del self._devices[address]
-                self._remotes = {place: each for place, each in self._remotes.items() if each is not device}
+                for place in [place for place, each in self._remotes.items() if each is device]:
+                    del self._remotes[place]  # in place: the devices share it
         for address, unit in mounted.items():
             if address not in self._devices and (profile := self._profile(unit)) is not None:
                 device = self._devices[address] = _Device(unit, profile, self._context.count, self._remotes)

@@ -337,11 +337,15 @@ async def test_a_sleeper_that_was_given_up_is_registered_with_when_it_wakes(
 ) -> None:
     monkeypatch.setattr(coap_client, "FIRST_WAIT_S", 300.0)
     port, profiles = free_port(), StubProfiles(observed("t"), sleepy=True)
-    it = Sleeper()
-    async with watching(profiles, Mounted(unit(f"coap://127.0.0.1:{port}"))) as (_, edges):
+    it, at = Sleeper(), unit(f"coap://127.0.0.1:{port}")
+    mounted = Mounted(at, replace(at, unit_id=2, address="coap://127.0.0.1:9"))
+    async with watching(profiles, mounted) as (client, edges):
         async with sleeper(port, it):
-            await until(lambda: edges.ingest.uplinks)
-        await until(lambda: edges.counted["coap_unreachable"], 20)
+            await until(lambda: edges.ingest.uplinks, 20)
+            await until(lambda: edges.counted["coap_unreachable"])
+            mounted.dismount("coap://127.0.0.1:9")  # a neighbour that leaves changes nothing
+            await until(lambda: client.watched() == 1)
+        await until(lambda: edges.counted["coap_unreachable"] > 1, 20)
         async with sleeper(port, it):
             await until(lambda: _told_again(it))
             await until(lambda: len(edges.ingest.uplinks) >= 2)
