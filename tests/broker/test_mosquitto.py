@@ -253,8 +253,8 @@ async def test_what_waits_for_the_core_survives_new_accounts_and_a_restart_of_th
         await telemetry(broker, "aq-1", secret, "1")
         await add_device(pool, "aq-2")
         await broker.refresh()  # SIGHUP while the core's session is away
-        await telemetry(broker, "aq-1", secret, "2")
-        await publish(broker, "aq-1", secret, "iot/v1/aq-1/telemetry", "3", "-q", "0")
+        await publish(broker, "aq-1", secret, "iot/v1/aq-1/telemetry", "2", "-q", "0")
+        await telemetry(broker, "aq-1", secret, "3")  # acknowledged: the broker has read what came before it, too
     async with started(state, pool, settings) as broker:
         await telemetry(broker, "aq-1", secret, "4")  # before the core is back
         await add_device(pool, "aq-3")
