@@ -168,7 +168,8 @@ class Births:
         if mine is not None and None not in {said, mine.bd_seq} and said != mine.bd_seq:
             self._count("sparkplug_outdated_death")
             return Heard(payload, outdated=True)
-        devices = sorted(name for name, state in node.states.items() if name and state.born is not None)
+        own = node.states.get("", State())
+        devices = sorted(name for name, state in node.states.items() if name and _goes_with(state, own))
         kept = self._end(node, topic, at, ["", *devices])
         node.seq = None
         dead = tuple(Topic(topic.group, Kind.DDEATH, topic.node, name) for name in devices)
@@ -199,3 +200,13 @@ class Births:
             return False
         node.asked_at = now
         return True
+
+
+def _goes_with(device: State, node: State) -> bool:
+    """Say whether a device dies with its node: it lives, or died with it by this will, which comes a second time.
+
+    A will that was heard and not stored (the store went away, the core died) is delivered again, and its devices'
+    deaths were lost with it.
+    """
+    again = node.born is None and node.died > 0
+    return device.born is not None or (again and device.died == node.died)

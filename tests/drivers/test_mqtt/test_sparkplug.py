@@ -199,6 +199,24 @@ async def test_a_device_can_die_alone_q01(core: Core) -> None:
     assert (await core.hears("NDEATH", node.will())).dead == (), "it went before its node"
 
 
+async def test_a_will_that_is_delivered_again_takes_its_devices_along_once_more_q01(core: Core) -> None:
+    node = Node()
+    await core.hears("NBIRTH", node.birth(LEVEL, time=MS))
+    for device in ("lamp-7", "lamp-8", "lamp-9"):
+        await core.hears("DBIRTH", node.message(POWER, time=MS), device=device)
+    await core.hears("DDEATH", node.message(time=MS), device="lamp-9")
+    core.at += timedelta(seconds=1)
+    went = [each.device for each in (await core.hears("NDEATH", node.will())).dead]
+    assert went == ["lamp-7", "lamp-8"]
+    core.at += timedelta(seconds=40)  # the store was away: nothing of it was stored, and the broker says it again
+    assert [each.device for each in (await core.hears("NDEATH", node.will())).dead] == went
+    again = Core(core.kept)
+    again.at = core.at + timedelta(seconds=40)
+    assert [each.device for each in (await again.hears("NDEATH", node.will())).dead] == went, "also after a restart"
+    await again.hears("NBIRTH", node.birth(LEVEL, time=MS))
+    assert (await again.hears("NDEATH", node.will())).dead == (), "born again alone, it dies alone"
+
+
 async def test_aliases_survive_a_restart_of_the_core_q01(core: Core) -> None:
     node = Node()
     await core.hears("NBIRTH", node.birth(LEVEL, time=MS))
