@@ -22,6 +22,7 @@ NATIVE: Final = tuple(f"iot/v1/+/{kind}" for kind in _KINDS)
 _LEVELS: Final = 4
 _REMEMBERED: Final = 100_000
 _PLACE: Final = "{address}"
+_EUI: Final = re.compile("[0-9A-Fa-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,18 @@ class Topics:
 
     def _addresses(self, topic: str) -> tuple[str, ...]:
         matches = ((pattern, pattern.topic.fullmatch(topic)) for pattern in self._patterns)
-        found = (pattern.address.replace(_PLACE, match["address"]) for pattern, match in matches if match)
-        addresses = tuple(dict.fromkeys(found))
+        found = [pattern.address.replace(_PLACE, match["address"]) for pattern, match in matches if match]
+        addresses = tuple(dict.fromkeys([*found, *(other for each in found for other in _spellings(each))]))
         if len(self._known) >= _REMEMBERED:  # senders choose the topics, so they do not choose the size
             self._known.clear()
         self._known[topic] = addresses
         return addresses
+
+
+def _spellings(address: str) -> Iterable[str]:
+    """Give the other ways to write a DevEUI: labels have capital letters, ChirpStack's topics small ones."""
+    scheme, _, eui = address.partition(":")
+    return (f"{scheme}:{eui.lower()}", f"{scheme}:{eui.upper()}") if scheme == "lorawan" and _EUI.fullmatch(eui) else ()
 
 
 def _patterns(profile: Profile) -> Iterable[_Pattern]:

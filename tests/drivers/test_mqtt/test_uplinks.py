@@ -7,19 +7,31 @@ import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import aiomqtt
 import pytest
 
 from drivers.mqtt import MqttDriver
+from drivers.mqtt.topics import Topics
 from iot_core.errors import DeviceUnreachable
 from iot_core.model import Command, MountedUnit, Uplink
-from tests.drivers.test_mqtt.bench import Ingest, NoUnits, StubProfile, context, publish, running, until
+from tests.drivers.test_mqtt.bench import (
+    Ingest,
+    NoUnits,
+    StubProfile,
+    StubProfiles,
+    context,
+    publish,
+    running,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot_core.driver import Units
+    from iot_core.profiles import Profiles
     from tests.servers import Mosquitto
 
 PLUG = StubProfile("acme-plug", "mqtt:tele/{address}", ("tele/{address}/SENSOR", "tele/{address}/LWT"))
@@ -117,6 +129,19 @@ async def test_where_two_profiles_share_a_topic_the_mounted_unit_is_meant(mosqui
         await publish(mosquitto, "-q", "1", "-t", "tele/b/SENSOR", "-m", "2")
         await until(lambda: len(ingest.taken) == 2)
     assert [uplink.address for uplink in ingest.taken] == ["mqtt:tele/a", "mqtt:plugs/b"]
+
+
+def test_a_deveui_is_the_same_in_capital_and_small_letters() -> None:
+    lorawan = StubProfile(
+        "em500", "lorawan:{address}", ("application/+/device/{address}/event/up", "v3/+/devices/{address}/up")
+    )
+    topics = Topics(cast("Profiles", StubProfiles(lorawan)))
+    topic = "application/a/device/24e124136b501234/event/up"
+    typed = "lorawan:24E124136B501234"
+    assert topics.sender(topic, cast("Units", NoUnits(typed))) == (typed, "telemetry"), "as its label has it"
+    assert topics.sender(topic, cast("Units", NoUnits())) == (typed.replace("24E124136B", "24e124136b"), "telemetry")
+    named = topics.sender("v3/app@t/devices/Gauge-1/up", cast("Units", NoUnits("lorawan:gauge-1")))
+    assert named == ("lorawan:Gauge-1", "telemetry"), "a name is what it is"
 
 
 async def test_a_retained_status_is_marked_as_retained_and_a_live_one_is_not(mosquitto: Mosquitto) -> None:
