@@ -31,11 +31,13 @@ FORMATS = (50, 60, 110, 112)
 _RAW = (42, 0)
 """JSON, CBOR, SenML JSON, SenML CBOR: the native contract. No Content-Format at all is left to the profile."""
 
-_GIVEN = frozenset({"config", "commands"})
-_SAID = frozenset({"config/reported", "commands/result"})
+_METHODS = {
+    "config": Code.GET, "commands": Code.GET, "config/reported": Code.POST, "commands/result": Code.POST,
+}  # fmt: skip
+"""What a device fetches, and what it says of that."""
 
 PATIENCE_S = 30.0
-"""How long an answer may wait for a commit. A confirmable request is kept alive by an empty ACK after 0.1 s."""
+"""How long an answer may wait for a commit. A confirmable request is kept alive by an empty ACK after 1 s."""
 
 UPLOADS_IN_MEMORY = 64
 """Unfinished block-wise uploads of full size that fit in memory together."""
@@ -71,18 +73,18 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
 
     async def render(self, request: Message) -> Message:
         """Answer one request, or one block of it."""
-        key = _device_key(request.opt.uri_path)
-        if (told := _told(request.opt.uri_path)) is not None:
-            answer = await self._in_flight.carry(self._tell(*told, request))
-        elif key is None:
+        key, told = _device_key(request.opt.uri_path), _told(request.opt.uri_path)
+        if key is None and told is None:
             answer = Message(code=Code.NOT_FOUND)
-        elif request.code != Code.POST:
+        elif request.code != (Code.POST if told is None else _METHODS[told[1]]):
             answer = Message(code=Code.METHOD_NOT_ALLOWED)
         elif self._in_flight.full:
             self._count("coap_busy")
             answer = answers.busy()
+        elif told is not None:
+            answer = await self._in_flight.carry(self._tell(*told, request))
         else:
-            answer = await self._in_flight.carry(self._answer(key, request))
+            answer = await self._in_flight.carry(self._answer(key or "", request))
         answer.opt.no_response = request.opt.no_response
         if request.opt.block1 is not None:
             answer.opt.block1 = request.opt.block1
@@ -91,15 +93,16 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
     async def protected(self, key: str, request: Message) -> Message:
         """Answer a request that OSCORE has shown to come from the device `key`."""
         path = tuple(request.opt.uri_path)
-        if path[:2] == ("v1", key) and (told := _told(path[1:])) is not None:
-            answer = await self._in_flight.carry(self._tell(*told, request, known=True))
-        elif path != ("v1", key, "telemetry"):
+        told = _told(path[1:]) if path[:2] == ("v1", key) else None
+        if told is None and path != ("v1", key, "telemetry"):
             return Message(code=Code.NOT_FOUND)
-        elif request.code != Code.POST:
+        if request.code != (Code.POST if told is None else _METHODS[told[1]]):
             return Message(code=Code.METHOD_NOT_ALLOWED)
-        elif self._in_flight.full:
+        if self._in_flight.full:
             self._count("coap_busy")
             return answers.busy()
+        if told is not None:
+            answer = await self._in_flight.carry(self._tell(*told, request, known=True))
         else:
             answer = await self._in_flight.carry(self._answer(key, request, known=True))
         if request.opt.block1 is not None:
@@ -108,19 +111,17 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
 
     async def _tell(self, key: str, what: str, request: Message, *, known: bool = False) -> Message:
         """Give a device its configuration or its commands, or take what it says of them."""
-        said = what in _SAID
-        if request.code != (Code.POST if said else Code.GET):
-            return Message(code=Code.METHOD_NOT_ALLOWED)
-        if not known and not await self._sent_by(key, request.opt.uri_query):
-            self._count("coap_unauthorized")
-            return answers.unauthorized()
         try:
+            if not known and not await self._sent_by(key, request.opt.uri_query):
+                self._count("coap_unauthorized")
+                return answers.unauthorized()
             async with asyncio.timeout(PATIENCE_S):
-                if said:
+                if _METHODS[what] == Code.POST:
                     return await self._hear(key, what, request)
                 made = await (self._document(key) if what == "config" else self._asked(key))
                 return answers.part(made, request.opt.block2)
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError, StoreUnavailable):
+            self._count("coap_store_unavailable")
             return answers.store_unavailable()
 
     async def _hear(self, key: str, what: str, request: Message) -> Message:
@@ -227,7 +228,7 @@ class Telemetry(resource.Resource, resource.PathCapable):  # type: ignore[misc] 
 def _told(path: Sequence[str]) -> tuple[str, str] | None:
     """Split `KEY/config`, `KEY/config/reported`, `KEY/commands` and `KEY/commands/result` after KEY."""
     what = "/".join(path[1:])
-    return (path[0], what) if what in _GIVEN | _SAID else None
+    return (path[0], what) if what in _METHODS else None
 
 
 def _heard(key: str, kind: str, payload: bytes, settled: asyncio.Event) -> Uplink:

@@ -17,11 +17,20 @@ from iot_core.commanding.ledger import Ledger
 from iot_core.commanding.reach import NATIVE, Reach
 from iot_core.commanding.sender import Sender
 from iot_core.commanding.shown import wanted
-from iot_core.errors import CommandRejected, ConflictError, DeviceUnreachable, IotError, NotFoundError, RequestError
+from iot_core.errors import (
+    CommandRejected,
+    ConflictError,
+    DeviceUnreachable,
+    IotError,
+    NotFoundError,
+    RequestError,
+    StoreUnavailable,
+)
 from iot_core.model import Command, CommandType, DeviceClass, MountedUnit, Uplink, Value
 from iot_core.profiles import checked_params
 from iot_core.registry import commands, pending
 from iot_core.registry.commands import CommandRow, New
+from iot_core.store.connection import AWAY
 from iot_core.store.status import online
 
 if TYPE_CHECKING:
@@ -102,13 +111,20 @@ class Commanding:
             await uplink.settle([uplink.token], {})
 
     async def fetched(self, device_key: str) -> Sequence[Command]:
-        """Give what a native device is asked to do to one that fetches it (CoAP): from now on that is sent."""
-        async with self._pool.acquire() as connection:
-            found = await commands.fetch(connection, device_key, _FETCHED)
+        """Give what a native device is asked to do to one that fetches it (CoAP): from now on that is sent.
+
+        Raises StoreUnavailable.
+        """
         given = []
-        for command, source in found:
-            with suppress(NotFoundError):  # a secret that another one has overtaken meanwhile
-                given.append(await self._handover.to_give(command, device_key) if source == pending.SOURCE else command)
+        try:
+            async with self._pool.acquire() as connection:
+                found = await commands.fetch(connection, device_key, _FETCHED)
+            for command, source in found:
+                own = source == pending.SOURCE
+                with suppress(NotFoundError):  # a secret that another one has overtaken meanwhile
+                    given.append(await self._handover.to_give(command, device_key) if own else command)
+        except AWAY as exc:
+            raise StoreUnavailable(type(exc).__name__) from exc
         return given
 
     async def order(self, asked: Wanted, keys: Sequence[str]) -> tuple[int, bool]:

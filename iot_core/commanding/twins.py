@@ -18,7 +18,7 @@ import structlog
 
 from iot_core.commanding.orders import Commanding, Wanted
 from iot_core.commanding.reach import NATIVE
-from iot_core.errors import IotError, NotFoundError, RequestError
+from iot_core.errors import IotError, NotFoundError, RequestError, StoreUnavailable
 from iot_core.model import Command, DeviceClass, Setting, Uplink
 from iot_core.profiles import checked_setting
 from iot_core.registry import commands, twin
@@ -90,10 +90,13 @@ class Twins:
             await uplink.settle([uplink.token], {})
 
     async def document(self, device_key: str) -> bytes:
-        """Give the configuration that a device should have, as it stands on the wire."""
-        async with self._pool.acquire() as connection:
-            device_id = await connection.fetchval("SELECT id FROM iot.device WHERE key = $1", device_key)
-            found = None if device_id is None else await twin.get(connection, device_id)
+        """Give the configuration that a device should have, as it stands on the wire. Raises StoreUnavailable."""
+        try:
+            async with self._pool.acquire() as connection:
+                device_id = await connection.fetchval("SELECT id FROM iot.device WHERE key = $1", device_key)
+                found = None if device_id is None else await twin.get(connection, device_id)
+        except AWAY as exc:
+            raise StoreUnavailable(type(exc).__name__) from exc
         return document(found.version if found else 0, found.desired if found else {})
 
     async def check(self, device_key: str) -> Twin | None:

@@ -10,9 +10,9 @@ import logging
 import re
 import shutil
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from drivers.coap import answers, server, telemetry
 from drivers.coap import driver as coap_driver
 from drivers.coap.endpoint import LOGGER, Messages
 from drivers.coap.inflight import InFlight
-from iot_core.errors import CommandRejected, StartError
+from iot_core.errors import CommandRejected, StartError, StoreUnavailable
 from iot_core.messages import said
 from iot_core.model import Command, Outcome, Problem, Reason
 from iot_core.settings import Coap
@@ -70,11 +70,13 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    port: int, edges: Edges | None = None, max_payload: int = 262_144, mounted: Mounted | None = None
-) -> AsyncIterator[Served]:
+    port: int, edges: Edges | None = None, max_payload: int = 262_144, mounted: Mounted | None = None,
+    config: Callable[[str], Awaitable[bytes]] | None = None,
+) -> AsyncIterator[Served]:  # fmt: skip
     edges = edges or Edges()
     edges.secrets.known = {"aq-1": SECRET}
-    driver = coap_driver(edges.context(coap=Coap(port=port, max_payload=max_payload), profiles=shipped()))
+    context = edges.context(coap=Coap(port=port, max_payload=max_payload), profiles=shipped())
+    driver = coap_driver(replace(context, config=config))
     async with running(driver, mounted or Mounted(), edges.ingest):
         async with asyncio.timeout(30):
             await driver.listening()
@@ -373,6 +375,32 @@ async def test_too_many_requests_at_once_are_sent_away(
         commit.set()
         assert (await first).code == "2.04"
     assert edges.counted["coap_busy"] == 1
+
+
+async def test_who_fetches_is_bounded_too_and_hears_when_the_store_is_away(
+    coap_client: str, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REQUESTS_IN_FLIGHT", 1)
+    asked, given = asyncio.Event(), asyncio.Event()
+
+    async def config(_: str) -> bytes:
+        asked.set()
+        await given.wait()
+        raise StoreUnavailable("away")
+
+    edges = Edges()
+    async with serving(free_port(), edges, config=config) as served:
+        url = served.url(path="config")
+        first = asyncio.create_task(ask(coap_client, url, "-m", "get"))
+        await asyncio.wait_for(asked.wait(), 30)
+        assert (await ask(coap_client, url, "-m", "get")).code == "5.03"
+        assert (await ask(coap_client, url, "-m", "put")).code == "4.05"
+        assert edges.counted["coap_busy"] == 1
+        given.set()
+        assert (await first).code == "5.03"
+        edges.secrets.away = True
+        assert (await ask(coap_client, url, "-m", "get")).code == "5.03", "nor is it known whose secret it is"
+    assert edges.counted["coap_store_unavailable"] == 2
 
 
 async def test_the_last_answers_go_out_when_the_server_stops(
