@@ -61,7 +61,7 @@ def read_time(answer: bytes) -> datetime | None:
     try:
         numbers = [int(_text(found, name)) for name in ("Year", "Month", "Day", "Hour", "Minute", "Second")]
         return datetime(*numbers, tzinfo=UTC)  # type: ignore[arg-type,misc]
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -27,14 +27,14 @@ from aiocoap.numbers.codes import Code
 
 from drivers.coap.endpoint import LOGGER, Endpoint
 from drivers.coap.oscore import Contexts, Protecting
-from iot_core.errors import CommandRejected, DeviceUnreachable, StoreUnavailable
+from iot_core.errors import CommandRejected, DeviceUnreachable, NotFoundError, StoreUnavailable
 from iot_core.model import Outcome, Uplink
 
 if TYPE_CHECKING:
     from iot_core.driver import DriverContext, Emit, Units
     from iot_core.model import MountedUnit
-    from iot_core.profiles import Downlink, Profile
-    from iot_core.profiles.resources import Resource
+    from iot_core.profiles import Downlink
+    from iot_core.profiles.resources import CoapMap, Resource
 
 __all__ = ["Client", "answer_of", "request_to", "uplink_of"]
 
@@ -64,6 +64,8 @@ class Client:
         self._pace = _Pace()
         self._contexts = Contexts(context.credentials, list)
         self._devices: dict[str, _Device] = {}
+        self._unusable: dict[str, str] = {}
+        """Address -> the model that cannot be asked, as the log was told."""
         self._remotes: dict[Any, _Device] = {}
         """Devices that were asked in vain, by where they are."""
 
@@ -74,6 +76,7 @@ class Client:
         self._contexts = Contexts(self._context.credentials, lambda: units.with_scheme("coap"))
         endpoint.harden(self._context.count)
         endpoint.messages.awake = self._woke
+        endpoint.messages.count = self._context.count
         self._endpoint = endpoint
         try:
             await self._listen_as_before(endpoint)
@@ -98,14 +101,14 @@ class Client:
                     await device.heard.wait()
         except TimeoutError as exc:
             raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
-        message = request_to(unit.address, made.path, Code[made.method.upper()])
+        message = _to(unit, made.path, Code[made.method.upper()])
         message.payload, message.opt.content_format = made.payload, made.content_format
         await self._asked(unit, message)
 
     async def read(self, unit: MountedUnit) -> Uplink:
         """Ask for a device's first resource now. Raises as `send`."""
         resource = self._device(unit).resources[0]
-        message = request_to(unit.address, resource.path, Code.GET)
+        message = _to(unit, resource.path, Code.GET)
         message.opt.accept = resource.accept
         return uplink_of(unit.address, resource, await self._asked(unit, message))
 
@@ -147,7 +150,7 @@ class Client:
         try:
             await self._protect(unit)
             response = await answer_of(self._endpoint.request(message))
-        except (CoapError, OSError, TimeoutError, StoreUnavailable) as exc:
+        except (CoapError, OSError, TimeoutError, ValueError, StoreUnavailable) as exc:
             raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
         if not response.code.is_successful():
             raise CommandRejected("driver.coap_refused", device=unit.device_key, answer=response.code.dotted)
@@ -158,15 +161,17 @@ class Client:
         return len(self._devices)
 
     def _reconcile(self, mounted: Mapping[str, MountedUnit], group: asyncio.TaskGroup, emit: Emit) -> None:
+        found = {address: self._resources(unit) for address, unit in mounted.items()}
+        self._unusable = {address: model for address, model in self._unusable.items() if address in mounted}
         for address, device in list(self._devices.items()):
-            if mounted.get(address) != device.unit:
+            if mounted.get(address) != device.unit or found[address] != device.asked:
                 device.stop()
                 del self._devices[address]
                 for place in [place for place, each in self._remotes.items() if each is device]:
                     del self._remotes[place]  # in place: the devices share it
         for address, unit in mounted.items():
-            if address not in self._devices and (profile := self._profile(unit)) is not None:
-                device = self._devices[address] = _Device(unit, profile, self._context.count, self._remotes)
+            if address not in self._devices and (asked := found[address]) is not None:
+                device = self._devices[address] = _Device(unit, asked, self._context.count, self._remotes)
                 for resource in device.resources:
                     watch = Watch(
                         device, resource, pace=self._pace, emit=emit, count=self._context.count, protect=self._protect
@@ -174,25 +179,30 @@ class Client:
                     assert self._endpoint is not None
                     device.tasks.append(group.create_task(watch.run(self._endpoint), name=f"coap {unit.device_key}"))
 
-    def _profile(self, unit: MountedUnit) -> Profile | None:
-        """Give the unit's profile if it names resources; say once what is wrong with it."""
-        profile = next((each for each in self._context.profiles.all() if each.model == unit.profile), None)
-        if profile is None or profile.coap is None:
+    def _resources(self, unit: MountedUnit) -> CoapMap | None:
+        """Give what the unit's model is asked for, as its file says now; say once what is wrong with it."""
+        try:
+            asked = self._context.profiles.get(unit.profile).coap
+        except NotFoundError:
+            asked = None
+        if asked is None and self._unusable.get(unit.address) != unit.profile:
+            self._unusable[unit.address] = unit.profile
             log.warning("coap.no_resources", device=unit.device_key, profile=unit.profile)
-            return None
-        return profile
+        elif asked is not None:
+            self._unusable.pop(unit.address, None)
+        return asked
 
 
 class _Device:
     """What the watches of one device share: whether it answers, said once when that changes."""
 
     def __init__(
-        self, unit: MountedUnit, profile: Profile, count: Callable[[str], None], remotes: dict[Any, _Device]
+        self, unit: MountedUnit, asked: CoapMap, count: Callable[[str], None], remotes: dict[Any, _Device]
     ) -> None:
-        assert profile.coap is not None
         self.unit = unit
-        self.resources = profile.coap.resources
-        self.sleepy = profile.coap.sleepy
+        self.asked = asked
+        self.resources = asked.resources
+        self.sleepy = asked.sleepy
         self.tasks: list[asyncio.Task[None]] = []
         self.heard = asyncio.Event()
         self.awake = asyncio.Event()
@@ -269,7 +279,7 @@ class Watch:
                 self._count("coap_refused")
                 self._device.is_away(str(exc))
                 await self._back_off()
-            except (CoapError, OSError, TimeoutError) as exc:
+            except (CoapError, OSError, TimeoutError, ValueError) as exc:  # ValueError: no host is called so
                 self._device.is_away(type(exc).__name__)
                 await self._back_off()
 
@@ -365,6 +375,7 @@ class _Told:
         self._news = asyncio.Event()
 
     def put(self, message: Message) -> None:
+        message.taken = True
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()
             self._count("coap_notification_dropped")
@@ -433,6 +444,13 @@ def uplink_of(address: str, resource: Resource, response: Message) -> Uplink:
         payload=bytes(response.payload),
         content_format=None if content_format is None else int(content_format),
     )
+
+
+def _to(unit: MountedUnit, path: str, code: Code) -> Message:
+    try:
+        return request_to(unit.address, path, code)
+    except ValueError as exc:
+        raise DeviceUnreachable("driver.coap_unreachable", device=unit.device_key) from exc
 
 
 def request_to(address: str, path: str, code: Code) -> Message:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
+from weakref import WeakSet
 
 from aiocoap import Context, Message
 from aiocoap.messagemanager import MessageManager
@@ -114,8 +115,11 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
         self.recent = Recent()
         self.told = Recent()
         """Confirmable notifications: answered once they are committed."""
+        self.count: Callable[[str], None] = lambda _: None
         self.awake: Callable[[Any], None] | None = None
         """Told who says something that nobody asked for: a sleeper that is awake, with a registration we gave up."""
+        self._answered: WeakSet[Any] = WeakSet()
+        """Requests whose first answer is there: what comes now are notifications."""
         self._under_way: dict[Any, Message] = {}
 
     def dispatch_message(self, message: Message) -> None:
@@ -125,7 +129,10 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
         OSCORE what leaves the protection is another message, on which our context puts it (`UnitContext.unprotect`).
         """
         waits = message.mtype is CON and message.code.is_response() and message.opt.observe is not None
-        asked = (message.token, message.remote) in self.token_manager.outgoing_requests
+        request = self.token_manager.outgoing_requests.get((message.token, message.remote))
+        asked, follows = request is not None, request in self._answered
+        if request is not None and message.code.is_response():
+            self._answered.add(request)
         if self.awake is not None and message.code.is_response() and not asked:
             self._hurry(message.remote)
             self.awake(message.remote)
@@ -141,6 +148,11 @@ class Messages(MessageManager):  # type: ignore[misc] # aiocoap is untyped
         # What asks for no acknowledgement is not acknowledged by aiocoap either; the rest of its way is the same.
         message.mtype = NON
         super().dispatch_message(message)
+        if follows and message.opt.oscore is None and not getattr(message, "taken", False):
+            # One that was overtaken on its way (RFC 7641, 3.4) is for nobody: its device would repeat it in vain, and
+            # then take us off its list.
+            self.count("coap_notification_overtaken")
+            self._acknowledge(message, key)
 
     def _acknowledge(self, message: Message, key: Hashable) -> None:
         if self.told.answer(key) is None and self._active_exchanges is not None:  # None: it is shut down

@@ -47,7 +47,7 @@ async def look(address: str, profile: Profile, timeout_s: float, state: Path) ->
                     missing = f"{resource.path}: {response.code.dotted}"
     except TimeoutError:
         missing = f"{timeout_s:g} s"
-    except (CoapError, OSError) as exc:
+    except (CoapError, OSError, ValueError) as exc:  # ValueError: no host is called so
         missing = type(exc).__name__
     finally:
         await endpoint.shutdown()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from ipaddress import IPv6Address
 from typing import Final
 
 from iot_core.errors import RequestError
@@ -77,6 +78,16 @@ def _names_another_scheme(typed: str, before: str) -> bool:
     return (typed.startswith(_SCHEMES) or bool(_NAMED.match(typed))) and not typed.startswith(before)
 
 
+def _is_host(typed: str) -> bool:
+    """Refuse what no resolver takes: `10.0.3..8`, a label of more than 63 letters, `[::1::]`."""
+    if typed.startswith("["):
+        try:
+            return bool(IPv6Address(typed.strip("[]")))
+        except ValueError:
+            return False
+    return all(0 < len(label) < 64 for label in typed.removesuffix(".").split("."))
+
+
 def _modbus(key: str, address: str) -> str:
     """Spell an address in the one way that drivers/modbus/address.py reads."""
     serial, parts = _SERIAL.fullmatch(address), _MODBUS.fullmatch(address)
@@ -84,7 +95,7 @@ def _modbus(key: str, address: str) -> str:
         port = serial["port"] if serial["port"].startswith("/") else serial["port"].upper()
         return f"modbus://{port}:{serial['line'].upper()}/{int(serial['unit'])}"
     port_number = int((parts and parts["port"]) or _MODBUS_PORT)
-    if parts is None or not 0 < port_number < 65_536 or int(parts["unit"]) > 255:
+    if parts is None or not 0 < port_number < 65_536 or int(parts["unit"]) > 255 or not _is_host(parts["host"]):
         raise RequestError("registry.bad_address", key=key, address=address, expected=_MODBUS_EXPECTED)
     return f"modbus://{parts['rtu'] or ''}{parts['host'].lower()}:{port_number}/{int(parts['unit'])}"
 
@@ -100,7 +111,7 @@ def _sparkplug(key: str, address: str) -> str:
 def _coap(key: str, address: str) -> str:
     parts = _COAP.fullmatch(address)
     port = int((parts and parts["port"]) or _COAP_PORT)
-    if parts is None or not 0 < port < 65_536:
+    if parts is None or not 0 < port < 65_536 or not _is_host(parts["host"]):
         raise RequestError("registry.bad_address", key=key, address=address, expected="coap://HOST:PORT")
     return f"coap://{parts['host'].lower()}:{port}{(parts['base'] or '').rstrip('/')}"
 

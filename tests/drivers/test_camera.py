@@ -298,6 +298,13 @@ def test_any_bytes_are_an_answer_or_none(data: bytes) -> None:
         read(data)
 
 
+def test_a_time_that_no_calendar_has_is_none() -> None:
+    names = ("Year", "Month", "Day", "Hour", "Minute", "Second")
+    for year in ("99999999999999999999", "-1", "2026.5", "9" * 5000):
+        said = "".join(f"<{name}>{year if name == 'Year' else 1}</{name}>" for name in names)
+        assert onvif.read_time(f"<UTCDateTime>{said}</UTCDateTime>".encode()) is None
+
+
 CHALLENGES = [
     'Digest realm="DS-2CD2143", nonce="4e5a6d59"',
     'Digest realm="a, b", nonce="n", algorithm=MD5, qop="auth"',

@@ -51,8 +51,11 @@ class StubProfiles:
     def __init__(self, *resources: Resource, sleepy: bool = False) -> None:
         self._profile = StubProfile("acme-meter", CoapMap(resources, sleepy))
 
-    def all(self) -> list[StubProfile]:
-        return [self._profile, StubProfile("acme-other", None)]
+    def get(self, model: str) -> StubProfile:
+        return self._profile if model == self._profile.model else StubProfile(model, None)
+
+    def say(self, *resources: Resource) -> None:
+        self._profile = StubProfile("acme-meter", CoapMap(resources))
 
 
 def observed(path: str = "time", every: timedelta = SECOND) -> Resource:
@@ -232,6 +235,37 @@ async def test_a_unit_without_resources_is_named_once_and_disturbs_nobody(free_p
             async with watching(StubProfiles(observed()), mounted) as (_, edges):
                 await until(lambda: edges.ingest.uplinks)
     assert [entry["event"] for entry in logs] == ["coap.no_resources"]
+
+
+async def test_what_a_profile_asks_for_is_followed_while_the_core_runs(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    profiles, mounted = StubProfiles(observed("time")), Mounted(unit(address := f"coap://127.0.0.1:{port}"))
+    async with libcoap(port), watching(profiles, mounted) as (_, edges):
+        await until(lambda: edges.ingest.uplinks)
+        mounted.mount(unit(f"coap://127.0.0.1:{free_port()}", profile="acme-other", number=2))
+        await until(lambda: len(edges.ingest.of(address)) >= 3, 30)
+        assert not edges.counted["coap_registered_again"], "a change that says nothing of it disturbs no observation"
+        profiles.say(asked(""))
+        mounted.touch()
+        await until(lambda: edges.ingest.uplinks[-1].topic == "", 30)
+        before = len(edges.ingest.uplinks)
+        await until(lambda: len(edges.ingest.uplinks) >= before + 2, 30)
+    assert {each.topic for each in edges.ingest.uplinks[before:]} == {""}
+
+
+async def test_an_address_that_names_no_host_disturbs_nobody(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    wrong = unit("coap://10.0.3..8:5683", number=2), unit("coap://[::1::]:5683", number=3)
+    async with libcoap(port), watching(StubProfiles(observed()), Mounted(*wrong)) as (client, edges):
+        await until(lambda: edges.counted["coap_unreachable"] >= 2)
+        for each in wrong:
+            with pytest.raises(DeviceUnreachable):
+                await client.read(each)
+            with pytest.raises(DeviceUnreachable):
+                await client.send(each, put("led", b"1"), soon())
+    mounted = Mounted(*wrong, unit(f"coap://127.0.0.1:{port}"))
+    async with libcoap(port), watching(StubProfiles(observed()), mounted) as (_, edges):
+        await until(lambda: len(edges.ingest.uplinks) >= 2)
 
 
 async def test_a_command_is_put_to_libcoaps_server(free_port: Callable[[], int]) -> None:

@@ -102,3 +102,16 @@ async def test_what_nobody_asked_for_is_refused_and_what_needs_no_acknowledgemen
         made.send(CON, CONTENT, 901, b"third", observe=3)
         await until(lambda: (RST, EMPTY, 901) in made.heard)
     assert made.acknowledged(900) == made.acknowledged(901) == 0
+
+
+async def test_a_notification_that_was_overtaken_is_acknowledged_and_not_stored() -> None:
+    async with device() as (made, address), watching(StubProfiles(observed("t")), Mounted(unit(address))) as (_, edges):
+        await until(lambda: edges.ingest.uplinks)
+        made.send(NON, CONTENT, 700, b"newest", observe=9)
+        await until(lambda: len(edges.ingest.uplinks) == 2)
+        made.send(CON, CONTENT, 699, b"older", observe=8)
+        await until(lambda: made.acknowledged(699))
+        made.send(CON, CONTENT, 701, b"next", observe=10)
+        await until(lambda: made.acknowledged(701))
+    assert [each.payload for each in edges.ingest.uplinks] == [b"first", b"newest", b"next"]
+    assert edges.counted["coap_notification_overtaken"] == 1

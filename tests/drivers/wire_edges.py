@@ -45,6 +45,9 @@ class Mounted:
         self._units[unit.address] = unit
         self._news.set()
 
+    def touch(self) -> None:
+        self._news.set()
+
     def dismount(self, address: str) -> None:
         del self._units[address]
         self._news.set()
