@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -167,21 +168,36 @@ def in_memory() -> str:
 
 
 # ---------------------------------------------------------------- ports
+_PORTS = range(10_000, 20_000)
+"""Below those of outgoing connections, so that none takes one meanwhile, and below those that the simulators choose."""
 _handed_out: set[int] = set()
 
 
 def free_ports(number: int) -> int:
     """Give the first of `number` consecutive ports that nothing uses, TCP and UDP, never the same twice.
 
-    Below the ephemeral range, so that no outgoing connection takes one meanwhile.
+    Neither to another worker nor to another run: whoever is given a port opens it later, or wants nobody there.
     """
     for _ in range(1000):
-        first = random.randrange(10_000, 32_000 - number)
+        first = random.randrange(_PORTS.start, _PORTS.stop - number)
         ports = set(range(first, first + number))
-        if not ports & _handed_out and all(_is_free(port) for port in ports):
+        if not ports & _handed_out and all(_is_free(port) and _is_ours(port) for port in ports):
             _handed_out.update(ports)
             return first
     raise AssertionError("no free ports")
+
+
+@cache
+def _given() -> int:
+    """Open the file in which a process locks a byte for each port that it was given, until it ends."""
+    return os.open(f"/tmp/iot-test-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)  # noqa: S108 - every run's own
+
+
+def _is_ours(port: int) -> bool:
+    with suppress(OSError):
+        fcntl.lockf(_given(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        return True
+    return False
 
 
 def _is_free(port: int) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -42,6 +45,18 @@ async def test_every_database_is_what_its_name_says(any_dsn: str, request: pytes
 def test_ports_are_never_handed_out_twice(free_ports: Callable[[int], int], free_port: Callable[[], int]) -> None:
     first = free_ports(3)
     assert free_port() not in range(first, first + 3)
+
+
+def test_no_port_is_handed_out_to_two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both draw the same numbers, and neither has opened what it was given."""
+    draws = "import random; random.seed(7); from tests.servers import free_ports; print(free_ports(3)); input()"
+    command = [sys.executable, "-c", draws]
+    with subprocess.Popen(command, cwd=servers.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        taken = int(other.stdout.readline())
+        monkeypatch.setattr(servers, "random", random.Random(7))
+        assert servers.free_ports(3) not in range(taken - 2, taken + 3)
+        other.communicate("\n")
 
 
 def test_mosquitto_listens(mosquitto: servers.Mosquitto) -> None:
