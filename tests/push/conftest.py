@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import socket
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,3 +18,16 @@ if TYPE_CHECKING:
 async def pool(migrated_dsn: str) -> AsyncIterator[asyncpg.Pool]:
     async with open_pool(migrated_dsn, Store()) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer for names that are never there: a server of names that loses the question is waited for, for seconds."""
+    look_up = socket.getaddrinfo
+
+    def answered(host: Any, *more: Any, **named: Any) -> Any:
+        if str(host).endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answered)

@@ -45,7 +45,7 @@ class Receiver:
         return web.Response(status=self.answer(body))
 
     async def arrived(self, number: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.ids) < number:
                 await asyncio.sleep(0.01)
 

@@ -90,7 +90,7 @@ async def test_mqtt_target_publishes_on_another_broker_and_waits_for_its_word(
         await target(
             pool, "ioc", f"mqtt://127.0.0.1:{broker.port}/city/{{area}}/{{severity}}", kind="mqtt", secret=None
         )
-        async with pushing(pool), asyncio.timeout(20):
+        async with pushing(pool), asyncio.timeout(60):
             await tell(pool, await alarm(pool), device_id=number, alarm=ALARM)
             message = await anext(aiter(center.messages))
             await settled(pool, 1)
@@ -257,7 +257,7 @@ async def test_mail_arrives_by_apprise_with_a_template_and_its_url_is_never_show
             return "250 OK"
 
     sink = Sink()
-    controller = Controller(sink, hostname="127.0.0.1", port=free_port())
+    controller = Controller(sink, hostname="127.0.0.1", port=free_port(), ready_timeout=60)
     controller.start()
     try:
         url = f"mailto://127.0.0.1:{controller.port}?from=iot@example.vn&to=truc-ban@example.vn&mode=insecure"
@@ -356,7 +356,7 @@ async def test_cef_arrives_over_udp_and_tcp(pool: asyncpg.Pool, free_port: Calla
         number = await device(pool)
         for scheme in ("syslog", "syslog+tcp"):
             await target(pool, scheme[-3:], f"{scheme}://127.0.0.1:{port}", kind="syslog", secret=None)
-            async with pushing(pool), asyncio.timeout(20):
+            async with pushing(pool), asyncio.timeout(60):
                 await tell(pool, await alarm(pool), device_id=number, alarm=ALARM, only=scheme[-3:])
                 await arrived.wait()
                 arrived.clear()
