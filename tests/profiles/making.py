@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from iot_core.model import Decoded, Uplink
 from iot_core.profiles import Profile, Profiles, load_file, uplink_of
 
-__all__ = ["HEAD", "Make", "decode", "values_of"]
+__all__ = ["HEAD", "Make", "decode", "put", "values_of"]
 
 HEAD = """\
 model: trial
@@ -35,6 +36,18 @@ def making(tmp_path: Path, profiles: Profiles) -> Make:
         return load_file(folder / "trial.yaml", profiles)
 
     return build
+
+
+def put(path: Path, text: str) -> Path:
+    """Write a file that a core follows, in one step: it looks in a thread, and must see no half of a change.
+
+    A file system that tells times by the second must not hide a change within one.
+    """
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    written = part.stat().st_mtime_ns
+    os.utime(part, ns=(written, written + len(text)))
+    return part.replace(path)
 
 
 def decode(profile: Profile, data: str | bytes, *, topic: str = "", port: int | None = None) -> Decoded:

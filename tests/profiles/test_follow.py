@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from iot_core.profiles.follow import follow, stamps
 from iot_core.profiles.load import load_tolerant
 from iot_core.profiles.stand_in import Known
 from tests.core import until
+from tests.profiles.making import put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,11 +39,7 @@ examples:
 
 def write(folder: Path, name: str, text: str) -> Path:
     (folder / "streetlight").mkdir(exist_ok=True)
-    path = folder / "streetlight" / name
-    path.write_text(text, encoding="utf-8")
-    # A file system that tells times by the second must not hide a change within one.
-    os.utime(path, ns=(path.stat().st_mtime_ns, path.stat().st_mtime_ns + len(text)))
-    return path
+    return put(folder / "streetlight" / name, text)
 
 
 @asynccontextmanager
@@ -106,7 +102,7 @@ async def test_a_broken_file_keeps_its_last_good_version_and_is_named_until_it_i
         assert kept == {"a.yaml": ("own-lamp", True), "b.yaml": ("[", False)}
         assert profiles.broken[0].error.facts["line"] == 6
         write(tmp_path, "b.yaml", OWN.replace("own-lamp", "own-lamp-2"))
-        path.write_text(OWN, encoding="utf-8")
+        put(path, OWN)
         await until(lambda: not profiles.broken)
 
 
@@ -128,14 +124,14 @@ async def test_a_class_that_is_new_or_changed_counts_at_once(tmp_path: Path) -> 
     text = "title: {vi: Thử, en: Trial}\nmetrics:\n  dust: {title: {vi: Bụi, en: Dust}, ucum: ug/m3}\n"
     async with following(profiles, tmp_path) as told:
         (tmp_path / "trial").mkdir()
-        (tmp_path / "trial" / "class.yaml").write_text(text, encoding="utf-8")
+        put(tmp_path / "trial" / "class.yaml", text)
         await until(lambda: told)
         assert [metric.key for metric in profiles.classes["trial"].metrics] == ["dust"]
         more = text + "  soot: {title: {vi: Muội, en: Soot}, ucum: ug/m3}\n"
-        (tmp_path / "trial" / "class.yaml").write_text(more, encoding="utf-8")
+        put(tmp_path / "trial" / "class.yaml", more)
         await until(lambda: len(told) == 2)
         assert [metric.key for metric in profiles.classes["trial"].metrics] == ["dust", "soot"]
-        (tmp_path / "trial" / "class.yaml").write_text(more.replace("metrics", "metriks"), encoding="utf-8")
+        put(tmp_path / "trial" / "class.yaml", more.replace("metrics", "metriks"))
         await until(lambda: len(told) == 3)
         assert [each.error.code for each in profiles.broken] == ["profile.invalid"]
         assert [metric.key for metric in profiles.classes["trial"].metrics] == ["dust", "soot"], "its last good version"

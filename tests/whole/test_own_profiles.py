@@ -14,6 +14,7 @@ from iot_core.api.shapes import DeviceNew
 from iot_core.client import Client
 from tests.cli.conftest import IOT
 from tests.core import command, core_running, mosquitto_pub, until
+from tests.profiles.making import put
 
 OWN = """\
 model: acme-aq4
@@ -35,7 +36,7 @@ async def test_a_model_written_while_the_core_runs_is_heard(
     own = tmp_path / "own"
     (own / "air_quality").mkdir(parents=True)
     async with core_running(dsn, state_path, free_ports, profiles=str(own)) as (core, client):
-        (own / "air_quality" / "acme.yaml").write_text(OWN, encoding="utf-8")
+        put(own / "air_quality" / "acme.yaml", OWN)
         await until(lambda: core.counters.total("profiles_renewed"), what="the new file is seen")
         added = await client.add_device(DeviceNew(key="aq-1", profile="acme-aq4", address="aq-1"))
         assert added.address == "mqtt:acme/aq-1"
@@ -60,7 +61,7 @@ async def test_a_model_written_while_the_core_runs_is_heard(
         code, out, err = watching.result()
         assert code == 0, err
         assert json.loads(out)["samples"][0]["values"] == {"pm25": 36.5}
-        (own / "air_quality" / "acme.yaml").write_text(OWN.replace("dust}", "dust]"), encoding="utf-8")
+        put(own / "air_quality" / "acme.yaml", OWN.replace("dust}", "dust]"))
         await until(lambda: core.profiles.broken, what="the mistake is seen")
         assert core.profiles.get("acme-aq4").vendor == "Acme"
         async with aiohttp.ClientSession() as http, http.get(f"{core.url}/metrics") as response:
@@ -73,12 +74,12 @@ async def test_a_core_starts_with_a_broken_profile_holds_what_its_devices_say_an
     own = tmp_path / "own"
     (own / "air_quality").mkdir(parents=True)
     file = own / "air_quality" / "acme.yaml"
-    file.write_text(OWN, encoding="utf-8")
+    put(file, OWN)
     async with core_running(dsn, state_path, free_ports, profiles=str(own)) as (core, client):
         secret = (await client.add_device(DeviceNew(key="aq-1", profile="acme-aq4", address="aq-1"))).secret or ""
         other = (await client.add_device(DeviceNew(key="aq-2", profile="native-air-quality"))).secret or ""
     # Not even YAML: nothing of the file can be read but its model.
-    file.write_text(OWN.replace("dust}", "dust]"), encoding="utf-8")
+    put(file, OWN.replace("dust}", "dust]"))
     said: list[str] = []
     async with core_running(dsn, state_path, free_ports, say=said.append, profiles=str(own)) as (core, client):
         assert any("acme.yaml, line 7" in line for line in said)
@@ -96,7 +97,7 @@ async def test_a_core_starts_with_a_broken_profile_holds_what_its_devices_say_an
         code, out, _ = await command(*IOT, "profile", "check", "--folder", own, "--output", "json")
         assert code != 0
         assert [row["model"] for row in json.loads(out) if not row["ok"]] == ["acme-aq4"]
-        file.write_text(OWN, encoding="utf-8")
+        put(file, OWN)
         await until(lambda: not core.profiles.broken, what="the file is seen to be mended")
         replay = (*IOT, "held", "replay", "--reason", "profile", "--yes", "--state", state_path)
         code, _, err = await command(*replay)
@@ -120,8 +121,8 @@ async def test_a_class_written_while_the_core_runs_has_its_table_at_once_and_one
     own.mkdir()
     async with core_running(any_dsn, state_path, free_ports, profiles=str(own)) as (core, client):
         (own / "trial").mkdir()
-        (own / "trial" / "acme.yaml").write_text(OWN.replace("pm25", "dust"), encoding="utf-8")
-        (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "float"), encoding="utf-8")
+        put(own / "trial" / "acme.yaml", OWN.replace("pm25", "dust"))
+        put(own / "trial" / "class.yaml", TRIAL.replace("TYPE", "float"))
         await until(lambda: "trial" in core.profiles.classes, what="the new class is seen")
         secret = (await client.add_device(DeviceNew(key="t-1", profile="acme-aq4", address="t-1"))).secret or ""
 
@@ -132,9 +133,9 @@ async def test_a_class_written_while_the_core_runs_has_its_table_at_once_and_one
         assert await until(heard, what="the reading is stored") == [("dust", 35.2)]
         assert await core.pool.fetchval("SELECT count(*) FROM telemetry.latest WHERE metric = 'dust'") == 1
         # The class gets another metric and a rule, and the model says it: nothing is started anew.
-        (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "float") + MORE, encoding="utf-8")
+        put(own / "trial" / "class.yaml", TRIAL.replace("TYPE", "float") + MORE)
         both = OWN.replace("pm25: dust", "dust: dust, soot: soot").replace("pm25", "dust")
-        (own / "trial" / "acme.yaml").write_text(both, encoding="utf-8")
+        put(own / "trial" / "acme.yaml", both)
         await until(lambda: core.profiles.classes["trial"].metric("soot"), what="the changed class is seen")
         await until(lambda: "soot" in core.profiles.get("acme-aq4").metrics, what="and the model that says it")
         body = json.dumps({"dust": 36.5, "soot": 80})
@@ -150,7 +151,7 @@ async def test_a_class_written_while_the_core_runs_has_its_table_at_once_and_one
         assert await core.pool.fetchval("SELECT count(soot_avg) FROM telemetry.trial_1h") is not None
         assert await core.pool.fetch("SELECT reason, detail FROM iot.held_uplink") == []
         # A type that the column cannot have is said at once, and what was good goes on.
-        (own / "trial" / "class.yaml").write_text(TRIAL.replace("TYPE", "int") + MORE, encoding="utf-8")
+        put(own / "trial" / "class.yaml", TRIAL.replace("TYPE", "int") + MORE)
         await until(lambda: core.profiles.broken, what="the mistake is seen")
         assert [each.error.code for each in core.profiles.broken] == ["store.metric_type"]
         assert (await command(*mosquitto_pub(core, "t-1", secret, "acme/t-1/up", json.dumps({"dust": 37.5}))))[0] == 0
