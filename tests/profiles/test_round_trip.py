@@ -139,6 +139,8 @@ def tolerance(profile: Profile, channel: str, key: str, value: float) -> float:
             if codec.polynomial:
                 return codec.step * sum(map(abs, codec.polynomial[1:])) + 1e-6  # as steep as it gets where it is used
             return codec.step / 2 + 1e-6 + (2e-4 * abs(value) if powers else 0)  # four digits and a power of ten
+        if isinstance(codec, Codec) and codec.key == key and getattr(profile.format, "message", None) is not None:
+            return codec.step / 2 + 1e-6  # protobuf counts in whole numbers
     return max(abs(value), 1) * 1e-8
 
 
