@@ -464,8 +464,8 @@ class Records:
         """Write the records that carry any of the values; of several for one value the first."""
         written: set[str] = set()
         chain = bytearray()
-        owners = [record.layout.channel for record in self.known.values() if record.layout.channel is not None]
-        named = any(channel in owner.known for owner in owners)
+        written_ones = [each.layout for each in self.known.values() if each.layout.time is None]  # no memory is
+        named = any(each.channel is not None and channel in each.channel.known for each in written_ones)
         for key, record in self.known.items():
             inner = record.layout.records.known.values() if record.layout.records is not None else ()
             said = (*record.layout.keys, *(name for each in inner for name in each.layout.keys))
@@ -576,7 +576,8 @@ class Frame:
         if self.tail is not None:
             data += self._end(values, channel, time or arrival, data)
         for _, when in self.required:
-            _meet(when, data)
+            if not when.holds(bytes(data)):  # a block may have said there already which kind it is
+                _meet(when, data)
         if self.layout.time is not None and time is not None:
             self.layout.time.write(time, arrival, data)
         if self.checksum is not None:
