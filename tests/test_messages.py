@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from drivers.modbus.link import _REASONS, Malformed, Refused, Silent
 from iot_core.messages import FOLDER, LANGUAGES, codes, text
+from iot_core.messages.reasons import spoken
 
 NEVER_ONE = {"most", "protocol", "readers", "shown", "published"}
 """Facts that are limits, names, or sums that are never one."""
@@ -46,6 +48,17 @@ def test_headings_begin_with_a_capital_and_helps_of_options_are_sentences(lang: 
             if kind in {"opt", "short"} and po.stem != "page" and "{" not in said and not said.endswith("."):
                 wrong.append(code)
     assert wrong == []
+
+
+def test_why_a_line_is_silent_is_said_in_the_readers_language() -> None:
+    """Every word that the Modbus link has for it; JSON and logs keep those."""
+    words = {*_REASONS.values(), *map(str, (Silent(), Malformed(), Refused(2))), "closed", "garbage", "left out"}
+    for word in words:
+        said = text("modbus.says_nothing", "vi", device="wm-1", reason=f"holding:0: {word}, input:7: {word}")
+        assert word not in said
+        assert said.count(spoken(word, "vi")) == 2
+    assert "(mã ngoại lệ 99)" in text("modbus.not_read", "vi", key="volume", reason=str(Refused(99)))
+    assert "refused-1" in text("modbus.unreachable", "vi", place="refused-1", reason="no route")
 
 
 def test_an_alarm_is_one_word_in_vietnamese() -> None:

@@ -25,6 +25,14 @@ __all__ = ["LANGUAGES", "LOCAL", "choose_language", "codes", "language", "said",
 LANGUAGES = ("vi", "en")
 LOCAL: Final = "local command line"
 """What the core calls its own machine's command line where others have a name."""
+_WHY: Final = {
+    "modbus.says_nothing": "reason",
+    "modbus.unreachable": "reason",
+    "modbus.broke_off": "reason",
+    "modbus.not_read": "reason",
+    "modbus.silent": "detail",
+}
+"""Sentences with a fact that says in two words why a line is silent."""
 FOLDER = Path(__file__).parent
 _current = ""
 
@@ -60,6 +68,11 @@ def text(code: str, lang: str = "", /, **facts: object) -> str:
     sentence = _catalogue(lang or language(), code.partition(".")[0]).gettext(code)
     if facts.get("by") == LOCAL:
         facts["by"] = text("cli.local_person", lang)
+    fact = _WHY.get(code)
+    if fact in facts:
+        from iot_core.messages.reasons import spoken  # noqa: PLC0415 - it needs the catalogues of this module
+
+        facts[fact] = spoken(str(facts[fact]), lang)
     return _Formatter().vformat(sentence, (), facts) if facts else sentence
 
 

@@ -82,7 +82,7 @@ async def test_what_cannot_be_asked_says_why(
         where = ("--url", core.url, "--token", core.token, "--lang", "vi")
         code, out, err = await command(*IOT, "device", "read", "wm-1", "--now", *where)
         assert (code, out) == (3, "")
-        assert "không trả lời" in err
+        assert "không trả lời (hết thời gian chờ)" in err
 
 
 async def test_a_command_from_a_person_is_in_the_devices_registers(

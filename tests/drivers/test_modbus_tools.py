@@ -228,7 +228,7 @@ async def test_a_core_scans_for_a_person_who_cannot_reach_the_place(  # noqa: PL
         assert [each["model"] for each in json.loads(out)] == ["acme-aq4", "acme-gauge"]
         nowhere = ("modbus", "scan", f"127.0.0.1:{free_port()}", "--units", "1", *via)
         _, err = await iot(*nowhere, code=1)  # type: ignore[misc]
-        assert "cannot be reached: refused" in err
+        assert "cannot be reached: connection refused" in err
         guessed = {each.address: each.guess for each in (await client.inbox()).items}
         assert guessed == {
             f"modbus://127.0.0.1:{at.port}/7": ("acme-aq4",),
