@@ -71,3 +71,11 @@ def test_an_alarm_is_one_word_in_vietnamese() -> None:
     another = re.compile(r"(?<!mức )(?<!nút )báo\s+động(?! I, II, III)", re.IGNORECASE)
     wrong = [f"{path.name}: {found[0]}" for path in files for found in another.finditer(path.read_text("utf-8"))]
     assert wrong == []
+
+
+def test_a_class_is_one_word_in_vietnamese() -> None:
+    """It was called *lớp* as well as *loại thiết bị*: docs/words.md."""
+    root = Path(__file__).parents[1]
+    files = [*(FOLDER / "vi").glob("*.po"), *(root / "docs/vi").glob("*.md"), root / "iot_core/api/page/words.json"]
+    wrong = [path.name for path in files if re.search(r"\blớp\b", path.read_text("utf-8"), re.IGNORECASE)]
+    assert wrong == []
