@@ -10,16 +10,21 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from iot_core.api import shapes
+from iot_core.client import Client
+from iot_core.state import StateDir
 from simulators.faults import FAULTS, OfCameras
 from tests import servers
+from tests.core import until
 
 PATIENCE_S = 100
 IOT = (sys.executable, "-m", "iot_core.cli")
@@ -101,6 +106,32 @@ async def iot(folder: Path, *arguments: str) -> AsyncIterator[Running]:
         await running.ended()
 
 
+Known = Mapping[str, shapes.Device]
+
+
+async def heard(folder: Path, since: datetime, wanted: Callable[[Known], Collection[str]]) -> None:
+    """Wait until the core has heard those devices since then."""
+    state = StateDir(folder / "core")
+    running = state.running()
+    assert running is not None
+    async with Client(running.url, state.read_token()) as client:
+
+        async def spoke() -> bool:
+            known = {each.key: each for each in (await client.devices()).items}
+            times = [known[key].last_received_at for key in wanted(known)]
+            return bool(times) and all(each is not None and each > since for each in times)
+
+        await until(spoke, within_s=PATIENCE_S, what="all of them are heard")
+
+
+def everybody(known: Known) -> Collection[str]:
+    return known
+
+
+def who_speaks_unasked(known: Known) -> Collection[str]:
+    return [key for key, each in known.items() if not (each.address or "").startswith("modbus:")]
+
+
 def is_good(verdict: Any, *, alarms: int, broken: int = 0) -> None:
     """Hold the last line against the issue: its keys, and a good run."""
     assert list(verdict) == ["published", "stored", "lost", "duplicate", "held", "alarms", "latency_ms"]
@@ -177,8 +208,11 @@ async def test_a_simulated_city_speaks_to_a_core_that_runs_and_is_taken_back_lat
     async with iot(folder, "up", "--port-base", str(free_ports(3))) as core:
         await core.says("^api ")
         # A unit that was just mounted is polled within 5 s; later a minute may pass.
-        for seconds, speaking in (("7", ("mqtt", "coap", "modbus")), ("4", ("mqtt", "coap"))):
-            async with iot(folder, "sim", "run", "--devices", "12", "--seconds", seconds) as sim:
+        for speaking, wanted in (("mqtt", "coap", "modbus"), everybody), (("mqtt", "coap"), who_speaks_unasked):
+            since = datetime.now(UTC)
+            async with iot(folder, "sim", "run", "--devices", "12", "--seconds", "600") as sim:
+                await heard(folder, since, wanted)
+                sim.process.send_signal(signal.SIGINT)
                 assert await sim.ended() == 0, sim.lines
                 summary = sim.last()
                 assert summary["unanswered"] == 0
@@ -198,12 +232,24 @@ async def test_a_simulated_city_speaks_to_a_core_that_runs_and_is_taken_back_lat
             "onvif-camera",
         )
         asked = [word for model in models for word in ("--model", model)]
-        async with iot(folder, "sim", "run", *asked, "--seconds", "6") as sim:
+
+        def of_the_models(known: Known) -> Collection[str]:
+            speak = [key for key, each in known.items() if each.profile in models[:4]]
+            return [*speak, *(key.removesuffix("-gw") for key, each in known.items() if each.profile == "intesis-dali")]
+
+        since = datetime.now(UTC)
+        async with iot(folder, "sim", "run", *asked, "--seconds", "600") as sim:
             await sim.says("^City: ")
-            async with iot(folder, "device", "read", "camera-hong-gai-001", "--now", "--output", "json") as read:
-                assert await read.ended() == 0, read.lines
-            looked = {each["metric"]: each["value"] for each in json.loads("\n".join(read.lines))["items"]}
-            assert looked["rtsp_status"] == 200, "with the login that the simulator gave the core"
+
+            async def looked() -> Any:
+                async with iot(folder, "device", "read", "camera-hong-gai-001", "--now", "--output", "json") as read:
+                    assert await read.ended() == 0, read.lines
+                found = {each["metric"]: each["value"] for each in json.loads("\n".join(read.lines))["items"]}
+                return found.get("rtsp_status")  # it is registered before it listens
+
+            assert await until(looked, within_s=PATIENCE_S) == 200, "with the login that the simulator gave the core"
+            await heard(folder, since, of_the_models)
+            sim.process.send_signal(signal.SIGINT)
             assert await sim.ended() == 0, sim.lines
             assert sim.last()["published"]["camera"] >= 1
             assert sim.last()["unanswered"] == 0
