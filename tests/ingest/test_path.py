@@ -65,7 +65,7 @@ async def test_what_is_acknowledged_is_committed(dsn: str) -> None:
 
         uplink = Uplink(driver="mqtt", address="iot:aq-1", payload=said(pm25=1).encode(), done=done)
         await path.ingest.emit(uplink)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await path.ingest.drain()
         await other.close()
         assert seen == [1]

@@ -136,7 +136,7 @@ async def test_presence_is_retained_and_says_offline_at_the_end(mosquitto: Mosqu
         await until(lambda: len(heard) == 2)
     assert [payload for _, _, payload in heard] == ["online", "offline"]
     where = ("-h", mosquitto.host, "-p", str(mosquitto.port))
-    kept = await output("mosquitto_sub", *where, "-t", topic, "-C", "1", "-W", "5")
+    kept = await output("mosquitto_sub", *where, "-t", topic, "-C", "1", "-W", "15")
     assert kept == "offline\n"
 
 
@@ -297,9 +297,10 @@ async def test_mbpoll_reads_the_registers_of_several_units_behind_one_gateway(fr
         for unit in units:
             # 32-bit values; mbpoll's own order is low word first, as this meter's is.
             flow = await mbpoll(port, unit.unit_id, "-t", "4:float", "-r", "0", "-c", "1")
-            (whole,) = await mbpoll(port, unit.unit_id, "-t", "4:int", "-r", "8", "-c", "1")
             assert flow[0] == pytest.approx(float(unit.device.measure(_now())["flow"]), rel=0.05)
-            assert whole == int(float(unit.device.measure(_now())["volume"]))
+            before = unit.device.measure(_now())["volume"]
+            (whole,) = await mbpoll(port, unit.unit_id, "-t", "4:int", "-r", "8", "-c", "1")
+            assert int(float(before)) <= whole <= float(unit.device.measure(_now())["volume"])
     assert ledger.sent == []
 
 
@@ -319,7 +320,7 @@ async def test_simulated_devices_behind_a_serial_server_are_polled_as_rtu(free_p
     units = [unit_of(it, unit) for it, unit in _meters(port, 1, 7)]
     mounted = [wire_edges.unit(f"modbus://rtu@127.0.0.1:{port}/{each.unit_id}", profile="tuf-2000m") for each in units]
     async with gateway(units, port, ledger, rtu=True):
-        driver = ModbusDriver(edges.context(modbus=Modbus(), profiles=load()))
+        driver = ModbusDriver(edges.context(modbus=Modbus(timeout_s=10), profiles=load()))
         async with wire_edges.running(driver, wire_edges.Mounted(*mounted), edges.ingest):
             await until(lambda: len({uplink.address for uplink in edges.ingest.uplinks}) == 2)
     assert not edges.counted["modbus_timeouts"]

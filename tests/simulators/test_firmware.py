@@ -72,7 +72,7 @@ async def test_an_image_that_is_not_what_was_signed_is_never_booted(lamp: Updati
     answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     running = asyncio.create_task(lamp.run(answers.put))
     try:
-        answer = await asyncio.wait_for(answers.get(), 10)
+        answer = await asyncio.wait_for(answers.get(), 60)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -91,7 +91,7 @@ async def test_a_booted_version_is_told_again_when_the_power_went_before_the_wor
     answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     running = asyncio.create_task(again.run(answers.put))
     try:
-        assert await asyncio.wait_for(answers.get(), 10) == {"id": 1, "state": "succeeded"}
+        assert await asyncio.wait_for(answers.get(), 60) == {"id": 1, "state": "succeeded"}
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -90,15 +90,15 @@ async def test_rotation_killed_at_any_moment_goes_on_and_loses_nothing(
         async for _ in reseal(connection, vault):
             pass
         old = vault.current
-        for share in (0, 0.3, 0.6):
-            process = await _rotating(migrated_dsn, vault.path)
+        for share, batches in ((0, 1), (0.3, 3), (0.6, 3)):
+            process = await _rotating(migrated_dsn, vault.path, batches=batches)
             await until(lambda: len(vault.keys.keys) == 2, what="a second key")
             await until(partial(_done, pool, old, share), what=f"{share} of the secrets sealed anew")
             process.send_signal(signal.SIGKILL)
             await process.wait()
             assert len(vault.keys.keys) == 2, "both keys are there until every secret is sealed anew"
             await _all_open(connection, vault)
-        last = await _rotating(migrated_dsn, vault.path, pause=0)
+        last = await _rotating(migrated_dsn, vault.path)
         assert await last.wait() == 0
         assert (vault.current, list(vault.keys.keys)) == ("k2", ["k2"])
         await _all_open(connection, vault)
@@ -134,7 +134,8 @@ async def _units(connection: asyncpg.Connection, count: int) -> None:
     )
 
 
-async def _rotating(dsn: str, path: Path, *, pause: float = 0.05) -> asyncio.subprocess.Process:
+async def _rotating(dsn: str, path: Path, *, batches: int = MANY) -> asyncio.subprocess.Process:
+    """Rotate in a process of its own, which stands still after so many batches."""
     program = (
         "import asyncio, sys, asyncpg\n"
         "from pathlib import Path\n"
@@ -142,12 +143,15 @@ async def _rotating(dsn: str, path: Path, *, pause: float = 0.05) -> asyncio.sub
         "from iot_core.store.vault import Vault\n"
         "async def main():\n"
         "    connection = await asyncpg.connect(sys.argv[1])\n"
+        "    left = int(sys.argv[3])\n"
         "    async for _ in rotate(connection, Vault(Path(sys.argv[2]))):\n"
-        "        await asyncio.sleep(float(sys.argv[3]))\n"
+        "        left -= 1\n"
+        "        if not left:\n"
+        "            await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, dsn, str(path), str(pause), env=dict(os.environ)
+        sys.executable, "-c", program, dsn, str(path), str(batches), env=dict(os.environ)
     )
 
 

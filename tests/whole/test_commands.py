@@ -40,7 +40,7 @@ def device(core: Core, key: str, secret: str) -> aiomqtt.Client:
 
 
 async def heard(client: aiomqtt.Client) -> tuple[str, bytes]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         message = await anext(aiter(client.messages))
     return str(message.topic), bytes(message.payload)
 
@@ -64,7 +64,7 @@ async def test_a_native_device_carries_a_command_out_and_says_so(dsn: str, state
             await lamp.subscribe("iot/v1/lamp-1/commands", qos=1)
             await lamp.publish("iot/v1/lamp-1/status", "online", qos=1, retain=True)
             await said(core, "lamp-1", online=True)
-            sending = asyncio.create_task(client.command("lamp-1", "dim", {"level": 40}, wait_s=10))
+            sending = asyncio.create_task(client.command("lamp-1", "dim", {"level": 40}, wait_s=30))
             topic, payload = await heard(lamp)
             asked = json.loads(payload)
             assert (topic, asked["name"], asked["params"]) == ("iot/v1/lamp-1/commands", "dim", {"level": 40})

@@ -72,7 +72,7 @@ async def test_a_device_that_repeats_with_dup_what_the_broker_had_is_stored_once
             await until(lambda: core.counters.total("ingest_uplinks") == 1, what="the first is stored")
         async with device(*where) as (reader, writer):  # the PUBACK was lost with the line
             writer.write(publish(body, dup=True))
-            assert await asyncio.wait_for(reader.readexactly(4), 10) == PUBACK
+            assert await asyncio.wait_for(reader.readexactly(4), 60) == PUBACK
             await until(lambda: core.counters.total("ingest_uplinks") == 2, what="the second came through")
         assert await stored(client) == [{"pm25": json.loads(body)["pm25"]}]
 
@@ -106,7 +106,7 @@ async def test_what_a_broker_redelivers_with_dup_to_the_worker_that_took_over_is
             for body in (NUMBERED, TIMED):
                 async with device(mosquitto.host, mosquitto.port, "") as (reader, writer):
                     writer.write(publish(body, dup=False))
-                    assert await asyncio.wait_for(reader.readexactly(4), 10) == PUBACK
+                    assert await asyncio.wait_for(reader.readexactly(4), 60) == PUBACK
             await until(lambda: core.counters.total("ingest_uplinks") == 2, what="both are stored")
         before = await stored(client)
         monkeypatch.setattr(Session, "data_received", overheard)
