@@ -30,11 +30,13 @@ traceback.extract_stack.__defaults__ = (None, 1)
 a database. One names the line."""
 CI = bool(os.environ.get("CI"))
 SECONDS = {
-    "whole": 8, "broker": 4, "page": 8, "provisioning": 8, "walkthroughs": 20, "simulators": 2, "bench": 4,
-    "grafana": 3, "cli": 3, "store": 2, "ingest": 2, "api": 1, "security": 1, "alarms": 1, "push": 1, "registry": 0.5,
-    "drivers": 0.3,
+    "test_wheel": 25, "test_client_install": 7, "test_demo": 20, "test_modbus": 20, "test_coap_client": 2,
+    "test_brokers": 2.5, "test_modbus_core": 7, "test_saturation": 10,
+    "walkthroughs": 9, "bench": 8, "page": 4, "whole": 4, "provisioning": 2.2, "store": 1.2, "test_mqtt": 0.5,
+    "ingest": 0.6, "cli": 0.5, "broker": 0.5, "simulators": 0.3, "api": 0.4, "drivers": 0.3, "registry": 0.3,
+    "push": 0.2, "security": 0.2, "grafana": 0.2, "alarms": 0.1,
 }  # fmt: skip
-"""About how long a test of a folder takes: only the order of files follows from it."""
+"""About how long a test of a file or of a folder takes: only the order of files follows from it."""
 KEPT = ("IOT_TEST_", "IOT_TIMESCALEDB_")
 _not_run = {"root": 0}
 
@@ -76,7 +78,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in marked]
     if hasattr(config, "workerinput"):
         tests = Counter(item.path for item in items)
-        items.sort(key=lambda item: (-tests[item.path] * SECONDS.get(item.path.parent.name, 0.1), str(item.path)))
+        items.sort(key=lambda item: (-tests[item.path] * _seconds(item.path), str(item.path)))
+
+
+def _seconds(path: Path) -> float:
+    return SECONDS.get(path.stem, SECONDS.get(path.parent.name, 0.05))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
