@@ -18,7 +18,14 @@ from tests.api.city import City, served
 
 MINUTE = timedelta(minutes=1)
 CALENDAR = Calendar("Asia/Ho_Chi_Minh")
-DAY = CALENDAR.day_of(datetime.now(UTC) - timedelta(days=1))
+
+
+def yesterday() -> datetime:
+    return CALENDAR.day_of(datetime.now(UTC) - timedelta(days=1))
+
+
+DAY = yesterday()
+"""Asked for by its name: midnight may come between the reading of this file and a test."""
 DAY_END = CALENDAR.day_after(DAY)
 ONE = timedelta(days=1)
 
@@ -69,8 +76,12 @@ async def test_a_day_of_an_area_is_one_share_and_each_device_has_its_own(any_cit
     await rolled_up(any_city)
     day = timedelta(days=1) // every
     async with any_city.client() as client:
-        found = await client.completeness(CompletenessQuery(area="ward"))
+        found = await client.completeness(CompletenessQuery(area="ward", start=DAY, end=DAY_END))
+        before = yesterday()
+        unasked = await client.completeness(CompletenessQuery(area="ward"))
     assert (found.start, found.end, found.zone) == (DAY, DAY_END, "Asia/Ho_Chi_Minh")
+    assert unasked.start in {before, yesterday()}
+    assert unasked.end == CALENDAR.day_after(unasked.start)
     shares = {each.device: (each.expected, each.stored, each.share) for each in found.items}
     assert shares == {
         "aq-whole": (day, day, 1.0),
@@ -100,7 +111,7 @@ async def test_silent_and_undeclared_metrics_and_missing_numbers_are_named(any_c
     await rolled_up(any_city)
     last = timedelta(hours=1) // every - 1
     async with any_city.client() as client:
-        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1"))).items
+        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1", start=DAY, end=DAY_END))).items
     assert found.silent == ("co2",)
     assert found.undeclared == {"pm99": 1}
     assert [(each.run, each.first, each.last) for each in found.missing] == [("", last + 1, 8_999)]
@@ -180,7 +191,7 @@ async def test_a_share_is_whole_only_if_nothing_is_missing(city: City) -> None:
     await count(city, 1, 100_000)
     await city.path.pool.execute("UPDATE iot.seq_range SET seqs = '{[1,50),[51,100000]}'")
     async with city.client() as client:
-        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1"))).items
+        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1", start=DAY, end=DAY_END))).items
     assert found.numbers is not None
     assert (found.numbers.expected, found.numbers.stored, found.numbers.share) == (100_000, 99_999, 0.9999)
 
@@ -198,7 +209,7 @@ async def test_no_gap_is_where_no_unit_was_mounted(city: City) -> None:
     await say(city, "aq-1", DAY + timedelta(hours=13), DAY + timedelta(hours=14), every)
     await rolled_up(city)
     async with city.client() as client:
-        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1"))).items
+        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1", start=DAY, end=DAY_END))).items
     assert (found.expected, found.stored) == (15 * timedelta(hours=1) // every, timedelta(hours=1) // every)
     assert [((gap.start - DAY) / MINUTE, (gap.end - DAY) / MINUTE) for gap in found.gaps] == [
         (360, 540), (720, 780), (840 - every / MINUTE, 1440),
@@ -216,7 +227,7 @@ async def test_what_a_device_was_set_to_is_what_is_expected_of_it(
     await say(city, "aq-1", DAY, DAY_END, timedelta(minutes=10))
     await rolled_up(city)
     async with city.client() as client:
-        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1"))).items
+        (found,) = (await client.completeness(CompletenessQuery(devices="aq-1", start=DAY, end=DAY_END))).items
         read = await client.telemetry("aq-1", start=DAY, end=DAY_END)
     assert bool(read.gaps) is (interval_s == 60.0)
     assert (found.interval_s, found.expected, found.stored) == (interval_s, 86_400 // interval_s, 144)

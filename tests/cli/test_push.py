@@ -160,7 +160,8 @@ def test_messages_are_listed_proven_traced_and_brought_back(core: Core) -> None:
     with receiver() as (url, got):
         core("push", "add", "ioc", "--webhook", url, "--class", "fire_detector", "--hours", "daily 00:00-24:00")
         core.tell("smoke-way", core.add("smoke-way", "native-fire-detector"), smoke=True, seq=1)
-        number = str(core.json("alarm", "list", "--device", "smoke-way")[0]["id"])
+        alarm = core.json("alarm", "list", "--device", "smoke-way")[0]
+        number = str(alarm["id"])
         wait_until(lambda: core.json("push", "log", "ioc", "--state", "delivered"))
         (message,) = core.json("push", "log", "--alarm", number)
         assert (message["last_status"], message["attempts"]) == (204, 1)
@@ -173,11 +174,12 @@ def test_messages_are_listed_proven_traced_and_brought_back(core: Core) -> None:
         assert re.search(r"alarm written .*value=yes  threshold=yes", said)
         assert "đã giao  ioc" in core("alarm", "show", number, "--trace", "--lang", "vi").out
         core("alarm", "show", number)
-        today = datetime.now(ZoneInfo("Asia/Ho_Chi_Minh")).date().isoformat()
-        proof = next(row for row in core.json("push", "prove", "--day", today) if str(row["alarm"]) == number)
+        raised_at = datetime.fromisoformat(alarm["raised_at"])
+        its_day = raised_at.astimezone(ZoneInfo("Asia/Ho_Chi_Minh")).date().isoformat()
+        proof = next(row for row in core.json("push", "prove", "--day", its_day) if str(row["alarm"]) == number)
         assert (proof["targets"], proof["delivered"]) == (1, 1)
         assert proof["seen_at"] is not None
-        assert "First delivered" in core("push", "prove", "--day", today).out
+        assert "First delivered" in core("push", "prove", "--day", its_day).out
         wrong = core("push", "prove", "--day", "today")
         assert (wrong.code, "%Y" in wrong.err) == (2, False)
         assert "\nWhat rang most\n" in core("alarm", "kpi").out
