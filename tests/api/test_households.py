@@ -69,9 +69,10 @@ async def test_an_alarm_tells_a_viewer_no_number_of_a_household(homes: City) -> 
     back = [{"time": (now - timedelta(minutes=45 - 5 * n)).isoformat(), "flow": -0.7531} for n in range(10)]
 
     async def heard(role: str, key: str) -> str:
-        async with homes.client(role) as client, aclosing(client.events()) as events:
+        connected = asyncio.Event()
+        async with homes.client(role) as client, aclosing(client.events(connected=connected.set)) as events:
             first = asyncio.ensure_future(anext(events))
-            await asyncio.sleep(0.5)  # until it listens; a stream that begins later is told what it missed
+            await connected.wait()
             await homes.path.say(key, json.dumps(back))
             while not isinstance(happened := await first, shapes.AlarmHappened):
                 first = asyncio.ensure_future(anext(events))
