@@ -8,9 +8,10 @@ import pytest
 
 from iot_core.api.shapes import AqiQuery
 from iot_core.errors import RequestError
+from iot_core.store.calendar import Calendar
 from tests.api.city import City
 
-MIDNIGHT = datetime(2026, 11, 19, 17, tzinfo=UTC)  # 2026-11-20 in Vietnam
+MIDNIGHT = Calendar("Asia/Ho_Chi_Minh").day_of(datetime.now(UTC) - timedelta(days=10))
 
 
 async def say(city: City, hour: float, values: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -91,10 +93,11 @@ async def test_thousands_of_devices_are_added_in_one_request(city: City) -> None
 async def test_a_long_span_comes_whole_and_in_order(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iot_core.api.telemetry._PART", 7)
     await city.add("air-1", "air_quality")
-    said = [f'{{"pm25": {n}, "time": "2026-11-20T08:{n:02}:00Z"}}' for n in range(30)]
-    await city.path.say("air-1", f"[{','.join(said)}]")
+    day = (datetime.now(UTC) - timedelta(days=9)).date()
+    said = [{"pm25": n, "time": f"{day}T08:{n:02}:00Z"} for n in range(30)]
+    await city.path.say("air-1", json.dumps(said))
     async with city.client() as client:
-        start, end = "2026-11-20T08:00:00Z", "2026-11-20T08:29:00Z"
+        start, end = f"{day}T08:00:00Z", f"{day}T08:29:00Z"
         path = f"/devices/air-1/telemetry?from={start}&to={end}"
         whole = [row["values"]["pm25"] for row in (await city.ask("GET", path)).json["items"]]
         newest = [row["values"]["pm25"] for row in (await city.ask("GET", path + "&limit=10")).json["items"]]

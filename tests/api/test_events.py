@@ -202,13 +202,14 @@ async def test_a_nonsensical_last_id_is_as_none(city: City) -> None:
 
 async def test_a_watched_device_shows_its_newest_reading_then_each_new_or_changed_one(city: City) -> None:
     await city.add("air-1", "air_quality")
-    await city.path.say("air-1", '{"pm25": 10.5, "time": "2026-01-05T00:00:00Z"}')
+    first, second = ((datetime.now(UTC) - timedelta(minutes=ago)).isoformat() for ago in (2, 1))
+    await city.path.say("air-1", json.dumps({"pm25": 10.5, "time": first}))
     async with city.client("viewer") as client, aclosing(client.watch("air-1")) as readings:
         newest = await asyncio.wait_for(anext(readings), 20)
         assert (newest.device, newest.values) == ("air-1", {"pm25": 10.5})
-        await city.path.say("air-1", '{"pm25": 11.5, "time": "2026-01-05T00:01:00Z"}')
+        await city.path.say("air-1", json.dumps({"pm25": 11.5, "time": second}))
         assert (await asyncio.wait_for(anext(readings), 20)).values == {"pm25": 11.5}
-        await city.path.say("air-1", '{"temperature": 21.5, "time": "2026-01-05T00:01:00Z"}')
+        await city.path.say("air-1", json.dumps({"temperature": 21.5, "time": second}))
         assert (await asyncio.wait_for(anext(readings), 20)).values == {"pm25": 11.5, "temperature": 21.5}
         with pytest.raises(NotFoundError):
             await anext(client.watch("nobody"))

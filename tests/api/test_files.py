@@ -28,7 +28,7 @@ from iot_core.store.tier import find_tier
 from tests.api.city import City, served
 from tests.classes import shipped
 
-AT = datetime(2026, 11, 20, 1, 0, 0, 123456, tzinfo=UTC)
+AT = (datetime.now(UTC) - timedelta(days=9)).replace(hour=1, minute=0, second=0, microsecond=123456)
 
 
 @pytest.fixture
@@ -194,11 +194,11 @@ async def test_each_row_that_cannot_be_taken_is_named_and_the_others_are_stored(
         {"device": "nobody", "time": at, "values": {"pm25": 2}},
         {"device": "aq-1", "time": "noon", "values": {"pm25": 2}},
         {"device": "aq-1", "time": "2019-01-01T00:00:00Z", "values": {"pm25": 2}},
-        {"device": "aq-1", "time": "2026-11-20T02:00:00Z", "values": {"pm25": "x", "smell": 1, "no2": 4}},
-        {"device": "aq-1", "time": "2026-11-20T03:00:00Z", "values": {"pm25": 3}, "colour": 1},
-        {"device": "aq-1", "time": "2026-11-20T04:00:00Z", "values": {"pm25": 4}, "extra": {"a": "\0"}},
-        {"device": "aq-1", "time": "2026-11-20T05:00:00Z", "values": {"pm25": 5}},
-        {"device": "aq-1", "time": "2026-11-20T05:00:00Z", "values": {"pm25": 6}},
+        {"device": "aq-1", "time": f"{AT:%Y-%m-%d}T02:00:00Z", "values": {"pm25": "x", "smell": 1, "no2": 4}},
+        {"device": "aq-1", "time": f"{AT:%Y-%m-%d}T03:00:00Z", "values": {"pm25": 3}, "colour": 1},
+        {"device": "aq-1", "time": f"{AT:%Y-%m-%d}T04:00:00Z", "values": {"pm25": 4}, "extra": {"a": "\0"}},
+        {"device": "aq-1", "time": f"{AT:%Y-%m-%d}T05:00:00Z", "values": {"pm25": 5}},
+        {"device": "aq-1", "time": f"{AT:%Y-%m-%d}T05:00:00Z", "values": {"pm25": 6}},
     ]
     async with city.client() as client:
         done = await client.load(rows)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime, timedelta
 
 from iot_core.api.shapes import AreaNew
 from iot_core.store.refresh import Refresh
 from tests.api.city import City
 
-DAY = "2026-11-20"
+DAY = str((datetime.now(UTC) - timedelta(days=9)).date())
 
 
 async def _rolled_up(city: City) -> None:

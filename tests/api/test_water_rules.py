@@ -11,6 +11,7 @@ from iot_core.alarms.evaluate import Evaluator
 from iot_core.alarms.lifecycle import list_alarms
 from iot_core.alarms.timers import Timers
 from iot_core.profiles import load
+from iot_core.store.calendar import Calendar
 from iot_core.store.refresh import Refresh
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tests.api.city import City
 
 HOUR = timedelta(hours=1)
-MIDNIGHT = datetime(2026, 11, 19, 17, tzinfo=UTC)  # 2026-11-20 in Vietnam
+MIDNIGHT = Calendar("Asia/Ho_Chi_Minh").day_of(datetime.now(UTC) - timedelta(days=10))
 
 
 async def flows(city: City, key: str, start: datetime, hours: Sequence[float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Core
 
+DAY = (datetime.now(UTC) - timedelta(days=9)).date()
+
 
 def test_a_file_goes_out_and_comes_back(core: Core, tmp_path: Path) -> None:
     secret = core.add("sl-file", "native-streetlight", "--name", "Đèn Hồng Bàng")
     for minute in range(3):
-        core.tell("sl-file", secret, time=f"2026-11-20T08:0{minute}:00+07:00", power=80.5 + minute, on=minute > 0)
+        core.tell("sl-file", secret, time=f"{DAY}T08:0{minute}:00+07:00", power=80.5 + minute, on=minute > 0)
     file = tmp_path / "june.csv"
     done = core("telemetry", "export", str(file), "--device", "sl-file")
     assert (done.code, done.err) == (0, f"3 rows written to {file}.\n")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Core
 
+DAY = (datetime.now(UTC) - timedelta(days=9)).date()
+
 
 def test_held_is_searched_shown_and_replayed(core: Core) -> None:
     secret = core.add("sl-replay")
-    at = "2026-11-20T08:00:00+07:00"
+    at = f"{DAY}T08:00:00+07:00"
     core.tell("sl-replay", secret, time=at, power=1.0, seq=1)
     core.tell("sl-replay", secret, time=at, power=2.0, seq=2)
     core.tell("sl-replay", secret, time=at, glow=2.0, seq=3)
@@ -24,7 +27,7 @@ def test_held_is_searched_shown_and_replayed(core: Core) -> None:
     assert "will replace" in preview
     done = core("held", "replay", "--id", str(one["id"]), "--yes")
     assert "1 uplink replayed: 1 observation stored" in done.out
-    (row,) = core.json("telemetry", "get", "sl-replay", "--from", "2026-11-20")
+    (row,) = core.json("telemetry", "get", "sl-replay", "--from", str(DAY))
     assert row["values"]["power"] == 2.0
     assert [each["reason"] for each in core.json("held", "--device", "sl-replay")] == ["unknown_metric"]
 
