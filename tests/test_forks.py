@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -64,5 +65,7 @@ def test_runs_side_by_side_each_get_their_own_end(iot: Iot) -> None:
 
 
 def test_what_does_not_end_in_time_is_killed(forks: Forks, iot: Iot) -> None:
-    with pytest.raises(TimeoutExpired):
-        forks.run(["--help"], iot.environment(), iot.folder, within_s=0.001)
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # it takes the question and never answers
+        words = ["--url", f"http://127.0.0.1:{mute.getsockname()[1]}", "--token", "t", "device", "list"]
+        with pytest.raises(TimeoutExpired):
+            forks.run(words, iot.environment(), iot.folder, within_s=0.001)

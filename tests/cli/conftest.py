@@ -111,7 +111,7 @@ class Core(Iot):
         """End in order; give the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
     def json(self, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
         """Run a command for a script, and give what it printed."""
@@ -170,7 +170,7 @@ class Watched:
     def interrupt(self) -> tuple[int, str]:
         """End with Ctrl-C; give the exit code and what was said on stderr."""
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         for reader in self.readers:
             reader.join(timeout=20)
         return code, "".join(self.notes)
@@ -206,7 +206,7 @@ async def _post(url: str, values: Mapping[str, object]) -> str:
     context = await aiocoap.Context.create_client_context()
     try:
         message = aiocoap.Message(code=aiocoap.POST, uri=url, payload=json.dumps(values).encode(), content_format=50)
-        response = await asyncio.wait_for(context.request(message).response, 20)
+        response = await asyncio.wait_for(context.request(message).response, 60)
         return str(response.code.dotted)
     finally:
         await context.shutdown()

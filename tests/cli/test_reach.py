@@ -147,7 +147,7 @@ def on_a_terminal(core: Core, *arguments: str, **env: str) -> str:
     except OSError:
         pass  # how Linux tells the end of a terminal
     os.close(master)
-    process.wait(timeout=20)
+    process.wait(timeout=60)
     return seen.decode()
 
 

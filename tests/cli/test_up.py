@@ -31,13 +31,13 @@ def test_an_empty_core_says_three_commands_that_work_as_typed_and_its_end_is_in_
 
         begun = time.monotonic()
         assert core.end(signal.SIGTERM) == 0
-        assert time.monotonic() - begun < 20  # and not after a deadline of 30 s
+        assert time.monotonic() - begun < 30  # and not after a deadline
         assert not (core.state / "core.json").exists()
         assert core.said.read_text().endswith("Ending in order. Once more ends at once.\n")
 
         begun = time.monotonic()
         core.start()
-        assert time.monotonic() - begun < 20  # and not after a deadline of 30 s
+        assert time.monotonic() - begun < 30  # and not after a deadline
         assert "No device is registered yet" not in core.said.read_text()
         assert core.end(signal.SIGINT) == 0
 

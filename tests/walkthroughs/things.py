@@ -26,7 +26,7 @@ def publish(port: int, key: str, secret: str, **values: object) -> None:
             body = json.dumps({"time": datetime.now(UTC).isoformat(), **values})
             await client.publish(f"iot/v1/{key}/telemetry", body, qos=1)
 
-    asyncio.run(asyncio.wait_for(say(), 20))
+    asyncio.run(asyncio.wait_for(say(), 60))
 
 
 class _Registers(socketserver.BaseRequestHandler):
