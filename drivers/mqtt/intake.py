@@ -16,6 +16,7 @@ from drivers.mqtt.host import Host
 from drivers.mqtt.patience import Patience
 from drivers.mqtt.session import opened
 from drivers.mqtt.sparkplug import Births
+from drivers.mqtt.topics import NATIVE, inside
 from iot_core import sparkplug
 from iot_core.errors import DriverUnavailable, StoreUnavailable
 from iot_core.model import FOUND, Reason, Uplink
@@ -100,10 +101,22 @@ class Intake:
 
     async def _subscribe(self, session: Session, units: Units) -> None:
         try:
-            await session.subscribe([*self._topics.filters(), *filter(None, [self._host.topic])])
+            await self._subscribed_to(session, [*self._topics.filters(), *filter(None, [self._host.topic])])
+            self._arrived(session)
+            await self._follow(session, units)
         except DriverUnavailable:
             session.close()  # ends the reading, which says why
             raise
+
+    async def _subscribed_to(self, session: Session, filters: Sequence[str]) -> None:
+        """Subscribe; a filter of one model that the broker refuses costs that model, not all others."""
+        for refused, code in (await session.subscribe(filters)).items():
+            if any(inside(own, refused) for own in NATIVE):
+                raise DriverUnavailable("broker.away", detail=f"{refused}: SUBACK {code}")
+            self._context.count("mqtt_filter_refused")
+            log.error("mqtt.filter_refused", broker=self._context.broker.kind, filter=refused, code=code)
+
+    def _arrived(self, session: Session) -> None:
         self.subscribed.set()
         if self._host.topic:
             session.retain(self._host.topic, self._host.online())
@@ -112,7 +125,6 @@ class Intake:
         if self.broker_away:
             self.broker_away = False
             log.info("mqtt.recovered", broker=self._context.broker.kind)
-        await self._follow(session, units)
 
     async def _follow(self, session: Session, units: Units) -> None:
         """Subscribe to what profiles need that come while the core runs."""
@@ -121,7 +133,7 @@ class Intake:
             await units.changed()
             wanted = [each for each in self._topics.renew() if each not in have]
             if wanted:
-                await session.subscribe(wanted)
+                await self._subscribed_to(session, wanted)
                 have.update(wanted)
 
     async def _read(self, session: Session, handover: Handover, units: Units, emit: Emit) -> None:

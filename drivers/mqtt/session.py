@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["Message", "Session", "opened"]
 
 _CONNACK, _PUBLISH, _SUBACK, _DISCONNECT = 0x20, 0x30, 0x90, 0xE0
+_REFUSED: Final = 0x80
+"""The lowest code of a SUBACK that says no."""
 _PUBACK: Final = 0x4002  # packet type and remaining length
 _MOST_WAITING: Final = 2_000
 # Mosquitto 2.0.11 fills the sockets whatever its window says, so this one may not grow to megabytes. (The sender's
@@ -113,8 +115,11 @@ class Session(asyncio.Protocol):
         self.up = True
         self._ping()
 
-    async def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe with QoS 1, while somebody else takes messages. Raises DriverUnavailable when we are refused."""
+    async def subscribe(self, filters: Sequence[str]) -> dict[str, int]:
+        """Subscribe with QoS 1, while somebody else takes messages. Gives the filters that are refused, with the codes.
+
+        Raises DriverUnavailable without an answer.
+        """
         wanted = tuple(Subscription(each, SubscribeOptions(qos=QoS.AT_LEAST_ONCE)) for each in filters)
         if self._transport is None:
             raise _gone(None)
@@ -128,8 +133,7 @@ class Session(asyncio.Protocol):
             raise DriverUnavailable("broker.away", detail="no SUBACK") from exc
         finally:
             del self._subacks[packet_id]
-        if refused := [code for code in answer.reason_codes if code >= 0x80]:
-            raise DriverUnavailable("broker.away", detail=f"SUBACK {refused[0]}")
+        return {each: code for each, code in zip(filters, answer.reason_codes, strict=False) if code >= _REFUSED}
 
     async def take(self) -> list[Message]:
         """Give the messages that came since, at least one; none when the connection is gone."""

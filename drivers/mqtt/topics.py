@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from iot_core.driver import Units
     from iot_core.profiles import Profile, Profiles
 
-__all__ = ["NATIVE", "Topics"]
+__all__ = ["NATIVE", "Topics", "inside"]
 
 _KINDS: Final = ("telemetry", "status", "commands/result", "config/reported")
 NATIVE: Final = tuple(f"iot/v1/+/{kind}" for kind in _KINDS)
@@ -103,10 +103,11 @@ def _filter(pattern: str) -> str:
 
 def _outermost(filters: Iterable[str]) -> list[str]:
     distinct = list(dict.fromkeys(filters))
-    return [one for one in distinct if not any(other != one and _inside(one, other) for other in distinct)]
+    return [one for one in distinct if not any(other != one and inside(one, other) for other in distinct)]
 
 
-def _inside(inner: str, outer: str) -> bool:
+def inside(inner: str, outer: str) -> bool:
+    """Say whether one filter covers another."""
     have, want = outer.split("/"), inner.split("/")
     if have[-1] == "#":
         have, want = have[:-1], want[: len(have) - 1]
