@@ -140,10 +140,11 @@ class Intake:
         async with Patience(self._patience_s) as patience:
             while messages := await session.take():
                 for first in range(0, len(messages), _TURN):
-                    if not session.up:
-                        return  # what is left over comes again, and must not be stored for a lost acknowledgement
+                    turn = messages[first : first + _TURN]
+                    if not session.up:  # what is left over comes again, and must not be stored twice; but for QoS 0
+                        turn = [each for each in turn if each.packet_id is None]
                     with patience:
-                        whole = await self._hand_all_over(messages[first : first + _TURN], handover, units, emit)
+                        whole = await self._hand_all_over(turn, handover, units, emit)
                     if not whole:
                         await self._packet_id_twice(handover)
                         return

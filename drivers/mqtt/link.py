@@ -51,6 +51,7 @@ class Link:
         try:
             await self._client.subscribe(filters, qos=qos)
         except (MQTTError, OSError) as exc:
+            notice_cancellation()
             raise DriverUnavailable("broker.away", detail=_said(exc)) from exc
         notice_cancellation()
 
@@ -60,6 +61,7 @@ class Link:
             receipt = await self._client.publish(topic, payload, qos=qos, retain=retain)
             await receipt.wait()
         except (MQTTError, OSError) as exc:
+            notice_cancellation()
             raise DriverUnavailable("broker.away", detail=_said(exc)) from exc
         notice_cancellation()
 
@@ -84,6 +86,7 @@ async def connected(broker: BrokerEndpoint, client_id: str, mqtt: Mqtt) -> Async
             else:
                 await client.connect(broker.host, broker.port, ssl=True if mqtt.tls else None)
         except (MQTTError, OSError) as exc:
+            notice_cancellation()
             raise DriverUnavailable("broker.away", detail=_said(exc)) from exc
         notice_cancellation()
         yield Link(client)
