@@ -157,7 +157,8 @@ class Gateway:
         unit = self._units[address]
         if self._polling is not None and self._polling.failures:
             self._link.give_up()  # nobody waits for a person's answer behind one that is known to be silent
-        cycle = await self._ask(unit)
+        async with self._connections.lend(self._link):
+            cycle = await self._ask(unit)
         if not cycle.registers:
             raise DeviceUnreachable("modbus.says_nothing", device=address, reason=_reason(cycle))
         self._note(unit, cycle)

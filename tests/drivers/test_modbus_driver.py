@@ -305,6 +305,20 @@ async def test_more_gateways_than_connections_take_turns(free_port: Callable[[],
     assert sum(each.connections for each in peers) > 6
 
 
+async def test_what_a_person_asks_for_takes_its_turn_too(free_port: Callable[[], int]) -> None:
+    edges = Edges()
+    async with peer(free_port(), {1: counting}) as one, peer(free_port(), {1: counting}) as other:
+        here, there = (unit(at(each.port, 1), number=number) for number, each in enumerate((one, other)))
+        driver = modbus_driver(
+            edges.context(modbus=Modbus(timeout_s=0.5, connections=1), profiles=models(600, *BLOCKS))
+        )
+        async with running(driver, Mounted(here, there), edges.ingest):
+            await driver.listening()
+            for each in (here, there, here):
+                assert (await driver.read(each)).registers
+                await until(lambda: one.open_now + other.open_now == 1)
+
+
 async def test_it_stops_at_once_in_the_middle_of_a_request(free_port: Callable[[], int]) -> None:
     edges = Edges()
     async with peer(free_port()) as gateway:
