@@ -9,14 +9,16 @@ __all__ = ["record_sizes"]
 _SIZES: Final = (0, 1, 2, 3, 4, 4, 6, 8, 0, 1, 2, 3, 4, -1, 6, -1)
 """By the low four bits of the DIF; -1: variable (0xD), special (0xF)."""
 _FILLER: Final = 0x2F
+_OWN: Final = (0x0F, 0x1F)
+"""From here to the end everything is the manufacturer's own; 0x1F: and more records follow in the next telegram."""
 _MOST_EXTENSIONS: Final = 10
 
 
 def record_sizes(data: bytes, at: int) -> tuple[int, int] | None:
     """Give where the body of the record at `at` begins and how long it is; None when the bytes do not say it."""
     dif = data[at]
-    if dif == _FILLER:
-        return at + 1, 0
+    if dif == _FILLER or dif in _OWN:
+        return at + 1, len(data) - at - 1 if dif in _OWN else 0
     begin = _past_extensions(data, at)  # the DIF and its DIFEs
     if begin is None or begin >= len(data):
         return None

@@ -37,12 +37,12 @@ def read_json(payload: bytes) -> Any:
 
 
 def read_cbor(payload: bytes) -> Any:
-    """Read CBOR without tags: no tag of it says anything that telemetry needs, and several are bombs."""
+    """Read CBOR; of its tags those of times and decimal fractions, for no other says what telemetry needs."""
     if not payload:
         raise DecodeError(Reason.EMPTY)
     payload = payload.removeprefix(_SELF_DESCRIBED)
     try:
-        data = cbor2.loads(payload, max_depth=MAX_DEPTH, semantic_decoders=_NO_TAGS, tag_hook=_refuse_tag)
+        data = cbor2.loads(payload, max_depth=MAX_DEPTH, semantic_decoders=_TAGS, tag_hook=_refuse_tag)
     except RecursionError:
         raise DecodeError(Reason.TOO_DEEP) from None
     except (cbor2.CBORError, ValueError, OverflowError, MemoryError, TypeError) as exc:
@@ -101,8 +101,25 @@ def _refuse_tag(*_: object) -> object:
     raise ValueError("tagged CBOR")
 
 
-# Shared references (28, 29) build bombs, rationals (30) eat time, 35 compiles what it is given: all tags are refused.
-_NO_TAGS: Final = dict.fromkeys((*range(512), 1004, 43000, 55799), _refuse_tag)
+_MOST_EXPONENT: Final = 400
+
+
+def _said(content: object, _: object) -> object:
+    """Give a time as it stands: text of RFC 3339 or seconds, which whoever reads it knows apart."""
+    return content
+
+
+def _decimal(content: object, _: object) -> float:
+    """Read a decimal fraction (RFC 8949 section 3.4.4): 21.5 as 215 and -1."""
+    match content:
+        case [int() as exponent, int() as mantissa] if abs(exponent) <= _MOST_EXPONENT:
+            return float(f"{int(mantissa)}e{int(exponent)}")
+    raise ValueError("no decimal fraction")
+
+
+# Times and the decimal fraction (which SenML uses, RFC 8428 section 6) are taken. Shared references (28, 29) build
+# bombs, rationals (30) eat time, 35 compiles what it is given: all other tags are refused.
+_TAGS: Final = dict.fromkeys((*range(512), 1004, 43000, 55799), _refuse_tag) | {0: _said, 1: _said, 4: _decimal}
 
 
 def _plain(data: object) -> Any:

@@ -235,6 +235,17 @@ def test_wireless_mbus_records_and_what_is_stepped_over(make: Make) -> None:
     assert values_of(decode(other, backwards)) == [{"flow": -0.002, "volume": 296.789}]
 
 
+@pytest.mark.parametrize("dif", ["0F", "1F"])
+def test_what_is_the_manufacturers_own_ends_a_telegram_of_mbus(make: Make, dif: str) -> None:
+    meter = make(
+        "bytes:\n  endian: little\n  sized: mbus\n  records:\n"
+        '    "0c13": {length: 4, values: {volume: {type: bcd32, scale: 0.001}}}\n',
+        "water_meter",
+    )
+    said = decode(meter, f"hex:0C1374110000{dif}0C1399999999FF")
+    assert (values_of(said), list(said.problems)) == ([{"volume": 1.174}], [])
+
+
 def test_the_time_of_a_wireless_mbus_meter(make: Make) -> None:
     meter = make(
         "bytes:\n  encoding: hex\n  endian: little\n  length: 4\n  time: {form: mbus, zone: '+07:00'}\n"

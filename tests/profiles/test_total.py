@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import cbor2
@@ -183,8 +184,20 @@ def test_tagged_cbor_is_refused_since_tags_can_be_bombs(profiles: Profiles) -> N
         shared = [shared, shared]
     bomb = cbor2.dumps(shared, value_sharing=True)
     rational = cbor2.dumps(cbor2.CBORTag(30, [1, 2]))
-    for payload in (bomb, rational, cbor2.dumps(cbor2.CBORTag(35, "(a+)+"))):
+    large = cbor2.dumps({"pm25": cbor2.CBORTag(4, [10**9, 1])})
+    odd = [cbor2.dumps({"pm25": cbor2.CBORTag(4, each)}) for each in ([1], "x", [0.5, 1], [1, "2"], {1: 2})]
+    for payload in (bomb, rational, cbor2.dumps(cbor2.CBORTag(35, "(a+)+")), large, *odd):
         assert reasons(profiles, payload, 60) == [Reason.NOT_CBOR]
+
+
+def test_times_and_decimal_fractions_of_cbor_are_read(profiles: Profiles) -> None:
+    tenths, when = cbor2.CBORTag(4, [-1, 374]), datetime(2026, 11, 20, 1, tzinfo=UTC)
+    own = profiles.native("air_quality")
+    for said in (cbor2.CBORTag(0, "2026-11-20T08:00:00+07:00"), cbor2.CBORTag(1, int(when.timestamp()))):
+        (sample,) = decode(own, cbor2.dumps({"time": said, "pm25": tenths}), 60).samples
+        assert (sample.values, sample.time) == ({"pm25": 37.4}, when)
+    (sample,) = decode(own, cbor2.dumps([{0: "pm25", 2: tenths}]), 112).samples
+    assert sample.values == {"pm25": 37.4}
 
 
 def test_a_large_message_is_read_in_bounded_time(profiles: Profiles) -> None:
