@@ -53,7 +53,7 @@ class AlarmRow(msgspec.Struct, frozen=True, kw_only=True):
     """An alarm. `id` is 0 until it is stored; `raised_at` is the rule clock of the latest time it was raised.
 
     `suppressed_by` names what keeps it quiet (`maintenance:ID`, `incident:ID`), `incident_id` the incident it is part
-    of; `members` counts those of an incident.
+    of; `incident_over` says that this has ended (only where an alarm is locked); `members` counts those of an incident.
     """
 
     id: int = 0
@@ -81,6 +81,7 @@ class AlarmRow(msgspec.Struct, frozen=True, kw_only=True):
     shelved_reason: str | None = None
     suppressed_by: str | None = None
     incident_id: int | None = None
+    incident_over: bool = False
     assigned_to: str | None = None
     cause: str | None = None
     test: bool = False

@@ -107,8 +107,10 @@ class Case:
         """Make the open alarm more urgent; it never becomes less so while it is open."""
         if self.open is None or _ORDER.index(severity) >= _ORDER.index(self.open.row.severity):
             return
-        row = self.open.row
         self.dirty = True
+        if self.open.row.incident_id is not None and severity is Severity.CRITICAL:  # it is held back no longer
+            self.happen(out_of_incident(self.open.row), EventKind.UNSUPPRESSED, at)
+        row = self.open.row
         self.happen(
             replace(row, severity=severity, value=occasion.value, version=row.version + 1),
             EventKind.SEVERITY, at, value=occasion.value, note=severity.value, push="alarm.severity",
@@ -151,7 +153,9 @@ class Case:
         before = self.open.row
         # It was told and still stands, latched: work at its device that began meanwhile does not take it back.
         stands = again and before.cleared_at is None and before.suppressed_by is None and not before.test
-        suppressed_by = occasion.suppressed_by or (before.suppressed_by if before.incident_id else None)
+        # Quiet as long as the incident lasts, also of one that rang before that was known; after it, it begins anew.
+        incident = None if before.incident_over else before.incident_id
+        suppressed_by = occasion.suppressed_by or (f"incident:{incident}" if incident is not None else None)
         row = replace(
             before,
             metric=occasion.metric or rule.metric,
@@ -161,6 +165,8 @@ class Case:
             cleared_at=None,
             returned_at=None,
             late=late,
+            incident_id=incident,
+            incident_over=False,
             suppressed_by=None if stands else suppressed_by,
             test=before.test or (occasion.test and not stands),
             version=before.version + again,
@@ -220,6 +226,11 @@ class Case:
         if closes is not None:
             self.happenings.append(Happening(slot, EventKind.CLOSED, closes, row))
             self.open = None
+
+
+def out_of_incident(row: AlarmRow) -> AlarmRow:
+    """Give an alarm that is inside an incident as one that rings by itself."""
+    return replace(row, incident_id=None, incident_over=False, suppressed_by=None, version=row.version + 1)
 
 
 def _new(key: Key, rule: AlarmRule, at: datetime, occasion: Occasion) -> AlarmRow:

@@ -86,9 +86,9 @@ async def _step(connection: asyncpg.Connection, row: asyncpg.Record, now: dateti
 
 
 def _quiet(row: asyncpg.Record, now: datetime) -> bool:
-    """Shelved and suppressed alarms ring nobody; nor do those that are over and were not critical."""
+    """Shelved and suppressed alarms ring nobody, nor do those inside an incident, or over and not critical."""
     until = row.get("shelved_until")
-    if (until is not None and until > now) or row.get("suppressed_by") is not None:
+    if (until is not None and until > now) or row.get("suppressed_by") is not None or row["incident_id"] is not None:
         return True
     return row["cleared_at"] is not None and row["severity"] != "critical"
 

@@ -3,7 +3,8 @@
 A cause is a rule in one part of the city: when more than LIMIT alarms of it ring within SPAN, an incident is raised, an
 alarm of its own over the area; what follows joins it and is not pushed. A cause that reaches WIDE_PARTS parts and more
 (the power of half a province, since there are no districts between it and its communes) is one incident of the area
-around them when more than WIDE ring. Critical and latched alarms (fire) never join.
+around them when more than WIDE ring. Critical and latched alarms (fire) never join; one that becomes critical leaves.
+What rings nobody (maintenance, a shelf, a test) is no part of a flood, and what is simulated none of a real one.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ WITH adopted AS (
     UPDATE iot.alarm a SET incident_id = $1, version = version + 1
     WHERE a.closed_at IS NULL AND a.incident_id IS NULL AND a.rule = $2 AND a.raised_at >= $3
         AND a.acknowledged_at IS NULL AND NOT a.latched AND a.severity <> 'critical' AND a.device_id = ANY($4)
+        AND a.suppressed_by IS NULL AND a.shelved_until IS NULL AND NOT a.test AND (a.simulated OR NOT $6)
     RETURNING a.id
 )
 INSERT INTO iot.alarm_event (alarm_id, kind, at, note)
@@ -84,18 +86,19 @@ class Floods:
     def __init__(self, limit: int = LIMIT, span: timedelta = SPAN) -> None:
         self.limit = limit
         self.span = span
-        self._rang: dict[str, deque[tuple[datetime, int]]] = {}
+        self._rang: dict[tuple[str, bool], deque[tuple[datetime, int]]] = {}
 
     async def group(self, connection: asyncpg.Connection, cases: Iterable[Case], now: datetime) -> list[Case]:
         """Put what is raised too often into incidents, before it is written; give the incidents' own cases."""
-        by_rule: dict[str, list[tuple[Case, Happening]]] = {}
+        by_rule: dict[tuple[str, bool], list[tuple[Case, Happening]]] = {}
         for case in cases:
             for happening in case.happenings:
-                if happening.kind is EventKind.RAISED and _may_join(happening.as_of):
-                    by_rule.setdefault(case.key[2], []).append((case, happening))
+                row = happening.slot.row  # as it is at the end: it may have become critical
+                if happening.kind is EventKind.RAISED and _may_join(row):
+                    by_rule.setdefault((case.key[2], row.simulated), []).append((case, happening))
         incidents: list[Case] = []
-        for rule, raised in sorted(by_rule.items()):
-            rang = self._rang.setdefault(rule, deque(maxlen=_MOST))
+        for (rule, simulated), raised in sorted(by_rule.items(), key=lambda each: each[0]):
+            rang = self._rang.setdefault((rule, simulated), deque(maxlen=_MOST))
             while rang and rang[0][0] < now - self.span:
                 rang.popleft()
             rang.extend((now, happening.as_of.device_id or 0) for _, happening in raised)
@@ -122,15 +125,19 @@ class Floods:
         incidents = await lock(connection, wanted, wanted)
         for key, incident in incidents.items():
             mine = [(c, h) for c, h in raised if causes.get(h.as_of.device_id or 0) == key[1]]
-            if not mine:
+            stands = incident.open.row if incident.open is not None else None
+            simulated = all(h.as_of.simulated for _, h in mine)
+            if not mine or (stands is not None and simulated and not stands.simulated):
                 continue
-            if incident.open is None or incident.open.row.cleared_at is not None:
+            if stands is None or stands.cleared_at is not None or (stands.simulated and not simulated):
                 devices = [device for device, area in causes.items() if area == key[1]]
                 _open_incident(incident, titles[key[1]], mine[0][1].as_of, len(devices), now)
                 assert incident.open is not None
                 if not incident.open.row.id:
                     await insert(connection, [incident.open])
-                await connection.execute(ADOPT, incident.open.row.id, rule, now - self.span * 5, devices, now)
+                since = now - self.span * 5
+                await connection.execute(ADOPT, incident.open.row.id, rule, since, devices, now, simulated)
+            assert incident.open is not None
             for case, _ in mine:
                 _join(case, incident.open.row.id)
         return [incident for incident in incidents.values() if incident.dirty]
@@ -169,9 +176,11 @@ async def gather(
             row["id"] for row in await connection.fetch(STANDING.format(here=HERE[kind]), source_id, rule.behind)
         ]  # fmt: skip
         for fed in rule.rules:
-            await connection.execute(ADOPT, slot.row.id, fed, slot.row.raised_at - rule.over, devices, now)
+            since = slot.row.raised_at - rule.over
+            await connection.execute(ADOPT, slot.row.id, fed, since, devices, now, slot.row.simulated)
     for case in members:
-        if any(each.kind is EventKind.RAISED and _may_join(each.as_of) for each in case.happenings):
+        rows = [each.slot.row for each in case.happenings if each.kind is EventKind.RAISED]
+        if any(_may_join(row) and (row.simulated or not slot.row.simulated) for row in rows):
             _join(case, slot.row.id)
 
 
@@ -185,6 +194,8 @@ def _may_join(row: AlarmRow) -> bool:
         row.severity is not Severity.CRITICAL
         and not row.latched
         and not row.test
+        and row.suppressed_by is None
+        and row.shelved_until is None
         and row.device_id is not None
         and row.incident_id is None
     )
@@ -202,6 +213,8 @@ def _join(case: Case, incident_id: int) -> None:
             slot.row = replace(slot.row, incident_id=incident_id, suppressed_by=f"incident:{incident_id}")
     case.happenings = [
         replace(each, push=each.push if each.kind in ENDS else None, as_of=replace(each.as_of, incident_id=incident_id))
+        if each.slot.row.incident_id == incident_id
+        else each
         for each in case.happenings
     ]
 
@@ -227,6 +240,7 @@ def _open_incident(case: Case, part: Title, first: AlarmRow, devices: int, now: 
     again = case.open
     if again is not None:
         row = replace(again.row, raised_at=now, cleared_at=None, value=float(devices), version=again.row.version + 1)
+        row = replace(row, simulated=first.simulated)
     else:
         case.open = Slot(row)
         case.slots.append(case.open)

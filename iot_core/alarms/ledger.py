@@ -34,8 +34,10 @@ JOIN iot.shelf h ON (h.source_kind, h.source_id, h.rule) = (k.kind, k.id, k.rule
 """
 # A statement of its own: joined to LOCK it would show alarms as they were before the wait for the lock.
 OPEN: Final = """
-SELECT a.* FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
+SELECT a.*, i.cleared_at IS NOT NULL AS incident_over
+FROM unnest($1::text[], $2::bigint[], $3::text[]) AS k (kind, id, rule)
 JOIN iot.alarm a ON (a.source_kind, a.source_id, a.rule) = (k.kind, k.id, k.rule) AND a.closed_at IS NULL
+LEFT JOIN iot.alarm i ON i.id = a.incident_id
 """
 # One statement for everything of a flush, whatever its number: a storm costs rows, not round trips. Their order is the
 # order in which things happened, so that ids tell it.
@@ -50,8 +52,8 @@ _ALARM: Final = {
     "runbook_en": "text",
 }  # fmt: skip
 _GIVEN_ONCE: Final = frozenset({
-    "source_kind", "source_id", "device_id", "rule", "title_vi", "title_en", "threshold", "latched", "simulated",
-    "runbook_vi", "runbook_en",
+    "source_kind", "source_id", "device_id", "rule", "title_vi", "title_en", "threshold", "latched", "runbook_vi",
+    "runbook_en",
 })  # fmt: skip
 _CHANGES: Final = tuple(name for name in _ALARM if name not in _GIVEN_ONCE)
 INSERT_ALARM: Final = f"""
@@ -151,9 +153,10 @@ def _facts(row: AlarmRow) -> tuple[object, ...]:
 def _changes(row: AlarmRow) -> tuple[object, ...]:
     """Give the id and the columns of `_CHANGES`."""
     return (
-        row.id, row.severity, row.metric, row.value, row.late, row.raised_at, row.received_at, row.cleared_at,
-        row.acknowledged_at, row.acknowledged_by, row.closed_at, row.version, row.returned_at, row.shelved_until,
-        row.shelved_by, row.shelved_reason, row.suppressed_by, row.incident_id, row.assigned_to, row.cause, row.test,
+        row.id, row.severity, row.metric, row.value, row.late, row.simulated, row.raised_at, row.received_at,
+        row.cleared_at, row.acknowledged_at, row.acknowledged_by, row.closed_at, row.version, row.returned_at,
+        row.shelved_until, row.shelved_by, row.shelved_reason, row.suppressed_by, row.incident_id, row.assigned_to,
+        row.cause, row.test,
     )  # fmt: skip
 
 
