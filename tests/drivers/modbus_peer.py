@@ -88,6 +88,11 @@ async def silent(asked: Asked, writer: Writer) -> None:
     """Say nothing."""
 
 
+async def nobody(asked: Asked, writer: Writer) -> None:
+    """Say at once, as a gateway does, that no such unit is there: silence would need a deadline."""
+    writer.write(asked.exception(0x0B))
+
+
 @dataclass
 class Peer:
     """A gateway. `units` says how each unit behind it behaves; the others are silent."""

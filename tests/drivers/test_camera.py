@@ -46,7 +46,7 @@ async def gstreamer(port: int, *login: str) -> AsyncIterator[None]:
     assert server.stdout is not None
     assert server.stderr is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             if await server.stdout.readline() != b"ready\n":
                 said = (await server.stderr.read()).decode()
                 if "gi" in said:
@@ -93,7 +93,7 @@ class Onvif:
             return False
         name, proof, nonce, created = found.groups()
         whole = base64.b64decode(nonce) + created.encode() + LOGIN[1].encode()
-        fresh = abs(now - datetime.fromisoformat(created)) < timedelta(seconds=5)
+        fresh = abs(now - datetime.fromisoformat(created)) < timedelta(seconds=30)
         return name == LOGIN[0] and proof == base64.b64encode(_sha1(whole)).decode() and fresh
 
     @staticmethod
@@ -162,10 +162,12 @@ async def test_a_camera_that_works_says_so(free_port: Callable[[], int]) -> None
     ports = free_port(), free_port()
     async with gstreamer(ports[0]), onvif_device(ports[1]) as device:
         device.ahead = timedelta(seconds=90)
+        began = asyncio.get_running_loop().time()
         found = await examine(at(*ports), LOGIN)
+        took = asyncio.get_running_loop().time() - began
     said = values(found)
     assert (said["reachable"], said["rtsp"], said["rtsp_status"], said["onvif"]) == (True, True, 200, True)
-    assert 88 < float(str(said["clock_offset"])) < 92
+    assert 88 - took < float(str(said["clock_offset"])) < 92 + took
     assert device.asked == ["time", "information"]
     assert found["onvif"]["manufacturer"] == "Acme"
     assert found["onvif"]["serial"] == "A4-17"
@@ -260,7 +262,7 @@ async def test_what_speaks_no_rtsp_is_reachable_and_no_stream(free_port: Callabl
 async def test_a_server_that_never_answers_costs_one_deadline(
     free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examining, "STEP_S", 0.2)
+    monkeypatch.setattr(examining, "STEP_S", 1.0)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1_000):  # until the driver gives up
@@ -269,7 +271,7 @@ async def test_a_server_that_never_answers_costs_one_deadline(
 
     ports = free_port(), free_port()
     async with await asyncio.start_server(serve, "127.0.0.1", ports[0]):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             said = values(await examine(at(ports[0]), None))
     assert (said["reachable"], said["rtsp"]) == (True, False)
 

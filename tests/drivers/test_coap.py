@@ -78,7 +78,7 @@ async def serving(
     context = edges.context(coap=Coap(port=port, max_payload=max_payload), profiles=shipped())
     driver = coap_driver(replace(context, config=config))
     async with running(driver, mounted or Mounted(), edges.ingest):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await driver.listening()
         yield Served(edges, port, driver)
 
@@ -99,7 +99,7 @@ async def ask(client: str, url: str, *options: str, body: bytes | None = None, f
         (folder / "body").write_bytes(body)
         options = (*options, "-f", str(folder / "body"))
     process = await asyncio.create_subprocess_exec(
-        client, "-v", "7", "-B", "8", "-m", "post", *options, url, stdout=-1, stderr=-2
+        client, "-v", "7", "-B", "60", "-m", "post", *options, url, stdout=-1, stderr=-2
     )
     whole = (await process.communicate())[0].decode(errors="replace")
     found = re.findall(r"^v:1 t:\w+ c:([2-5]\.\d\d) i:\w+ \{\w*\} \[([^\]]*)\](?: :: ?(.*))?$", whole, re.MULTILINE)
@@ -486,9 +486,11 @@ async def test_a_repetition_before_the_commit_is_no_second_uplink(free_port: Cal
     async with serving(free_port(), edges) as served, wire(served.port) as (heard, send):
         for _ in range(3):
             send(post(7, READING, token=b"t"))
-        await until(lambda: heard.codes() == ["0.00"])
+        await until(heard.codes)
+        before = len(heard.heard)
         send(post(7, READING, token=b"t"))
-        await until(lambda: heard.codes() == ["0.00", "0.00"])
+        await until(lambda: len(heard.heard) > before)
+        assert set(heard.codes()) == {"0.00"}
         commit.set()
         await until(lambda: "2.04" in heard.codes())
     assert len(edges.ingest.uplinks) == 1
@@ -674,7 +676,7 @@ async def test_work_is_carried_on_when_its_caller_is_cancelled() -> None:
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await ended.wait()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 import pytest
 from aiocoap import ACK, CONTENT, GET, NON, Message
+from aiocoap.numbers.constants import TransportTuning
 from aiocoap.numbers.types import Type
 from structlog.testing import capture_logs
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from iot_core.driver import Sessions
 
 SECOND = timedelta(seconds=1)
+PATIENT = timedelta(seconds=40)
+"""Of a resource that tells each second: no busy machine makes it seem silent."""
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +74,7 @@ def put(path: str, payload: bytes) -> Downlink:
 
 
 def soon() -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=30)
+    return datetime.now(UTC) + timedelta(minutes=5)
 
 
 @asynccontextmanager
@@ -85,7 +88,7 @@ async def watching(profiles: StubProfiles, mounted: Mounted) -> AsyncIterator[tu
         if task.done():
             task.result()
         task.cancel()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asyncio.gather(task, return_exceptions=True)
 
 
@@ -97,7 +100,7 @@ async def libcoap(port: int, host: str = "127.0.0.1", *options: str) -> AsyncIte
         missing("coap-server is not installed: apt-get install --no-install-recommends libcoap3-bin")
     server = await asyncio.create_subprocess_exec(program, "-A", host, "-p", str(port), *options)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await command("coap-client-notls", "-B", "1", f"coap://{_bracketed(host)}:{port}/"))[1] == "":
                 await asyncio.sleep(0.05)
         yield server
@@ -114,7 +117,8 @@ def _bracketed(host: str) -> str:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_what_libcoaps_server_tells_its_observers_arrives(free_port: Callable[[], int], host: str) -> None:
     address = f"coap://{_bracketed(host)}:{(port := free_port())}"
-    async with libcoap(port, host), watching(StubProfiles(observed()), Mounted(unit(address))) as (_, edges):
+    profiles = StubProfiles(observed(every=PATIENT))
+    async with libcoap(port, host), watching(profiles, Mounted(unit(address))) as (_, edges):
         await until(lambda: len(edges.ingest.uplinks) >= 3)
     first = edges.ingest.uplinks[0]
     assert (first.driver, first.address, first.topic, first.kind) == ("coap", address, "time", "telemetry")
@@ -124,14 +128,16 @@ async def test_what_libcoaps_server_tells_its_observers_arrives(free_port: Calla
 
 async def test_a_server_that_was_restarted_is_registered_with_again(free_port: Callable[[], int]) -> None:
     port = free_port()
-    async with watching(StubProfiles(observed()), Mounted(unit(f"coap://127.0.0.1:{port}"))) as (_, edges):
-        with capture_logs() as logs:
-            async with libcoap(port):
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(libcoap(port))
+        async with watching(StubProfiles(observed()), Mounted(unit(f"coap://127.0.0.1:{port}"))) as (_, edges):
+            with capture_logs() as logs:
                 await until(lambda: len(edges.ingest.uplinks) >= 2)
-            await until(lambda: edges.counted["coap_unreachable"], 20)
-            before = len(edges.ingest.uplinks)
-            async with libcoap(port):
-                await until(lambda: len(edges.ingest.uplinks) >= before + 2, 30)
+                await first.aclose()
+                await until(lambda: edges.counted["coap_unreachable"])
+                before = len(edges.ingest.uplinks)
+                async with libcoap(port):
+                    await until(lambda: len(edges.ingest.uplinks) >= before + 2)
     assert edges.counted["coap_registered_again"] >= 1
     said = [entry["event"] for entry in logs if entry["event"].startswith("coap.")]
     assert said == ["coap.unreachable", "coap.recovered"], "each transition once"
@@ -168,7 +174,7 @@ async def test_lost_datagrams_are_repeated_until_they_arrive(free_port: Callable
     async with libcoap(port, "127.0.0.1", "-l", "2,3"):
         profiles = StubProfiles(asked("time", timedelta(hours=1)))
         async with watching(profiles, Mounted(unit(f"coap://127.0.0.1:{port}"))) as (_, edges):
-            await until(lambda: edges.ingest.uplinks, 20)
+            await until(lambda: edges.ingest.uplinks)
     assert len(edges.ingest.uplinks) == 1
 
 
@@ -194,7 +200,7 @@ async def test_a_dead_device_delays_nobody(free_port: Callable[[], int]) -> None
     dead = [replace(unit(f"coap://127.0.0.1:{free_port()}", number=n), device_key=f"dead-{n}") for n in range(2, 42)]
     living = unit(f"coap://127.0.0.1:{port}")
     async with libcoap(port), watching(StubProfiles(observed()), Mounted(*dead, living)) as (_, edges):
-        await until(lambda: len(edges.ingest.uplinks) >= 3, 5)
+        await until(lambda: len(edges.ingest.uplinks) >= 3)
         assert {each.address for each in edges.ingest.uplinks} == {living.address}
 
 
@@ -214,16 +220,22 @@ async def test_units_come_and_go(free_port: Callable[[], int]) -> None:
 
 
 async def test_what_was_told_while_the_store_was_away_is_kept_in_order(free_port: Callable[[], int]) -> None:
-    port = free_port()
-    async with libcoap(port), watching(StubProfiles(observed()), Mounted(unit(f"coap://127.0.0.1:{port}"))) as (_, it):
-        await until(lambda: it.ingest.uplinks)
-        it.ingest.away = True
-        await asyncio.sleep(2.5)
-        it.ingest.away = False
-        await until(lambda: len(it.ingest.uplinks) >= 4)
-    times = [each.received_at for each in it.ingest.uplinks]
+    port, profiles = free_port(), StubProfiles(observed("t", PATIENT))
+    async with (
+        sleeper(port, Sleeper()) as it,
+        watching(profiles, Mounted(unit(f"coap://127.0.0.1:{port}"))) as (_, edges),
+    ):
+        await until(lambda: edges.ingest.uplinks)
+        edges.ingest.away = True
+        for number in range(3):
+            it.tell(number, b"%d" % number)
+        await until(lambda: edges.ingest.refused >= 2)
+        it.tell(3, b"3")
+        edges.ingest.away = False
+        await until(lambda: len(edges.ingest.uplinks) >= 5)
+    assert [each.payload for each in edges.ingest.uplinks] == [b"1", b"0", b"1", b"2", b"3"], "also those of the pause"
+    times = [each.received_at for each in edges.ingest.uplinks]
     assert times == sorted(times)
-    assert len({each.payload for each in it.ingest.uplinks}) >= 4, "each second's word, also those of the pause"
 
 
 async def test_a_unit_without_resources_is_named_once_and_disturbs_nobody(free_port: Callable[[], int]) -> None:
@@ -239,17 +251,17 @@ async def test_a_unit_without_resources_is_named_once_and_disturbs_nobody(free_p
 
 async def test_what_a_profile_asks_for_is_followed_while_the_core_runs(free_port: Callable[[], int]) -> None:
     port = free_port()
-    profiles, mounted = StubProfiles(observed("time")), Mounted(unit(address := f"coap://127.0.0.1:{port}"))
+    profiles, mounted = StubProfiles(observed(every=PATIENT)), Mounted(unit(address := f"coap://127.0.0.1:{port}"))
     async with libcoap(port), watching(profiles, mounted) as (_, edges):
         await until(lambda: edges.ingest.uplinks)
         mounted.mount(unit(f"coap://127.0.0.1:{free_port()}", profile="acme-other", number=2))
-        await until(lambda: len(edges.ingest.of(address)) >= 3, 30)
+        await until(lambda: len(edges.ingest.of(address)) >= 3)
         assert not edges.counted["coap_registered_again"], "a change that says nothing of it disturbs no observation"
         profiles.say(asked(""))
         mounted.touch()
-        await until(lambda: edges.ingest.uplinks[-1].topic == "", 30)
+        await until(lambda: edges.ingest.uplinks[-1].topic == "")
         before = len(edges.ingest.uplinks)
-        await until(lambda: len(edges.ingest.uplinks) >= before + 2, 30)
+        await until(lambda: len(edges.ingest.uplinks) >= before + 2)
     assert {each.topic for each in edges.ingest.uplinks[before:]} == {""}
 
 
@@ -302,8 +314,8 @@ async def test_a_command_to_a_sleeper_waits_until_it_is_heard(free_port: Callabl
         await asyncio.sleep(0.5)
         assert not sending.done()
         async with libcoap(port):  # it wakes
-            await until(lambda: edges.ingest.uplinks, 20)
-            async with asyncio.timeout(30):
+            await until(lambda: edges.ingest.uplinks)
+            async with asyncio.timeout(60):
                 await sending
             _, said, _ = await command("coap-client-notls", f"coap://127.0.0.1:{port}/example_data")
     assert said.strip() == "later"
@@ -333,9 +345,12 @@ class Sleeper(asyncio.DatagramProtocol):
         self._say(NON, 4_000 + len(self.observers), len(self.observers) + 100)
         return asyncio.get_running_loop().time()
 
-    def _say(self, kind: Type, number: int, observe: int) -> None:
+    def tell(self, number: int, payload: bytes) -> None:
+        self._say(NON, 5_000 + number, 200 + number, payload)
+
+    def _say(self, kind: Type, number: int, observe: int, payload: bytes = b"1") -> None:
         addr, token = self.observers[-1]
-        told = Message(code=CONTENT, payload=b"1", observe=observe, max_age=0)
+        told = Message(code=CONTENT, payload=payload, observe=observe, max_age=0)
         told.mtype, told.mid, told.token = kind, number, token
         self.transport.sendto(told.encode(), addr)
 
@@ -350,7 +365,10 @@ async def sleeper(port: int, it: Sleeper) -> AsyncIterator[Sleeper]:
         transport.close()
 
 
-async def test_what_was_asked_of_a_sleeper_is_said_again_when_it_wakes(free_port: Callable[[], int]) -> None:
+async def test_what_was_asked_of_a_sleeper_is_said_again_when_it_wakes(
+    free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TransportTuning, "ACK_TIMEOUT", 50.0)
     port, profiles = free_port(), StubProfiles(observed("t"), sleepy=True)
     async with (
         sleeper(port, Sleeper()) as it,
@@ -361,8 +379,8 @@ async def test_what_was_asked_of_a_sleeper_is_said_again_when_it_wakes(free_port
         await until(lambda: edges.counted["coap_registered_again"])  # it was silent, so the core asks, and is not heard
         await asyncio.sleep(0.1)
         woke = it.wake()
-        await until(lambda: len(it.asked) == 2)
-        assert it.asked[1] - woke < 0.5, "the core repeats by itself after two seconds at the least"
+        await until(lambda: len(it.asked) >= 2)
+        assert it.asked[1] - woke < 30, "the core repeats by itself after fifty seconds at the least"
         await until(lambda: len(edges.ingest.uplinks) >= 2)
 
 
@@ -375,11 +393,11 @@ async def test_a_sleeper_that_was_given_up_is_registered_with_when_it_wakes(
     mounted = Mounted(at, replace(at, unit_id=2, address="coap://127.0.0.1:9"))
     async with watching(profiles, mounted) as (client, edges):
         async with sleeper(port, it):
-            await until(lambda: edges.ingest.uplinks, 20)
+            await until(lambda: edges.ingest.uplinks)
             await until(lambda: edges.counted["coap_unreachable"])
             mounted.dismount("coap://127.0.0.1:9")  # a neighbour that leaves changes nothing
             await until(lambda: client.watched() == 1)
-        await until(lambda: edges.counted["coap_unreachable"] > 1, 20)
+        await until(lambda: edges.counted["coap_unreachable"] > 1)
         async with sleeper(port, it):
             await until(lambda: _told_again(it))
             await until(lambda: len(edges.ingest.uplinks) >= 2)

@@ -95,7 +95,7 @@ async def serving(port: int, kept: Kept | None = None, edges: Edges | None = Non
     mounted = Mounted(replace(unit("iot:aq-1", number=NUMBER), device_key="aq-1"))
     driver = coap_driver(replace(edges.context(coap=Coap(port=port), profiles=StubProfiles()), credentials=kept))
     async with running(driver, mounted, edges.ingest):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await driver.listening()
         yield Served(edges, kept, port, mounted)
 
@@ -150,7 +150,7 @@ async def post(folder: Path, port: int, body: str = READING, *, key: str = "aq-1
     conf = configuration(folder, **how)
     (folder / "body").write_text(body)
     url = f"coap://127.0.0.1:{port}/v1/{key}/telemetry"
-    words = [*libcoap("coap-client"), "-v", "7", "-B", "6", "-E", f"{conf},{folder / 'seq'}"]
+    words = [*libcoap("coap-client"), "-v", "7", "-B", "60", "-E", f"{conf},{folder / 'seq'}"]
     _, out, err = await command(*words, "-m", "post", "-t", "50", "-f", folder / "body", url)
     return out + err
 
@@ -345,7 +345,7 @@ async def test_a_server_with_a_key_is_observed_protected(
     mounted = Mounted(unit(f"coap://127.0.0.1:{port}", number=NUMBER))
     task = asyncio.create_task(client.run(mounted, edges.ingest))
     try:
-        await until(lambda: len(edges.ingest.uplinks) >= 3, 20)
+        await until(lambda: len(edges.ingest.uplinks) >= 3)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -406,7 +406,7 @@ async def test_a_protected_notification_is_acknowledged_after_its_commit_and_not
     client = Client(replace(edges.context(profiles=StubProfiles(observed("t"))), credentials=Kept()))
     task = asyncio.create_task(client.run(Mounted(unit(address, number=NUMBER)), edges.ingest))
     try:
-        await until(lambda: edges.ingest.uplinks, 20)
+        await until(lambda: edges.ingest.uplinks)
         edges.ingest.commit = commit
         told = device.tell(CON, 700, b"second", 2)
         await until(lambda: len(edges.ingest.uplinks) == 2)
@@ -431,7 +431,7 @@ async def test_the_end_of_the_core_leaves_no_error_of_observations_under_way() -
     client = Client(replace(edges.context(profiles=StubProfiles(observed("t"))), credentials=Kept()))
     task = asyncio.create_task(client.run(Mounted(unit(address, number=NUMBER)), edges.ingest))
     try:
-        await until(lambda: edges.ingest.uplinks, 20)
+        await until(lambda: edges.ingest.uplinks)
         device.tell(NON, 700, b"second", 2)
         await until(lambda: len(edges.ingest.uplinks) == 2)
     finally:

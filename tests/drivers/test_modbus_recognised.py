@@ -13,7 +13,7 @@ from drivers.modbus.scan import Found, scan
 from iot_core.model import Metric, MetricType, Uplink, Value
 from iot_core.profiles import Profile, load
 from iot_core.profiles.modbus import words_of
-from tests.drivers.modbus_peer import TABLES, Asked, peer
+from tests.drivers.modbus_peer import TABLES, Asked, nobody, peer
 
 PROFILES = load()
 MODELS = [profile.model for profile in PROFILES.all() if profile.modbus is not None]
@@ -89,10 +89,10 @@ async def scanned(port: int, cells: Cells, objects: Mapping[int, bytes]) -> Foun
         words = [cells[each] for each in wanted]
         writer.write(asked.bits(words) if table in {"coil", "discrete"} else asked.words(words))
 
-    async with peer(port, {17: device}):
+    async with peer(port, {**dict.fromkeys(range(256), nobody), 17: device}):
         place = Endpoint("127.0.0.1", port, rtu=False)
-        async with lone(place, 0.2) as exchange:
-            (found,) = [each async for each in scan(place, [17], PROFILES.all(), exchange, 0.2)]
+        async with lone(place, 20) as exchange:
+            (found,) = [each async for each in scan(place, [17], PROFILES.all(), exchange, 20)]
     assert found is not None
     return found
 
@@ -154,7 +154,7 @@ async def test_a_unit_that_takes_its_time_over_every_question_holds_up_no_scan(f
     async def quick(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(asked.words([7]) if (asked.address, asked.count) == (0, 1) else asked.exception(2))
 
-    async with peer(port := free_port(), {17: slow, 18: quick}) as gateway:
+    async with peer(port := free_port(), {**dict.fromkeys(range(256), nobody), 17: slow, 18: quick}) as gateway:
         place = Endpoint("127.0.0.1", port, rtu=False)
         async with lone(place, 5) as exchange:
             found = [each async for each in scan(place, [17, 18], PROFILES.all(), exchange, 5, unit_s=0.2)]
@@ -173,8 +173,8 @@ async def test_a_unit_that_is_silent_about_what_it_lacks_costs_a_few_time_outs_a
 
     async with peer(port := free_port(), {17: device}) as gateway:
         place = Endpoint("127.0.0.1", port, rtu=False)
-        async with lone(place, 0.05) as exchange:
-            (found,) = [each async for each in scan(place, [17], PROFILES.all(), exchange, 0.05)]
+        async with lone(place, 0.3) as exchange:
+            (found,) = [each async for each in scan(place, [17], PROFILES.all(), exchange, 0.3)]
     assert found is not None
     assert (found.model, found.guesses) == (None, ())
     assert len(gateway.asked) <= 10

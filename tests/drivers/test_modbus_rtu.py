@@ -24,7 +24,7 @@ from tests.drivers.modbus_profiles import Read, models
 from tests.drivers.wire_edges import Edges, Mounted, running, unit, until
 
 HOLDING = Read("holding", 4, 3)
-TIMEOUT_S = 0.4
+TIMEOUT_S = 0.8
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def test_between_two_frames_the_line_is_quiet_for_three_and_a_half_bytes()
 
 
 async def test_a_long_answer_on_a_slow_line_takes_its_time_without_a_timeout() -> None:
-    place = Line("", 4800, "N", 1)  # 125 registers travel 0.53 s, longer than the timeout
+    place = Line("", 2400, "N", 1)  # 125 registers travel 1.06 s, longer than the timeout
     async with serial_bus({9: counting}, byte_s=place.byte_s) as bus, linked(place._replace(port=bus.path)) as link:
         assert await link.read(9, Read("holding", 0, 125)) == list(range(125))
 
@@ -159,7 +159,7 @@ def late_once(delay_s: float, words: list[int]) -> Behave:
     return answer
 
 
-@pytest.mark.parametrize("delay_s", [TIMEOUT_S * 1.2, TIMEOUT_S * 1.8])
+@pytest.mark.parametrize("delay_s", [TIMEOUT_S * 1.2, TIMEOUT_S * 1.5])
 @pytest.mark.parametrize("count", [1, 3], ids=["one register", "three"])
 async def test_a_late_answer_is_never_taken_for_the_next_one(delay_s: float, count: int) -> None:
     """RTU frames carry no number: the same question again must not take the old answer."""
@@ -273,7 +273,7 @@ async def test_an_independent_server_on_a_serial_line_is_read_and_written_to(tmp
         server = ModbusSerialServer(memory, port=str(ends[1]), baudrate=9600)
         await server.serve_forever(background=True)
         try:
-            async with linked(Line(str(ends[0]), 9600, "N", 1), timeout_s=1) as link:
+            async with linked(Line(str(ends[0]), 9600, "N", 1), timeout_s=30) as link:
                 assert await link.read(12, Read("holding", 1, 3)) == [20, 30, 40]
                 await link.ask(12, pdu.write_words(2, [7, 8]))
                 assert await link.read(12, Read("holding", 0, 4)) == [10, 20, 7, 8]
@@ -292,15 +292,16 @@ def on(bus: SerialBus, unit_id: int) -> str:
 
 
 async def test_units_on_one_serial_line_are_polled_and_a_dead_one_delays_them_by_one_timeout() -> None:
+    """Ten dead units would stop the living ones for 2 s; in turn they cost 0.2 s each."""
     edges, interval, timeout = Edges(), 0.4, 0.2
     async with serial_bus({1: counting, 2: counting, 3: counting}) as bus:
-        mounted = Mounted(*(unit(on(bus, number), number=number) for number in (1, 2, 3, 8, 9)))
+        mounted = Mounted(*(unit(on(bus, number), number=number) for number in (1, 2, 3, *range(8, 18))))
         driver = ModbusDriver(edges.context(modbus=Modbus(timeout_s=timeout), profiles=models(interval, HOLDING)))
         async with running(driver, mounted, edges.ingest):
-            await until(lambda: min(len(edges.ingest.of(on(bus, number))) for number in (1, 2, 3)) >= 6, 20)
+            await until(lambda: min(len(edges.ingest.of(on(bus, number))) for number in (1, 2, 3)) >= 6)
     for number in (1, 2, 3):
         times = [uplink.received_at for uplink in edges.ingest.of(on(bus, number))]
-        assert max((b - a).total_seconds() for a, b in pairwise(times)) < interval + timeout + 0.25
+        assert max((b - a).total_seconds() for a, b in pairwise(times)) < interval + timeout + 1
         assert all(uplink.registers == {"holding:4": [4, 5, 6]} for uplink in edges.ingest.of(on(bus, number)))
     assert not edges.ingest.of(on(bus, 8))
 

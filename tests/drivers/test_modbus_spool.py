@@ -81,7 +81,7 @@ def test_what_was_spooled_survives_sigkill(tmp_path: Path) -> None:
     with said.open("wb") as out:
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=out)
         try:
-            asyncio.run(until(lambda: len(said.read_bytes().splitlines()) >= 300, 30))
+            asyncio.run(until(lambda: len(said.read_bytes().splitlines()) >= 300))
         finally:
             writer.send_signal(signal.SIGKILL)
             writer.wait(10)

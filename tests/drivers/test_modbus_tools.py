@@ -18,7 +18,7 @@ from iot_core.api import shapes
 from iot_core.errors import ConfigError
 from iot_core.profiles import Profiles, load
 from tests.core import core_running, forked
-from tests.drivers.modbus_peer import Asked, Behave, Memory, Peer, Writer, listening, peer, serial_bus, silent
+from tests.drivers.modbus_peer import Asked, Behave, Memory, Peer, Writer, listening, nobody, peer, serial_bus, silent
 
 TUF = dict.fromkeys(range(60), 0) | {0: 0, 1: 0x3FC0, 8: 0x86A0, 9: 1, 10: 0, 11: 0x3E80, 32: 0x806B, 33: 0x4212}
 ACME = {0: b"Acme", 1: b"AQ4-S", 2: b"V1.2"}
@@ -65,10 +65,15 @@ def field_units() -> dict[int, Behave]:
     }
 
 
+def staffed(units: dict[int, Behave]) -> dict[int, Behave]:
+    """Put these behind a gateway that says of all others that they are not there."""
+    return {**dict.fromkeys(range(256), nobody), **units}
+
+
 async def found_at(at: Peer, units: str, profiles: Profiles, *, rtu: bool = False) -> list[Found | None]:
     place = Endpoint("127.0.0.1", at.port, rtu)
-    async with lone(place, 0.2) as exchange:
-        return [each async for each in scan(place, unit_ids(units, place), profiles.all(), exchange, 0.2)]
+    async with lone(place, 0.3) as exchange:
+        return [each async for each in scan(place, unit_ids(units, place), profiles.all(), exchange, 0.3)]
 
 
 @pytest.mark.parametrize("rtu", [False, True], ids=["tcp", "rtu"])
@@ -90,9 +95,6 @@ async def test_a_scan_names_models_by_their_words_and_signs_and_what_is_possible
 
 
 async def test_a_gateway_that_speaks_for_missing_units_finds_none_there(free_port: Callable[[], int]) -> None:
-    async def nobody(asked: Asked, writer: Writer) -> None:
-        writer.write(asked.exception(0x0B))
-
     units: dict[int, Behave] = dict.fromkeys(range(256), nobody)
     async with peer(free_port(), {**units, 3: Memory(words=dict(TUF))}) as at:
         found = await found_at(at, "1-5", load())
@@ -131,10 +133,11 @@ async def test_what_was_found_before_a_gateway_went_away_stays(
             await gone.wait()
 
     job = tmp_path / "job.json"
-    at = Peer(free_port(), {7: Memory(words={0: 1, 4: 352}, objects=dict(ACME)), 9: last_words})
+    units: dict[int, Behave] = {7: Memory(words={0: 1, 4: 352}, objects=dict(ACME)), 9: last_words}
+    at = Peer(free_port(), staffed(units))
     async with laptop(folder, tmp_path) as iot, asyncio.TaskGroup() as group:
         group.create_task(switched_off(at))
-        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "7-247", "--timeout", "0.1", "--save", job)
+        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "7-247", "--timeout", "5", "--save", job)
         out, err = await iot(*where, "--output", "json", code=1)  # type: ignore[misc]
         gone.set()
     assert [each["model"] for each in json.loads(out)] == ["acme-aq4"]
@@ -168,8 +171,8 @@ async def laptop(folder: Path, tmp_path: Path) -> AsyncIterator[Callable[..., ob
 
 
 async def test_on_a_laptop_a_serial_line_is_scanned_and_its_speed_is_found(folder: Path, tmp_path: Path) -> None:
-    async with serial_bus(field_units()) as bus, laptop(folder, tmp_path) as iot:
-        out, err = await iot("modbus", "scan", bus.path, "--units", "5-9", "--timeout", "0.3", "--output", "json")  # type: ignore[misc]
+    async with serial_bus(staffed(field_units())) as bus, laptop(folder, tmp_path) as iot:
+        out, err = await iot("modbus", "scan", bus.path, "--units", "5-9", "--timeout", "5", "--output", "json")  # type: ignore[misc]
     said = json.loads(out)
     assert [each["model"] for each in said] == ["acme-aq4", "acme-gauge"]
     assert said[0]["address"] == f"modbus://{bus.path}:9600-8N1/7"
@@ -185,8 +188,8 @@ async def test_what_was_found_without_signal_is_imported_later_and_again_changes
     folder: Path,
 ) -> None:
     job = tmp_path / "job.json"
-    async with peer(free_port(), field_units()) as at, laptop(folder, tmp_path) as iot:
-        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "3-9", "--timeout", "0.3", "--save", str(job))
+    async with peer(free_port(), staffed(field_units())) as at, laptop(folder, tmp_path) as iot:
+        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "3-9", "--timeout", "5", "--save", str(job))
         await iot(*where)  # type: ignore[misc]
         saved = json.loads(job.read_text())
         assert [device["profile"] for device in saved["devices"]] == ["acme-aq4", "acme-gauge"]
@@ -218,11 +221,11 @@ async def test_a_core_scans_for_a_person_who_cannot_reach_the_place(  # noqa: PL
     folder: Path,
 ) -> None:
     async with (
-        peer(free_port(), field_units()) as at,
+        peer(free_port(), staffed(field_units())) as at,
         core_running(dsn, state_path, free_ports, profiles=str(folder)) as (core, client),
         laptop(folder, tmp_path) as iot,
     ):
-        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "6-9", "--timeout", "0.3")
+        where = ("modbus", "scan", f"127.0.0.1:{at.port}", "--units", "6-9", "--timeout", "5")
         via = ("--via", core.url, "--token", core.token)
         out, _ = await iot(*where, *via, "--output", "json")  # type: ignore[misc]
         assert [each["model"] for each in json.loads(out)] == ["acme-aq4", "acme-gauge"]

@@ -208,7 +208,7 @@ async def test_a_unit_is_read_at_once_while_a_dead_one_is_waited_for(free_port: 
         dead, living = f"modbus://127.0.0.1:{at.port}/8", unit(f"modbus://127.0.0.1:{at.port}/9", number=2)
         driver = modbus_driver(edges.context(modbus=Modbus(timeout_s=3), profiles=models(3600, Read("holding", 0, 3))))
         async with running(driver, Mounted(unit(dead), living), edges.ingest):
-            await until(lambda: edges.counted["modbus_timeouts"] >= 1, 20)
+            await until(lambda: edges.counted["modbus_timeouts"] >= 1)
             gateway = driver._gateways[parse(dead).place][0]
             gateway.poll_soon(dead)
             await until(lambda: len(at.blocks(8)) >= 2)

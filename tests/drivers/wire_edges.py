@@ -72,6 +72,7 @@ class Ingest:
 
     outcome: Outcome = STORED
     away: bool = False
+    refused: int = 0
     commit: Callable[[], Awaitable[None]] | None = None
     uplinks: list[Uplink] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -79,6 +80,7 @@ class Ingest:
 
     async def __call__(self, uplink: Uplink) -> None:
         if self.away:
+            self.refused += 1
             raise StoreUnavailable
         self.uplinks.append(uplink)
         self._news.set()
@@ -97,12 +99,12 @@ class Ingest:
     def of(self, address: str) -> list[Uplink]:
         return [uplink for uplink in self.uplinks if uplink.address == address]
 
-    async def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait for a condition over what has arrived."""
         await until(condition, seconds)
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for a condition; fail at the deadline."""
     async with asyncio.timeout(seconds):
         while not condition():

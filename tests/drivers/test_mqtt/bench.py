@@ -121,7 +121,7 @@ async def running(
     driver = MqttDriver(context)
     task = asyncio.create_task(driver.run(units or NoUnits(), emit))  # type: ignore[arg-type]
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await driver.listening()
         yield driver
     finally:
@@ -132,7 +132,7 @@ async def running(
             raise error
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0, what: object = "") -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0, what: object = "") -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

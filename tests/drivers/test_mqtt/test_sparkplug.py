@@ -298,7 +298,8 @@ async def test_data_before_a_birth_is_asked_for_over_a_real_broker_and_follows_t
     made = replace(context(mosquitto.port), sessions=kept)
     asked = ingest_of_commands(mosquitto)
     units = NoUnits("sparkplug:park/node-1")
-    async with asked as commands, running(made, ingest.emit, units):
+    async with asked as commands, running(made, ingest.emit, units) as driver:
+        await until(lambda: driver._outlet._link is not None, what="who asks is connected, too")
         early = node.message(short(LEVEL, -3), time=MS)
         await send(mosquitto, "spBv1.0/park/NDATA/node-1", early)
         await until(lambda: ingest.taken, what="the data is handed over as it came")

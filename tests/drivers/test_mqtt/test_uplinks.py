@@ -165,7 +165,7 @@ async def test_a_last_will_arrives_when_the_device_is_cut_off(mosquitto: Mosquit
     assert device.stdout is not None
     async with running(context(mosquitto.port), ingest.emit):
         await publish(mosquitto, "-r", "-t", "hello", "-m", "to whoever comes")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await device.stdout.readline()
         device.kill()
         await until(lambda: ingest.taken)
