@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ async def until(condition: Callable[[], Any], *, within_s: float = 60.0, what: s
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {within_s} s: {what or condition}") from None
+
+
+def last_week() -> str:
+    """Give a day of last week as 2026-11-20: what was measured on one that is written here is too old in a year."""
+    return (datetime.now(UTC) - timedelta(days=7)).date().isoformat()
 
 
 @dataclass

@@ -111,7 +111,7 @@ async def publish_lines(broker: Broker, key: str, secret: str, lines: bytes) -> 
 async def _mosquitto_pub(where: tuple[str, int], *words: str) -> int:
     command = ["mosquitto_pub", "-h", where[0], "-p", str(where[1]), "-q", "1", *words]
     child = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await child.wait()
 
 
@@ -140,7 +140,7 @@ async def killed_core(state: StateDir, dsn: str, settings: Mqtt) -> int:
     words = [sys.executable, "-c", _VICTIM, str(state.path), dsn, msgspec.json.encode(settings).decode()]
     core = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE, cwd=servers.ROOT)
     assert core.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (said := await core.stdout.readline()).strip().isdigit():
             assert said, "the core ended"
     core.kill()

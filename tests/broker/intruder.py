@@ -11,14 +11,15 @@ import aiomqtt
 
 from drivers.mqtt.link import connected
 from iot_core.settings import Mqtt
-from tests.core import command, until
+from tests.core import command, last_week, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from iot_core.app import Core
 
-AT = "2026-11-20T08:00:00+07:00"
+DAY = last_week()
+AT, LATER = f"{DAY}T08:00:00+07:00", f"{DAY}T08:01:00+07:00"
 LISTENED = (
     "iot/v1/{victim}/commands", "iot/v1/+/commands", "iot/v1/{victim}/#", "#", "+/v1/{victim}/commands", "$SYS/#",
     "$share/g/iot/v1/{victim}/commands", "iot/v1/{victim}/telemetry", "iot/v1/claim", "iot/v1/claim/+",
@@ -56,7 +57,7 @@ class Intruder:
         for topic in LISTENED:
             async with (
                 self.client(self.own, self.secret) as device,
-                asyncio.timeout(20),
+                asyncio.timeout(60),
                 asyncio.TaskGroup() as both,
             ):
                 asking = both.create_task(self._asks_for(device, self.names(topic)))
@@ -94,7 +95,7 @@ class Intruder:
                     await self.publishes(self.names(topic), json.dumps({"time": AT, "pm25": 666}), *more)
             async with connected(self.core.broker, "iot-core-ingest-test", Mqtt()) as core:
                 await core.publish(f"iot/v1/{self.victim}/commands", b"of the core")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 first = await anext(aiter(device.messages))
         assert first.payload == b"of the core"
         await self.publishes(self.names("iot/v1/{own}/telemetry"), json.dumps({"time": AT, "pm25": 5}))
@@ -122,14 +123,16 @@ class Intruder:
             *words, "-P", self.secret, *will, "-t", self.names("iot/v1/{own}/commands"), stdout=asyncio.subprocess.PIPE
         )
         assert child.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while line := await child.stdout.readline():  # until it is connected, or refused for its will
                 if b"CONNACK" in line or b"SUBACK" in line:
                     break
         with suppress(ProcessLookupError):
             child.kill()  # a device that dies says no goodbye
         await child.communicate()
-        await self.publishes(self.names("iot/v1/{own}/telemetry"), json.dumps({"time": AT, "pm25": 6}))
+        before = self.core.counters.total("ingest_stored")
+        await self.publishes(self.names("iot/v1/{own}/telemetry"), json.dumps({"time": LATER, "pm25": 6}))
+        await until(lambda: self.core.counters.total("ingest_stored") > before)  # a will would have come before it
         assert await self.core.pool.fetchval(
             "SELECT count(*) FROM iot.device_status s JOIN iot.device d ON d.id = s.device_id"
             " WHERE d.key = $1 AND s.online IS NOT NULL", self.victim,
@@ -146,7 +149,7 @@ class Intruder:
                         pass
             async with connected(self.core.broker, "iot-core-ingest-test", Mqtt()) as core:
                 await core.publish(f"iot/v1/{self.victim}/commands", b"still there?")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert (await anext(aiter(device.messages))).payload == b"still there?"
         assert self.core.counters.total("mqtt_disconnected") == away
 

@@ -13,7 +13,7 @@ from iot_core.app import Core
 from iot_core.client import Client
 from iot_core.errors import RequestError
 from iot_core.registry.bridges import topic_of
-from tests.core import command, core_running, mosquitto_pub, until
+from tests.core import command, core_running, last_week, mosquitto_pub, until
 from tests.servers import free_ports as ports
 from tests.servers import mosquitto
 
@@ -28,7 +28,8 @@ BRIDGES = {
     "tts": ("v3", "v3/city@ttn/devices/muc-nuoc-7/up", TTS),
     "zigbee2mqtt": ("zigbee2mqtt", "zigbee2mqtt/den-hanh-lang", PLUG),
 }
-TASMOTA = json.dumps({"Time": "2026-03-01T12:00:00", "ENERGY": {"Power": 56}})
+DAY = last_week()
+TASMOTA = json.dumps({"Time": f"{DAY}T12:00:00", "ENERGY": {"Power": 56}})
 SHELLY = json.dumps({"id": 0, "output": True, "apower": 10.7})
 DEVICES = {
     "tasmota-energy": ("den_001", "tele/den_001/SENSOR", "tele/den_002/SENSOR", TASMOTA),
@@ -41,7 +42,7 @@ DISCOVERED = {
         "ip": "10.0.0.31", "dn": "Đèn cổng", "hn": "tasmota-D3F3F6-5110", "mac": "3C71BFD3F3F6", "md": "Sonoff POW R2",
         "sw": "12.0.2", "t": "den_009", "ft": "%prefix%/%topic%/", "tp": ["cmnd", "stat", "tele"], "ver": 1,
     },
-    "sensors": {"sn": {"Time": "2026-03-01T11:55:00", "ENERGY": {"Power": 55, "Total": 1.5}}, "ver": 1},
+    "sensors": {"sn": {"Time": f"{DAY}T11:55:00", "ENERGY": {"Power": 55, "Total": 1.5}}, "ver": 1},
 }  # fmt: skip
 
 
@@ -135,7 +136,7 @@ async def test_the_guides_mosquitto_carries_the_things_stacks_messages_across(
                     )
                     return "lorawan:muc-nuoc-7" in await waiting(client)
 
-                await until(carried, what="a message came across", within_s=30)
+                await until(carried, what="a message came across")
 
 
 def test_both_languages_show_the_same_configuration() -> None:

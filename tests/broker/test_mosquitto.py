@@ -144,7 +144,7 @@ async def test_a_device_hears_its_own_commands_and_not_its_neighbours(pool: asyn
     ):
         await core.publish("iot/v1/aq-2/commands", b"neighbour's")
         await core.publish("iot/v1/aq-1/commands", b"own")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             first = await anext(aiter(device.messages))
     assert first.payload == b"own"
 
@@ -154,14 +154,14 @@ async def test_a_new_device_is_let_in_without_a_restart_and_without_being_asked_
 ) -> None:
     before = child(broker)
     secret = await add_device(pool, "aq-1")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await telemetry(broker, "aq-1", secret, "{}") == REFUSED:
             await asyncio.sleep(0.05)
     assert child(broker) == before
 
 
 async def retire_while_listening(pool: asyncpg.Pool, broker: Broker, secret: str) -> None:
-    async with listening_device(broker, "aq-1", secret, "iot/v1/aq-1/commands") as device, asyncio.timeout(10):
+    async with listening_device(broker, "aq-1", secret, "iot/v1/aq-1/commands") as device, asyncio.timeout(60):
         await pool.execute("UPDATE iot.unit SET mounted_to = now()")
         async for _ in device.messages:
             pass
@@ -294,7 +294,7 @@ async def test_presence_is_kept_with_connections_and_unknown_without(
     async with started(state, pool, settings) as broker:
         assert await pool.fetchval(online) is True, "adopted: whoever is connected still is"
         os.kill(child(broker), signal.SIGKILL)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await pool.fetchval(online) is not None:
                 await asyncio.sleep(0.05)
 
@@ -325,7 +325,7 @@ async def test_a_broker_that_dies_is_started_again_and_soon_writes_down_who_subs
         os.kill(before, signal.SIGKILL)
         await until(lambda: counted["mqtt_disconnected"])
         driver._intake.subscribed.clear()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await driver.listening()
         assert child(broker) != before
         kept.unlink(missing_ok=True)

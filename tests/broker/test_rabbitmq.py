@@ -13,12 +13,12 @@ import pytest
 from iot_core.api import shapes
 from tests.broker.intruder import Intruder
 from tests.conftest import missing
-from tests.core import command, core_running, until
+from tests.core import command, core_running, last_week, until
 from tests.rabbitmq import rabbitmq
 from tests.servers import Missing
 
 Free = Callable[[int], int]
-AT = "2026-11-20T08:00:00+07:00"
+AT = f"{last_week()}T08:00:00+07:00"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -55,7 +55,7 @@ async def test_devices_of_the_registry_speak_through_rabbitmq(
             assert core.counters.total("ingest_stored") == 1
 
             async with aiomqtt.Client(
-                "127.0.0.1", ports + 3, username="aq-1", password=added.secret, identifier="aq-1", timeout=10
+                "127.0.0.1", ports + 3, username="aq-1", password=added.secret, identifier="aq-1", timeout=60
             ) as device:
                 (granted,) = await device.subscribe("iot/v1/aq-1/commands", qos=1)
             assert granted == "Granted QoS 1"

@@ -155,7 +155,7 @@ async def test_the_old_one_holds_until_the_device_shows_the_new_one_whole(
     order = (await client.rotate_secrets(rotation(devices=("lamp-1",)))).number or 0
     assert await states(client, order) == {"queued": 1}, "it is away"
     async with by_hand(core, "lamp-1", old) as (lamp, heard):
-        asked = await asyncio.wait_for(heard.get(), 30)
+        asked = await asyncio.wait_for(heard.get(), 60)
         new = asked["params"]["secret"]
         assert asked["name"] == "secret"
         assert len(new) >= 22, "128 bits and more"

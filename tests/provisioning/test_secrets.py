@@ -20,10 +20,11 @@ from iot_core.client import Client
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import Reason
 from tests.conftest import missing
-from tests.core import command, core_running, stopwatch, until
+from tests.core import command, core_running, last_week, stopwatch, until
 from tests.servers import Mosquitto
 
 WITHIN_S = 2.0
+DAY = last_week()
 MODEL = "native-water-meter"
 
 
@@ -156,7 +157,7 @@ async def test_what_a_revoked_device_says_where_no_connection_can_be_ended_is_he
             assert watch.seconds < WITHIN_S
             stored = counted("ingest_stored")
             for minute in range(3):
-                await say(said=json.dumps({"time": f"2026-11-20T08:0{minute}:00Z", "volume": 99.9}))
+                await say(said=json.dumps({"time": f"{DAY}T08:0{minute}:00Z", "volume": 99.9}))
             await say(what="commands/result", said='{"id": 1, "state": "succeeded"}')
             await say("wm-2")  # which this broker lets it
             await until(lambda: counted("ingest_stored") == stored + 1)
@@ -182,7 +183,7 @@ async def test_devices_behind_a_bridge_are_heard_guessed_accepted_and_stored_onc
         where = ("-h", core.broker.host, "-p", str(core.broker.port), "-q", "1", "-u", "gw-1", "-P", bridge)
         await command("mosquitto_pub", *where, "-t", topic, "-m", said)
 
-    smoke = '{"smoke": %s, "battery": 87, "battery_low": false, "last_seen": "2026-11-20T08:0%d:00+07:00"}'
+    smoke = '{"smoke": %s, "battery": 87, "battery_low": false, "last_seen": "' + DAY + 'T08:0%d:00+07:00"}'
     await says("zigbee2mqtt/hall", smoke % ("false", 1))  # not a bridge yet
     assert (await client.set_bridge("gw-1", ["zigbee2mqtt/#"])).topics == ("zigbee2mqtt",)
     for minute in (2, 3, 3):

@@ -48,7 +48,7 @@ async def directory(pool: asyncpg.Pool) -> AsyncIterator[Counted]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

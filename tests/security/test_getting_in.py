@@ -22,6 +22,7 @@ from iot_core.client import Client
 from iot_core.errors import DecodeError, ForbiddenError, RequestError
 from iot_core.ingest.unpack import unpacked
 from tests.api.city import City
+from tests.core import stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,7 +101,7 @@ async def test_every_text_field_of_every_route_takes_hostile_text_without_breaki
 async def test_no_path_leads_out_of_the_page_s_folder(city: City, path: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(city.url.rpartition(":")[2]))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     writer.close()
     assert answer.split(b" ")[1] in {b"400", b"404"}, answer[:200]
@@ -171,13 +172,12 @@ async def test_an_open_stream_ends_as_soon_as_its_token_does(city: City, end: st
                         pass
 
             task = asyncio.create_task(follow())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await connected.wait()
-            began = asyncio.get_running_loop().time()
-            await ends[end]()
-            async with asyncio.timeout(10):
+            async with stopwatch() as watch, asyncio.timeout(60):
+                await ends[end]()
                 await task
-            assert asyncio.get_running_loop().time() - began < 5.0  # one tick, and what a busy machine adds
+            assert watch.seconds < 5.0  # one tick, and what a busy machine adds
             with pytest.raises(ForbiddenError, match=r"api\.unauthorized"):
                 await client.me()
 

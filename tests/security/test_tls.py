@@ -280,5 +280,5 @@ def on_a_terminal(env: dict[str, str], *words: str, answers: tuple[str, ...]) ->
     except OSError:
         pass  # how Linux tells the end of a terminal
     os.close(master)
-    process.wait(timeout=20)
+    process.wait(timeout=60)
     return seen.decode().replace("\r\n", "\n")
