@@ -147,7 +147,7 @@ async def _rotating(dsn: str, path: Path, *, batches: int = MANY) -> asyncio.sub
         "    async for _ in rotate(connection, Vault(Path(sys.argv[2]))):\n"
         "        left -= 1\n"
         "        if not left:\n"
-        "            await asyncio.Event().wait()\n"
+        "            await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
     return await asyncio.create_subprocess_exec(
