@@ -137,6 +137,8 @@ def _raise(case: Case, center: Center, said: Outside) -> None:
     if case.open is not None and case.state.phase is Phase.ACTIVE:
         _update(case, center, said)
         return
+    if case.open is not None:  # it is over and nobody took it; what rings anew is as urgent as it is now
+        case.open.row = replace(case.open.row, severity=said.severity, title=said.title)
     rule = AlarmRule(
         key=RULE, title=said.title, severity=said.severity, comparison=Comparison.EQUALS, metric=said.metric,
         runbook=said.runbook,

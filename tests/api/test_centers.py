@@ -132,6 +132,17 @@ async def test_an_older_event_changes_nothing(city: City) -> None:
         assert [alarm.state for alarm in (await client.alarms()).items] == ["returned"]
 
 
+async def test_what_rings_anew_more_urgently_reaches_those_who_are_only_told_the_urgent(city: City) -> None:
+    async with city.client() as client:
+        await client.add_push("head", "http://127.0.0.1:9/hook", min_severity=Severity.CRITICAL)
+    secret = await joined(city)
+    number = (await say(city, secret, severity="low")).json["alarm"]
+    await say(city, secret, "cleared", id_="msg_2", severity="low")
+    assert (await say(city, secret, id_="msg_3", severity="critical")).json == {"alarm": number, "ignored": None}
+    async with city.client() as client:
+        assert [(each.alarm, each.targets) for each in await proven(city, datetime.now(UTC))] == [(number, 1)]
+
+
 async def test_what_a_core_tells_of_its_alarms_is_understood_in_the_order_of_their_versions(city: City) -> None:
     """Its messages bear times of several clocks: the reading's, the core's. Refused, one would hold up the next."""
     async with city.client() as client:
