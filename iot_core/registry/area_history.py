@@ -68,8 +68,14 @@ WITH RECURSIVE own AS (
 )
 UPDATE iot.area SET path_search = path.search FROM path WHERE id = area_id AND path_search <> path.search
 """
+# Every first version reaches back without end, so that a device added to a young area has a place in its past too;
+# of an area that a merge made it is known all the same since when it is.
 _VERSIONS: Final = """
-SELECT lower(valid) AS since, upper(valid) AS until, version.name, version.name_en, version.kind, version.code,
+SELECT coalesce(lower(valid), (
+        SELECT CASE WHEN made.action = 'area.merge' THEN operation.effective_at END
+        FROM iot.audit AS made JOIN iot.operation ON operation.id = made.operation
+        WHERE made.subject = 'area/' || area.key AND made.before IS NULL ORDER BY made.id DESC LIMIT 1
+    )) AS since, upper(valid) AS until, version.name, version.name_en, version.kind, version.code,
     parent.key AS parent
 FROM iot.area_version AS version JOIN iot.area ON area.id = version.area_id
 LEFT JOIN iot.area AS parent ON parent.id = version.parent_id

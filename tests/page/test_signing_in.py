@@ -64,6 +64,17 @@ async def test_a_person_signs_in_with_name_and_password_and_out_again(
         assert PASSWORD not in str(asked)
 
 
+async def test_the_card_leaves_room_at_both_sides_of_a_phone(dsn: str, state_path: Path, free_ports: Free) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, _), browser_page() as (page, _):
+        await page.set_viewport_size({"width": 360, "height": 740})
+        await page.goto(core.url)
+        await expect(page.locator("#user")).to_be_visible()
+        box = await page.locator("#sign-in").bounding_box()
+        assert box is not None
+        assert box["x"] >= 8
+        assert box["x"] + box["width"] <= 352
+
+
 async def test_guessing_at_the_page_is_slowed_down_and_says_when_to_go_on(
     dsn: str, state_path: Path, free_ports: Free, monkeypatch: pytest.MonkeyPatch
 ) -> None:

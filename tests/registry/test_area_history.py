@@ -133,6 +133,16 @@ async def test_a_merge_into_a_new_area_is_taken_back_whole(province: asyncpg.Con
         await undo.undo(province, done.operation, by="test")
 
 
+async def test_an_area_that_a_merge_made_is_there_since_then_and_an_old_one_always(
+    province: asyncpg.Connection,
+) -> None:
+    new = NewArea(key="new", name="Phường Mới", kind="ward", parent="22")
+    await area_changes.merge(province, ["06655", "06685"], new, at=JULY, by="test")
+    await area_changes.rename(province, "new", name="Phường Mới Hơn", name_en=None, at=AFTER, by="test")
+    assert [each.since for each in await area_history.versions(province, "new")] == [AFTER, JULY]
+    assert [each.since for each in await area_history.versions(province, "22")] == [None]
+
+
 async def test_a_merge_is_taken_back_whole_though_a_device_in_it_is_retired(province: asyncpg.Connection) -> None:
     await devices.remove(province, "lamp-06655", by="test")
     for number in reversed(await reorganise(province)):
