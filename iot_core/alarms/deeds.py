@@ -162,7 +162,8 @@ def _reopen(case: Case, row: AlarmRow, asked: Asked) -> None:
 async def _undo(connection: asyncpg.Connection, case: Case, row: AlarmRow, asked: Asked) -> None:
     """Take the last deed of a person back. What the readings did meanwhile stays."""
     last = await connection.fetchrow(LAST, row.id)
-    if last is None or last["kind"] == "undone":
+    over = last is not None and last["kind"] == "shelved" and row.shelved_until is None  # a shelving that has ended
+    if last is None or over or last["kind"] == "undone":
         raise ConflictError("alarm.nothing_to_undo", id=row.id)
     back: dict[str, object] = {"closed_at": None}
     push: str | None = "alarm.reopened"

@@ -67,13 +67,16 @@ def _say(changed: shapes.Changed, *, dry: bool) -> None:
 
 
 def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
-    """Write a change in a line: `+ field: value` for what is new, `field: before → after` else."""
+    """Write a change in a line: `+ field: value` for what is new, what is no more, `field: before → after` else."""
     if after is None:
-        return text("change.gone")
+        return text("change.gone", what=_fields(before)) if before else "-"
     if before is None:
-        said = ((field, value) for field, value in after.items() if value not in _NOTHING)
-        return "+ " + ", ".join(f"{field}: {_side(value)}" for field, value in said)
+        return f"+ {_fields(after)}"
     return ", ".join(f"{field}: {_side(before.get(field))} → {_side(after.get(field))}" for field in after)
+
+
+def _fields(known: Mapping[str, Any]) -> str:
+    return ", ".join(f"{field}: {_side(value)}" for field, value in known.items() if value not in _NOTHING)
 
 
 def _side(value: object) -> str:

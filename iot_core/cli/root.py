@@ -9,7 +9,7 @@ import click
 
 import iot_core
 from iot_core.cli.base import LazyGroup, global_options, option
-from iot_core.cli.endings import INTERRUPTED, code_of, complain, ours, reason, sentence, usage_sentence
+from iot_core.cli.endings import INTERRUPTED, REFUSED, code_of, complain, ours, reason, sentence, usage_sentence
 from iot_core.errors import ConfigError, IotError, RequestError
 from iot_core.messages import text
 
@@ -134,7 +134,12 @@ def _guarded(work: Any) -> int:  # noqa: PLR0911 - an exit code for each kind of
     except click.ClickException as exc:
         complain(usage_sentence(exc))
         return exc.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort as exc:
+        if isinstance(exc.__context__, KeyboardInterrupt | EOFError):  # at a question, too
+            return INTERRUPTED
+        complain(text("cli.declined"))  # somebody was asked and said no
+        return REFUSED
+    except KeyboardInterrupt:
         return INTERRUPTED
     return result if isinstance(result, int) else 0
 

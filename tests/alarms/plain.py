@@ -509,7 +509,8 @@ class Plain:
 
     def undo(self, key: Key, alarm: Alarm) -> None:
         last = alarm.deeds[-1] if alarm.deeds else "undone"
-        _must(last != "undone" and not (last in {"acknowledged", "closed"} and self.open(key) not in (None, alarm)))
+        _must(last != "undone" and not (last == "shelved" and alarm.shelved is None))
+        _must(not (last in {"acknowledged", "closed"} and self.open(key) not in (None, alarm)))
         if last in {"acknowledged", "closed"}:
             alarm.quiet = None if alarm.closed else alarm.quiet
             alarm.closed, alarm.taken_by = False, None

@@ -97,6 +97,15 @@ async def test_undone_shelving_rings_as_one_that_is_over(city: City) -> None:
     assert await pushed(city) == ["alarm.raised", "alarm.shelved", "alarm.raised"]
 
 
+async def test_shelving_that_has_ended_is_not_undone_and_rings_once(city: City) -> None:
+    alarm = await raised(city)
+    await do(city, alarm, Deed.SHELVE, note="pump is out", until=city.now + HOUR)
+    await do(city, alarm, Deed.UNSHELVE)
+    with pytest.raises(ConflictError):
+        await do(city, alarm, Deed.UNDO)
+    assert await pushed(city) == ["alarm.raised", "alarm.shelved", "alarm.raised"]
+
+
 async def test_first_acknowledgement_counts_also_after_the_alarm_was_opened_again(city: City) -> None:
     alarm = await raised(city)
     city.now = T0 + SECOND

@@ -30,6 +30,13 @@ def test_a_change_of_a_list_is_written_as_people_write_lists() -> None:
     assert difference({"labels": ["a"]}, {"labels": []}) == "labels: a → -"
 
 
+def test_what_is_no_more_is_named_and_a_deed_that_changed_nothing_takes_nothing_away() -> None:
+    assert difference({"until": "22:00", "reason": "a new driver", "area": None}, None) == (
+        "no more: until: 22:00, reason: a new driver"
+    )
+    assert difference(None, None) == "-"
+
+
 def test_times_are_shown_in_the_platforms_zone_with_its_offset() -> None:
     assert local(NOON) == "2026-06-01 12:00:07 +07"
     assert local(NOON, millis=True) == "2026-06-01 12:00:07.000 +07"
