@@ -101,8 +101,10 @@ def import_(file: pathlib.Path, at: datetime | None, *, dry_run: bool, yes: bool
     from iot_core.api import shapes
     from iot_core.cli.area_files import read
 
-    areas, dialect = read(file)
+    areas, dialect, ignored = read(file)
     note("area.read", file=file, areas=len(areas), dialect=dialect)
+    if ignored:
+        note("lists.ignored", headings=", ".join(ignored))
     carry_out(
         lambda client, dry: client.import_areas(shapes.AreaImport(areas=areas, at=at, dry_run=dry)),
         dry_run=dry_run,

@@ -11,7 +11,6 @@ from iot_core.api import shapes
 from iot_core.cells import disarmed
 from iot_core.cli import sheets
 from iot_core.errors import RequestError
-from iot_core.folding import fold
 from iot_core.messages import text
 from iot_core.model import is_key
 
@@ -47,8 +46,6 @@ _DAY: Final = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})")
 _ISO: Final = re.compile(r"(\d{4}-\d\d-\d\d)(T00:00:00)?")
 _COUNTED: Final = re.compile(r"\d{5}")
 """A day as Excel keeps it, in a cell that shows it as the number it is: days since 1899-12-30."""
-_WORD: Final = re.compile(r"[^\W_]+")
-_ASIDE: Final = re.compile(r"\([^()]*\)")
 _NUMBERS: Final = ("latitude", "longitude")
 _NUMBER: Final = re.compile(r"[+-]?\d+([.,]\d+)?")
 _SEPARATOR: Final = re.compile(r"[,;|]")
@@ -140,7 +137,7 @@ class _Bad(Exception):
 
 def _column(heading: str) -> str | None:
     """Find the column that a heading means: `Vĩ độ (độ)`, `Mã thiết bị *`, `Số sê-ri` too."""
-    plain = " ".join(_WORD.findall(fold(_ASIDE.sub(" ", heading))))
+    plain = sheets.plain(heading)
     return next((ours for ours in COLUMNS if plain in {ours.replace("_", " "), *_ALIASES[ours]}), None)
 
 

@@ -22,13 +22,14 @@ from iot_core.cells import restored
 from iot_core.cli.endings import reason
 from iot_core.cli.workbooks import MOST_COLUMNS, MOST_ROWS, open_book
 from iot_core.errors import RequestError
+from iot_core.folding import fold
 from iot_core.messages import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Row", "Sheet", "content", "read", "text_of"]
+__all__ = ["Row", "Sheet", "content", "plain", "read", "text_of"]
 
 _DELIMITERS: Final = ",;\t"
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -41,6 +42,8 @@ _MOST_LOOK: Final = 64 * 1024
 _EXACT: Final = 10**15
 """Excel keeps 15 digits of a number, and makes the rest zeros."""
 _SCIENTIFIC: Final = re.compile(r"\d[.,]\d+E\+\d+", re.IGNORECASE)
+_WORD: Final = re.compile(r"[^\W_]+")
+_ASIDE: Final = re.compile(r"\([^()]*\)")
 _RANGE: Final = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7})(?::\$?([A-Z]{1,3})\$?(\d{1,7}))?")
 
 
@@ -79,6 +82,11 @@ def read(path: Path, is_heading: Callable[[str], bool] = bool) -> Sheet:
     sheet = _sheet(path, book.lines, f"XLSX, {book.title}{more}", is_heading)
     _refuse_merged(path, sheet, book.merged)
     return sheet
+
+
+def plain(heading: str) -> str:
+    """Give the words of a heading, to be compared: `Vĩ độ (độ)` is `vi do`, `Mã thiết bị *` is `ma thiet bi`."""
+    return " ".join(_WORD.findall(fold(_ASIDE.sub(" ", heading))))
 
 
 def content(path: Path, most: int = _MOST_BYTES) -> bytes:

@@ -94,9 +94,28 @@ def test_a_move_into_itself_is_refused_with_a_sentence(core: Core) -> None:
 def test_a_table_is_read_as_excel_wrote_it(tmp_path: Path, data: bytes, dialect: str) -> None:
     path = tmp_path / "areas.csv"
     path.write_bytes(data)
-    areas, how = area_files.read(path)
-    assert how == dialect
+    areas, how, ignored = area_files.read(path)
+    assert (how, ignored) == (dialect, ())
     assert [(each.key, each.name) for each in areas] == [("06685", "Phường Hồng Gai")]
+
+
+def test_a_vietnamese_list_is_understood_and_what_is_none_of_ours_is_said(core: Core, tmp_path: Path) -> None:
+    path = tmp_path / "kv.csv"
+    path.write_text(
+        "Mã;Tên;Loại *;Thuộc;Vĩ độ (độ);Kinh độ;Dân số\n06685;Phường Hà Tu;Phường;22;20,95;107,08;12000\n", "utf-8"
+    )
+    (area,), _, ignored = area_files.read(path)
+    assert (area.key, area.name, area.kind, area.parent, area.latitude) == (
+        "06685",
+        "Phường Hà Tu",
+        "Phường",
+        "22",
+        20.95,
+    )
+    assert ignored == ("dân số",)
+    core.json("area", "add", "22", "--name", "Quảng Ninh")
+    tried = core("area", "import", str(path), "--dry-run")
+    assert (tried.code, "dân số" in tried.err) == (0, True), tried
 
 
 def test_a_workbook_and_a_geojson_say_the_same(tmp_path: Path) -> None:
