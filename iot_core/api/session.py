@@ -13,6 +13,7 @@ from iot_core.api.routes import ATTEMPTS, Call, NoQuery, Reach, delete, get, pos
 from iot_core.errors import NotFoundError, RequestError
 from iot_core.registry import tokens, users
 from iot_core.registry.audit import Change, record
+from iot_core.registry.rights import said
 
 _REFUSED: Final = ("api.bad_code", "api.unauthorized", "api.bad_password")
 
@@ -53,7 +54,10 @@ async def sign_in(call: Call[NoQuery], body: shapes.SessionNew) -> shapes.Me:
         if before := call.request.cookies.get(COOKIE):  # the browser's old session ends: nobody can have planted it
             await tokens.sign_out(connection, before)
         await record(
-            connection, session.name, "session.add", Change(f"token/{session.id}", after={"role": session.role})
+            connection,
+            session.name,
+            "session.add",
+            Change(f"token/{session.id}", after={"rights": said(session.rights)}),
         )
     return _me(session, call.services.settings.timezone)
 

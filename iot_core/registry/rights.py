@@ -16,7 +16,7 @@ import asyncpg
 
 from iot_core.errors import NotFoundError
 
-__all__ = ["EVERYWHERE", "ROLES", "Right", "area_ids", "cut", "inside", "places", "standing", "user_rights"]
+__all__ = ["EVERYWHERE", "ROLES", "Right", "area_ids", "cut", "inside", "places", "said", "standing", "user_rights"]
 
 ROLES: Final = ("viewer", "technician", "operator", "admin")
 """Each may do all that the ones before it may."""
@@ -84,6 +84,11 @@ async def cut(
     bounds = None if ids is None else await inside(connection, ids)
     named = () if ids is None else tuple(row["key"] for row in await connection.fetch(_KEYS, list(ids)))
     return tuple(_cut(right, role, bounds, named) for right in rights)
+
+
+def said(rights: Sequence[Right]) -> list[str]:
+    """Write rights down for the audit: `viewer@*`, `operator@ward-1`."""
+    return [f"{each.role}@{area}" for each in rights for area in (("*",) if each.areas is None else each.named)]
 
 
 def places(rights: Sequence[Right], roles: Sequence[str]) -> frozenset[int] | None:

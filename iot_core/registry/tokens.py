@@ -23,7 +23,7 @@ import asyncpg
 from iot_core.errors import ConflictError, NotFoundError
 from iot_core.messages import LOCAL
 from iot_core.registry.audit import Change, record
-from iot_core.registry.rights import ROLES, Right, area_ids, cut, user_rights
+from iot_core.registry.rights import ROLES, Right, area_ids, cut, said, user_rights
 
 __all__ = [
     "CODE_LIFE",
@@ -168,9 +168,12 @@ async def create(
             connection, Kind.TOKEN, name=name, role=role, life=life, secret=secrets.token_urlsafe(32),
             user_id=user_id, area_ids=ids,
         )  # fmt: skip
-        after = {"name": name, "role": role, "areas": areas, "user": token.user, "expires_at": token.expires_at}
+        token = replace(token, rights=await rights_of(connection, token))
+        # The role of a user's own token only bounds what the user may do.
+        may = {"role": role, "areas": areas} if user_id is None else {"rights": said(token.rights)}
+        after = {"name": name, **may, "user": token.user, "expires_at": token.expires_at}
         await record(connection, by, "token.add", Change(f"token/{token.id}", after=after))
-        return replace(token, rights=await rights_of(connection, token)), secret
+        return token, secret
 
 
 async def revoke(connection: asyncpg.Connection, token_id: int, *, by: str) -> None:

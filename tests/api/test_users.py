@@ -171,6 +171,15 @@ async def _add(city: City, name: str, role: str, password: str = PASSWORD) -> No
         await client.add_user(shapes.UserNew(name=name, password=password, rights=(right,)))
 
 
+async def test_the_audit_says_what_a_user_may_who_signed_in(city: City) -> None:
+    await _add(city, "lan", "viewer")
+    await _login(city, "lan", PASSWORD)
+    await _sign_in(city, {"user": "lan", "password": PASSWORD})
+    noted = await city.path.pool.fetch("SELECT action, after::text FROM iot.audit WHERE by = 'lan' ORDER BY id")
+    assert [each["action"] for each in noted] == ["token.add", "session.add"]
+    assert all('"viewer@*"' in each["after"] and "admin" not in each["after"] for each in noted), noted
+
+
 async def _sign_in(city: City, body: dict[str, Any]) -> Reply:
     return await city.ask("POST", "/session", role=None, headers=OWN_PAGE, json=body)
 
