@@ -36,6 +36,7 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 _MOST_TABLE: Final = 32 * 1024 * 1024
 _OLD_EXCEL: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How .xls begins, and .xlsx with a password."""
+_WORKBOOKS: Final = frozenset({".xlsx", ".xlsm"})
 _MOST_TITLE: Final = 20
 _MOST_LOOK: Final = 64 * 1024
 """Letters in which the delimiter is looked for."""
@@ -76,6 +77,8 @@ def read(path: Path, is_heading: Callable[[str], bool] = bool) -> Sheet:
     if data.startswith(_OLD_EXCEL):
         raise RequestError("sheet.old_or_locked", file=path)
     if not data.startswith(b"PK"):
+        if path.suffix.lower() in _WORKBOOKS:
+            raise RequestError("sheet.not_a_workbook", file=path)
         return _sheet(path, *_csv(path, data, is_heading), is_heading)
     book = open_book(path, data)
     more = "".join(f"; {text(f'sheet.not_looked_at_{each}')}" for each in book.more)

@@ -141,6 +141,7 @@ def test_a_workbook_and_a_geojson_say_the_same(tmp_path: Path) -> None:
         ("a.csv", b"code;name\n1;\n", "sheet.bad_row"),
         ("a.csv", b"\x00\x01\x02", "sheet.nul"),
         ("a.xlsx", b"PK\x03\x04 not a workbook", "sheet.not_a_workbook"),
+        ("a.xlsx", b"\x8a\xd2\x07 not one either", "sheet.not_a_workbook"),
         ("a.geojson", b"[]", "sheet.not_geojson"),
         (
             "a.geojson",
