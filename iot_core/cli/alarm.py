@@ -10,7 +10,7 @@ import click
 from iot_core.cli.base import Group, option
 from iot_core.cli.endings import complain, sentence
 from iot_core.cli.keys import ALARM, DEVICE
-from iot_core.cli.output import Column, Stream, cut, fact_lines, line, printable, show_one, show_rows
+from iot_core.cli.output import Column, Stream, cut, fact_lines, line, note, printable, show_one, show_rows
 from iot_core.cli.session import ask
 from iot_core.cli.times import age, local
 from iot_core.cli.words import SEVERITY_STYLE, headline, moment, person, value, word
@@ -62,9 +62,17 @@ ALARM_COLUMNS: list[Column[shapes.Alarm]] = [
 @option("--device", type=DEVICE, metavar="KEY", help=text("cli.opt_alarm_device"))
 @option("--limit", type=click.IntRange(1, 10_000), default=200, metavar="N", help=text("cli.opt_limit"))
 def list_(*, closed_too: bool, quiet: bool, device: str | None, limit: int) -> None:
-    found = ask(lambda client: client.alarms(open_only=not closed_too, device=device, limit=limit, quiet=quiet))
+    async def listed(client: Client) -> tuple[shapes.Alarms, int]:
+        found = await client.alarms(open_only=not closed_too, device=device, limit=limit, quiet=quiet)
+        if closed_too or quiet or device is not None:
+            return found, 0
+        return found, (await client.alarms(limit=1, quiet=True)).total - found.total
+
+    found, kept_quiet = ask(listed)
     show_rows(found.items, ALARM_COLUMNS, nothing="cli.alarm_none_all" if closed_too else "cli.alarm_none")
     cut(len(found.items), found.total)
+    if kept_quiet > 0:  # what rings meanwhile can make it less
+        note("alarm_do.kept_quiet", n=kept_quiet)
 
 
 @alarm.command("show", help=text("cli.help_alarm_show"), examples=["iot alarm show 17", "iot alarm show 17 --trace"])

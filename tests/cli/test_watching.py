@@ -143,7 +143,10 @@ def test_what_keeps_an_alarm_quiet_and_who_has_it_is_shown(core: Core) -> None:
     assert re.search(r"(?m)^Assigned to +an$", shown)
     assert re.search(r"(?m)^Shelved +until \d{4}-.*: steam$", shown)
     assert re.search(r"(?m)^What to do +\S", shown)
-    assert "smoke-quiet" not in core("alarm", "list").out
+    listed = core("alarm", "list")
+    assert "smoke-quiet" not in listed.out
+    assert re.search(r"(?m)^Open too, and kept quiet: [1-9]\d* \(iot alarm list --quiet shows them\)\.$", listed.err)
+    assert "kept quiet" not in core("alarm", "list", "--quiet").err
     assert number not in [str(each["id"]) for each in core.json("alarm", "list")]
     assert number in [str(each["id"]) for each in core.json("alarm", "list", "--quiet")]
     assert "shelved" in next(row for row in core("alarm", "list", "--quiet").out.splitlines() if "smoke-quiet" in row)
