@@ -154,11 +154,12 @@ class Trial:
     async def _of(self, watched: ClassWatch, watch: Watch, devices: Sequence[int]) -> list[tuple[int, Episode]]:
         if watch.rule.comparison is Comparison.SILENT:
             return await self._silences(watch, devices)
-        return [
-            (device_id, episode)
-            async for device_id, readings in self._readings(watched, watch, devices)
-            for episode in episodes(watch.compiled, readings, self.until, self.times.open)
-        ]
+        found = []
+        async for device_id, readings in self._readings(watched, watch, devices):
+            # A long history is seconds of work, and ingest and push live in this loop.
+            said = await asyncio.to_thread(_listed, watch, readings, self.until, self.times)
+            found += [(device_id, episode) for episode in said]
+        return found
 
     async def _readings(
         self, watched: ClassWatch, watch: Watch, devices: Sequence[int]
@@ -287,6 +288,10 @@ def _alike(book: RuleBook, rule: str, devices: Iterable[int]) -> list[tuple[Clas
         if watch is not None:
             found.setdefault(id(watch), (watched, watch, []))[2].append(device_id)
     return list(found.values())
+
+
+def _listed(watch: Watch, readings: Iterable[Reading], until: datetime, times: Times) -> list[Episode]:
+    return list(episodes(watch.compiled, readings, until, times.open))
 
 
 def _by_device(rows: Iterable[asyncpg.Record]) -> Iterator[tuple[int, list[asyncpg.Record]]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from iot_core.alarms.changes import book_with, where_of
-from iot_core.alarms.episodes import Bucket, spans
+from iot_core.alarms.episodes import Bucket, Episode, episodes, spans
 from iot_core.alarms.times import Times
 from iot_core.alarms.trial import Raised, Trial, part_of
 from tests.alarms.city import MINUTE, T0, City, Knowledge, at, seen, smoke
@@ -14,7 +18,7 @@ from tests.alarms.test_computed import look
 from tests.alarms.test_language import have
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 END = 120
 
@@ -93,6 +97,22 @@ async def test_a_reading_at_the_limit_is_not_above_it(city: City) -> None:
     await city.flush(*(seen(tank, minute * 60, level=level) for minute, level in enumerate((0.1, 0.2, 0.1))))
     assert await raised(city, "tank.more") == [("tank-1", 1, 2, "medium")]
     assert shown(await tried(city, "tank.more")) == [("tank-1", 1, 2, "medium")]
+
+
+async def test_what_lives_in_the_loop_goes_on_while_a_rule_is_tried(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await have(city, "tank.more", {"metric": "level", "above": 50})
+    await city.flush(seen(await city.device("tank-1"), 0, level=90))
+    loop, went_on = asyncio.get_running_loop(), threading.Event()
+
+    def judged(*asked: Any) -> Iterator[Episode]:
+        loop.call_soon_threadsafe(went_on.set)
+        assert went_on.wait(20), "the loop stands still"
+        return episodes(*asked)
+
+    monkeypatch.setattr("iot_core.alarms.trial.episodes", judged)
+    assert [each.source for each in await tried(city, "tank.more")] == ["tank-1"]
 
 
 CONDITIONS: Mapping[str, dict[str, Any]] = {
