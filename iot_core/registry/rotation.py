@@ -46,7 +46,10 @@ FROM iot.device LEFT JOIN LATERAL (
 ) unit ON true
 WHERE device.key = ANY($1) AND device.retired_at IS NULL ORDER BY device.key
 """
-_HOLD: Final = "SELECT id FROM iot.unit WHERE id = ANY($1::integer[]) ORDER BY id FOR UPDATE"
+_HOLD: Final = """
+SELECT id, secret_hash IS NOT NULL AND mounted_to IS NULL AS has FROM iot.unit
+WHERE id = ANY($1::integer[]) ORDER BY id FOR UPDATE
+"""
 _NEXT: Final = "UPDATE iot.unit SET next_hash = $2, next_since = now() WHERE id = $1"
 _NEXT_OF_MANY: Final = """
 UPDATE iot.unit SET next_hash = made.hash, next_since = now()
@@ -122,9 +125,15 @@ async def deliver(connection: asyncpg.Connection, vault: Vault, keys: Sequence[s
         raise refused[rows[0]["key"]]
     meant = [(row["id"], row["key"]) for row in rows if row["key"] not in refused]
     made = await asyncio.to_thread(_make, vault, meant)
-    units = [each.unit_id for each in made]
     async with connection.transaction():
-        await connection.execute(_HOLD, units)
+        # Making them takes seconds for a city: whoever was revoked or taken down meanwhile is brought none.
+        held = {row["id"]: row["has"] for row in await connection.fetch(_HOLD, [each.unit_id for each in made])}
+        refused |= {key: ConflictError("secret.no_way_in", key=key) for unit_id, key in meant if not held[unit_id]}
+        if len(rows) == 1 and refused:
+            raise refused[rows[0]["key"]]
+        meant = [(unit_id, key) for unit_id, key in meant if held[unit_id]]
+        made = [each for each in made if held[each.unit_id]]
+        units = [each.unit_id for each in made]
         await pending.overtake(connection, units)
         await connection.execute(_NEXT_OF_MANY, units, [each.hashed for each in made])
         await connection.execute(_KEEP, units, [each.sealed for each in made])

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,8 @@ from iot_core.client import Client
 from iot_core.errors import ConflictError, NotFoundError, RequestError
 from iot_core.model import CommandState
 from iot_core.registry import pending
+from iot_core.registry import rotation as rotating
+from iot_core.store.vault import Vault
 from simulators.device import SimDevice
 from simulators.faces.coap import CoapFace
 from simulators.faces.mqtt import MqttFace
@@ -219,6 +221,27 @@ async def test_a_secret_that_was_overtaken_taken_back_or_never_fetched_changes_n
     assert await states(client, fourth) == {"failed": 1}
     assert not await core.pool.fetchval("SELECT count(*) FROM iot.credential")
     with pytest.raises(ConflictError, match=r"secret\.no_way_in"):
+        await client.rotate_secrets(rotation(devices=("lamp-1",)))
+
+
+async def test_who_is_revoked_while_secrets_are_made_is_brought_none(
+    running: tuple[Core, Client, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, client, _ = running
+    for key in ("lamp-1", "lamp-2"):
+        await added(client, key)
+    loop, make = asyncio.get_running_loop(), rotating._make
+
+    def make_late(vault: Vault, units: Sequence[tuple[int, str]]) -> Any:
+        asyncio.run_coroutine_threadsafe(client.revoke_secret("lamp-1"), loop).result(60)
+        return make(vault, units)
+
+    monkeypatch.setattr(rotating, "_make", make_late)
+    made = await client.rotate_secrets(rotation(devices=("lamp-1", "lamp-2")))
+    assert (made.total, await states(client, made.number or 0)) == (2, {"failed": 1, "queued": 1})
+    assert await core.pool.fetch("SELECT address FROM iot.unit WHERE next_hash IS NOT NULL") == [("iot:lamp-2",)]
+    assert await core.pool.fetchval("SELECT count(*) FROM iot.credential WHERE kind = 'next'") == 1
+    with pytest.raises(ConflictError, match="no_way_in"):
         await client.rotate_secrets(rotation(devices=("lamp-1",)))
 
 
