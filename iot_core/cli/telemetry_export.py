@@ -16,8 +16,9 @@ from iot_core.cli.endings import reason
 from iot_core.cli.rows import FIXED, FORMATS, csv_cells
 from iot_core.cli.scope import area_option, class_option, device_option, from_option, to_option
 from iot_core.cli.session import ask
-from iot_core.errors import ConfigError, RequestError
+from iot_core.errors import ConfigError, NotFoundError, RequestError
 from iot_core.messages import text
+from iot_core.model import is_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,6 +84,7 @@ async def _run(
 
     from iot_core.cli.progress import bar
 
+    await _refuse_device(client, asked, file)
     metrics = await _metrics(client, asked) if form == "csv" else []
     count = 0
     with _writing(file) as out, bar(text("load.step_export"), None) as advance:
@@ -100,6 +102,20 @@ async def _run(
                 if count % STEP == 0:
                     advance(STEP)
     return count
+
+
+async def _refuse_device(client: Client, asked: shapes.ExportQuery, file: Path | None) -> None:
+    """Refuse a file that is called like a device: `get`, `latest` and `stats` take a key in its place."""
+    if file is None or asked.devices or file.parent.name or file.suffix or not is_key(file.name):
+        return
+    try:
+        await client.device(file.name)
+    except NotFoundError:
+        return
+    except RequestError as error:
+        if error.code != "api.class_gone":
+            raise
+    raise RequestError("load.file_is_device", key=file.name)
 
 
 async def _metrics(client: Client, asked: shapes.ExportQuery) -> list[str]:

@@ -39,6 +39,8 @@ def test_a_file_goes_out_and_comes_back(core: Core, tmp_path: Path) -> None:
     assert core("telemetry", "import", str(packed)).code == 0
     assert core("area", "add", "ward-file", "--name", "Phường").code == 0
     assert core("device", "edit", "sl-file", "--area", "ward-file").code == 0
+    refused = core("telemetry", "export", "sl-file")
+    assert (refused.code, "sl-file.csv --device sl-file" in refused.err) == (1, True), refused
     columns = core("telemetry", "export", "--area", "ward-file").out.splitlines()[0].split(",")
     assert "power" in columns
     assert "pm25" not in columns, "nobody in the area measures that"
