@@ -90,6 +90,26 @@ async def test_guessing_at_the_page_is_slowed_down_and_says_when_to_go_on(
         await expect(page.locator("#console")).to_be_hidden()
 
 
+async def test_an_address_with_a_code_works_where_the_page_is_open_already(
+    dsn: str, state_path: Path, free_ports: Free
+) -> None:
+    async with core_running(dsn, state_path, free_ports) as (core, client), browser_page("en-GB") as (page, _):
+        await page.goto(core.url)
+        await expect(page.locator("#sign-in")).to_be_visible()
+        address = f"{core.url}/#code={(await client.sign_in_code()).code}"
+        await page.goto(address)  # only the part behind the # differs: the browser loads nothing
+        await expect(page.locator("#link")).to_have_text("● Live")
+        await page.goto("about:blank")
+        await page.goto(address)  # used, by this very browser
+        await expect(page.locator("#link")).to_have_text("● Live")
+        await expect(page.locator("#sign-in")).to_be_hidden()
+        await page.click("#sign-out")
+        await expect(page.locator("#sign-in")).to_be_visible()
+        await page.goto(address)
+        await expect(page.locator("#sign-in-error")).to_contain_text("code")
+        assert page.url == f"{core.url}/"
+
+
 async def test_a_user_whose_last_right_is_taken_is_told_so(dsn: str, state_path: Path, free_ports: Free) -> None:
     async with core_running(dsn, state_path, free_ports) as (core, _), browser_page("en-GB") as (page, _):
         await add_user(core, "viewer")

@@ -53,19 +53,39 @@ const panelOf = new AlarmPanel($("alarm"), {
 // ------------------------------------------------------------------ signing in
 async function start() {
   translate();
-  const code = new URLSearchParams(location.hash.slice(1)).get("code");
+  await begin();
+}
+
+async function begin() {
+  const code = codeInAddress();
+  let refused = null;
   if (code) {
     history.replaceState(null, "", "/"); // out of the address bar before anything else
-    await signIn({ code });
-    return;
+    try {
+      return enter(await ask("POST", "/session", { code }));
+    } catch (problem) {
+      refused = problem; // it signs in once: this browser may have been that once
+    }
   }
   try {
     enter(await ask("GET", "/me"));
   } catch (problem) {
     showSignIn();
-    if (problem.status === 403) $("sign-in-error").textContent = problem.message; // a user who may see nothing
+    if (problem.status === 403) refused ??= problem; // a user who may see nothing
+    if (refused) $("sign-in-error").textContent = refused.message;
   }
 }
+
+function codeInAddress() {
+  return new URLSearchParams(location.hash.slice(1)).get("code");
+}
+
+/** An address with a code that is opened where the page already is loads nothing anew. */
+addEventListener("hashchange", () => {
+  if (!codeInAddress()) return;
+  showSignIn();
+  begin();
+});
 
 function showSignIn() {
   source?.close();
