@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["test"]
 
 LOOK_S = 1.0
+PRESENCE_S = 30.0
+"""As long as a device that was just heard has to say that it is online."""
 _STYLE = {"ok": "green", "missing": "red", "bad": "red", "excused": "dim"}
 _COLUMNS: list[Column[shapes.MetricCheck]] = [
     Column("test.col_metric", lambda row: row.metric),
@@ -73,7 +75,7 @@ def test(
     begun = datetime.now(UTC) - (since or timedelta(0))
     seen = ask(lambda client: _seen(client, key, begun, wait, without))
     command = None if no_command or seen.heard_at is None else seen.harmless
-    state, answered = (None, False) if command is None else _try(key, command)
+    state, answered = (None, False) if command is None else _try(key, command, wait)
     body = shapes.CommissioningNew(since=begun, without=without, command=command, command_state=state, notes=notes)
     kept = ask(lambda client: client.keep_commissioning(key, body))
     if file is not None:
@@ -117,18 +119,30 @@ async def _seen(
             await asyncio.sleep(LOOK_S)
 
 
-def _try(key: str, command: str) -> tuple[CommandState, bool]:
+def _try(key: str, command: str, wait: timedelta) -> tuple[CommandState, bool]:
     """Send the command that changes nothing; say what became of it, and whether that is the device's own word."""
     from iot_core.model import CommandState
 
     try:
-        sent = ask(lambda client: client.command(key, command, {}))
+        sent = ask(lambda client: _sent(client, key, command, min(wait.total_seconds(), PRESENCE_S)))
     except IotError as error:
         from iot_core.cli.endings import sentence
 
         note("test.command_failed", command=command, reason=sentence(error))
         return CommandState.FAILED, False
     return sent.state, True
+
+
+async def _sent(client: Client, key: str, command: str, wait_s: float) -> shapes.CommandSent:
+    """Send a command; to a device whose word that it is online comes behind its readings, as soon as it is."""
+    until = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            return await client.command(key, command, {})
+        except IotError as error:
+            if error.code != "command.offline" or asyncio.get_running_loop().time() >= until:
+                raise
+        await asyncio.sleep(LOOK_S)
 
 
 def _write(file: pathlib.Path, kept: shapes.Commissioning) -> None:

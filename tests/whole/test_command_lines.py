@@ -16,6 +16,8 @@ import pytest
 
 from iot_core.api import shapes
 from iot_core.app import Core
+from iot_core.cli import device_test
+from iot_core.errors import DeviceUnreachable
 from simulators.obedience import Obedience
 from tests.core import core_running, forked, until
 
@@ -114,6 +116,28 @@ async def test_configuration_and_schedules_from_the_command_line(dsn: str, state
             await iot("schedule", "show", "evening", code=1)
 
 
+class Late:
+    """A core where the device's word that it is online comes behind its first reading."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def command(self, key: str, _name: str, _params: Any) -> str:
+        self.asked += 1
+        if self.asked == 1:
+            raise DeviceUnreachable("command.offline", device=key)
+        return "sent"
+
+
+async def test_a_commissioning_waits_for_a_device_to_say_that_it_is_online() -> None:
+    late: Any = Late()
+    sent: Any = await device_test._sent(late, "lamp-1", "resume", 30)
+    assert sent == "sent"
+    late.asked = 0
+    with pytest.raises(DeviceUnreachable):
+        await device_test._sent(late, "lamp-1", "resume", 0)
+
+
 async def _commands(client: Any, key: str) -> Any:
     return (await client.commands(shapes.CommandsQuery(device=key))).items
 
@@ -141,7 +165,7 @@ async def test_a_commissioning_tries_the_command_that_its_class_calls_harmless(
         ) as mute:  # it never says that it is online, so nothing can be sent to it
             await mute.publish("iot/v1/lamp-9/telemetry", json.dumps({"power": 80.5, "dim": 100}), qos=1)
             await until(lambda: core.counters.total("ingest_stored") >= 2)
-            words = ("device", "test", "lamp-9", "--since", "1m", "--wait", "20s", "--lang", "en")
+            words = ("device", "test", "lamp-9", "--since", "1m", "--wait", "2s", "--lang", "en")
             code, out, err = await forked(*words, "--url", core.url, "--token", core.token, within_s=60)
         assert (code, "nothing was sent" in err, "--no-command" in err) == (1, True, True), err
         assert "says that" not in out
