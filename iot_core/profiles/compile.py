@@ -60,7 +60,7 @@ class ProfileSpec(Table, frozen=True, kw_only=True):
     source: str
     """The document that every address comes from."""
     interval: str | int | float
-    """How often it speaks: `30s`, `15m`, `24h`, `7d`. Three missed are silence."""
+    """How often it speaks: `30s`, `15m`, `24h`, `7d`; a bare number is refused. Three missed are silence."""
     address: str = ""
     """The form of a unit's address, with `{address}` once. `iot:{address}` (native MQTT topics and CoAP), `mqtt:...`,
     `lorawan:{address}` (the DevEUI), `sparkplug:{address}` (`GROUP/NODE` or `GROUP/NODE/DEVICE`),

@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -232,9 +232,26 @@ def _told(section: Section) -> Iterator[str]:
     yield f"#### {section.heading}"
     yield re.sub(r"\s+", " ", inspect.getdoc(section.spec) or "").strip()
     yield ""
-    yield "| key | is | meaning |"
-    yield "|---|---|---|"
     told = {each.encode_name for each in msgspec.structs.fields(section.base)} if section.base is not None else set()
+    rows = list(_rows(section, told))
+    if rows:
+        yield "| key | is | meaning |"
+        yield "|---|---|---|"
+        yield from rows
+    if section.base is not None:
+        heading = next((other.heading for other in SECTIONS if other.spec is section.base), "")
+        if rows:
+            yield ""
+        if heading:
+            more = "And the" if rows else "The"
+            yield f"{more} keys of: {heading.lower() if not heading.startswith('`') else heading}."
+        else:
+            like = _TOLD_IN[section.base.__name__]
+            yield f"And, as in {like}: {' '.join(f'`{name}`' for name in sorted(told))}."
+
+
+def _rows(section: Section, told: Container[str]) -> Iterator[str]:
+    """Give a row for each key that the section's base does not tell in the same words."""
     sentences = _sentences(section.spec)
     schema = _components()[section.spec.__name__]["properties"]
     for each in msgspec.structs.fields(section.spec):
@@ -243,14 +260,6 @@ def _told(section: Section) -> Iterator[str]:
             continue
         kind = _kind_of(section, name, schema[name])
         yield f"| `{name}` | {kind}{_default(each)} | {sentences.get(each.name) or _COMMON.get(name, '')} |"
-    if section.base is not None:
-        heading = next((other.heading for other in SECTIONS if other.spec is section.base), "")
-        yield ""
-        if heading:
-            yield f"And the keys of: {heading.lower() if not heading.startswith('`') else heading}."
-        else:
-            like = _TOLD_IN[section.base.__name__]
-            yield f"And, as in {like}: {' '.join(f'`{name}`' for name in sorted(told))}."
 
 
 def _kind_of(section: Section, name: str, schema: Mapping[str, Any]) -> str:
