@@ -108,6 +108,8 @@ def _require(asked: Asked, alarm: AlarmRow) -> None:
     if asked.deed in _NEEDS_WORDS and not (asked.note or "").strip():
         if asked.deed is Deed.CLOSE:
             raise RequestError("alarm.say_cause")
+        if asked.deed is Deed.COMMENT:
+            raise RequestError("alarm.say_comment")
         raise RequestError("alarm.say_why", deed=asked.deed.value)
     if asked.deed is Deed.SHELVE and (asked.until is None or asked.until <= asked.now):
         raise RequestError("alarm.until_when")

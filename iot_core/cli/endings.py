@@ -53,7 +53,7 @@ class Unreachable(IotError):
 
 def code_of(error: IotError) -> int:
     """Give the exit code of an error: the decision a script takes from it."""
-    if isinstance(error, (ConfigError, StartError)):
+    if isinstance(error, (ConfigError, StartError)) or error.code == "api.bad_url":
         return USAGE
     if isinstance(error, (Unreachable, StoreUnavailable, DriverUnavailable, DeviceUnreachable)):
         return UNREACHABLE

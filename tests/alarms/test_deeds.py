@@ -157,6 +157,15 @@ async def test_alarm_closes_with_its_cause_only_when_its_condition_is_gone(city:
         await do(city, alarm, Deed.REOPEN)
 
 
+async def test_empty_comment_is_refused_with_a_sentence_of_its_own(city: City) -> None:
+    tank = await city.device("tank-1")
+    await city.flush(seen(tank, 0, level=91))
+    [alarm] = await city.alarms()
+    async with city.pool.acquire() as connection:
+        with pytest.raises(RequestError, match=r"alarm\.say_comment"):
+            await act(connection, alarm.id, Asked(deed=Deed.COMMENT, by="lan", now=T0, note=" "))
+
+
 async def test_alarm_that_comes_back_after_it_was_acknowledged_rings_again(city: City) -> None:
     alarm = await raised(city)
     await take(city, alarm)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from iot_core.cli.alarm_deeds import shelve
 from iot_core.cli.endings import code_of, ours, sentence
 from iot_core.errors import ConfigError, ConflictError, NotFoundError, RequestError, StartError, StoreUnavailable
+from iot_core.messages import LANGUAGES, text
 from tests.cli.conftest import IOT, one_answer
 
 if TYPE_CHECKING:
@@ -56,6 +59,16 @@ def test_a_wrong_line_is_told_in_vietnamese_too(iot: Iot) -> None:
     )
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_line_that_is_advised_for_an_active_alarm_works_as_typed(lang: str) -> None:
+    said = text("alarm.still_active", lang, id=4)
+    line = said[said.index("(iot alarm shelve ") : said.index(")")]
+    asked = shelve.make_context("shelve", shlex.split(line)[3:]).params
+    assert asked["alarm_ids"] == (4,)
+    assert asked["until"]
+    assert asked["note"]
+
+
 def test_without_a_core_the_sentence_says_how_to_get_one(iot: Iot) -> None:
     ended = iot("device", "list")
     assert (ended.code, ended.out) == (3, "")
@@ -81,7 +94,7 @@ def test_what_is_not_a_core_is_exit_code_3(iot: Iot) -> None:
 
 def test_an_address_that_is_no_address_is_refused(iot: Iot) -> None:
     ended = iot("--url", "iot.example.vn", "inbox")
-    assert (ended.code, ended.out) == (1, "")
+    assert (ended.code, ended.out) == (2, "")
     assert "iot.example.vn" in ended.err
 
 
