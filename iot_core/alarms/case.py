@@ -168,7 +168,7 @@ class Case:
             incident_id=incident,
             incident_over=False,
             suppressed_by=None if stands else suppressed_by,
-            test=before.test or (occasion.test and not stands),
+            test=occasion.test and not stands,
             version=before.version + again,
         )
         if self.shelf is not None and self.shelf.until > occasion.now:

@@ -398,7 +398,7 @@ class Plain:
             quiet, test, alarm.device = like.quiet, like.test, alarm.device or self.confirmer
         alarm.raised, alarm.late, alarm.cleared, alarm.returned = at, late, None, None
         if not stands:  # a fire that still stands is no test, and not quiet, for work that began since
-            alarm.quiet, alarm.test = quiet, alarm.test or test
+            alarm.quiet, alarm.test = quiet, test
         if self.shelves.get(key, NEVER) > self.now:
             alarm.shelved = self.shelves[key]
         self.rang.setdefault(key, set()).add(at)

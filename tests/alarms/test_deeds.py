@@ -218,6 +218,19 @@ async def test_test_alarm_is_marked_and_ends_with_the_test(city: City) -> None:
     assert [each.state for each in await city.alarms()] == [AlarmState.CLOSED]
 
 
+async def test_a_fire_right_after_a_walk_test_is_no_test(city: City) -> None:
+    work = Window(7, Kind.TEST, T0, T0 + HOUR)
+    city.evaluator.window = lambda _, at: work if work.covers(at) else None
+    async with city.pool.acquire() as connection:
+        await add(connection, "ioc", "http://127.0.0.1:9/", allow_private=True)
+    await city.flush(smoke(await city.device("smoke-1", "detector"), 0))
+    await city.flush(smoke(1, 60, smoke=False))
+    await city.flush(smoke(1, 3601))  # before anybody looked whether the test is over
+    tests = await city.pool.fetch("SELECT body->'data'->'alarm'->'test' AS test FROM iot.outbox ORDER BY id")
+    assert [row["test"] for row in tests] == [False], "only the fire is told"
+    assert [each.test for each in await city.alarms()] == [False]
+
+
 @pytest.mark.parametrize("kind", [Kind.MAINTENANCE, Kind.TEST])
 async def test_a_fire_that_nobody_took_is_not_taken_back_by_work_that_begins_later(city: City, kind: Kind) -> None:
     work = Window(7, kind, T0 + HOUR, T0 + 2 * HOUR)
